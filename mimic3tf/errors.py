@@ -1,0 +1,17 @@
+"""Errors that are a user's to mend: one line that says what is wrong, where, and what to do."""
+
+
+class UserError(Exception):
+    """A failure the user can mend, printed as one line without a traceback (exit status 1)."""
+
+    exit_status = 1
+
+
+class DataError(UserError, ValueError):
+    """A data file that breaks the layout; the text names file, line and channel."""
+
+
+class UsageError(UserError, ValueError):
+    """An option or configuration value that cannot be used (exit status 2)."""
+
+    exit_status = 2
