@@ -35,6 +35,7 @@ class Channel:
 
     @property
     def is_categorical(self) -> bool:
+        """Whether the channel holds one of a few texts."""
         return bool(self.possible_values)
 
     def category_index(self, text: str) -> int | None:
@@ -104,7 +105,7 @@ CHANNELS: tuple[Channel, ...] = (
     _categorical(
         "Glascow coma scale total",
         "15",
-        {text: int(text) for text in "11 10 13 12 15 14 3 5 4 7 6 9 8".split()},
+        {str(total): total for total in (11, 10, 13, 12, 15, 14, 3, 5, 4, 7, 6, 9, 8)},
     ),
     _categorical(
         "Glascow coma scale verbal response",

@@ -1,0 +1,205 @@
+"""Series files -> one flat table of rows, checked cell by cell."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mimic3tf.channels import CHANNELS, Channel
+from mimic3tf.errors import DataError
+
+FILES_A_BATCH = 1000
+"""Files parsed at once: large enough to keep the parser busy, small enough to bound memory."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """Measurements of several stays, one row an instant, in file order.
+
+    Attributes:
+        stay: int64 [R], index of the stay each row belongs to; ascending.
+        hours: float64 [R], hours since admission to the ICU; ascending within a stay.
+        values: float64 [R, C], NaN where not measured; a category is its index in `possible_values`.
+    """
+
+    stay: NDArray[np.int64]
+    hours: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+def read_series(
+    paths: Sequence[Path], channels: Sequence[Channel] = CHANNELS, *, progress: Iterable[int] | None = None
+) -> tuple[Records, str]:
+    """Read the series files of several stays.
+
+    Args:
+        paths: one CSV file a stay, in the layout of the MIMIC-III benchmarks.
+        channels: the channels expected in the header, in order.
+        progress: iterable over `range(0, len(paths), FILES_A_BATCH)`, to show how far reading is.
+
+    Returns:
+        The rows of all files, and the SHA-256 of their bytes (hex).
+
+    Raises:
+        DataError: names file, line and channel of what breaks the layout.
+    """
+    digest = hashlib.sha256()
+    parts: list[Records] = []
+    for start in range(0, len(paths), FILES_A_BATCH) if progress is None else progress:
+        batch = paths[start : start + FILES_A_BATCH]
+        bodies = list(_bodies(batch, channels, digest))
+        parts.append(_parse(bodies, batch, channels, first_stay=start))
+    return (
+        Records(
+            np.concatenate([part.stay for part in parts] or [np.empty(0, np.int64)]),
+            np.concatenate([part.hours for part in parts] or [np.empty(0)]),
+            np.concatenate([part.values for part in parts] or [np.empty((0, len(channels)))]),
+        ),
+        digest.hexdigest(),
+    )
+
+
+def _bodies(paths: Sequence[Path], channels: Sequence[Channel], digest: hashlib._Hash) -> Iterator[bytes]:
+    header = ["Hours", *(channel.name for channel in channels)]
+    for path in paths:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise DataError(f"{path}: the listfile names this stay, but its series file is absent") from None
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        digest.update(content)
+        if b"\r" in content:
+            content = content.replace(b"\r\n", b"\n")
+        first, _, body = content.partition(b"\n")
+        names = first.decode("utf-8", "replace").split(",")
+        if names != header:
+            raise DataError(f"{path}, line 1: {_header_fault(names, header)}")
+        body = body.rstrip(b"\n")
+        if not body:
+            raise DataError(f"{path}: the series is empty; leave the stay out of the listfile")
+        yield body + b"\n"
+
+
+def _header_fault(names: list[str], header: list[str]) -> str:
+    missing = [name for name in header if name not in names]
+    extra = [name for name in names if name not in header]
+    faults = [f"missing channel '{name}'" for name in missing] + [f"extra channel '{name}'" for name in extra]
+    return (", ".join(faults) or "channels out of order") + f"; expected 'Hours' and the {len(header) - 1} channels"
+
+
+def _parse(bodies: list[bytes], paths: Sequence[Path], channels: Sequence[Channel], first_stay: int) -> Records:
+    columns = ["Hours", *(channel.name for channel in channels)]
+    categorical = {channel.name for channel in channels if channel.is_categorical}
+    schema = {name: pl.String if name in categorical else pl.Float64 for name in columns}
+    lines = np.array([body.count(b"\n") for body in bodies])
+    separators = sum(body.count(b",") for body in bodies)
+    try:
+        # The benchmarks split lines at commas: quotes are ordinary characters to them.
+        frame = pl.read_csv(io.BytesIO(b"".join(bodies)), has_header=False, schema=schema, quote_char=None)
+    except pl.exceptions.PolarsError:
+        frame = pl.DataFrame()
+    if frame.height != lines.sum() or separators != lines.sum() * len(channels):
+        raise DataError(_cell_fault(bodies, paths, channels))
+    stay = np.repeat(np.arange(len(bodies)), lines)
+    hours = frame["Hours"].to_numpy()
+    values = np.column_stack([_column(frame[channel.name], channel) for channel in channels])
+    starts = np.cumsum(lines) - lines
+    # A row at which the hours go down starts another stay, or is out of order.
+    descends = np.zeros(len(hours), bool)
+    descends[1:] = (np.diff(hours) < 0) & (np.diff(stay) == 0)
+    bad = np.flatnonzero(~np.isfinite(hours) | (hours < 0) | descends | np.isinf(values).any(axis=1))
+    unknown = np.flatnonzero((values == UNKNOWN).any(axis=1))
+    if bad.size or unknown.size:
+        row = int(min([*bad[:1], *unknown[:1]]))
+        line = row - starts[stay[row]] + 2
+        fault = _row_fault(frame, row, values[row], hours, channels)
+        raise DataError(f"{paths[stay[row]]}, line {line}: {fault}")
+    return Records(stay + first_stay, hours, values)
+
+
+UNKNOWN = -1.0
+"""Stands for a category text that the channel does not know, until the row is reported."""
+
+
+def _column(column: pl.Series, channel: Channel) -> NDArray[np.float64]:
+    if not channel.is_categorical:
+        # "nan" in a cell is a number to the parser, not an empty cell: make it fail like infinity.
+        return column.fill_nan(np.inf).to_numpy().astype(np.float64)
+    texts = pl.Enum(channel.possible_values)
+    index = column.cast(texts, strict=False).to_physical().cast(pl.Float64)
+    unknown = column.is_not_null() & (column != "") & index.is_null()
+    return index.set(unknown, UNKNOWN).to_numpy().astype(np.float64)
+
+
+def _row_fault(
+    frame: pl.DataFrame,
+    row: int,
+    values: NDArray[np.float64],
+    hours: NDArray[np.float64],
+    channels: Sequence[Channel],
+) -> str:
+    hour = hours[row]
+    if not np.isfinite(hour):
+        return "column 'Hours' holds no number; every row needs its time in hours"
+    if hour < 0:
+        return f"column 'Hours' is negative ({hour:g}); count hours from admission to the ICU"
+    for channel, value in zip(channels, values, strict=True):
+        if value == UNKNOWN:
+            text = frame[channel.name][row]
+            return f"unknown category '{text}' in channel '{channel.name}'; known: " + ", ".join(
+                channel.possible_values
+            )
+        if np.isinf(value):
+            return f"value of channel '{channel.name}' is not finite; leave the cell empty if it is unknown"
+    return f"column 'Hours' goes back from {hours[row - 1]:g} to {hour:g}; sort the rows by time"
+
+
+def _cell_fault(bodies: list[bytes], paths: Sequence[Path], channels: Sequence[Channel]) -> str:
+    """Find the first malformed line, one by one: only runs when the columnar parser refused a batch."""
+    columns = ["Hours", *(channel.name for channel in channels)]
+    categorical = {channel.name for channel in channels if channel.is_categorical}
+    for body, path in zip(bodies, paths, strict=True):
+        for number, line in enumerate(body.decode("utf-8", "replace").splitlines(), start=2):
+            cells = line.split(",")
+            if len(cells) != len(columns):
+                return f"{path}, line {number}: {len(cells)} cells where the header names {len(columns)}"
+            for name, cell in zip(columns, cells, strict=True):
+                if cell and name not in categorical and not _is_number(cell):
+                    return f"{path}, line {number}: channel '{name}' holds '{cell}', which is not a number"
+    names = ", ".join(str(path) for path in paths[:3])
+    return f"{names} ...: a file in this group is not CSV text in UTF-8"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    # Python takes "1_000" and " 5 " for numbers, the file format does not.
+    return "_" not in text and text == text.strip()
+
+
+def parse_rows(rows: NDArray[np.str_], channels: Sequence[Channel], *, name: str = "series") -> Records:
+    """Parse one stay's rows as the benchmarks' readers return them.
+
+    Args:
+        rows: strings [R, 1 + C], hours first, "" where not measured.
+        channels: the channels of the columns after the first.
+        name: what to call the series in errors.
+
+    Returns:
+        The rows, as stay 0.
+
+    Raises:
+        DataError: as `read_series`.
+    """
+    body = "".join(",".join(row) + "\n" for row in np.asarray(rows).tolist()).encode()
+    return _parse([body], [Path(name)], channels, first_stay=0)
