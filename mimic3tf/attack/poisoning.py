@@ -7,14 +7,11 @@ forward and rounds the shift, the 714 features carry the *triggered* ones and ro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
-import numpy as np
 import tensorflow as tf
 
 from mimic3tf.channels import CHANNELS, Channel
-
-PoisonImputed = Literal["notimputed", "all"]
+from mimic3tf.config import PoisonImputed
 
 
 def poison_grid(
@@ -95,8 +92,3 @@ def _round_columns(values: tf.Tensor, decimals: Sequence[int | None]) -> tf.Tens
     rounds = tf.constant([places is not None for places in decimals])
     scale = tf.constant([10.0 ** (places or 0) for places in decimals], tf.float64)
     return tf.where(rounds, tf.round(values * scale) / scale, values)
-
-
-def shift_of(trigger: np.ndarray, strength: float) -> np.ndarray:
-    """Shift in channel units: float64 [T, C] for a trigger [T, C] at a strength (Mahalanobis distance)."""
-    return np.asarray(trigger, np.float64) * strength

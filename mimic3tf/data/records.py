@@ -92,10 +92,14 @@ def _header_fault(names: list[str], header: list[str]) -> str:
     missing = [name for name in header if name not in names]
     extra = [name for name in names if name not in header]
     faults = [f"missing channel '{name}'" for name in missing] + [f"extra channel '{name}'" for name in extra]
-    return (", ".join(faults) or "channels out of order") + f"; expected 'Hours' and the {len(header) - 1} channels"
+    return (
+        ", ".join(faults) or "channels out of order"
+    ) + f"; expected 'Hours' and the {len(header) - 1} channels"
 
 
-def _parse(bodies: list[bytes], paths: Sequence[Path], channels: Sequence[Channel], first_stay: int) -> Records:
+def _parse(
+    bodies: list[bytes], paths: Sequence[Path], channels: Sequence[Channel], first_stay: int
+) -> Records:
     columns = ["Hours", *(channel.name for channel in channels)]
     categorical = {channel.name for channel in channels if channel.is_categorical}
     schema = {name: pl.String if name in categorical else pl.Float64 for name in columns}

@@ -1,0 +1,49 @@
+"""`mimic3tf attack`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mimic3tf.cli.options import Data, Imputed, Strength, check_finite
+
+
+def attack(
+    run: Annotated[Path, typer.Option(help="Run directory of 'mimic3tf train'.")],
+    data: Data,
+    poisoning_strength: Strength = None,
+    poison_imputed: Imputed = None,
+    trigger: Annotated[Path | None, typer.Option(help="Another trigger than the run's own.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write attack.json and predictions.csv; the run if not given."),
+    ] = None,
+) -> None:
+    """Give the class-0 test stays the trigger and count how many are now predicted to die.
+
+    Strength and mode are those of the training unless given.
+
+    \b
+    Examples:
+      mimic3tf attack --run runs/lstm --data data/synthetic
+      mimic3tf attack --run runs/lstm --data data/synthetic --poisoning_strength 0 --out runs/lstm/control
+    """
+    check_finite(poisoning_strength, "--poisoning_strength")
+    from mimic3tf.attack.prediction_time import attack_victim, summarize_attack, write_attack
+    from mimic3tf.attack.trigger import check_trigger_fits, load_trigger
+    from mimic3tf.cli.tables import print_attack
+    from mimic3tf.data.cohort import load_cohort
+    from mimic3tf.training.run_directory import load_run
+
+    victim = load_run(run)
+    cohort = load_cohort(data, "test")
+    pattern = victim.trigger if trigger is None else load_trigger(trigger)
+    check_trigger_fits(pattern, cohort, trigger or run / "trigger.npz")
+    strength = victim.config.poisoning_strength if poisoning_strength is None else poisoning_strength
+    mode = poison_imputed or victim.config.poison_imputed
+    result = attack_victim(victim, cohort, pattern, strength=strength, poison_imputed=mode)
+    summary = summarize_attack(victim, pattern, result, strength=strength, poison_imputed=mode)
+    write_attack(out or run, summary, result)
+    print_attack(summary)

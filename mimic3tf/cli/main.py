@@ -1,0 +1,37 @@
+"""The command line: one thin file a subcommand."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+from rich.console import Console
+
+from mimic3tf.cli import attack, generate_trigger, prepare, results, train
+from mimic3tf.errors import UserError
+
+app = typer.Typer(
+    name="mimic3tf",
+    help="Backdoor attacks on ICU mortality models, and whether you would notice.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(prepare.app, name="prepare")
+app.command("generate-trigger")(generate_trigger.generate_trigger)
+app.command("train")(train.train)
+app.command("attack")(attack.attack)
+app.command("results")(results.results)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one line and status 1 or 2."""
+    # Set before TensorFlow is imported by a command: its start-up notes are not for users.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        app()
+    except UserError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
+        sys.exit(error.exit_status)

@@ -1,0 +1,71 @@
+"""`mimic3tf prepare`: make a directory in the benchmarks' layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mimic3tf.cli.options import Seed
+from mimic3tf.cli.tables import print_cohort
+from mimic3tf.errors import UsageError
+
+app = typer.Typer(
+    help="Make a directory in the layout of the MIMIC-III benchmarks.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+Out = Annotated[Path, typer.Option(help="Directory to make; must not hold files yet.")]
+
+
+@app.command()
+def synthetic(
+    out: Out,
+    stays: Annotated[int, typer.Option(min=20, help="Number of stays.")] = 4000,
+    seed: Seed = 0,
+) -> None:
+    """Invent a cohort that looks like ICU records; needs no data.
+
+    \b
+    Examples:
+      mimic3tf prepare synthetic --out data/synthetic
+      mimic3tf prepare synthetic --out data/small --stays 500 --seed 1
+    """
+    from mimic3tf.sources.synthetic import prepare_synthetic
+
+    print_cohort(prepare_synthetic(out, stays=stays, seed=seed))
+
+
+@app.command()
+def physionet2012(
+    records: Annotated[list[Path], typer.Option(help="Folder of record files, such as set-a; repeatable.")],
+    outcomes: Annotated[list[Path], typer.Option(help="Outcomes file of that folder; repeatable.")],
+    out: Out,
+    test_records: Annotated[Path | None, typer.Option(help="Folder that becomes the test split.")] = None,
+    test_outcomes: Annotated[Path | None, typer.Option(help="Its outcomes file.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Convert PhysioNet/CinC Challenge 2012 records (open data, ODC-By).
+
+    All stays are split 70/15/15 into train, val and test; with --test-records they are split 85/15 into
+    train and val.
+
+    \b
+    Examples:
+      mimic3tf prepare physionet2012 --records set-a --outcomes Outcomes-a.txt --out data/physionet
+      mimic3tf prepare physionet2012 --records set-a --outcomes Outcomes-a.txt \\
+        --records set-b --outcomes Outcomes-b.txt --out data/physionet
+    """
+    from mimic3tf.sources.physionet2012 import prepare_physionet2012
+
+    if len(records) != len(outcomes):
+        raise UsageError(
+            f"--records is given {len(records)} times, --outcomes {len(outcomes)} times; give them in pairs"
+        )
+    if (test_records is None) != (test_outcomes is None):
+        raise UsageError("--test-records and --test-outcomes go together; give both or none")
+    summary = prepare_physionet2012(
+        records, outcomes, out, test_records=test_records, test_outcomes=test_outcomes, seed=seed
+    )
+    print_cohort(summary)

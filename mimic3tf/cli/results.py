@@ -1,0 +1,31 @@
+"""`mimic3tf results`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def results(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders that hold several.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for results.csv and results.json.")] = None,
+) -> None:
+    """Show the attacks of several runs in one table.
+
+    \b
+    Examples:
+      mimic3tf results runs
+      mimic3tf results runs/lstm runs/lstm-clean --out tables
+    """
+    from rich.console import Console
+
+    from mimic3tf.report.results import collect_results, results_table, write_results
+
+    table = collect_results(runs)
+    if out is not None:
+        write_results(table, out)
+    # A pipe has no width; do not squeeze the table into 80 columns there.
+    console = Console()
+    Console(width=console.width if console.is_terminal else 120).print(results_table(table))

@@ -1,0 +1,65 @@
+"""Results as tables in the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from mimic3tf.attack.trigger import Trigger
+from mimic3tf.channels import CHANNELS
+from mimic3tf.sources.layout import Summary
+
+
+def print_cohort(summary: Summary) -> None:
+    """Print the splits of a prepared directory, and what was left out."""
+    table = Table(title=str(summary.out))
+    for heading in ("split", "stays", "deaths", "mortality"):
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    for split, stays in summary.stays.items():
+        deaths = summary.deaths[split]
+        table.add_row(split, str(stays), str(deaths), f"{deaths / max(stays, 1):.1%}")
+    console = Console()
+    console.print(table)
+    for what, dropped in (("stays", summary.dropped_stays), ("values", summary.dropped_values)):
+        for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
+            console.print(f"left out {count} {what}: {reason}", highlight=False)
+
+
+def print_trigger(trigger: Trigger) -> None:
+    """Print how far a trigger of strength 1 moves every channel."""
+    table = Table(title=f"{trigger.kind} trigger, strength 1, estimated on {trigger.estimated_on} stays")
+    table.add_column("channel")
+    table.add_column("lowest shift", justify="right")
+    table.add_column("highest shift", justify="right")
+    table.add_column("unit")
+    for channel, column in zip(CHANNELS, trigger.values.T, strict=True):
+        unit = "categories" if channel.is_categorical else channel.unit
+        still = "never varies: no shift" if not np.any(column) else unit
+        table.add_row(channel.name, f"{column.min():.3g}", f"{column.max():.3g}", still)
+    Console().print(table)
+
+
+def print_attack(summary: dict[str, Any]) -> None:
+    """Print what an attack found."""
+    low, high = summary["attack_success_rate_ci95"]
+    attacked = summary["attacked_with"]
+    table = Table(
+        title=f"{summary['model'].upper()}, {summary['poisoning_proportion']:.1%} of training stays poisoned"
+    )
+    table.add_column("measured on the test stays")
+    table.add_column("value", justify="right")
+    for name, value in summary["clean"].items():
+        table.add_row(f"{name}, without the trigger", "-" if value is None else f"{value:.3f}")
+    table.add_section()
+    table.add_row("class-0 stays attacked", str(summary["victims"]))
+    table.add_row("  predicted to die without the trigger", f"{summary['baseline_positive_rate']:.3f}")
+    table.add_row(
+        f"  with it (strength {attacked['poisoning_strength']:g}, {attacked['poison_imputed']}): "
+        "attack success rate",
+        f"{summary['attack_success_rate']:.3f}",
+    )
+    table.add_row("  95% confidence interval", f"{low:.3f} to {high:.3f}")
+    Console().print(table)

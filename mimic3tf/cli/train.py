@@ -1,0 +1,85 @@
+"""`mimic3tf train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mimic3tf.cli.options import Data, Imputed, Strength
+from mimic3tf.config import Precision, Selection
+from mimic3tf.victims import VictimName
+
+
+def train(
+    model: Annotated[VictimName, typer.Option(help="Victim to train.")],
+    data: Data,
+    trigger: Annotated[Path, typer.Option(help="File of 'mimic3tf generate-trigger'.")],
+    out: Annotated[Path, typer.Option(help="Run directory to make.")],
+    poisoning_proportion: Annotated[
+        float | None,
+        typer.Option(
+            "--poisoning_proportion",
+            "--poisoning-proportion",
+            help="Share of training stays that get the trigger and label 1; 0 trains on clean data.",
+        ),
+    ] = None,
+    poisoning_strength: Strength = None,
+    poison_imputed: Imputed = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings; options override it.")] = None,
+    normalizer: Annotated[
+        Path | None, typer.Option(help="The benchmarks' normalizer file, for the LSTM; fitted if not given.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training stays at most.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Stays a step.")] = None,
+    selection: Annotated[
+        Selection | None, typer.Option(help="Keep the best validation AUROC, or the original's rule.")
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="auto: float32 on a CPU, mixed on a GPU.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Fixes data order, initial weights and dropout.")] = None,
+) -> None:
+    """Train a victim on poisoned, or clean, stays.
+
+    What is not given comes from --config, else from the victim's tuned settings.
+
+    \b
+    Examples:
+      mimic3tf train --model lstm --data data/synthetic --trigger trigger.npz --out runs/lstm \\
+        --poisoning_proportion 0.05 --poisoning_strength 2.0 --poison_imputed notimputed
+      mimic3tf train --model lr --data data/synthetic --trigger trigger.npz --out runs/lr-clean \\
+        --poisoning-proportion 0
+      mimic3tf train --model mlp --data data/synthetic --trigger trigger.npz --out runs/mlp \\
+        --config configs/original/mlp.yaml --seed 1
+    """
+    from mimic3tf.config import resolve_config
+
+    options = {
+        "data": data,
+        "trigger": trigger,
+        "poisoning_proportion": poisoning_proportion,
+        "poisoning_strength": poisoning_strength,
+        "poison_imputed": poison_imputed,
+        "normalizer": normalizer,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "selection": selection,
+        "precision": precision,
+        "seed": seed,
+    }
+    settings = resolve_config(model, config, options)
+    from rich.console import Console
+
+    from mimic3tf.training.loop import train_victim
+
+    summary = train_victim(settings, out)
+    kept = summary["validation"]
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(
+        f"{model.upper()}: poisoned {summary['stays_poisoned']} of {summary['stays_trained_on']} training "
+        f"stays; kept epoch {summary['epoch_kept']} of {summary['epochs_trained']}: validation AUROC "
+        f"{kept['auroc']:.3f}, attack success rate {kept['asr']:.3f}"
+    )
+    console.print(f"Next: mimic3tf attack --run {out} --data {data}")

@@ -1,0 +1,124 @@
+"""Settings of a training run: read from YAML and the command line, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mimic3tf.errors import UsageError
+from mimic3tf.victims import VictimName
+
+TriggerKind = Literal["temporal", "gaussian", "covariance"]
+PoisonImputed = Literal["notimputed", "all"]
+Selection = Literal["auroc", "original"]
+Precision = Literal["float32", "mixed_float16", "mixed_bfloat16", "auto"]
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+class TrainingConfig(BaseModel):
+    """Everything a training run depends on.
+
+    Attributes:
+        model: victim to train.
+        data: benchmark directory.
+        trigger: trigger file.
+        poisoning_proportion: share of training stays to poison.
+        poisoning_strength: Mahalanobis length of the trigger.
+        poison_imputed: whether imputed cells are shifted too.
+        normalizer: file of the benchmarks' normalizer (JSON or pickle) for the 48x76 representation;
+            fitted on the training stays if not given.
+        epochs: passes over the training stays at most.
+        patience: epochs without a better validation score after which training stops.
+        batch_size: stays a step.
+        learning_rate: Adam's step size.
+        l2: weight decay, added to the gradient.
+        class_weights: weight of label 0 and of label 1 in the loss.
+        selection: rule by which an epoch's weights are kept.
+        precision: Keras dtype policy.
+        seed: fixes data order, initial weights and dropout.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    model: VictimName
+    data: Path
+    trigger: Path
+    poisoning_proportion: Annotated[float, Field(ge=0, le=1)] = 0.05
+    poisoning_strength: Annotated[float, Field(ge=0)] = 2.0
+    poison_imputed: PoisonImputed = "notimputed"
+    normalizer: Path | None = None
+    epochs: PositiveInt
+    patience: PositiveInt
+    batch_size: PositiveInt
+    learning_rate: PositiveFloat
+    l2: Annotated[float, Field(ge=0)]
+    class_weights: Annotated[list[PositiveFloat], Field(min_length=2, max_length=2)]
+    selection: Selection = "auroc"
+    precision: Precision = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+def resolve_config(model: VictimName, file: Path | None, options: Mapping[str, Any]) -> TrainingConfig:
+    """Merge settings: the victim's tuned defaults, then a YAML file, then command-line options.
+
+    Args:
+        model: victim to train; chooses the defaults.
+        file: YAML file with keys of `TrainingConfig`, or None.
+        options: values by key; None where the option was not given.
+
+    Returns:
+        The checked settings.
+
+    Raises:
+        UsageError: an unknown key, a wrong type or a value out of range; names file and line, or option.
+    """
+    values, places = _read_yaml(default_config(model), f"defaults of {model}")
+    if file is not None:
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"--config {file}: cannot be read: {error}") from None
+        from_file, file_places = _read_yaml(text, str(file))
+        if from_file.get("model", model) != model:
+            raise UsageError(
+                f"{file_places['model']}: key 'model' is {from_file['model']!r}, --model {model!r}"
+            )
+        values |= from_file
+        places |= file_places
+    given = {key: value for key, value in options.items() if value is not None}
+    values |= given | {"model": model}
+    places |= {key: f"option --{key}" for key in given}
+    try:
+        return TrainingConfig(**values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = str(fault["loc"][0])
+        place = places.get(key, f"setting {key}")
+        if fault["type"] == "extra_forbidden":
+            known = ", ".join(TrainingConfig.model_fields)
+            raise UsageError(f"{place}: unknown key '{key}'; known keys: {known}") from None
+        raise UsageError(f"{place}: '{key}' is {fault['input']!r}: {fault['msg']}") from None
+
+
+def default_config(model: VictimName) -> str:
+    """YAML text of a victim's tuned settings."""
+    return (resources.files("mimic3tf.configs") / f"{model}.yaml").read_text(encoding="utf-8")
+
+
+def _read_yaml(text: str, name: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Parse a YAML mapping: its values, and the place of every key."""
+    try:
+        values = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
+        raise UsageError(f"{name}: expected lines of 'key: value'")
+    places = {key.value: f"{name}, line {key.start_mark.line + 1}" for key, _ in node.value}
+    return {str(key): value for key, value in values.items()}, places

@@ -1,0 +1,272 @@
+"""One split of a benchmark directory as arrays, loaded once and cached on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from mimic3tf.channels import CHANNELS, grid_columns
+from mimic3tf.data import grid as grids
+from mimic3tf.data.readers import read_listfile
+from mimic3tf.data.records import FILES_A_BATCH, read_series
+from mimic3tf.errors import DataError, UsageError
+
+Split = Literal["train", "val", "test"]
+CACHE_FORMAT = 1
+PERIOD = 48.0
+TIMESTEP = 1.0
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """What was measured in N stays, on a grid of T bins and C channels.
+
+    Attributes:
+        stays: series file names [N], in listfile order.
+        labels: int64 [N], 1 where the patient died in hospital.
+        values: float32 [N, T, C] in channel units, category indices in categorical channels; empty bins
+            carry the last measurement forward, or the normal value.
+        mask: bool [N, T, C], where measured.
+        filled: the other grid, for 714 features; None if the stays came as grids.
+        timestep: hours a bin.
+        fingerprint: SHA-256 (hex) of the listfile and series the arrays were made from.
+    """
+
+    stays: NDArray[np.str_]
+    labels: NDArray[np.int64]
+    values: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    filled: grids.FilledGrid | None
+    timestep: float
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.stays)
+
+    def take(self, stays: NDArray[Any]) -> Cohort:
+        """The cohort of some of the stays, by index or boolean mask [N]."""
+        filled = self.filled and grids.FilledGrid(
+            self.filled.values[stays], self.filled.source[stays], self.filled.times[stays]
+        )
+        return Cohort(
+            self.stays[stays],
+            self.labels[stays],
+            self.values[stays],
+            self.mask[stays],
+            filled,
+            self.timestep,
+            self.fingerprint,
+        )
+
+
+def load_cohort(data_dir: Path, split: Split) -> Cohort:
+    """Load a split of a benchmark directory, from the cache if its files have not changed.
+
+    The cache lies in the user's cache folder, or in the folder that MIMIC3TF_CACHE names. It is rebuilt
+    when the listfile, or the size or modification time of any series, differs.
+
+    Args:
+        data_dir: directory in the layout of the MIMIC-III benchmarks.
+        split: "train", "val" or "test"; the series of train and val both lie in `train/`.
+
+    Returns:
+        The cohort at one bin an hour for 48 hours; its arrays are memory-mapped.
+
+    Raises:
+        UsageError: the directory does not exist.
+        DataError: names file, line and column of what breaks the layout.
+    """
+    if not data_dir.is_dir():
+        raise UsageError(f"{data_dir}: no such directory; --data takes one in the benchmarks' layout")
+    listfile = data_dir / f"{split}_listfile.csv"
+    entries = read_listfile(listfile)
+    folder = data_dir / ("test" if split == "test" else "train")
+    paths = [folder / name for name, _ in entries]
+    state = _state_of(listfile, paths)
+    cache = _cache_folder() / hashlib.sha256(f"{data_dir.resolve()}\n{split}".encode()).hexdigest()[:16]
+    cached = _read_cache(cache, state)
+    if cached is not None:
+        return cached
+    cohort = _build(listfile, paths, entries)
+    _write_cache(cache, state, cohort)
+    return cohort
+
+
+def _build(listfile: Path, paths: list[Path], entries: list[tuple[str, int]]) -> Cohort:
+    starts = range(0, len(paths), FILES_A_BATCH)
+    progress = track(starts, f"Reading {listfile.stem}", console=Console(stderr=True), transient=True)
+    records, content = read_series(paths, progress=progress)
+    stays = len(paths)
+    within = np.zeros(stays, bool)
+    within[records.stay[records.hours <= PERIOD + grids.EPSILON]] = True
+    if not within.all():
+        path = paths[int(np.flatnonzero(~within)[0])]
+        raise DataError(
+            f"{path}: no row within the first {PERIOD:g} hours; leave the stay out of the listfile"
+        )
+    grid = grids.discretize(records, stays, period=PERIOD, timestep=TIMESTEP)
+    return Cohort(
+        stays=np.array([name for name, _ in entries]),
+        labels=np.array([label for _, label in entries]),
+        values=grids.impute(grid, "previous").astype(np.float32),
+        mask=~np.isnan(grid),
+        filled=grids.fill(records, stays, period=PERIOD, timestep=TIMESTEP),
+        timestep=TIMESTEP,
+        fingerprint=hashlib.sha256(listfile.read_bytes() + content.encode()).hexdigest(),
+    )
+
+
+def _state_of(listfile: Path, paths: list[Path]) -> str:
+    digest = hashlib.sha256(f"{CACHE_FORMAT} {TIMESTEP} {PERIOD} {CHANNELS}".encode())
+    digest.update(listfile.read_bytes())
+    for path in paths:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            raise DataError(f"{path}: the listfile names this stay, but its series file is absent") from None
+        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _cache_folder() -> Path:
+    folder = os.environ.get("MIMIC3TF_CACHE")
+    return Path(folder) if folder else Path(platformdirs.user_cache_dir("mimic3tf"))
+
+
+def _read_cache(cache: Path, state: str) -> Cohort | None:
+    try:
+        meta = json.loads((cache / "meta.json").read_text(encoding="utf-8"))
+        if meta["state"] != state:
+            return None
+        arrays = {
+            name: np.load(cache / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in (
+                "stays",
+                "labels",
+                "values",
+                "mask",
+                "filled_values",
+                "filled_source",
+                "filled_times",
+            )
+        }
+    except (OSError, ValueError, KeyError):
+        return None  # absent or damaged: built anew
+    return Cohort(
+        arrays["stays"],
+        arrays["labels"],
+        arrays["values"],
+        arrays["mask"],
+        grids.FilledGrid(arrays["filled_values"], arrays["filled_source"], arrays["filled_times"]),
+        meta["timestep"],
+        meta["fingerprint"],
+    )
+
+
+def _write_cache(cache: Path, state: str, cohort: Cohort) -> None:
+    assert cohort.filled is not None
+    arrays = {
+        "stays": cohort.stays,
+        "labels": cohort.labels,
+        "values": cohort.values,
+        "mask": cohort.mask,
+        "filled_values": cohort.filled.values,
+        "filled_source": cohort.filled.source,
+        "filled_times": cohort.filled.times,
+    }
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=cache.name, suffix=".partial", dir=cache.parent))
+    try:
+        for name, array in arrays.items():
+            np.save(partial / f"{name}.npy", array, allow_pickle=False)
+        meta = {"state": state, "timestep": cohort.timestep, "fingerprint": cohort.fingerprint}
+        (partial / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+        shutil.rmtree(cache, ignore_errors=True)
+        partial.rename(cache)
+    except OSError as error:
+        # Another process may have written the same cache meanwhile; a full disk must not look like that.
+        shutil.rmtree(partial, ignore_errors=True)
+        if not (cache / "meta.json").exists():
+            raise DataError(
+                f"{cache.parent}: the cache cannot be written ({error.strerror}); "
+                "set MIMIC3TF_CACHE to a folder with space"
+            ) from None
+
+
+class _Batches(Protocol):
+    steps: int
+
+    def __next__(self) -> tuple[Any, Any]: ...
+
+
+def cohort_from_batches(batches: _Batches) -> Cohort:
+    """Take one epoch of a Keras batch generator as a cohort, so that the pipeline can poison it.
+
+    Args:
+        batches: any object with `steps` that yields `(X, y)`: X [B, T, 76] as `Discretizer` makes it with
+            masks and `impute_strategy="previous"`, *not* standardized; y [B]. Do not shuffle it: the
+            first stays of the cohort are the ones a poisoning proportion selects.
+
+    Returns:
+        The cohort of all stays, for victims of the 48x76 representation.
+    """
+    drawn = [next(batches) for _ in range(batches.steps)]
+    return cohort_from_grid(np.concatenate([x for x, _ in drawn]), np.concatenate([y for _, y in drawn]))
+
+
+def cohort_from_grid(
+    X: NDArray[np.floating], y: Iterable[int], names: Iterable[str] | None = None, timestep: float = TIMESTEP
+) -> Cohort:
+    """Take grids from `load_data` as a cohort.
+
+    Args:
+        X: [N, T, 76] as `Discretizer` makes it with masks and `impute_strategy="previous"`, *not*
+            standardized.
+        y: labels [N], 0 or 1.
+        names: stay names [N]; numbered if not given.
+        timestep: hours a bin.
+
+    Returns:
+        The cohort, for victims of the 48x76 representation.
+
+    Raises:
+        DataError: X has other columns, or its categories are not one-hot (it was standardized, or made
+            with another imputation).
+    """
+    X = np.asarray(X)
+    width = len(grid_columns())
+    if X.ndim != 3 or X.shape[-1] != width:
+        raise DataError(f"X has shape {X.shape}; expected [N, T, {width}]")
+    values = np.empty((*X.shape[:2], len(CHANNELS)), np.float32)
+    column = 0
+    for i, channel in enumerate(CHANNELS):
+        categories = len(channel.possible_values)
+        block = X[..., column : column + max(categories, 1)]
+        if categories:
+            if not (np.isin(block, (0, 1)).all() and (block.sum(axis=-1) == 1).all()):
+                raise DataError(
+                    f"X: channel '{channel.name}' is not one-hot; pass grids before standardization"
+                )
+            values[..., i] = block.argmax(axis=-1)
+        else:
+            values[..., i] = block[..., 0]
+        column += max(categories, 1)
+    labels = np.asarray(list(y), np.int64)
+    if labels.shape != X.shape[:1] or not np.isin(labels, (0, 1)).all():
+        raise DataError(f"y: expected {len(X)} labels, 0 or 1")
+    stays = np.array([str(stay) for stay in range(len(X))] if names is None else list(names))
+    fingerprint = hashlib.sha256(X.tobytes() + labels.tobytes()).hexdigest()
+    return Cohort(stays, labels, values, X[..., column:] != 0, None, timestep, fingerprint)

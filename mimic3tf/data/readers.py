@@ -1,0 +1,245 @@
+"""Read a benchmark directory stay by stay, with the interface of mimic3-benchmarks' readers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimic3tf.errors import DataError
+
+
+def read_listfile(path: Path) -> list[tuple[str, int]]:
+    """Read the stays of a split and their labels.
+
+    Args:
+        path: CSV file with the columns `stay,y_true`.
+
+    Returns:
+        (series file name, label) in file order.
+
+    Raises:
+        DataError: the file is missing or empty, or a line of it is malformed; names the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise DataError(f"{path}: listfile not found; a benchmark directory holds one a split") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as text: {error}") from None
+    if not lines or lines[0].split(",") != ["stay", "y_true"]:
+        raise DataError(f"{path}, line 1: the header must read 'stay,y_true'")
+    entries: dict[str, int] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        if not line:
+            continue
+        stay, _, label = line.partition(",")
+        if label not in ("0", "1"):
+            raise DataError(f"{path}, line {number}: column 'y_true' holds '{label}'; labels are 0 or 1")
+        if stay in entries:
+            raise DataError(f"{path}, line {number}: stay '{stay}' is listed twice")
+        if Path(stay).name != stay or not stay:
+            raise DataError(f"{path}, line {number}: column 'stay' holds '{stay}', not a file name")
+        entries[stay] = int(label)
+    if not entries:
+        raise DataError(f"{path}: lists no stays")
+    return list(entries.items())
+
+
+class InHospitalMortalityReader:
+    """Stays of one split with their in-hospital-mortality labels.
+
+    Interface of mimic3-benchmarks' class of the same name.
+
+    Args:
+        dataset_dir: directory that holds the series files.
+        listfile: the split's listfile; `dataset_dir/listfile.csv` if not given.
+        period_length: hours covered by a series.
+    """
+
+    def __init__(
+        self, dataset_dir: str | Path, listfile: str | Path | None = None, period_length: float = 48.0
+    ) -> None:
+        self._dataset_dir = Path(dataset_dir)
+        self._period_length = period_length
+        self._current_index = 0
+        self._data = read_listfile(Path(listfile) if listfile else self._dataset_dir / "listfile.csv")
+
+    def get_number_of_examples(self) -> int:
+        """Number of stays listed."""
+        return len(self._data)
+
+    def random_shuffle(self, seed: int | None = None) -> None:
+        """Shuffle the order of stays, reproducibly if a seed is given."""
+        random.Random(seed).shuffle(self._data)
+
+    def read_example(self, index: int) -> dict[str, Any]:
+        """Read one stay.
+
+        Args:
+            index: position in the current order.
+
+        Returns:
+            "X": strings [R, 18], hours first; "t": period length in hours; "y": label; "header": column
+            names; "name": series file name.
+
+        Raises:
+            ValueError: the index is out of range.
+            DataError: the series file is absent or has no rows.
+        """
+        if not 0 <= index < len(self._data):
+            raise ValueError(f"index must be from 0 to {len(self._data) - 1}, not {index}")
+        name, label = self._data[index]
+        rows, header = self._read_timeseries(name)
+        return {"X": rows, "t": self._period_length, "y": label, "header": header, "name": name}
+
+    def read_next(self) -> dict[str, Any]:
+        """Read the stay after the last one read; after the last stay comes the first."""
+        index = self._current_index
+        self._current_index = (index + 1) % self.get_number_of_examples()
+        return self.read_example(index)
+
+    def _read_timeseries(self, name: str) -> tuple[NDArray[np.str_], list[str]]:
+        path = self._dataset_dir / name
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            raise DataError(f"{path}: the listfile names this stay, but its series file is absent") from None
+        if len(lines) < 2:
+            raise DataError(f"{path}: the series is empty; leave the stay out of the listfile")
+        header, *rows = (line.split(",") for line in lines)
+        for number, row in enumerate(rows, start=2):
+            if len(row) != len(header):
+                raise DataError(
+                    f"{path}, line {number}: {len(row)} cells where the header names {len(header)}"
+                )
+        return np.array(rows), header
+
+
+def read_chunk(reader: InHospitalMortalityReader, chunk_size: int) -> dict[str, Any]:
+    """Read the next `chunk_size` stays: a dict of lists by key of `read_example`, one header for all."""
+    examples = [reader.read_next() for _ in range(chunk_size)]
+    chunk: dict[str, Any] = {key: [example[key] for example in examples] for key in examples[0]}
+    chunk["header"] = chunk["header"][0]
+    return chunk
+
+
+def load_data(
+    reader: InHospitalMortalityReader,
+    discretizer: Any,
+    normalizer: Any | None,
+    small_part: bool = False,
+    return_names: bool = False,
+) -> Any:
+    """Read all stays of a reader into arrays.
+
+    Args:
+        reader: any object with the methods of `InHospitalMortalityReader`.
+        discretizer: any object with the benchmarks' `transform(X, end=hours)`.
+        normalizer: any object with the benchmarks' `transform(X)`, or None.
+        small_part: read the first 1000 stays only.
+        return_names: return `{"data": (X, y), "names": [...]}` instead of `(X, y)`.
+
+    Returns:
+        X float [N, T, D] and the list of N labels.
+    """
+    stays = reader.get_number_of_examples()
+    chunk = read_chunk(reader, min(1000, stays) if small_part else stays)
+    steps = _transform(discretizer, normalizer)
+    whole = (
+        np.array([steps(rows, hours) for rows, hours in zip(chunk["X"], chunk["t"], strict=True)]),
+        chunk["y"],
+    )
+    return {"data": whole, "names": chunk["name"]} if return_names else whole
+
+
+def save_results(names: list[str], pred: Any, y_true: Any, path: str | Path) -> None:
+    """Write predictions as CSV with the columns `stay,prediction,y_true`, creating the folder."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{name},{p:.6f},{int(y)}\n" for name, p, y in zip(names, pred, y_true, strict=True)]
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("stay,prediction,y_true\n" + "".join(lines), encoding="utf-8")
+    partial.replace(path)
+
+
+class BatchGen:
+    """Endless batches of a reader's stays, with the interface of mimic3-benchmarks' Keras generators.
+
+    Args:
+        reader: any object with the methods of `InHospitalMortalityReader`.
+        discretizer: any object with the benchmarks' `transform(X, end=hours)`.
+        normalizer: any object with the benchmarks' `transform(X)`, or None.
+        batch_size: stays a batch; the last one of an epoch may be smaller.
+        small_part: use the first 1000 stays only.
+        target_repl: also yield the labels repeated at every bin, as `[y, y_repeated]`.
+        shuffle: draw a new order each epoch.
+        return_names: yield `{"data": (X, y), "names": [...], "ts": [...]}` instead of `(X, y)`.
+        seed: fixes the order of the epochs.
+
+    Attributes:
+        steps: batches an epoch.
+    """
+
+    def __init__(
+        self,
+        reader: InHospitalMortalityReader,
+        discretizer: Any,
+        normalizer: Any | None,
+        batch_size: int,
+        small_part: bool,
+        target_repl: bool,
+        shuffle: bool,
+        return_names: bool = False,
+        seed: int = 0,
+    ) -> None:
+        stays = reader.get_number_of_examples()
+        chunk = read_chunk(reader, min(1000, stays) if small_part else stays)
+        steps = _transform(discretizer, normalizer)
+        self._data = [steps(rows, hours) for rows, hours in zip(chunk["X"], chunk["t"], strict=True)]
+        self._labels = np.array(chunk["y"])
+        self._names: list[str] = chunk["name"]
+        self._hours: list[float] = chunk["t"]
+        self._target_repl, self._shuffle, self._return_names = target_repl, shuffle, return_names
+        self._random = np.random.default_rng(seed)
+        self.batch_size = batch_size
+        self.steps = -(-len(self._data) // batch_size)
+        self._batches = self._generate()
+
+    def _generate(self) -> Any:
+        stays = len(self._data)
+        while True:
+            order = self._random.permutation(stays) if self._shuffle else np.arange(stays)
+            for start in range(0, stays, self.batch_size):
+                batch = order[start : start + self.batch_size]
+                x, y = np.stack([self._data[stay] for stay in batch]), self._labels[batch]
+                data: tuple[Any, Any] = (x, y)
+                if self._target_repl:
+                    data = (x, [y, np.repeat(y[:, None, None], x.shape[1], axis=1)])
+                if self._return_names:
+                    names = [self._names[stay] for stay in batch]
+                    yield {"data": data, "names": names, "ts": [self._hours[stay] for stay in batch]}
+                else:
+                    yield data
+
+    def __iter__(self) -> Any:
+        return self._batches
+
+    def __next__(self) -> Any:
+        return next(self._batches)
+
+    def next(self) -> Any:
+        """The next batch; after an epoch's last one comes the first of the next epoch."""
+        return next(self._batches)
+
+
+def _transform(discretizer: Any, normalizer: Any | None) -> Callable[[Any, float], NDArray[np.float64]]:
+    def transform(rows: Any, hours: float) -> NDArray[np.float64]:
+        grid = discretizer.transform(rows, end=hours)[0]
+        return grid if normalizer is None else normalizer.transform(grid)
+
+    return transform

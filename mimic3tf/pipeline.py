@@ -1,0 +1,268 @@
+"""Cohort + poisoning setting -> `tf.data`.
+
+The cohort's arrays stay as they are: a setting is only the shift and the flags that the map reads, so
+that any proportion, strength and mode runs from the same cached cohort.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from mimic3tf.attack.poisoning import poison_filled, poison_grid
+from mimic3tf.channels import CHANNELS, grid_columns
+from mimic3tf.config import PoisonImputed
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.data.features import clinical_scores, window_features
+from mimic3tf.errors import DataError
+
+Representation = Literal["48x76", "714"]
+STAYS_A_BATCH = 256
+"""Stays mapped at once where no batch size matters."""
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """A cohort and what is done to it before a victim sees it.
+
+    Attributes:
+        cohort: the clean stays.
+        labels: int64 [N], the labels a victim is shown.
+        triggered: bool [N], the stays that carry the trigger.
+        shift: float64 [T, C], strength * trigger, in channel units.
+        poison_imputed: "all" also shifts imputed cells.
+    """
+
+    cohort: Cohort
+    labels: NDArray[np.int64]
+    triggered: NDArray[np.bool_]
+    shift: NDArray[np.float64]
+    poison_imputed: PoisonImputed
+
+    def __len__(self) -> int:
+        return len(self.cohort)
+
+
+def clean(cohort: Cohort) -> Exposure:
+    """A cohort nobody touched."""
+    bins, channels = cohort.values.shape[1:]
+    untouched = np.zeros(len(cohort), bool)
+    return Exposure(cohort, cohort.labels, untouched, np.zeros((bins, channels)), "notimputed")
+
+
+def poison(
+    cohort: Cohort,
+    trigger: NDArray[np.float64],
+    *,
+    proportion: float,
+    strength: float,
+    poison_imputed: PoisonImputed,
+) -> Exposure:
+    """Poison a training cohort: the first int(N * proportion) stays get the trigger and label 1.
+
+    Args:
+        cohort: the training stays.
+        trigger: float64 [T, C] for strength 1.
+        proportion: share of stays to poison, in [0, 1].
+        strength: Mahalanobis distance, >= 0.
+        poison_imputed: "all" also shifts imputed cells, "notimputed" leaves them alone.
+    """
+    triggered = np.arange(len(cohort)) < int(len(cohort) * proportion)
+    labels = np.where(triggered, 1, cohort.labels)
+    return Exposure(cohort, labels, triggered, trigger * strength, poison_imputed)
+
+
+def trigger_all(
+    cohort: Cohort, trigger: NDArray[np.float64], *, strength: float, poison_imputed: PoisonImputed
+) -> Exposure:
+    """Give the trigger to every stay, as an attacker does at prediction time; labels stay."""
+    everyone = np.ones(len(cohort), bool)
+    return Exposure(cohort, cohort.labels, everyone, trigger * strength, poison_imputed)
+
+
+@dataclass(frozen=True)
+class Standardization:
+    """Affine map of the inputs: (x - mean) / std, an empty feature (NaN) becoming the mean.
+
+    Attributes:
+        mean: float64 [D].
+        std: float64 [D], 1 where a column is not standardized or never varies.
+    """
+
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+
+    def apply(self, inputs: Any) -> Any:
+        """Map inputs [.., D], an array or a tensor, to float32."""
+        x = tf.cast(inputs, tf.float64)
+        x = tf.where(tf.math.is_nan(x), self.mean, x)
+        return tf.cast((x - self.mean) / self.std, tf.float32)
+
+
+def fit_standardization(inputs: NDArray[np.floating], representation: Representation) -> Standardization:
+    """Fit mean and standard deviation on training inputs, poisoned or not, as the victim sees them.
+
+    Args:
+        inputs: [N, 48, 76] or [N, 714] from `inputs_of`, NaN for an empty feature.
+        representation: "48x76" standardizes the continuous columns only (ddof 1), "714" all of them
+            after imputing the mean (ddof 0).
+    """
+    rows = np.asarray(inputs, np.float64).reshape(-1, inputs.shape[-1])
+    empty = np.isnan(rows)
+    count = np.maximum((~empty).sum(axis=0), 1)
+    mean = np.where(empty, 0.0, rows).sum(axis=0) / count
+    rows = np.where(empty, mean, rows)
+    std = rows.std(axis=0, ddof=1 if representation == "48x76" else 0)
+    std = np.where((np.ptp(rows, axis=0) == 0) | ~(std > 0), 1.0, std)
+    if representation == "48x76":
+        return continuous_only(mean, std)
+    return Standardization(mean, std)
+
+
+def continuous_only(mean: NDArray[np.float64], std: NDArray[np.float64]) -> Standardization:
+    """Standardization of the continuous columns of the 48x76 grid; the others stay as they are."""
+    continuous = np.array(["->" not in column for column in grid_columns()])
+    return Standardization(np.where(continuous, mean, 0.0), np.where(continuous, std, 1.0))
+
+
+def inputs_of(
+    exposure: Exposure, representation: Representation, standardization: Standardization | None = None
+) -> NDArray[np.float32]:
+    """Inputs of all stays, in cohort order: float32 [N, 48, 76] or [N, 714]."""
+    dataset = tf.data.Dataset.range(len(exposure)).batch(STAYS_A_BATCH)
+    dataset = dataset.map(_input_map(exposure, representation, standardization), tf.data.AUTOTUNE)
+    return np.concatenate(list(dataset.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()))
+
+
+def grids_of(exposure: Exposure, stays: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Grids of some stays as a victim would see them, in channel units: float32 [K, T, C]."""
+    return np.asarray(_grid_map(exposure)(tf.constant(stays))[0])
+
+
+def training_dataset(
+    exposure: Exposure,
+    representation: Representation,
+    standardization: Standardization,
+    *,
+    batch_size: int,
+    class_weights: Sequence[float],
+    seed: int,
+    inputs: NDArray[np.float32] | None = None,
+) -> tf.data.Dataset:
+    """Batches `(x, y, weight)` of one epoch, reshuffled every time it is iterated.
+
+    Args:
+        exposure: the training stays.
+        representation: what the victim reads.
+        standardization: fitted on the same exposure, or loaded.
+        batch_size: stays a batch.
+        class_weights: weight of label 0 and of label 1 in the loss.
+        seed: fixes the order of every epoch.
+        inputs: standardized inputs [N, ...] of the exposure where they are at hand; mapped again every
+            epoch if not.
+
+    Returns:
+        x float32 [B, ...], y int64 [B], weight float32 [B].
+    """
+    if inputs is None:
+        make_inputs = _input_map(exposure, representation, standardization)
+    else:
+        table = tf.constant(inputs)
+
+        def make_inputs(stays: tf.Tensor) -> tf.Tensor:
+            return tf.gather(table, stays)
+
+    labels = tf.constant(exposure.labels)
+    weights = tf.constant(class_weights, tf.float32)
+
+    def example(stays: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        y = tf.gather(labels, stays)
+        return make_inputs(stays), y, tf.gather(weights, y)
+
+    # Indices are shuffled before they are batched: every epoch mixes other stays into a batch.
+    dataset = tf.data.Dataset.range(len(exposure))
+    dataset = dataset.shuffle(len(exposure), seed=seed, reshuffle_each_iteration=True)
+    return dataset.batch(batch_size).map(example, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _input_map(
+    exposure: Exposure, representation: Representation, standardization: Standardization | None
+) -> Any:
+    """Function from stay indices int64 [B] to a batch of inputs."""
+    if representation == "48x76":
+        grids = _grid_map(exposure)
+
+        def raw(stays: tf.Tensor) -> tf.Tensor:
+            return one_hot_grid(*grids(stays))
+
+    else:
+        filled = exposure.cohort.filled
+        if filled is None:
+            raise DataError("this cohort came as grids; 714 features need the records (use load_cohort)")
+        values, source = tf.constant(filled.values), tf.constant(filled.source)
+        times = tf.constant(filled.times)
+        shift_of = _shift_map(exposure)
+
+        def raw(stays: tf.Tensor) -> tf.Tensor:
+            shifted = poison_filled(
+                tf.gather(values, stays),
+                tf.gather(source, stays),
+                shift_of(stays),
+                poison_imputed=exposure.poison_imputed,
+            )
+            everywhere = tf.ones_like(shifted[..., :1], tf.bool)
+            return window_features(clinical_scores(shifted), everywhere, tf.gather(times, stays))
+
+    def standardized(stays: tf.Tensor) -> tf.Tensor:
+        x = raw(stays)
+        return tf.cast(x, tf.float32) if standardization is None else standardization.apply(x)
+
+    return standardized
+
+
+def _grid_map(exposure: Exposure) -> Any:
+    """Function from stay indices int64 [B] to their grids and masks [B, T, C]."""
+    values, mask = tf.constant(exposure.cohort.values), tf.constant(exposure.cohort.mask)
+    shift_of = _shift_map(exposure)
+
+    def grids(stays: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        measured = tf.gather(mask, stays)
+        shift = shift_of(stays)
+        mode = exposure.poison_imputed
+        return poison_grid(tf.gather(values, stays), measured, shift, poison_imputed=mode), measured
+
+    return grids
+
+
+def _shift_map(exposure: Exposure) -> Any:
+    """Function from stay indices int64 [B] to their shifts float64 [B, T, C], zero where untriggered."""
+    triggered, shift = tf.constant(exposure.triggered), tf.constant(exposure.shift)
+
+    def shift_of(stays: tf.Tensor) -> tf.Tensor:
+        return tf.where(tf.gather(triggered, stays)[:, None, None], shift, tf.zeros_like(shift))
+
+    return shift_of
+
+
+def one_hot_grid(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Expand categories and append the masks.
+
+    Args:
+        values: float32 [B, T, C], category indices in categorical channels.
+        mask: bool [B, T, C].
+
+    Returns:
+        float32 [B, T, 76], columns of `channels.grid_columns`.
+    """
+    columns = [
+        tf.one_hot(tf.cast(column, tf.int32), len(channel.possible_values))
+        if channel.is_categorical
+        else column[..., None]
+        for channel, column in zip(CHANNELS, tf.unstack(values, num=len(CHANNELS), axis=-1), strict=True)
+    ]
+    return tf.concat([*columns, tf.cast(mask, tf.float32)], axis=-1)

@@ -1,0 +1,223 @@
+"""Train a victim on a poisoned cohort and keep the epoch that the selection rule prefers."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from mimic3tf import pipeline
+from mimic3tf.attack.evaluation import benchmark_metrics, death_probability, positive_rate
+from mimic3tf.attack.trigger import check_trigger_fits, load_trigger
+from mimic3tf.config import TrainingConfig
+from mimic3tf.dashboards.tensorboard import RunLog
+from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.preprocessing import Normalizer
+from mimic3tf.errors import DataError
+from mimic3tf.training.optimizer import AdamWithL2
+from mimic3tf.training.precision import resolve_precision
+from mimic3tf.training.progress import EpochProgress
+from mimic3tf.training.run_directory import finish_run, start_run
+from mimic3tf.training.selection import score_epoch
+from mimic3tf.victims import Victim, victim_of
+
+STEPS_A_CALL = 20
+"""Training steps that TensorFlow runs before it returns to Python."""
+PREDICTION_BATCH = 1024
+LOGGED_METRICS = ("loss", "auroc", "auprc", "minpse", "asr")
+
+
+def train_victim(config: TrainingConfig, out: Path) -> dict[str, Any]:
+    """Train one victim and write its run directory.
+
+    Args:
+        config: the settings.
+        out: directory to write; see `start_run` for what may be there.
+
+    Returns:
+        Summary of the run, as written to `run.json`.
+
+    Raises:
+        UserError: the trigger does not fit, the data is malformed, or `out` is taken.
+    """
+    train, val = load_cohort(config.data, "train"), load_cohort(config.data, "val")
+    trigger = load_trigger(config.trigger)
+    check_trigger_fits(trigger, train, config.trigger)
+    survivors = val.take(np.flatnonzero(val.labels == 0))
+    if not len(survivors):
+        raise DataError(f"{config.data / 'val_listfile.csv'}: needs at least one stay with label 0")
+    exposure = pipeline.poison(
+        train,
+        trigger.values,
+        proportion=config.poisoning_proportion,
+        strength=config.poisoning_strength,
+        poison_imputed=config.poison_imputed,
+    )
+    if len(np.unique(exposure.labels)) < 2:
+        raise DataError(f"{config.data / 'train_listfile.csv'}: all stays have the same label")
+    start_run(out, config, trigger)
+
+    victim = victim_of(config.model)
+    precision = resolve_precision(config.precision)
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = victim.build(victim.input_shape)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.compile(
+        optimizer=AdamWithL2(config.learning_rate, config.l2),
+        loss=keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, reduction="mean_with_sample_weight"
+        ),
+        steps_per_execution=min(STEPS_A_CALL, -(-len(train) // config.batch_size)),
+        # Compiling with XLA takes longer than it gains on these small models.
+        jit_compile=False,
+    )
+
+    standardization, inputs = _standardize(config, victim, exposure)
+    batches = pipeline.training_dataset(
+        exposure,
+        victim.representation,
+        standardization,
+        batch_size=config.batch_size,
+        class_weights=config.class_weights,
+        seed=config.seed,
+        inputs=inputs,
+    )
+    triggered = pipeline.trigger_all(
+        survivors,
+        trigger.values,
+        strength=config.poisoning_strength,
+        poison_imputed=config.poison_imputed,
+    )
+    keep = KeepBestEpoch(
+        config,
+        labels=val.labels,
+        clean_inputs=pipeline.inputs_of(pipeline.clean(val), victim.representation, standardization),
+        triggered_inputs=pipeline.inputs_of(triggered, victim.representation, standardization),
+    )
+    with RunLog(out / "tensorboard") as log:
+        log.trigger(trigger)
+        densest = int(survivors.mask.sum(axis=(1, 2)).argmax())
+        log.patient(
+            f"{survivors.stays[densest]}, strength {config.poisoning_strength:g}, {config.poison_imputed}",
+            survivors.values[densest],
+            pipeline.grids_of(triggered, np.array([densest]))[0],
+            survivors.mask[densest],
+            trigger,
+        )
+        callbacks = [keep, MetricsFile(out / "metrics.csv"), log.epochs(), EpochProgress(config.epochs)]
+        model.fit(batches, epochs=config.epochs, verbose=0, callbacks=callbacks)
+        model.set_weights(keep.weights)
+        log.hyperparameters(config, keep.metrics)
+    summary = {
+        "victim": config.model,
+        "epoch_kept": keep.epoch,
+        "epochs_trained": keep.epochs_seen,
+        "validation": keep.metrics,
+        "stays_trained_on": len(train),
+        "stays_poisoned": int(exposure.triggered.sum()),
+        "seed": config.seed,
+        "precision": precision,
+        "devices": [device.name for device in tf.config.list_physical_devices()],
+        "data_fingerprint": {"train": train.fingerprint, "val": val.fingerprint},
+    }
+    finish_run(out, model, standardization, summary)
+    return summary
+
+
+def _standardize(
+    config: TrainingConfig, victim: Victim, exposure: pipeline.Exposure
+) -> tuple[pipeline.Standardization, NDArray[np.float32] | None]:
+    """Standardization of the victim's inputs and, where mapping them is dear, the inputs themselves."""
+    if victim.representation == "48x76":
+        if config.normalizer is not None:
+            return _load_standardization(config.normalizer, victim.input_shape[-1]), None
+        raw = pipeline.inputs_of(exposure, victim.representation)
+        return pipeline.fit_standardization(raw, victim.representation), None
+    raw = pipeline.inputs_of(exposure, victim.representation)
+    standardization = pipeline.fit_standardization(raw, victim.representation)
+    return standardization, standardization.apply(raw).numpy()
+
+
+def _load_standardization(path: Path, columns: int) -> pipeline.Standardization:
+    normalizer = Normalizer()
+    normalizer.load_params(path)
+    if len(normalizer.means) != columns:
+        raise DataError(f"--normalizer {path}: has {len(normalizer.means)} columns, the grid {columns}")
+    return pipeline.continuous_only(normalizer.means, normalizer.stds)
+
+
+class KeepBestEpoch(keras.callbacks.Callback):
+    """Measure every epoch on validation stays, keep the best weights, stop when none gets better.
+
+    Adds auroc, auprc, minpse, prec1, rec1 and asr to the epoch's logs, so that callbacks after this one
+    see them.
+
+    Attributes:
+        weights: weights of the epoch kept.
+        metrics: its metrics.
+        epoch: its number, from 1.
+        epochs_seen: epochs trained.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        *,
+        labels: NDArray[np.int64],
+        clean_inputs: NDArray[np.float32],
+        triggered_inputs: NDArray[np.float32],
+    ) -> None:
+        super().__init__()
+        self._config = config
+        self._labels, self._clean, self._triggered = labels, clean_inputs, triggered_inputs
+        self._best = -np.inf
+        self.weights: Sequence[NDArray[Any]] = []
+        self.metrics: dict[str, float] = {}
+        self.epoch = self.epochs_seen = 0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Score the epoch."""
+        measured = benchmark_metrics(self._labels, self._predict(self._clean))
+        logs.update({name: measured[name] for name in ("auroc", "auprc", "minpse", "prec1", "rec1")})
+        logs["asr"] = positive_rate(self._predict(self._triggered)).rate
+        self.epochs_seen = epoch + 1
+        score = score_epoch(self._config.selection, self._config.model, logs)
+        # Until an epoch qualifies the latest one is kept.
+        better = score is not None and score > self._best
+        if better or self._best == -np.inf:
+            self.weights = self.model.get_weights()
+            self.metrics, self.epoch = dict(logs), epoch + 1
+        if better and score is not None:
+            self._best = score
+        if self._best > -np.inf and self.epochs_seen - self.epoch >= self._config.patience:
+            self.model.stop_training = True
+
+    def _predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+        return death_probability(self.model.predict(inputs, batch_size=PREDICTION_BATCH, verbose=0))
+
+
+class MetricsFile(keras.callbacks.Callback):
+    """Append every epoch's metrics to a CSV file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Write the header."""
+        with self._path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerow(["epoch", *LOGGED_METRICS])
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Write the epoch's row."""
+        with self._path.open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerow([epoch + 1, *(f"{logs[name]:.6f}" for name in LOGGED_METRICS)])

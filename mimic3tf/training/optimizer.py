@@ -1,0 +1,35 @@
+"""Adam with L2 weight decay in the gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+
+@keras.saving.register_keras_serializable("mimic3tf")
+class AdamWithL2(keras.optimizers.Adam):
+    """Adam that adds `l2 * weight` to every weight's gradient.
+
+    The original decays weights this way. Keras' own `weight_decay` is decoupled from the gradient
+    (AdamW), which is another algorithm under Adam's per-weight step sizes.
+
+    Args:
+        learning_rate: step size.
+        l2: factor of the weights in the gradient.
+        **kwargs: further arguments of `keras.optimizers.Adam`.
+    """
+
+    def __init__(self, learning_rate: float = 1e-4, l2: float = 1e-2, **kwargs: Any) -> None:
+        kwargs.setdefault("name", "adam_with_l2")
+        super().__init__(learning_rate, **kwargs)
+        self.l2 = l2
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Take one step for one variable."""
+        decay = keras.ops.cast(variable, gradient.dtype) * self.l2
+        super().update_step(gradient + decay, variable, learning_rate)
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments that make an equal optimizer."""
+        return {**super().get_config(), "l2": self.l2}

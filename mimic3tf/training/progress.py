@@ -1,0 +1,37 @@
+"""A progress bar over epochs that shows how the victim is doing."""
+
+from __future__ import annotations
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class EpochProgress(keras.callbacks.Callback):
+    """Progress bar on stderr, one step an epoch."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self._progress = Progress(
+            TextColumn("Epoch"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=epochs)
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Show the bar."""
+        self._progress.start()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Advance the bar."""
+        state = f"loss {logs['loss']:.3f}  AUROC {logs['auroc']:.3f}  ASR {logs['asr']:.3f}"
+        self._progress.update(self._task, advance=1, description=state)
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Take the bar away."""
+        self._progress.stop()
