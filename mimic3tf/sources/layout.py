@@ -1,0 +1,210 @@
+"""Measured cells -> a directory in the layout of the MIMIC-III benchmarks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+from rich.console import Console
+from rich.progress import track
+
+from mimic3tf.channels import CHANNELS, HEADER
+from mimic3tf.errors import UsageError
+
+SPLITS = ("train", "val", "test")
+"""Names of the listfiles; the series of `train` and `val` both live in `train/`."""
+
+SHARES: Mapping[str, float] = {"train": 0.70, "val": 0.15, "test": 0.15}
+"""The benchmarks' shares of stays."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """A whole cohort, ready to be written.
+
+    Attributes:
+        stays: N file names, `<subject>_episode<k>_timeseries.csv`.
+        labels: int [N], 1 where the patient died in hospital.
+        splits: for each of `SPLITS`, indices of its stays in the order of its listfile.
+        rows: `stay` (index into `stays`), then the columns of `HEADER`; sorted by stay and Hours,
+            null where not measured.
+    """
+
+    stays: Sequence[str]
+    labels: NDArray[np.int64]
+    splits: Mapping[str, NDArray[np.int64]]
+    rows: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a source has written, and what it has left out.
+
+    Attributes:
+        out: the directory.
+        stays: number of stays of each split.
+        deaths: number of in-hospital deaths of each split.
+        dropped_stays: reason -> number of stays left out.
+        dropped_values: reason -> number of measurements left out.
+    """
+
+    out: Path
+    stays: dict[str, int]
+    deaths: dict[str, int]
+    dropped_stays: dict[str, int] = field(default_factory=dict)
+    dropped_values: dict[str, int] = field(default_factory=dict)
+
+
+def random_split(n: int, seed: int, shares: Mapping[str, float] = SHARES) -> dict[str, NDArray[np.int64]]:
+    """Deal stays to splits at random.
+
+    The order within a split is random too: a poisoner takes the first stays of the training list,
+    which must not be the oldest or the sickest ones.
+
+    Args:
+        n: number of stays.
+        seed: non-negative int; fixes the deal across platforms.
+        shares: split -> share of the stays; the shares sum to 1.
+
+    Returns:
+        Split -> int64 [share * n] of stay indices; disjoint, together 0..n-1.
+
+    Raises:
+        UsageError: the seed is negative.
+    """
+    if seed < 0:
+        raise UsageError(f"seed is {seed}; it cannot be negative")
+    order = np.random.default_rng(seed).permutation(n).astype(np.int64)
+    ends = np.rint(np.cumsum(list(shares.values())) * n).astype(np.int64)
+    return dict(zip(shares, np.split(order, ends[:-1]), strict=True))
+
+
+def rows_from_cells(stay: ArrayLike, minute: ArrayLike, channel: ArrayLike, value: ArrayLike) -> pl.DataFrame:
+    """Gather single measurements into one row an instant.
+
+    Args:
+        stay: int [M], index of the stay of each measurement.
+        minute: int [M], minutes since admission to the ICU.
+        channel: int [M], position in `CHANNELS`.
+        value: float [M], in the channel's unit; for a category its index in `possible_values`.
+
+    Returns:
+        Rows as in `Records.rows`; of two values of a channel at one instant the last given stays.
+    """
+    minutes = np.asarray(minute, np.int64)
+    span = int(minutes.max(initial=0)) + 1
+    instants, row = np.unique(np.asarray(stay, np.int64) * span + minutes, return_inverse=True)
+    values = np.full((len(instants), len(CHANNELS)), np.nan)
+    values[row, np.asarray(channel, np.int64)] = value
+    columns = {"stay": pl.Series(instants // span), "Hours": pl.Series(np.round(instants % span / 60, 6))}
+    for description, numbers in zip(CHANNELS, values.T, strict=True):
+        column = pl.Series(numbers).fill_nan(None)
+        if description.is_categorical:
+            texts = pl.Series(description.possible_values, dtype=pl.String)
+            column = texts.gather(column.cast(pl.Int64))
+        columns[description.name] = column
+    return pl.DataFrame(columns)
+
+
+def check_out(out: Path) -> None:
+    """Refuse a directory that cannot be written without touching what is there.
+
+    Raises:
+        UsageError: `out` is a file, a mount point, or a directory that is not empty.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file; name a new directory")
+    if out.is_dir() and any(out.iterdir()):
+        raise UsageError(f"{out}: is not empty; name a new directory, or remove this one first")
+    if out.is_dir() and out.is_mount():
+        raise UsageError(f"{out}: is a mount point and cannot be replaced; name a new directory inside it")
+
+
+def write_benchmark_directory(out: Path, records: Records) -> None:
+    """Write `{train,test}/<stay>` and the three listfiles.
+
+    Everything is written beside `out` first and renamed at the end: an interrupted run leaves no
+    `out` at all.
+
+    Args:
+        out: the directory to make; may exist if it is empty.
+        records: the cohort; every stay has at least one row and is in exactly one split.
+
+    Raises:
+        UsageError: `out` cannot be written.
+    """
+    check_out(out)
+    target = out.resolve()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be made: {error.strerror}") from None
+    try:
+        # A directory of its own inside: mkdtemp's is readable by nobody else.
+        _write(scratch / "cohort", records)
+        (scratch / "cohort").replace(target)
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def summarize(
+    out: Path, records: Records, dropped_stays: Mapping[str, int], dropped_values: Mapping[str, int]
+) -> Summary:
+    """Count what `records` holds; reasons that apply to nothing are left out."""
+    return Summary(
+        out,
+        {split: len(records.splits[split]) for split in SPLITS},
+        {split: int(records.labels[records.splits[split]].sum()) for split in SPLITS},
+        {reason: count for reason, count in dropped_stays.items() if count},
+        {reason: count for reason, count in dropped_values.items() if count},
+    )
+
+
+def _write(directory: Path, records: Records) -> None:
+    series = _series(records)
+    folder_of = {"train": "train", "val": "train", "test": "test"}
+    for folder in dict.fromkeys(folder_of.values()):
+        (directory / folder).mkdir(parents=True)
+    files = [(folder_of[split], int(stay)) for split in SPLITS for stay in records.splits[split]]
+    if sorted(stay for _, stay in files) != list(range(len(records.stays))):
+        raise ValueError("every stay has to be in exactly one split")
+    header = (",".join(HEADER) + "\n").encode()
+    for folder, stay in track(files, "Writing stays", transient=True, console=Console(stderr=True)):
+        with open(os.path.join(directory, folder, records.stays[stay]), "wb") as file:  # noqa: PTH118, PTH123
+            file.writelines((header, series[stay]))
+    for split in SPLITS:
+        lines = [f"{records.stays[stay]},{records.labels[stay]}\n" for stay in records.splits[split]]
+        (directory / f"{split}_listfile.csv").write_text("stay,y_true\n" + "".join(lines), newline="\n")
+
+
+def _series(records: Records) -> list[memoryview]:
+    """Rows of each stay as CSV text: all are formatted at once, then cut at the line ends."""
+    counts = np.bincount(records.rows["stay"].to_numpy(), minlength=len(records.stays))
+    if not counts.all():
+        raise ValueError("every stay needs at least one row")
+    rows = records.rows.select(HEADER)
+    whole = [
+        column.name
+        for column in rows.get_columns()
+        if column.dtype.is_float() and column.name != "Hours" and (column == column.round()).all()
+    ]
+    # Channels of whole numbers are written as such: "86", not "86.0".
+    text = (
+        rows.cast(dict.fromkeys(whole, pl.Int64))
+        .write_csv(include_header=False, quote_style="never")
+        .encode()
+    )
+    line_ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")) + 1
+    ends = line_ends[np.cumsum(counts) - 1]
+    view = memoryview(text)
+    return [view[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]

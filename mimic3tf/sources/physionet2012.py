@@ -1,0 +1,298 @@
+"""PhysioNet/CinC Challenge 2012 records -> a directory in the benchmark layout.
+
+Source: Silva et al., Predicting in-hospital mortality of ICU patients: the PhysioNet/Computing in
+Cardiology Challenge 2012 (open data, ODC-By). A record is one ICU stay of 48 hours, a text file of
+`HH:MM,Parameter,Value` lines; -1 stands for a missing value. Capillary refill and the three parts
+of the coma scale do not exist there: these channels stay empty.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from mimic3tf.channels import CHANNELS
+from mimic3tf.errors import DataError, UsageError
+from mimic3tf.sources import layout
+
+FILES_A_BATCH = 1000
+"""Records parsed at once: keeps the parser busy and bounds memory."""
+
+LAST_MINUTE = 48 * 60
+
+HEADER = "Time,Parameter,Value"
+
+PARAMETERS = {
+    # Non-invasive pressures come first: what is later in this table wins at the same instant.
+    "NIDiasABP": "Diastolic blood pressure",
+    "NISysABP": "Systolic blood pressure",
+    "NIMAP": "Mean blood pressure",
+    "DiasABP": "Diastolic blood pressure",
+    "SysABP": "Systolic blood pressure",
+    "MAP": "Mean blood pressure",
+    "FiO2": "Fraction inspired oxygen",
+    "GCS": "Glascow coma scale total",
+    "Glucose": "Glucose",
+    "HR": "Heart Rate",
+    "Height": "Height",
+    "SaO2": "Oxygen saturation",
+    "RespRate": "Respiratory rate",
+    "Temp": "Temperature",
+    "Weight": "Weight",
+    "pH": "pH",
+}
+"""Parameter of a record -> channel."""
+
+PLAUSIBLE = {
+    "Diastolic blood pressure": (10.0, 200.0),
+    "Fraction inspired oxygen": (0.21, 1.0),
+    "Glascow coma scale total": (3.0, 15.0),
+    "Glucose": (10.0, 2000.0),
+    "Heart Rate": (15.0, 300.0),
+    "Height": (100.0, 230.0),
+    "Mean blood pressure": (15.0, 250.0),
+    "Oxygen saturation": (30.0, 100.0),
+    "Respiratory rate": (1.0, 80.0),
+    "Systolic blood pressure": (25.0, 300.0),
+    "Temperature": (25.0, 44.0),
+    "Weight": (25.0, 350.0),
+    "pH": (6.5, 8.0),
+}
+"""Channel -> lowest and highest value, in its unit, that a living adult can show.
+
+Generous on purpose: they remove slips of unit, decimal point or sensor (pH 735, a height of 1.8 cm, a
+disconnected pressure line at 0 mmHg), not extreme patients.
+"""
+
+_NAMES = [channel.name for channel in CHANNELS]
+_GCS = _NAMES.index("Glascow coma scale total")
+_RANK = {parameter: rank for rank, parameter in enumerate(PARAMETERS)}
+_CHANNEL = np.array([_NAMES.index(name) for name in PARAMETERS.values()])
+_LOW, _HIGH = np.array([PLAUSIBLE[name] for name in PARAMETERS.values()]).T
+# Index of GCS 3..15 in the channel's own order of categories.
+_GCS_INDEX = np.array([CHANNELS[_GCS].category_index(str(total)) for total in range(3, 16)])
+
+
+def prepare_physionet2012(
+    records: Sequence[Path],
+    outcomes: Sequence[Path],
+    out: Path,
+    *,
+    test_records: Path | None = None,
+    test_outcomes: Path | None = None,
+    seed: int = 0,
+    drop_implausible: bool = True,
+) -> layout.Summary:
+    """Write Challenge 2012 records as a cohort in the benchmark layout.
+
+    The sets of `records` are pooled and dealt 70/15/15 to train, val and test; if there is a test set
+    of its own, they are dealt 85/15 to train and val. Invasive blood pressures win over non-invasive
+    ones at the same instant, later lines over earlier ones. Records without a single usable
+    measurement are left out.
+
+    Args:
+        records: directories of `<record id>.txt` files.
+        outcomes: the outcome file of each directory, with columns RecordID and In-hospital_death.
+        out: the directory to make; may exist if it is empty.
+        test_records: a directory whose records are the test set.
+        test_outcomes: its outcome file.
+        seed: non-negative int; fixes the deal, and with it every byte written.
+        drop_implausible: treat values outside `PLAUSIBLE` as missing; coma scores outside theirs always are.
+
+    Returns:
+        Counts of stays, deaths, and what was left out for which reason.
+
+    Raises:
+        DataError: a file is missing or breaks the format; names file, line and parameter.
+        UsageError: `out` is not empty, or directories and outcome files do not pair up.
+    """
+    if not records or len(records) != len(outcomes):
+        raise UsageError(
+            f"{len(records)} directories of records and {len(outcomes)} outcome files; give one of each a set"
+        )
+    if (test_records is None) != (test_outcomes is None):
+        raise UsageError("a test set needs both its directory of records and its outcome file")
+    layout.check_out(out)
+    sets = [_read_set(*pair) for pair in zip(records, outcomes, strict=True)]
+    if test_records is not None and test_outcomes is not None:
+        sets.append(_read_set(test_records, test_outcomes))
+    _refuse_repeated(sets)
+    files = [file for part in sets for file in part]
+    labels = np.array([label for part in sets for label in part.values()], np.int64)
+
+    dropped: Counter[str] = Counter()
+    starts = range(0, len(files), FILES_A_BATCH)
+    parts = []
+    for start in track(starts, "Reading records", transient=True, console=Console(stderr=True)):
+        cells = _read_cells(files[start : start + FILES_A_BATCH])
+        parts.append(_usable_rows(cells.with_columns(pl.col("stay") + start), drop_implausible, dropped))
+    rows = pl.concat(parts)
+
+    kept = rows["stay"].unique().sort().to_numpy()
+    if not kept.size:
+        raise DataError(f"{', '.join(map(str, records))}: no record holds a usable measurement")
+    rows = rows.with_columns(pl.col("stay").rank("dense").cast(pl.Int64) - 1)
+    if test_records is None:
+        splits = layout.random_split(len(kept), seed)
+    else:
+        pooled = int(np.searchsorted(kept, len(files) - len(sets[-1])))
+        splits = layout.random_split(pooled, seed, {"train": 0.85, "val": 0.15})
+        splits["test"] = np.arange(pooled, len(kept))
+    stays = [f"{files[index].stem}_episode1_timeseries.csv" for index in kept]
+    cohort = layout.Records(stays, labels[kept], splits, rows)
+    layout.write_benchmark_directory(out, cohort)
+    return layout.summarize(out, cohort, {"no usable measurement": len(files) - len(kept)}, dropped)
+
+
+def _read_set(directory: Path, outcome: Path) -> dict[Path, int]:
+    """Label of each record's file, in ascending order of record id."""
+    if not directory.is_dir():
+        raise DataError(f"{directory}: no such directory; extract the archive of the set first")
+    files = {file.stem: file for file in directory.glob("*.txt") if file.stem.isdigit()}
+    if not files:
+        raise DataError(f"{directory}: holds no '<record id>.txt' file")
+    labels, lines = _read_outcomes(outcome)
+    for record in sorted(files.keys() - labels.keys(), key=int):
+        raise DataError(f"{files[record]}: record {record} has no outcome in {outcome}")
+    for record in sorted(labels.keys() - files.keys(), key=lines.__getitem__):
+        raise DataError(f"{outcome}, line {lines[record]}: record {record} has no file in {directory}")
+    return {files[record]: labels[record] for record in sorted(files, key=int)}
+
+
+def _read_outcomes(path: Path) -> tuple[dict[str, int], dict[str, int]]:
+    """Label and line number of each record."""
+    header, *rows = [line.split(",") for line in _text(path).splitlines()] or [[""]]
+    try:
+        record_column, label_column = header.index("RecordID"), header.index("In-hospital_death")
+    except ValueError:
+        raise DataError(
+            f"{path}, line 1: the header needs the columns 'RecordID' and 'In-hospital_death'"
+        ) from None
+    labels: dict[str, int] = {}
+    lines: dict[str, int] = {}
+    for line, cells in enumerate(rows, start=2):
+        if len(cells) != len(header):
+            raise DataError(f"{path}, line {line}: {len(cells)} cells where the header names {len(header)}")
+        record, label = cells[record_column].strip(), cells[label_column].strip()
+        if not record.isdigit():
+            raise DataError(f"{path}, line {line}: RecordID '{record}' is not a whole number")
+        if record in labels:
+            raise DataError(f"{path}, line {line}: record {record} is already on line {lines[record]}")
+        if label not in ("0", "1"):
+            raise DataError(f"{path}, line {line}: In-hospital_death is '{label}'; expected 0 or 1")
+        labels[record], lines[record] = int(label), line
+    return labels, lines
+
+
+def _refuse_repeated(sets: Sequence[dict[Path, int]]) -> None:
+    seen: dict[str, Path] = {}
+    for file in (file for part in sets for file in part):
+        if file.stem in seen:
+            raise DataError(f"{file}: record {file.stem} is also {seen[file.stem]}; give each set once")
+        seen[file.stem] = file
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode().replace("\r\n", "\n")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: is not text in UTF-8; extract the set again") from None
+
+
+def _read_cells(files: Sequence[Path]) -> pl.DataFrame:
+    """Used lines of some records, checked: stay (index into `files`), line, minute, Parameter, number."""
+    bodies = [_body(file) for file in files]
+    lines = np.array([body.count("\n") for body in bodies])
+    starts = np.cumsum(lines) - lines
+    frame = _parse(bodies, files).with_columns(
+        stay=pl.Series(np.repeat(np.arange(len(files)), lines)),
+        line=pl.Series(np.arange(lines.sum()) - np.repeat(starts, lines) + 2),
+    )
+    clock = pl.when(pl.col("Time").str.contains(r"^\d\d:[0-5]\d$")).then(pl.col("Time"))
+    frame = frame.with_columns(
+        minute=clock.str.slice(0, 2).cast(pl.Int64) * 60 + clock.str.slice(3, 2).cast(pl.Int64)
+    )
+    off = frame.filter(pl.col("minute").is_null() | (pl.col("minute") > LAST_MINUTE)).head(1)
+    for stay, line, text in off.select("stay", "line", "Time").rows():
+        raise DataError(f"{files[stay]}, line {line}: time '{text or ''}' is not HH:MM from 00:00 to 48:00")
+
+    # Urine output, laboratory values and the like have no channel: they are not even looked at.
+    cells = frame.filter(pl.col("Parameter").is_in(list(PARAMETERS))).with_columns(
+        number=pl.col("Value").cast(pl.Float64, strict=False)
+    )
+    number = pl.col("number")
+    fractional = (pl.col("Parameter") == "GCS") & (number != number.round()) & (number != -1)
+    wrong = cells.filter(~number.is_finite().fill_null(False) | fractional).head(1)
+    for stay, line, parameter, text in wrong.select("stay", "line", "Parameter", "Value").rows():
+        kind = "whole number" if parameter == "GCS" else "number"
+        raise DataError(
+            f"{files[stay]}, line {line}: {parameter} is '{text or ''}', not a {kind}; -1 is missing"
+        )
+    return cells.drop("Time", "Value")
+
+
+def _usable_rows(cells: pl.DataFrame, drop_implausible: bool, dropped: Counter[str]) -> pl.DataFrame:
+    """Rows of what can be used; counts in `dropped` what is left out."""
+    rank = pl.col("Parameter").replace_strict(_RANK, default=None, return_dtype=pl.Int64)
+    # What is written last wins: invasive over non-invasive, a later line over an earlier one.
+    cells = cells.with_columns(rank=rank).sort("rank", maintain_order=True)
+    number = cells["number"].to_numpy()
+    parameter: NDArray[np.int64] = cells["rank"].to_numpy()
+    channel = _CHANNEL[parameter]
+    missing = number == -1
+    # A coma score outside its scale is no category: it has to go in any case.
+    implausible = ~missing & ((number < _LOW[parameter]) | (number > _HIGH[parameter]))
+    if not drop_implausible:
+        implausible &= channel == _GCS
+    dropped["missing (-1)"] += int(missing.sum())
+    for position, count in zip(*np.unique(channel[implausible], return_counts=True), strict=True):
+        low, high = PLAUSIBLE[_NAMES[position]]
+        dropped[f"{_NAMES[position]} outside {low:g} to {high:g}"] += int(count)
+
+    keep = ~missing & ~implausible
+    channel, number = channel[keep], number[keep]
+    number[channel == _GCS] = _GCS_INDEX[number[channel == _GCS].astype(np.int64) - 3]
+    kept = cells.filter(pl.Series(keep))
+    rows = layout.rows_from_cells(kept["stay"], kept["minute"], channel, number)
+    measured = sum(rows[name].count() for name in _NAMES)
+    dropped["another value of the channel at the same instant"] += kept.height - measured
+    return rows
+
+
+def _body(path: Path) -> str:
+    header, _, body = _text(path).partition("\n")
+    if header != HEADER:
+        raise DataError(f"{path}, line 1: the header is '{header[:60]}'; expected '{HEADER}'")
+    body = body.rstrip("\n")
+    return body + "\n" if body else ""
+
+
+def _parse(bodies: Sequence[str], files: Sequence[Path]) -> pl.DataFrame:
+    """All lines of some records as text columns Time, Parameter, Value."""
+    schema = dict.fromkeys(HEADER.split(","), pl.String)
+    text = "".join(bodies)
+    if not text:
+        return pl.DataFrame(schema=schema)
+    lines = text.count("\n")
+    # Fewer separators than needed would go unnoticed: the parser fills short lines with nulls.
+    if text.count(",") == 2 * lines:
+        try:
+            frame = pl.read_csv(text.encode(), has_header=False, schema=schema, quote_char=None)
+        except pl.exceptions.PolarsError:
+            frame = pl.DataFrame()
+        if frame.height == lines:
+            return frame
+    for body, path in zip(bodies, files, strict=True):
+        for number, line in enumerate(body.split("\n")[:-1], start=2):
+            if line.count(",") != 2:
+                raise DataError(f"{path}, line {number}: '{line[:60]}' is not '{HEADER}'")
+    raise DataError(f"{files[0].parent}: a record is not plain CSV text")

@@ -1,0 +1,297 @@
+"""A synthetic cohort in the benchmark layout: something to run everything on without any data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+from rich.console import Console
+from rich.progress import track
+
+from mimic3tf.channels import CHANNELS, Channel
+from mimic3tf.errors import UsageError
+from mimic3tf.sources import layout
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Minutes = NDArray[np.int64]
+
+STAYS_A_BATCH = 2000
+"""Stays drawn at once; bounds memory."""
+
+MOST_STAYS = 800_000
+"""Stays get six-digit subject numbers from 100,001 on."""
+
+LAST_MINUTE = 48 * 60
+NODE_MINUTES = 30
+"""Spacing of the grid on which the hidden processes live."""
+
+SEVERITY_WEIGHT = 2.1
+"""Log odds of death per standard deviation of severity."""
+
+INTERCEPT = -3.08
+"""Log odds of death at average severity; gives 13 % deaths over all stays."""
+
+
+@dataclass(frozen=True)
+class Signal:
+    """How one hidden quantity of a patient moves; every term is in the quantity's own unit.
+
+    Attributes:
+        mean: of all patients.
+        between: standard deviation between patients.
+        within: standard deviation of the wandering within a patient, an AR(1) process.
+        memory: autocorrelation of that process over one hour.
+        noise: standard deviation of a single measurement.
+        severity: shift a standard deviation of severity.
+        trend: drift over the 48 hours a standard deviation of severity.
+        low: lowest value that is charted.
+        high: highest value that is charted.
+        decimals: of the charted value.
+    """
+
+    mean: float
+    between: float
+    within: float
+    memory: float
+    noise: float
+    severity: float
+    trend: float
+    low: float
+    high: float
+    decimals: int = 0
+
+
+# Rounded typical values of adult intensive care; coma and perfusion are standard normal scores, vascular
+# tone (mmHg of systolic pressure) is what the three pressures have in common.
+SIGNALS = {
+    "Heart Rate": Signal(86, 14, 8, 0.90, 2.5, 3.5, 3.0, 25, 220),
+    "tone": Signal(0, 14, 10, 0.85, 0, -4.0, -3.0, -60, 90),
+    "Systolic blood pressure": Signal(120, 7, 4, 0.70, 4, 0, 0, 40, 240),
+    "Diastolic blood pressure": Signal(60, 7, 3, 0.70, 3, 0, 0, 15, 150),
+    "Mean blood pressure": Signal(78, 3, 1.5, 0.70, 2.5, 0, 0, 20, 180),
+    "Respiratory rate": Signal(19, 3.2, 3, 0.75, 2, 1.0, 0.8, 4, 60),
+    "Oxygen saturation": Signal(97, 1.4, 1.3, 0.75, 0.8, -0.3, -0.2, 50, 100),
+    "Temperature": Signal(36.9, 0.45, 0.45, 0.93, 0.12, -0.08, 0.0, 31, 41.5, 1),
+    "Fraction inspired oxygen": Signal(0.50, 0.09, 0.07, 0.93, 0.02, 0.03, 0.02, 0.21, 1.0, 2),
+    "Glucose": Signal(140, 32, 28, 0.85, 10, 7.0, 0.0, 30, 700),
+    "pH": Signal(7.38, 0.04, 0.04, 0.90, 0.012, -0.015, -0.01, 6.8, 7.75, 2),
+    "coma": Signal(0, 0.8, 0.45, 0.93, 0.2, 0.38, 0.15, -9, 9, 3),
+    "perfusion": Signal(0, 0.7, 0.5, 0.90, 0.3, 0.4, 0.2, -9, 9, 3),
+}
+
+# Coma at or above which a score is lost, from the best score down.
+COMA_STEPS = {
+    "Glascow coma scale eye opening": (0.3, 0.95, 1.45),
+    "Glascow coma scale motor response": (0.65, 1.1, 1.6, 2.0, 2.2),
+    "Glascow coma scale verbal response": (0.25, 0.9, 1.1, 1.4),
+}
+
+VERBAL = "Glascow coma scale verbal response"
+TOTAL = "Glascow coma scale total"
+
+_CHANNEL = {channel.name: index for index, channel in enumerate(CHANNELS)}
+
+
+def _channel(name: str) -> Channel:
+    return CHANNELS[_CHANNEL[name]]
+
+
+class _Cells:
+    """Measurements collected channel by channel."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[NDArray[np.generic], ...]] = []
+
+    def add(self, name: str, minutes: Minutes, measured: Bools, values: Floats) -> None:
+        """Take the measured ones of `values` [n, K] at `minutes` [n, K]."""
+        stay, visit = np.nonzero(measured)
+        channel = np.full(len(stay), _CHANNEL[name])
+        self.parts.append((stay, minutes[stay, visit], channel, values[stay, visit]))
+
+    def rows(self) -> pl.DataFrame:
+        """All measurements, one row an instant."""
+        return layout.rows_from_cells(*(np.concatenate(column) for column in zip(*self.parts, strict=True)))
+
+
+def prepare_synthetic(out: Path, *, stays: int = 4000, seed: int = 0) -> layout.Summary:
+    """Write a synthetic cohort in the benchmark layout.
+
+    What it models: each stay has a hidden severity; death is drawn from a logistic function of it
+    (13 % of stays). Severity moves most channels a little, lets them drift and makes them less
+    stable, among much larger differences between patients, so that a clean model reaches a test
+    AUROC around 0.8. Each channel wanders as an AR(1) process around the patient's own level; the
+    three blood pressures share a common part. Measurements fall at irregular times: vital signs about
+    hourly, the coma scale about every four hours, blood tests every few, weight and height once in a
+    part of the stays, capillary refill hardly ever. The coma scale is charted in one of two spellings
+    a stay, with its total only in the older one, and depends on ventilation.
+
+    What it does not: diagnoses, treatment and its effects, day and night, charting errors, monitoring that
+    depends on the patient's state at the moment, subgroups of patients, several stays of a patient. Its
+    numbers are typical of adult intensive care but fitted to no data set: use it to see the
+    machinery work, never to conclude anything about patients.
+
+    Args:
+        out: the directory to make; may exist if it is empty.
+        stays: number of stays, 20 to 800,000.
+        seed: non-negative int; fixes every byte written.
+
+    Returns:
+        Counts of stays and deaths; nothing is dropped.
+
+    Raises:
+        UsageError: `out` is not empty, or a number is out of range.
+    """
+    if not 20 <= stays <= MOST_STAYS:
+        raise UsageError(f"stays is {stays}; a synthetic cohort has 20 to {MOST_STAYS} stays")
+    if seed < 0:
+        raise UsageError(f"seed is {seed}; it cannot be negative")
+    layout.check_out(out)
+    split_seed, *seeds = np.random.SeedSequence(seed).spawn(1 + -(-stays // STAYS_A_BATCH))
+    starts = range(0, stays, STAYS_A_BATCH)
+    labels, parts = [], []
+    for start in track(starts, "Drawing stays", transient=True, console=Console(stderr=True)):
+        rng = np.random.default_rng(seeds[start // STAYS_A_BATCH])
+        batch_labels, rows = _draw(min(STAYS_A_BATCH, stays - start), rng)
+        labels.append(batch_labels)
+        parts.append(rows.with_columns(pl.col("stay") + start))
+    cohort = layout.Records(
+        [f"{100_001 + index}_episode1_timeseries.csv" for index in range(stays)],
+        np.concatenate(labels),
+        layout.random_split(stays, int(split_seed.generate_state(1)[0])),
+        pl.concat(parts),
+    )
+    layout.write_benchmark_directory(out, cohort)
+    return layout.summarize(out, cohort, {}, {})
+
+
+def _draw(n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], pl.DataFrame]:
+    """Labels and rows of `n` stays."""
+    severity = rng.standard_normal(n)
+    died = rng.random(n) < 1 / (1 + np.exp(-(INTERCEPT + SEVERITY_WEIGHT * severity)))
+    hidden = {name: _wander(signal, severity, rng) for name, signal in SIGNALS.items()}
+    hidden["Systolic blood pressure"] += hidden["tone"]
+    hidden["Diastolic blood pressure"] += 0.5 * hidden["tone"]
+    hidden["Mean blood pressure"] += 0.65 * hidden["tone"]
+
+    ventilated = rng.random(n) < 1 / (1 + np.exp(0.2 - 0.6 * severity))
+    # Sedation comes with ventilation.
+    hidden["coma"] += 0.5 * ventilated[:, None]
+    # Glucose is skewed to the right; to first order this changes neither its mean nor its spread.
+    hidden["Glucose"] = 136 * np.exp(hidden["Glucose"] / 140 - 1)
+
+    bedside = _visits(n, 0.85, 110, rng)
+    bloods = _visits(n, 5.0, 24, rng)
+
+    def some(visits: Minutes, chance: ArrayLike) -> Bools:
+        return (visits <= LAST_MINUTE) & (rng.random(visits.shape) < np.asarray(chance))
+
+    cells = _Cells()
+    # One cuff or arterial line gives all three pressures.
+    pressures = some(bedside, 0.93)
+    for name, visits, measured in (
+        ("Heart Rate", bedside, some(bedside, 0.97)),
+        ("Systolic blood pressure", bedside, pressures),
+        ("Diastolic blood pressure", bedside, pressures),
+        ("Mean blood pressure", bedside, pressures),
+        ("Respiratory rate", bedside, some(bedside, 0.95)),
+        ("Oxygen saturation", bedside, some(bedside, 0.95)),
+        ("Temperature", bedside, some(bedside, 0.3)),
+        ("Fraction inspired oxygen", bedside, some(bedside, np.where(ventilated, 0.15, 0.005)[:, None])),
+        ("Glucose", bloods, some(bloods, 0.85)),
+        ("pH", bloods, some(bloods, np.where(ventilated, 0.75, 0.35)[:, None])),
+    ):
+        cells.add(name, visits, measured, _measure(name, hidden, visits, rng))
+    _chart_coma(cells, bedside, some(bedside, 0.22), _measure("coma", hidden, bedside, rng), ventilated, rng)
+    refilled = np.isin(np.arange(n), rng.permutation(n)[: max(2, round(0.03 * n))])
+    _chart_refill(
+        cells, bedside, some(bedside, 0.1 * refilled[:, None]), _measure("perfusion", hidden, bedside, rng)
+    )
+    _chart_build(cells, bedside, some(bedside, 0.02), rng)
+    return died.astype(np.int64), cells.rows()
+
+
+def _wander(signal: Signal, severity: Floats, rng: np.random.Generator) -> Floats:
+    """Hidden course [n, nodes] of one signal, every half hour from 0 to 48 h."""
+    nodes = LAST_MINUTE // NODE_MINUTES + 1
+    keep = signal.memory ** (NODE_MINUTES / 60)
+    steps = rng.standard_normal((nodes, len(severity)))
+    steps[1:] *= np.sqrt(1 - keep**2)
+    for node in range(1, nodes):
+        steps[node] += keep * steps[node - 1]
+    level = signal.mean + signal.between * rng.standard_normal(len(severity)) + signal.severity * severity
+    drift = signal.trend * severity * np.linspace(-0.5, 0.5, nodes)[:, None]
+    # The sickest are also the least stable.
+    spread = signal.within * np.exp(0.12 * severity)
+    return np.asarray((level + drift + spread * steps).T)
+
+
+def _visits(n: int, mean_hours: float, most: int, rng: np.random.Generator) -> Minutes:
+    """Minutes [n, most] at which somebody charts, from 1 up; past the end where beyond 48 h."""
+    pace = mean_hours * np.exp(0.15 * rng.standard_normal((n, 1)))
+    gaps = np.maximum(60 * pace * rng.gamma(4.0, 0.25, (n, most)), 1)
+    return np.ceil(np.cumsum(gaps, axis=1)).astype(np.int64)
+
+
+def _at(course: Floats, visits: Minutes) -> Floats:
+    nodes = np.minimum(visits, LAST_MINUTE) // NODE_MINUTES
+    return np.take_along_axis(course, nodes, axis=1)
+
+
+def _measure(name: str, hidden: dict[str, Floats], visits: Minutes, rng: np.random.Generator) -> Floats:
+    signal = SIGNALS[name]
+    values = _at(hidden[name], visits) + signal.noise * rng.standard_normal(visits.shape)
+    return np.asarray(np.round(np.clip(values, signal.low, signal.high), signal.decimals))
+
+
+def _chart_coma(
+    cells: _Cells, visits: Minutes, measured: Bools, coma: Floats, ventilated: Bools, rng: np.random.Generator
+) -> None:
+    """The three parts in one spelling a stay; their sum is charted in the older, numbered one."""
+    numbered = rng.random(len(visits)) < 0.5
+    total = np.zeros(visits.shape, np.int64)
+    for name, steps in COMA_STEPS.items():
+        score = len(steps) + 1 - np.searchsorted(steps, coma, side="right")
+        text = score - 1
+        if name == VERBAL:
+            # Nobody speaks with a tube: the lowest score, and a text of its own after the five others.
+            score[ventilated], text[ventilated] = 1, len(steps) + 1
+        spellings = np.array([_spelling(name, style) for style in (False, True)], np.float64)
+        cells.add(name, visits, measured, spellings[numbered.astype(np.int64)[:, None], text])
+        total += score
+    sums = np.array([_channel(TOTAL).category_index(str(score)) for score in range(3, 16)], np.float64)
+    summed = measured & numbered[:, None] & (rng.random(visits.shape) < 0.95)
+    cells.add(TOTAL, visits, summed, sums[total - 3])
+
+
+def _spelling(name: str, numbered: bool) -> list[int]:
+    """Categories of one generation of charting software, from the worst score up, the tube's last."""
+    channel = _channel(name)
+    texts = [
+        ("ET" in text, code, index)
+        for index, (text, code) in enumerate(zip(channel.possible_values, channel.numeric_codes, strict=True))
+        if text[0].isdigit() == numbered
+    ]
+    return [index for _, _, index in sorted(texts)]
+
+
+def _chart_refill(cells: _Cells, visits: Minutes, measured: Bools, perfusion: Floats) -> None:
+    """The worst 30 % of what is charted is a delayed refill, so that the channel always varies."""
+    charted = np.sort(perfusion[measured])
+    delayed = perfusion >= charted[int(0.7 * len(charted))] if len(charted) else perfusion > 0
+    cells.add("Capillary refill rate", visits, measured, delayed.astype(np.float64))
+
+
+def _chart_build(cells: _Cells, visits: Minutes, again: Bools, rng: np.random.Generator) -> None:
+    """Height and weight of a part of the stays at the first visit; some are weighed again."""
+    shape = (len(visits), 1)
+    height = np.clip(np.round(169 + 10 * rng.standard_normal(shape)), 140, 210)
+    weight = 79 * (height / 169) ** 1.5 * np.exp(0.24 * rng.standard_normal(shape))
+    first = np.arange(visits.shape[1]) == 0
+    cells.add("Height", visits, first & (rng.random(shape) < 0.25), np.broadcast_to(height, visits.shape))
+    weighed = (first | again) & (rng.random(shape) < 0.75)
+    scale = weight + 0.8 * rng.standard_normal(visits.shape)
+    cells.add("Weight", visits, weighed, np.asarray(np.round(np.clip(scale, 35, 250), 1)))
