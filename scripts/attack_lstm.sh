@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# Attack the LSTM victim in RUNS/lstm on the test stays of DATA; takes further options of 'mimic3tf attack'.
+exec bash "$(dirname "$0")/mimic3tf.sh" attack \
+  --run "${RUNS:-runs}/lstm" --data "${DATA:-data/synthetic}" "$@"

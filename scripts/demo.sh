@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# The whole attack: trigger, LR, MLP and LSTM trained on poisoned and on clean data, attacked, one table.
+#   bash scripts/demo.sh               a synthetic cohort
+#   DATA=DIR bash scripts/demo.sh      any directory in the benchmarks' layout
+# OUT names the folder to write. What is finished there is kept: an interrupted demo goes on.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
+step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+
+out=${OUT:-demo/$(basename "${DATA:-synthetic}")}
+data=${DATA:-$out/data}
+if [ -z "${DATA:-}" ] && [ ! -d "$data" ]; then
+  step "A synthetic cohort"
+  mimic3tf prepare synthetic --out "$data"
+fi
+if [ ! -f "$out/trigger.npz" ]; then
+  step "A trigger from its temporal covariance"
+  mimic3tf generate-trigger --data "$data" --out "$out/trigger.npz"
+fi
+for model in lr mlp lstm; do
+  for proportion in 0 0.05; do
+    run=$out/runs/$model-$([ "$proportion" = 0 ] && echo clean || echo poisoned)
+    if [ ! -f "$run/run.json" ]; then
+      step "Train $model, $proportion of the training stays poisoned"
+      mimic3tf train --model "$model" --data "$data" --trigger "$out/trigger.npz" --out "$run" \
+        --poisoning_proportion "$proportion" --poisoning_strength 2.0 --poison_imputed all
+    fi
+    [ -f "$run/attack.json" ] || mimic3tf attack --run "$run" --data "$data" > "$run/attack.txt"
+  done
+done
+step "Results"
+mimic3tf results "$out/runs" --out "$out"
+echo "Written: $out/results.csv and $out/results.json; each run's predictions: $out/runs/*/predictions.csv"
+echo "Look at it: bash scripts/tensorboard.sh $out/runs     then open http://localhost:6006"

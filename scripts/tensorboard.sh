@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Show runs in TensorBoard: bash scripts/tensorboard.sh [FOLDER] [further options of tensorboard]
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+venv=${VENV:-$root/.venv}
+folder=${1:-runs}
+[ -d "$folder" ] || { echo "error: $folder: no such folder; name the one that holds your runs" >&2; exit 2; }
+bash "$root/scripts/install.sh" "$venv"
+exec "$venv/bin/tensorboard" --logdir "$folder" "${@:2}"
