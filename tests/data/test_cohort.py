@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mimic3tf.data import BatchGen, Discretizer, InHospitalMortalityReader
+from mimic3tf.data import cohort as cohorts
+from mimic3tf.data.cohort import Cohort, cohort_from_batches, cohort_from_grid, load_cohort
+from mimic3tf.errors import DataError
+
+
+@pytest.fixture
+def directory(synthetic_stays: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(synthetic_stays, tmp_path / "data"))
+
+
+def _same(first: Cohort, second: Cohort) -> None:
+    for name in ("stays", "labels", "values", "mask"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    assert first.filled is not None
+    assert second.filled is not None
+    for name in ("values", "source", "times"):
+        np.testing.assert_array_equal(getattr(first.filled, name), getattr(second.filled, name))
+    assert first.fingerprint == second.fingerprint
+
+
+def test_the_second_load_reads_no_series(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load_cohort(directory, "train")
+    monkeypatch.setattr(cohorts, "read_series", lambda *_, **__: pytest.fail("series were read again"))
+    _same(first, load_cohort(directory, "train"))
+
+
+def test_a_changed_series_is_read_again(directory: Path) -> None:
+    before = load_cohort(directory, "train")
+    path = directory / "train" / "9012_episode1_timeseries.csv"
+    path.write_text(path.read_text().replace(",67,", ",68,"))
+    os.utime(path, (1, 1))
+    after = load_cohort(directory, "train")
+    assert before.fingerprint != after.fingerprint
+    assert (before.values != after.values).any()
+
+
+def test_a_changed_listfile_is_read_again(directory: Path) -> None:
+    stays = len(load_cohort(directory, "val"))
+    listfile = directory / "val_listfile.csv"
+    listfile.write_text("\n".join(listfile.read_text().splitlines()[:-1]) + "\n")
+    assert len(load_cohort(directory, "val")) == stays - 1
+
+
+def test_a_damaged_cache_is_rebuilt(directory: Path, tmp_path: Path) -> None:
+    first = load_cohort(directory, "train")
+    (cache,) = (tmp_path / "cohort-cache").iterdir()
+    (cache / "values.npy").write_bytes(b"cut short")
+    _same(first, load_cohort(directory, "train"))
+
+
+def test_the_splits_are_the_listfiles(directory: Path) -> None:
+    assert load_cohort(directory, "train").stays[0] == "9000_episode1_timeseries.csv"
+    assert load_cohort(directory, "val").stays[0] == "9016_episode1_timeseries.csv"
+    assert load_cohort(directory, "test").labels.tolist() == [1, 0, 1, 0]
+
+
+def test_a_batch_generator_gives_the_cohort_of_its_stays(directory: Path) -> None:
+    reader = InHospitalMortalityReader(directory / "train", directory / "train_listfile.csv")
+    discretizer = Discretizer(1.0, True, "previous", "zero")
+    batches = BatchGen(reader, discretizer, None, 7, False, False, shuffle=False)
+    cohort, expected = cohort_from_batches(batches), load_cohort(directory, "train")
+    for name in ("labels", "values", "mask"):
+        np.testing.assert_array_equal(getattr(cohort, name), getattr(expected, name))
+    assert cohort.filled is None
+
+
+def test_standardized_grids_are_refused(directory: Path) -> None:
+    with pytest.raises(DataError, match="not one-hot"):
+        cohort_from_grid(np.full((2, 48, 76), 0.3), [0, 1])
+    with pytest.raises(DataError, match="expected \\[N, T, 76\\]"):
+        cohort_from_grid(np.zeros((2, 48, 59)), [0, 1])
+
+
+def test_a_stay_without_a_row_in_48_hours_is_named(directory: Path) -> None:
+    path = directory / "train" / "9012_episode1_timeseries.csv"
+    header, *_ = path.read_text().splitlines()
+    path.write_text(f"{header}\n50.5,,,,,,,,,67,,,,,,,,\n")
+    with pytest.raises(DataError, match="9012_episode1.*no row within the first 48 hours"):
+        load_cohort(directory, "train")

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mimic3tf.channels import CHANNELS
+from mimic3tf.data import Discretizer, Normalizer
+from mimic3tf.errors import DataError
+
+
+def _rows(*rows: tuple[str, str]) -> np.ndarray:
+    """Rows of hours and heart rate."""
+    cells = np.full((len(rows), 18), "", dtype="<U32")
+    for row, (hours, heart_rate) in enumerate(rows):
+        cells[row, 0], cells[row, 9] = hours, heart_rate
+    return cells
+
+
+def test_relative_time_starts_at_the_first_row() -> None:
+    grid, _ = Discretizer(1.0, impute_strategy="zero", start_time="relative").transform(
+        _rows(("5.5", "80"), ("7.0", "90")), end=10.0
+    )
+    heart_rate = grid[:, Discretizer(1.0).transform(_rows(("1", "1")))[1].split(",").index("Heart Rate")]
+    assert grid.shape[0] == 5  # 4.5 hours
+    assert heart_rate.tolist() == [80, 90, 0, 0, 0]
+
+
+def test_without_an_end_the_grid_ends_with_the_last_row() -> None:
+    grid, _ = Discretizer(1.0).transform(_rows(("0.5", "80"), ("6.2", "90")))
+    assert grid.shape[0] == 7
+
+
+def test_masks_can_be_left_out() -> None:
+    grid, header = Discretizer(1.0, store_masks=False).transform(_rows(("0.5", "80")), end=48.0)
+    assert grid.shape == (48, 59)
+    assert len(header.split(",")) == 59
+
+
+def test_an_unknown_strategy_is_refused() -> None:
+    with pytest.raises(ValueError, match="impute_strategy"):
+        Discretizer(impute_strategy="mean")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="start_time"):
+        Discretizer(start_time="noon")
+
+
+def test_a_header_that_lacks_a_channel_is_refused() -> None:
+    header = ["Hours", *(channel.name for channel in CHANNELS[:-1]), "Pulse"]
+    with pytest.raises(DataError, match="header"):
+        Discretizer(1.0).transform(_rows(("0.5", "80")), header=header)
+
+
+def test_another_channel_table_can_be_given(tmp_path: Path) -> None:
+    config = {
+        "id_to_channel": ["Pulse", "Mood"],
+        "is_categorical_channel": {"Pulse": False, "Mood": True},
+        "possible_values": {"Pulse": [], "Mood": ["low", "high"]},
+        "normal_values": {"Pulse": "70", "Mood": "high"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    discretizer = Discretizer(1.0, impute_strategy="previous", config_path=tmp_path / "config.json")
+    grid, header = discretizer.transform(np.array([["0.5", "", "low"], ["1.5", "75", ""]]), end=2.0)
+    assert header == "Pulse,Mood->low,Mood->high,mask->Pulse,mask->Mood"
+    assert grid.tolist() == [[70, 1, 0, 0, 1], [75, 1, 0, 1, 0]]
+
+
+def test_statistics_count_what_was_not_used(capsys: pytest.CaptureFixture[str]) -> None:
+    discretizer = Discretizer(1.0)
+    discretizer.transform(_rows(("0.2", "80"), ("0.4", "81")), end=48.0)
+    discretizer.print_statistics()
+    output = capsys.readouterr().out
+    assert "converted 1 examples" in output
+    assert "unused data = 50.00 percent" in output
+
+
+def test_a_normalizer_learns_mean_and_deviation(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(5, 3, (40, 4))
+    normalizer = Normalizer([0, 2])
+    normalizer._feed_data(rows[:10])
+    normalizer._feed_data(rows[10:])
+    normalizer._save_params(tmp_path / "normalizer.json")
+    other = Normalizer([0, 2])
+    other.load_params(tmp_path / "normalizer.json")
+    expected = rows.copy()
+    expected[:, [0, 2]] = ((rows - rows.mean(axis=0)) / rows.std(axis=0, ddof=1))[:, [0, 2]]
+    np.testing.assert_allclose(other.transform(rows), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
+def test_the_benchmarks_pickles_are_read(tmp_path: Path, protocol: int) -> None:
+    statistics = {"means": np.array([1.0, 2.0]), "stds": np.array([3.0, 4.0])}
+    (tmp_path / "old.normalizer").write_bytes(pickle.dumps(statistics, protocol=protocol))
+    normalizer = Normalizer()
+    normalizer.load_params(tmp_path / "old.normalizer")
+    np.testing.assert_array_equal(normalizer.transform(np.array([[4.0, 6.0]])), [[1.0, 1.0]])
+
+
+class _Touch:
+    """Pickles into a call that writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_that_calls_something_is_refused_unrun(tmp_path: Path) -> None:
+    target = tmp_path / "pwned"
+    evil = {"means": _Touch(target), "stds": np.ones(2)}
+    (tmp_path / "evil.normalizer").write_bytes(pickle.dumps(evil))
+    with pytest.raises(DataError, match="only plain arrays"):
+        Normalizer().load_params(tmp_path / "evil.normalizer")
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x80\x02", b"not a pickle", b"{}", b'{"mean": [1], "std": [1, 2]}']
+)
+def test_a_damaged_normalizer_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken").write_bytes(content)
+    with pytest.raises(DataError, match="broken: not a normalizer"):
+        Normalizer().load_params(tmp_path / "broken")
+
+
+def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
+    objects = {"means": np.array([1, None], dtype=object), "stds": np.ones(2)}
+    (tmp_path / "objects").write_bytes(pickle.dumps(objects, protocol=2))
+    with pytest.raises(DataError, match="not floating-point"):
+        Normalizer().load_params(tmp_path / "objects")

@@ -1,0 +1,158 @@
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mimic3tf.channels import CHANNELS, HEADER
+from mimic3tf.errors import UsageError
+from mimic3tf.sources import layout
+
+NAMES = [channel.name for channel in CHANNELS]
+HEART, PH, GCS = (NAMES.index(name) for name in ("Heart Rate", "pH", "Glascow coma scale total"))
+
+
+def small_cohort() -> layout.Records:
+    total = CHANNELS[GCS].category_index("15")
+    rows = layout.rows_from_cells(
+        stay=[2, 0, 0, 1, 0], minute=[90, 61, 0, 2880, 61], channel=[HEART, PH, HEART, GCS, HEART],
+        value=[70, 7.35, 80.0, total, 0.1 + 0.2],
+    )  # fmt: skip
+    splits = {"train": np.array([2]), "val": np.array([0]), "test": np.array([1])}
+    return layout.Records(["a.csv", "b.csv", "c.csv"], np.array([1, 0, 1]), splits, rows)
+
+
+def text_of(path: Path) -> list[list[str]]:
+    return [line.split(",") for line in path.read_text().splitlines()]
+
+
+def test_series_read_back_as_given(tmp_path: Path) -> None:
+    layout.write_benchmark_directory(tmp_path / "out", small_cohort())
+    header, first, second = text_of(tmp_path / "out/train/a.csv")
+    assert tuple(header) == HEADER
+    assert first[0] == "0.0"
+    assert second[0] == "1.016667"
+    assert [float(second[1 + index]) for index in (PH, HEART)] == [7.35, 0.1 + 0.2]
+    assert [cell for cell in first[1:] if cell] == ["80.0"]
+    assert text_of(tmp_path / "out/test/b.csv")[1][1 + GCS] == "15"
+    assert text_of(tmp_path / "out/train/c.csv")[1][1 + HEART] == "70.0"
+
+
+def test_large_cohort_read_back_as_given(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    stay = np.r_[np.arange(60), rng.integers(0, 60, 2000)]
+    rows = layout.rows_from_cells(
+        stay, rng.integers(0, 2881, 2060), rng.choice([HEART, PH], 2060), rng.normal(7, 1, 2060)
+    )
+    names = [f"{index}.csv" for index in range(60)]
+    cohort = layout.Records(names, rng.integers(0, 2, 60), layout.random_split(60, 0), rows)
+    layout.write_benchmark_directory(tmp_path / "out", cohort)
+    for index, name in enumerate(names):
+        folder = "test" if index in cohort.splits["test"] else "train"
+        schema = {column: rows.schema[column] for column in HEADER}
+        written = pl.read_csv(tmp_path / "out" / folder / name, schema=schema)
+        assert written.equals(rows.filter(stay=index).drop("stay"))
+
+
+def test_listfiles_follow_the_order_of_the_splits(tmp_path: Path) -> None:
+    layout.write_benchmark_directory(tmp_path / "out", small_cohort())
+    texts = {split: (tmp_path / f"out/{split}_listfile.csv").read_text() for split in layout.SPLITS}
+    assert texts == {
+        "train": "stay,y_true\nc.csv,1\n",
+        "val": "stay,y_true\na.csv,1\n",
+        "test": "stay,y_true\nb.csv,0\n",
+    }
+
+
+def test_last_value_of_an_instant_stays() -> None:
+    rows = layout.rows_from_cells([0, 0, 0], [5, 5, 5], [HEART, PH, HEART], [80, 7.4, 90])
+    assert rows.select("Heart Rate", "pH").rows() == [(90.0, 7.4)]
+
+
+def test_rows_are_sorted_by_stay_and_time() -> None:
+    rows = layout.rows_from_cells([1, 0, 1, 0], [3, 9, 1, 2], [HEART] * 4, [1, 2, 3, 4])
+    assert rows["stay"].to_list() == [0, 0, 1, 1]
+    assert rows["Heart Rate"].to_list() == [4, 2, 3, 1]
+
+
+def test_channel_of_whole_numbers_is_written_without_decimals(tmp_path: Path) -> None:
+    rows = layout.rows_from_cells([0, 0], [0, 1], [HEART, PH], [80, 7.4])
+    splits = {"train": np.array([0]), "val": np.array([], int), "test": np.array([], int)}
+    cohort = layout.Records(["a.csv"], np.array([0]), splits, rows)
+    layout.write_benchmark_directory(tmp_path / "out", cohort)
+    assert text_of(tmp_path / "out/train/a.csv")[1][1 + HEART] == "80"
+
+
+def test_random_split_deals_every_stay_once_in_the_given_shares() -> None:
+    splits = layout.random_split(1000, seed=1)
+    assert {name: len(stays) for name, stays in splits.items()} == {"train": 700, "val": 150, "test": 150}
+    assert sorted(np.concatenate(list(splits.values()))) == list(range(1000))
+
+
+def test_random_split_depends_on_the_seed_only() -> None:
+    first, again, other = (layout.random_split(50, seed)["train"].tolist() for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_order_of_the_training_list_is_random() -> None:
+    train = layout.random_split(1000, seed=0)["train"]
+    assert abs(np.corrcoef(np.arange(700), train)[0, 1]) < 0.15
+
+
+def test_negative_seed_is_refused() -> None:
+    with pytest.raises(UsageError, match="seed is -1"):
+        layout.random_split(10, -1)
+
+
+def test_existing_cohort_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(UsageError, match="is not empty"):
+        layout.write_benchmark_directory(tmp_path, small_cohort())
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_file_in_the_place_of_the_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(UsageError, match="is a file"):
+        layout.write_benchmark_directory(tmp_path / "out", small_cohort())
+
+
+def test_empty_directory_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    layout.write_benchmark_directory(tmp_path / "out", small_cohort())
+    assert (tmp_path / "out/test/b.csv").exists()
+
+
+def test_missing_parents_are_made(tmp_path: Path) -> None:
+    layout.write_benchmark_directory(tmp_path / "new/er/out", small_cohort())
+    assert (tmp_path / "new/er/out/train_listfile.csv").exists()
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_interrupted_writing_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interruption: BaseException
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise interruption
+
+    monkeypatch.setattr(Path, "write_text", interrupt)
+    with pytest.raises((KeyboardInterrupt, UsageError)):
+        layout.write_benchmark_directory(tmp_path / "out", small_cohort())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stay_without_rows_is_a_programming_error(tmp_path: Path) -> None:
+    cohort = small_cohort()
+    rows = cohort.rows.filter(pl.col("stay") != 1)
+    with pytest.raises(ValueError, match="at least one row"):
+        layout.write_benchmark_directory(
+            tmp_path / "out", layout.Records(cohort.stays, cohort.labels, cohort.splits, rows)
+        )
+
+
+def test_summary_counts_stays_and_deaths_and_leaves_out_what_did_not_happen() -> None:
+    summary = layout.summarize(Path("out"), small_cohort(), {"empty": 0}, {"odd": 2, "none": 0})
+    assert summary.stays == {"train": 1, "val": 1, "test": 1}
+    assert summary.deaths == {"train": 1, "val": 1, "test": 0}
+    assert summary.dropped_stays == {}
+    assert summary.dropped_values == {"odd": 2}

@@ -1,0 +1,220 @@
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mimic3tf.channels import CHANNELS, HEADER
+from mimic3tf.data.records import Records, read_series
+from mimic3tf.errors import UsageError
+from mimic3tf.sources.layout import SPLITS, Summary
+from mimic3tf.sources.synthetic import prepare_synthetic
+
+NAMES = [channel.name for channel in CHANNELS]
+STAYS = 1500
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
+    out = tmp_path_factory.mktemp("synthetic") / "out"
+    return out, prepare_synthetic(out, stays=STAYS, seed=11)
+
+
+def listfile(out: Path, split: str) -> tuple[list[Path], np.ndarray]:
+    lines = [line.split(",") for line in (out / f"{split}_listfile.csv").read_text().splitlines()[1:]]
+    folder = "test" if split == "test" else "train"
+    return [out / folder / name for name, _ in lines], np.array([int(label) for _, label in lines])
+
+
+@pytest.fixture(scope="module")
+def train(cohort: tuple[Path, Summary]) -> Records:
+    return read_series(listfile(cohort[0], "train")[0])[0]
+
+
+def measured(records: Records, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Stay, hours and value of each measurement of a channel."""
+    values = records.values[:, NAMES.index(name)]
+    there = ~np.isnan(values)
+    return records.stay[there], records.hours[there], values[there]
+
+
+def features(records: Records, stays: int) -> np.ndarray:
+    """Mean, minimum, maximum, last value, spread and count of each channel; normal where unmeasured."""
+    columns = []
+    for channel in CHANNELS:
+        stay, _, value = measured(records, channel.name)
+        if channel.is_categorical:
+            value = np.array(channel.numeric_codes)[value.astype(int)]
+        count = np.bincount(stay, minlength=stays)
+        total = np.bincount(stay, value, stays)
+        mean = np.divide(total, count, out=np.full(stays, np.mean(value)), where=count > 0)
+        square = np.bincount(stay, (value - mean[stay]) ** 2, stays) / np.maximum(count, 1)
+        low, high, last = mean.copy(), mean.copy(), mean.copy()
+        np.minimum.at(low, stay, value)
+        np.maximum.at(high, stay, value)
+        last[stay] = value
+        columns += [mean, low, high, last, np.sqrt(square), count]
+    return np.column_stack(columns)
+
+
+def digest(out: Path) -> str:
+    total = hashlib.sha256()
+    for path in sorted(path for path in out.rglob("*") if path.is_file()):
+        total.update(str(path.relative_to(out)).encode() + path.read_bytes())
+    return total.hexdigest()
+
+
+def test_splits_have_their_shares_and_share_no_stay(cohort: tuple[Path, Summary]) -> None:
+    out, summary = cohort
+    names = [path.name for split in SPLITS for path in listfile(out, split)[0]]
+    assert summary.stays == {"train": 1050, "val": 225, "test": 225}
+    assert len(set(names)) == len(names) == STAYS
+    assert len(list(out.glob("*/*.csv"))) == STAYS
+
+
+def test_mortality_is_near_13_percent_and_reported(cohort: tuple[Path, Summary]) -> None:
+    out, summary = cohort
+    assert summary.deaths == {split: listfile(out, split)[1].sum() for split in SPLITS}
+    assert sum(summary.deaths.values()) / STAYS == pytest.approx(0.13, abs=0.03)
+
+
+def test_header_is_the_benchmarks(cohort: tuple[Path, Summary]) -> None:
+    first = listfile(cohort[0], "test")[0][0].read_text().splitlines()[0]
+    assert tuple(first.split(",")) == HEADER
+
+
+def test_hours_rise_strictly_within_0_to_48_at_irregular_times(train: Records) -> None:
+    gaps = np.diff(train.hours)[np.diff(train.stay) == 0]
+    assert train.hours.min() > 0
+    assert train.hours.max() <= 48
+    assert gaps.min() > 0
+    assert len(np.unique(gaps.round(4))) > 100
+
+
+def test_every_channel_is_measured_and_varies(train: Records) -> None:
+    for name in NAMES:
+        assert len(np.unique(measured(train, name)[2])) > 1, name
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [
+        ("Heart Rate", 40, 60),
+        ("Systolic blood pressure", 40, 60),
+        ("Temperature", 10, 24),
+        ("Glascow coma scale eye opening", 8, 16),
+        ("Glucose", 5, 11),
+        ("pH", 3, 8),
+        ("Weight", 0.5, 2.5),
+        ("Height", 0.1, 0.5),
+        ("Capillary refill rate", 0.02, 0.5),
+    ],
+)
+def test_measurements_a_stay_are_those_of_intensive_care(
+    train: Records, name: str, least: float, most: float
+) -> None:
+    assert least < len(measured(train, name)[0]) / 1050 < most
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "spread"),
+    [
+        ("Heart Rate", 86, 17),
+        ("Systolic blood pressure", 120, 20),
+        ("Diastolic blood pressure", 60, 12),
+        ("Mean blood pressure", 78, 13),
+        ("Oxygen saturation", 97, 2.2),
+        ("Respiratory rate", 19, 5),
+        ("Temperature", 36.9, 0.7),
+        ("pH", 7.38, 0.065),
+        ("Glucose", 142, 48),
+        ("Weight", 81, 21),
+    ],
+)
+def test_values_are_those_of_adults(train: Records, name: str, mean: float, spread: float) -> None:
+    value = measured(train, name)[2]
+    assert value.mean() == pytest.approx(mean, rel=0.04)
+    assert value.std() == pytest.approx(spread, rel=0.2)
+
+
+def test_each_stay_spells_the_coma_scale_in_one_of_two_generations(train: Records) -> None:
+    for name in ("eye opening", "motor response", "verbal response"):
+        channel = CHANNELS[NAMES.index(f"Glascow coma scale {name}")]
+        numbered = np.array([text[0].isdigit() for text in channel.possible_values])
+        stay, _, value = measured(train, channel.name)
+        share = np.bincount(stay, numbered[value.astype(int)]) / np.bincount(stay)
+        assert set(share) == {0.0, 1.0}
+        assert share.mean() == pytest.approx(0.5, abs=0.06)
+        assert len(np.unique(value)) == len(channel.possible_values)
+
+
+def test_total_of_the_coma_scale_is_the_sum_of_its_parts(train: Records) -> None:
+    total = train.values[:, NAMES.index("Glascow coma scale total")]
+    rows = ~np.isnan(total)
+    parts = np.zeros(rows.sum())
+    for name in ("eye opening", "motor response", "verbal response"):
+        index = NAMES.index(f"Glascow coma scale {name}")
+        parts += np.array(CHANNELS[index].numeric_codes)[train.values[rows, index].astype(int)]
+    codes = np.array(CHANNELS[NAMES.index("Glascow coma scale total")].numeric_codes)
+    np.testing.assert_array_equal(codes[total[rows].astype(int)], parts)
+
+
+def test_heart_rate_depends_on_itself_an_hour_ago_within_a_stay(train: Records) -> None:
+    stay, _, value = measured(train, "Heart Rate")
+    residual = value - (np.bincount(stay, value) / np.bincount(stay))[stay]
+    follows = np.diff(stay) == 0
+    assert np.corrcoef(residual[:-1][follows], residual[1:][follows])[0, 1] > 0.5
+
+
+def test_blood_pressures_move_together(train: Records) -> None:
+    columns = [NAMES.index(f"{part} blood pressure") for part in ("Systolic", "Diastolic", "Mean")]
+    pressures = train.values[:, columns]
+    pressures = pressures[~np.isnan(pressures).any(axis=1)]
+    assert np.corrcoef(pressures.T).min() > 0.5
+    assert (pressures[:, 0] > pressures[:, 1]).mean() > 0.999
+
+
+def test_outcome_can_be_predicted_but_not_perfectly(cohort: tuple[Path, Summary]) -> None:
+    out, _ = cohort
+    paths, labels = {}, {}
+    for split in SPLITS:
+        paths[split], labels[split] = listfile(out, split)
+    tables = {split: features(read_series(paths[split])[0], len(paths[split])) for split in SPLITS}
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+    model.fit(tables["train"], labels["train"])
+    held_out = np.vstack([tables["val"], tables["test"]])
+    auroc = roc_auc_score(np.r_[labels["val"], labels["test"]], model.predict_proba(held_out)[:, 1])
+    assert 0.75 < auroc < 0.88
+
+
+def test_same_seed_same_bytes_other_seed_other_cohort(tmp_path: Path) -> None:
+    for name, seed in (("one", 1), ("again", 1), ("other", 2)):
+        prepare_synthetic(tmp_path / name, stays=30, seed=seed)
+    assert digest(tmp_path / "one") == digest(tmp_path / "again") != digest(tmp_path / "other")
+
+
+def test_cohort_larger_than_a_batch_has_every_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mimic3tf.sources.synthetic.STAYS_A_BATCH", 20)
+    prepare_synthetic(tmp_path / "out", stays=41)
+    assert len(list((tmp_path / "out").glob("*/*_episode1_timeseries.csv"))) == 41
+
+
+@pytest.mark.parametrize("stays", [0, 19, 10**7])
+def test_impossible_number_of_stays_is_refused(tmp_path: Path, stays: int) -> None:
+    with pytest.raises(UsageError, match=f"stays is {stays}"):
+        prepare_synthetic(tmp_path / "out", stays=stays)
+
+
+def test_negative_seed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="seed is -1"):
+        prepare_synthetic(tmp_path / "out", seed=-1)
+
+
+def test_occupied_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(UsageError, match="is not empty"):
+        prepare_synthetic(tmp_path)
