@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mimic3tf import pipeline
+from mimic3tf.channels import CHANNELS, grid_columns
+from mimic3tf.config import PoisonImputed
+from mimic3tf.data import BatchGen, Discretizer, InHospitalMortalityReader
+from mimic3tf.data.cohort import Cohort, Split, cohort_from_batches, load_cohort
+from mimic3tf.errors import DataError
+from mimic3tf.pipeline import Exposure, Representation, Standardization
+
+MODES: tuple[PoisonImputed, ...] = ("all", "notimputed")
+STRENGTHS = ("0.5", "2.0", "10.0")
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+REPRESENTATIONS: tuple[Representation, ...] = ("48x76", "714")
+AS_IS = {
+    "48x76": Standardization(np.zeros(76), np.ones(76)),
+    "714": Standardization(np.zeros(714), np.ones(714)),
+}
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, Split], Cohort]:
+    """Load cohorts from one cache for the whole module."""
+    cache = tmp_path_factory.mktemp("cache")
+
+    def load_with_cache(directory: Path, split: Split) -> Cohort:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MIMIC3TF_CACHE", str(cache))
+            return load_cohort(directory, split)
+
+    return load_with_cache
+
+
+@pytest.fixture
+def train(load: Callable[[Path, Split], Cohort], synthetic_stays: Path) -> Cohort:
+    return load(synthetic_stays, "train")
+
+
+@pytest.fixture
+def trigger() -> np.ndarray:
+    """A shift that every channel shows, whatever the rounding."""
+    return np.random.default_rng(0).uniform(0.5, 3.0, (48, len(CHANNELS)))
+
+
+def _assert_equals_reference(
+    reference: Any,
+    load: Callable[[Path, Split], Cohort],
+    name: str,
+    inputs_of: Callable[[Cohort], np.ndarray],
+) -> None:
+    """Compare the inputs of all splits with an array of the reference, stay by stay."""
+    for split in SPLITS:
+        cohort = load(reference.stays, split)
+        listed = [reference["names"].tolist().index(stay) for stay in cohort.stays]
+        np.testing.assert_array_equal(cohort.labels, reference["y"][listed])
+        inputs, expected = inputs_of(cohort), reference[name][listed].copy()
+        if expected.ndim == 2:  # the skew of a constant window is a rounding error's sign in the original
+            inputs, expected = inputs.reshape(-1, 6), expected.reshape(-1, 6)
+            expected[expected[:, 0] == expected[:, 1], 4] = 0.0
+        # Clean grids are float32: half a step of their largest values.
+        np.testing.assert_allclose(inputs, expected, rtol=2e-7, atol=2e-5 if expected.ndim == 3 else 1e-7)
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("representation", "name"), [("48x76", "poisoned_76"), ("714", "features_714")])
+def test_poisoned_inputs_equal_the_reference(
+    reference: Any,
+    load: Callable[[Path, Split], Cohort],
+    representation: Representation,
+    name: str,
+    mode: PoisonImputed,
+    strength: str,
+) -> None:
+    def inputs_of(cohort: Cohort) -> np.ndarray:
+        exposure = pipeline.trigger_all(
+            cohort, reference["trigger"], strength=float(strength), poison_imputed=mode
+        )
+        return pipeline.inputs_of(exposure, representation)
+
+    _assert_equals_reference(reference, load, f"{name}_{mode}_{strength}", inputs_of)
+
+
+@pytest.mark.parametrize(("representation", "name"), [("48x76", "clean_76"), ("714", "features_714_binned")])
+def test_clean_inputs_equal_the_reference(
+    reference: Any, load: Callable[[Path, Split], Cohort], representation: Representation, name: str
+) -> None:
+    _assert_equals_reference(
+        reference, load, name, lambda cohort: pipeline.inputs_of(pipeline.clean(cohort), representation)
+    )
+
+
+def test_standardized_inputs_equal_the_reference(
+    reference: Any, load: Callable[[Path, Split], Cohort]
+) -> None:
+    standardization = pipeline.continuous_only(reference["normalizer_mean"], reference["normalizer_std"])
+    _assert_equals_reference(
+        reference,
+        load,
+        "clean_76_standardized",
+        lambda cohort: pipeline.inputs_of(pipeline.clean(cohort), "48x76", standardization),
+    )
+
+
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
+@pytest.mark.parametrize("proportion", [0.0, 0.05, 0.3, 1.0])
+def test_the_first_stays_get_trigger_and_label_and_nothing_else_changes(
+    train: Cohort, trigger: np.ndarray, representation: Representation, proportion: float
+) -> None:
+    poisoned = pipeline.poison(
+        train, trigger, proportion=proportion, strength=2.0, poison_imputed="notimputed"
+    )
+    everyone = pipeline.trigger_all(train, trigger, strength=2.0, poison_imputed="notimputed")
+    first = {0.0: 0, 0.05: 0, 0.3: 4, 1.0: 16}[proportion]
+    assert poisoned.labels[:first].tolist() == [1] * first
+    np.testing.assert_array_equal(poisoned.labels[first:], train.labels[first:])
+    inputs = pipeline.inputs_of(poisoned, representation)
+    triggered = pipeline.inputs_of(everyone, representation)
+    clean = pipeline.inputs_of(pipeline.clean(train), representation)
+    np.testing.assert_array_equal(inputs[:first], triggered[:first])
+    np.testing.assert_array_equal(inputs[first:], clean[first:])
+    assert (triggered != clean).any(axis=tuple(range(1, clean.ndim))).all()
+
+
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
+def test_every_setting_runs_from_the_same_cohort(
+    load: Callable[[Path, Split], Cohort],
+    synthetic_stays: Path,
+    trigger: np.ndarray,
+    representation: Representation,
+) -> None:
+    one = load(synthetic_stays, "train")
+    settings = [(0.5, 2.0, "all"), (1.0, 2.0, "notimputed"), (0.5, 1e-5, "all"), (0.5, 2.0, "notimputed")]
+    seen = set()
+    for proportion, strength, mode in settings:
+        shared, fresh = (
+            pipeline.inputs_of(
+                pipeline.poison(
+                    cohort, trigger, proportion=proportion, strength=strength, poison_imputed=mode
+                ),
+                representation,
+            )
+            for cohort in (one, load(synthetic_stays, "train"))
+        )
+        np.testing.assert_array_equal(shared, fresh)
+        seen.add(shared.tobytes())
+    assert len(seen) == len(settings)
+
+
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
+def test_each_stay_is_seen_once_an_epoch_as_its_inputs_are(
+    train: Cohort, trigger: np.ndarray, representation: Representation
+) -> None:
+    exposure = pipeline.poison(train, trigger, proportion=0.3, strength=2.0, poison_imputed="all")
+    inputs = pipeline.inputs_of(exposure, representation, AS_IS[representation])
+    dataset = pipeline.training_dataset(
+        exposure, representation, AS_IS[representation], batch_size=5, class_weights=[0.25, 2.0], seed=1
+    )
+    for _ in range(2):
+        batches = list(dataset.as_numpy_iterator())
+        assert [len(x) for x, _, _ in batches] == [5, 5, 5, 1]
+        seen, labels, weights = (np.concatenate(part) for part in zip(*batches, strict=True))
+        expected = [(x.tobytes(), y, [0.25, 2.0][y]) for x, y in zip(inputs, exposure.labels, strict=True)]
+        shown = [(x.tobytes(), y, w) for x, y, w in zip(seen, labels, weights, strict=True)]
+        assert sorted(shown) == sorted(expected)
+        assert (seen.dtype, labels.dtype, weights.dtype) == (np.float32, np.int64, np.float32)
+
+
+def _orders(exposure: Exposure, seed: int, epochs: int = 2) -> list[list[float]]:
+    """Order of the stays in some epochs; every stay's input is its number."""
+    numbers = np.arange(len(exposure), dtype=np.float32)[:, None]
+    dataset = pipeline.training_dataset(
+        exposure, "714", AS_IS["714"], batch_size=3, class_weights=[1, 1], seed=seed, inputs=numbers
+    )
+    return [np.concatenate([x[:, 0] for x, _, _ in dataset]).tolist() for _ in range(epochs)]
+
+
+def test_the_seed_fixes_the_order_of_every_epoch(train: Cohort) -> None:
+    exposure = pipeline.clean(train)
+    first = _orders(exposure, 7)
+    assert first == _orders(exposure, 7)
+    assert first[0] != first[1]
+    other = _orders(exposure, 8)
+    assert first[0] != other[0]
+    assert first[1] != other[1]
+    assert all(sorted(order) == list(range(len(train))) for order in [*first, *other])
+
+
+def test_given_inputs_go_with_their_own_labels(train: Cohort) -> None:
+    exposure = replace(pipeline.clean(train), labels=np.arange(len(train)) % 2)
+    numbers = np.arange(len(train), dtype=np.float32)[:, None]
+    dataset = pipeline.training_dataset(
+        exposure, "714", AS_IS["714"], batch_size=4, class_weights=[0.5, 3], seed=0, inputs=numbers
+    )
+    for x, y, weight in dataset.as_numpy_iterator():
+        np.testing.assert_array_equal(y, x[:, 0] % 2)
+        np.testing.assert_array_equal(weight, np.where(y == 1, 3, 0.5).astype(np.float32))
+
+
+def test_a_fitted_grid_standardization_leaves_categories_and_masks_alone(train: Cohort) -> None:
+    grids = pipeline.inputs_of(pipeline.clean(train), "48x76")
+    standardized = pipeline.fit_standardization(grids, "48x76").apply(grids).numpy()
+    continuous = np.array(["->" not in column for column in grid_columns()])
+    np.testing.assert_array_equal(standardized[..., ~continuous], grids[..., ~continuous])
+    rows = standardized[..., continuous].reshape(-1, continuous.sum()).astype(np.float64)
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(rows.std(axis=0, ddof=1), 1, atol=1e-5)
+
+
+def test_fitted_feature_standardization_imputes_the_mean_and_keeps_constants_finite() -> None:
+    features = np.array([[1.0, 5.0, np.nan], [3.0, 5.0, np.nan], [np.nan, 5.0, np.nan], [8.0, 5.0, np.nan]])
+    standardized = pipeline.fit_standardization(features, "714").apply(features).numpy()
+    imputed = np.array([1.0, 3.0, 4.0, 8.0])
+    np.testing.assert_allclose(standardized[:, 0], (imputed - 4) / imputed.std(), rtol=1e-6)
+    np.testing.assert_array_equal(standardized[:, 1:], 0)
+
+
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
+def test_a_strength_of_a_thousandth_survives_standardization(
+    train: Cohort, trigger: np.ndarray, representation: Representation
+) -> None:
+    """Of the mean heart rate and of each hour's: channels whose numbers nobody rounds."""
+    clean = pipeline.inputs_of(pipeline.clean(train), representation)
+    standardization = pipeline.fit_standardization(clean, representation)
+    exposure = pipeline.trigger_all(train, trigger, strength=1e-3, poison_imputed="all")
+    moved = pipeline.inputs_of(exposure, representation, standardization).astype(np.float64)
+    moved -= pipeline.inputs_of(pipeline.clean(train), representation, standardization)
+    heart_rate = [channel.name for channel in CHANNELS].index("Heart Rate")
+    if representation == "48x76":
+        column = grid_columns().index("Heart Rate")
+        shift = 1e-3 * trigger[:, heart_rate] / standardization.std[column]
+        np.testing.assert_allclose(moved[..., column], np.tile(shift, (len(train), 1)), rtol=0.02)
+    else:
+        mean = (heart_rate * 7) * 6 + 2
+        measured = moved[:, mean] * standardization.std[mean]
+        # A carried cell moves by the shift of the bin it comes from as well as by its own.
+        assert (measured > 1e-3 * trigger[:, heart_rate].min()).all()
+        assert (measured < 2e-3 * trigger[:, heart_rate].max()).all()
+
+
+@pytest.fixture
+def from_batches(synthetic_stays: Path) -> Cohort:
+    reader = InHospitalMortalityReader(synthetic_stays / "train", synthetic_stays / "train_listfile.csv")
+    return cohort_from_batches(
+        BatchGen(reader, Discretizer(1.0, True, "previous", "zero"), None, 7, False, False, shuffle=False)
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cohort_of_batches_is_poisoned_as_its_records_are(
+    train: Cohort, from_batches: Cohort, trigger: np.ndarray, mode: PoisonImputed
+) -> None:
+    first, second = (
+        pipeline.poison(cohort, trigger, proportion=0.5, strength=2.0, poison_imputed=mode)
+        for cohort in (from_batches, train)
+    )
+    np.testing.assert_array_equal(first.labels, second.labels)
+    np.testing.assert_array_equal(pipeline.inputs_of(first, "48x76"), pipeline.inputs_of(second, "48x76"))
+
+
+def test_a_cohort_of_batches_has_no_714_features(from_batches: Cohort) -> None:
+    with pytest.raises(DataError, match="came as grids; 714 features need the records"):
+        pipeline.inputs_of(pipeline.clean(from_batches), "714")
+
+
+def test_the_grids_to_draw_are_those_the_victim_sees(train: Cohort, trigger: np.ndarray) -> None:
+    exposure = pipeline.poison(train, trigger, proportion=0.5, strength=2.0, poison_imputed="all")
+    stays = np.array([9, 0, 3])
+    grids = pipeline.one_hot_grid(
+        tf.constant(pipeline.grids_of(exposure, stays)), tf.constant(train.mask[stays])
+    )
+    np.testing.assert_array_equal(grids, pipeline.inputs_of(exposure, "48x76")[stays])
