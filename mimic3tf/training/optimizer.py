@@ -22,6 +22,7 @@ class AdamWithL2(keras.optimizers.Adam):
 
     def __init__(self, learning_rate: float = 1e-4, l2: float = 1e-2, **kwargs: Any) -> None:
         kwargs.setdefault("name", "adam_with_l2")
+        kwargs.setdefault("epsilon", 1e-8)  # PyTorch's; Keras' own 1e-7 shortens steps of small gradients
         super().__init__(learning_rate, **kwargs)
         self.l2 = l2
 
