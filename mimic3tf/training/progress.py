@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+
 import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -26,6 +28,8 @@ class EpochProgress(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Show the bar."""
         self._progress.start()
+        # Keras does not end a training that was interrupted, and the bar hides the cursor.
+        atexit.register(self._progress.stop)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Advance the bar."""
@@ -35,3 +39,4 @@ class EpochProgress(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Take the bar away."""
         self._progress.stop()
+        atexit.unregister(self._progress.stop)
