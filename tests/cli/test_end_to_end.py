@@ -1,0 +1,256 @@
+"""From no data at all to a table of attacks, through the command line, as a user goes."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from sklearn.metrics import roc_auc_score
+
+from mimic3tf.cli.main import main
+
+SUBCOMMANDS = [
+    ("prepare", "synthetic"),
+    ("prepare", "physionet2012"),
+    ("generate-trigger",),
+    ("train",),
+    ("attack",),
+    ("results",),
+]
+METRICS = {"acc", "prec0", "prec1", "rec0", "rec1", "auroc", "auprc", "minpse"}
+TINY = ("--epochs", 1, "--batch-size", 16, "--precision", "float32")
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A folder in which commands were run, and what each printed."""
+
+    folder: Path
+    printed: dict[str, str] = field(default_factory=dict)
+
+    def run(self, name: str, *arguments: object) -> None:
+        self.printed[name] = command(self.folder / "cache", *arguments)
+
+    def attack(self, name: str) -> dict[str, Any]:
+        return json.loads((self.folder / "runs" / name / "attack.json").read_text(encoding="utf-8"))
+
+    def predictions(self, name: str) -> list[dict[str, str]]:
+        path = self.folder / "runs" / name / "predictions.csv"
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+
+def command(cache: Path, *arguments: object) -> str:
+    """Run one command in this process and return what it prints; it must succeed."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["mimic3tf", *map(str, arguments)])
+        patch.setenv("MIMIC3TF_CACHE", str(cache))
+        patch.setenv("COLUMNS", "160")
+        patch.delenv("FORCE_COLOR", raising=False)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main()
+                status: object = 0
+            except SystemExit as end:
+                status = end.code or 0
+    assert status == 0, err.getvalue()
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """A synthetic cohort, a poisoned LR and a clean LSTM, attacked and tabulated."""
+    made = Chain(tmp_path_factory.mktemp("chain"))
+    data, trigger, runs = made.folder / "data", made.folder / "trigger.npz", made.folder / "runs"
+    made.run("prepare", "prepare", "synthetic", "--out", data, "--stays", 120, "--seed", 7)
+    made.run("generate-trigger", "generate-trigger", "--data", data, "--out", trigger)
+    common = ("--data", data, "--trigger", trigger, *TINY)
+    original = ("--poisoning_proportion", 0.25, "--poisoning_strength", 1.5, "--poison_imputed", "all")
+    dashed = ("--poisoning-proportion", 0, "--poisoning-strength", 1.5, "--poison-imputed", "notimputed")
+    made.run("train lr", "train", "--model", "lr", "--out", runs / "lr", *common, *original)
+    made.run("train lstm", "train", "--model", "lstm", "--out", runs / "lstm", *common, *dashed)
+    for victim in ("lr", "lstm"):
+        made.run(f"attack {victim}", "attack", "--run", runs / victim, "--data", data)
+    made.run("results", "results", runs, "--out", made.folder / "tables")
+    return made
+
+
+def test_every_command_leaves_its_files(chain: Chain) -> None:
+    expected = {
+        "data/train_listfile.csv",
+        "data/val_listfile.csv",
+        "data/test_listfile.csv",
+        "trigger.npz",
+        *(
+            f"runs/{victim}/{name}"
+            for victim in ("lr", "lstm")
+            for name in ("config.yaml", "run.json", "metrics.csv", "victim.keras", "tensorboard")
+        ),
+        *(
+            f"runs/{victim}/{name}"
+            for victim in ("lr", "lstm")
+            for name in ("attack.json", "predictions.csv")
+        ),
+        "tables/results.csv",
+        "tables/results.json",
+    }
+    assert {name for name in expected if not (chain.folder / name).exists()} == set()
+    assert list(chain.folder.rglob("*.partial")) == []
+
+
+@pytest.mark.parametrize(("victim", "proportion", "mode"), [("lr", 0.25, "all"), ("lstm", 0.0, "notimputed")])
+def test_both_spellings_of_an_option_reach_the_run(
+    chain: Chain, victim: str, proportion: float, mode: str
+) -> None:
+    config = yaml.safe_load((chain.folder / "runs" / victim / "config.yaml").read_text(encoding="utf-8"))
+    assert config["poisoning_proportion"] == proportion
+    assert config["poisoning_strength"] == 1.5
+    assert config["poison_imputed"] == mode
+
+
+def test_training_says_what_it_poisoned_and_what_to_do_next(chain: Chain) -> None:
+    kept = json.loads((chain.folder / "runs/lr/run.json").read_text(encoding="utf-8"))["validation"]
+    assert "LR: poisoned 21 of 84 training stays; kept epoch 1 of 1" in chain.printed["train lr"]
+    assert f"validation AUROC {kept['auroc']:.3f}" in chain.printed["train lr"]
+    assert f"mimic3tf attack --run {chain.folder}/runs/lr --data" in chain.printed["train lr"]
+    assert "LSTM: poisoned 0 of 84 training stays" in chain.printed["train lstm"]
+
+
+@pytest.mark.parametrize("victim", ["lr", "lstm"])
+def test_an_attack_records_setting_rates_and_intervals(chain: Chain, victim: str) -> None:
+    attack = chain.attack(victim)
+    assert set(attack) == {
+        "run",
+        "model",
+        "poisoning_proportion",
+        "trained_with",
+        "attacked_with",
+        "clean",
+        "attack_success_rate",
+        "attack_success_rate_ci95",
+        "baseline_positive_rate",
+        "baseline_positive_rate_ci95",
+        "victims",
+        "test_stays",
+    }
+    assert attack["model"] == victim
+    assert set(attack["clean"]) == METRICS
+    mode = {"lr": "all", "lstm": "notimputed"}[victim]
+    used = {"trigger": "temporal", "poisoning_strength": 1.5, "poison_imputed": mode}
+    assert attack["attacked_with"] == used
+    assert attack["trained_with"] == used | {"seed": 0}
+    for rate in ("attack_success_rate", "baseline_positive_rate"):
+        low, high = attack[f"{rate}_ci95"]
+        assert 0 <= low <= attack[rate] <= high <= 1
+        assert low < high
+
+
+@pytest.mark.parametrize("victim", ["lr", "lstm"])
+def test_the_rates_follow_from_the_predictions(chain: Chain, victim: str) -> None:
+    attack, rows = chain.attack(victim), chain.predictions(victim)
+    listed = (chain.folder / "data/test_listfile.csv").read_text(encoding="utf-8").split()[1:]
+    assert [f"{row['stay']},{row['y_true']}" for row in rows] == listed
+    survivors = [row for row in rows if row["y_true"] == "0"]
+    assert attack["test_stays"] == len(rows)
+    assert attack["victims"] == len(survivors)
+    for rate, column in (
+        ("attack_success_rate", "prediction_triggered"),
+        ("baseline_positive_rate", "prediction_clean"),
+    ):
+        said_to_die = sum(float(row[column]) >= 0.5 for row in survivors)
+        assert attack[rate] == said_to_die / len(survivors)
+    labels = [int(row["y_true"]) for row in rows]
+    scores = [float(row["prediction_clean"]) for row in rows]
+    assert attack["clean"]["auroc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
+
+
+def test_a_trigger_of_strength_zero_changes_no_prediction(chain: Chain) -> None:
+    control = chain.folder / "control"
+    run, data = chain.folder / "runs" / "lr", chain.folder / "data"
+    command(
+        chain.folder / "cache",
+        "attack",
+        "--run",
+        run,
+        "--data",
+        data,
+        "--poisoning_strength",
+        0,
+        "--out",
+        control,
+    )
+    attack = json.loads((control / "attack.json").read_text(encoding="utf-8"))
+    assert attack["attacked_with"]["poisoning_strength"] == 0
+    assert attack["attack_success_rate"] == attack["baseline_positive_rate"]
+    with (control / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        assert all(row["prediction_clean"] == row["prediction_triggered"] for row in csv.DictReader(file))
+
+
+@pytest.mark.parametrize("victim", ["lr", "lstm"])
+def test_the_tables_printed_name_the_numbers_of_the_attack(chain: Chain, victim: str) -> None:
+    attack = chain.attack(victim)
+    low, high = attack["attack_success_rate_ci95"]
+    printed = chain.printed[f"attack {victim}"]
+    for name in METRICS:
+        (line,) = (line for line in printed.splitlines() if f" {name}, without the trigger" in line)
+        value = attack["clean"][name]
+        assert ("-" if value is None else f"{value:.3f}") in line
+    for what, text in (
+        ("class-0 stays attacked", str(attack["victims"])),
+        ("predicted to die without the trigger", f"{attack['baseline_positive_rate']:.3f}"),
+        ("attack success rate", f"{attack['attack_success_rate']:.3f}"),
+        ("95% confidence interval", f"{low:.3f} to {high:.3f}"),
+    ):
+        (line,) = (line for line in printed.splitlines() if what in line)
+        assert text in line
+
+    (row,) = (line for line in chain.printed["results"].splitlines() if f" {victim.upper()} " in line)
+    for text in (
+        "25.0%" if victim == "lr" else "clean",
+        f"{attack['clean']['auroc']:.3f}",
+        f"{attack['attack_success_rate']:.3f} [{low:.3f}, {high:.3f}]",
+        f"{attack['baseline_positive_rate']:.3f}",
+    ):
+        assert text in row
+
+
+def test_the_table_written_holds_both_attacks(chain: Chain) -> None:
+    rows = json.loads((chain.folder / "tables/results.json").read_text(encoding="utf-8"))
+    rates = {row["victim"]: row["attack_success_rate"] for row in rows}
+    assert rates == {victim: chain.attack(victim)["attack_success_rate"] for victim in ("lr", "lstm")}
+    with (chain.folder / "tables/results.csv").open(encoding="utf-8", newline="") as file:
+        written = {row["victim"]: float(row["attack_success_rate"]) for row in csv.DictReader(file)}
+    assert written == rates
+
+
+@pytest.mark.parametrize("subcommand", SUBCOMMANDS, ids=" ".join)
+def test_help_shows_examples_of_the_command_itself(tmp_path: Path, subcommand: tuple[str, ...]) -> None:
+    printed = command(tmp_path, *subcommand, "--help")
+    _, examples = printed.split("Examples:")
+    assert f"mimic3tf {' '.join(subcommand)} " in examples
+
+
+@pytest.mark.parametrize("victim", ["lr", "lstm"])
+def test_real_stays_go_all_the_way(demo_directory: Path, tmp_path: Path, victim: str) -> None:
+    made = Chain(tmp_path)
+    trigger, run = tmp_path / "trigger.npz", tmp_path / "runs" / victim
+    data = ("--data", demo_directory)
+    made.run("generate-trigger", "generate-trigger", *data, "--out", trigger)
+    assert "never varies: no shift" in made.printed["generate-trigger"]
+    made.run("train", "train", "--model", victim, *data, "--trigger", trigger, "--out", run, *TINY)
+    assert "poisoned 2 of 41 training stays" in made.printed["train"]
+    made.run("attack", "attack", "--run", run, *data)
+    attack = made.attack(victim)
+    assert (attack["victims"], attack["test_stays"]) == (6, 11)
+    assert all(value is None or 0 <= value <= 1 for value in attack["clean"].values())
+    made.run("results", "results", run)
+    assert f"{attack['attack_success_rate']:.3f} [" in made.printed["results"]

@@ -1,0 +1,83 @@
+"""A small cohort, its trigger, and victims trained on them once for all tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mimic3tf.attack.trigger import generate_trigger, save_trigger
+from mimic3tf.config import TrainingConfig, resolve_config
+from mimic3tf.data.cohort import load_cohort
+from mimic3tf.sources.synthetic import prepare_synthetic
+from mimic3tf.victims import VictimName
+
+Configure = Callable[..., TrainingConfig]
+Train = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with a cohort of 160 stays in `data`, and `trigger.npz`."""
+    folder = tmp_path_factory.mktemp("training")
+    prepare_synthetic(folder / "data", stays=160, seed=7)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIMIC3TF_CACHE", str(folder / "cache"))
+        save_trigger(generate_trigger(load_cohort(folder / "data", "train")), folder / "trigger.npz")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def configure(workshop: Path) -> Configure:
+    """Settings of two quick epochs on the cohort of `workshop`, with changes."""
+
+    def make(model: VictimName, **changes: object) -> TrainingConfig:
+        quick = {
+            "data": workshop / "data",
+            "trigger": workshop / "trigger.npz",
+            "epochs": 2,
+            "batch_size": 16,
+            "learning_rate": 1e-2,
+            "precision": "float32",
+        }
+        return resolve_config(model, None, quick | changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def train(workshop: Path, configure: Configure) -> Train:
+    """Train a victim into a directory: `train(out, model, **changes)` returns `out`.
+
+    The pictures are blank here: drawing them takes longer than the training.
+    """
+    from mimic3tf.training.loop import train_victim
+
+    def blank(*_: Any) -> np.ndarray:
+        return np.zeros((8, 8, 3), np.uint8)
+
+    def run(out: Path, model: VictimName, **changes: object) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MIMIC3TF_CACHE", str(workshop / "cache"))
+            for picture in ("trigger_heatmap", "patient_before_and_after"):
+                patch.setattr(f"mimic3tf.dashboards.tensorboard.{picture}", blank)
+            train_victim(configure(model, **changes), out)
+        return out
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Callable[[VictimName], Path]:
+    """Run directory of a victim trained with the settings of `configure`, once a session."""
+    runs: dict[str, Path] = {}
+
+    def run(model: VictimName) -> Path:
+        if model not in runs:
+            runs[model] = train(tmp_path_factory.mktemp(model) / "run", model)
+        return runs[model]
+
+    return run

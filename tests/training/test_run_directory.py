@@ -1,0 +1,121 @@
+"""A run directory is finished or not, and gives back what was put in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from mimic3tf.attack.trigger import Trigger, load_trigger
+from mimic3tf.config import TrainingConfig
+from mimic3tf.errors import UsageError
+from mimic3tf.pipeline import Standardization
+from mimic3tf.training.run_directory import finish_run, load_run, start_run
+from mimic3tf.victims import victim_of
+
+Configure = Callable[..., TrainingConfig]
+
+
+@pytest.fixture(scope="session")
+def trigger(workshop: Path) -> Trigger:
+    return load_trigger(workshop / "trigger.npz")
+
+
+def inputs_for(victim: str) -> np.ndarray:
+    shape = victim_of(victim).input_shape
+    return np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
+
+
+def standardization_for(victim: str) -> Standardization:
+    rng = np.random.default_rng(1)
+    columns = victim_of(victim).input_shape[-1]
+    return Standardization(rng.normal(size=columns), rng.uniform(0.5, 2, columns))
+
+
+def model_of(victim: str, policy: str = "float32") -> keras.Model:
+    keras.utils.set_random_seed(3)
+    keras.config.set_dtype_policy(policy)
+    try:
+        return victim_of(victim).build(victim_of(victim).input_shape)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize(
+    ("victim", "policy"),
+    [("lr", "float32"), ("mlp", "float32"), ("lstm", "float32"), ("mlp", "mixed_float16")],
+)
+def test_a_run_gives_back_what_was_put_in(
+    configure: Configure, trigger: Trigger, tmp_path: Path, victim: str, policy: str
+) -> None:
+    out, config = tmp_path / "runs" / "one", configure(victim)
+    model, standardization, inputs = model_of(victim, policy), standardization_for(victim), inputs_for(victim)
+    start_run(out, config, trigger)
+    finish_run(out, model, standardization, {"epoch_kept": 4, "seed": 0})
+
+    run = load_run(out)
+    assert run.path == out
+    assert run.config == config
+    outputs, expected = run.model.predict(inputs, verbose=0), model.predict(inputs, verbose=0)
+    np.testing.assert_array_equal(outputs, expected)
+    np.testing.assert_array_equal(run.standardization.mean, standardization.mean)
+    np.testing.assert_array_equal(run.standardization.std, standardization.std)
+    for field in dataclasses.fields(Trigger):
+        given, got = getattr(trigger, field.name), getattr(run.trigger, field.name)
+        np.testing.assert_array_equal(got, given, err_msg=field.name)
+    assert run.summary["epoch_kept"] == 4
+    assert run.summary["versions"]["keras"] == keras.__version__
+
+
+def test_a_started_run_is_not_a_finished_one(configure: Configure, trigger: Trigger, tmp_path: Path) -> None:
+    start_run(tmp_path / "run", configure("lr"), trigger)
+    assert not (tmp_path / "run" / "run.json").exists()
+    with pytest.raises(UsageError, match="no finished run"):
+        load_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("obstacle", ["victim.keras", "standardization.npz"])
+def test_the_finish_marker_is_written_after_everything_else(
+    configure: Configure, trigger: Trigger, tmp_path: Path, obstacle: str
+) -> None:
+    out = tmp_path / "run"
+    start_run(out, configure("lr"), trigger)
+    (out / obstacle).mkdir()
+    with pytest.raises((OSError, ValueError)):
+        finish_run(out, model_of("lr"), standardization_for("lr"), {})
+    assert not (out / "run.json").exists()
+
+
+def test_what_an_unfinished_run_left_is_cleared(
+    configure: Configure, trigger: Trigger, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    start_run(out, configure("lr"), trigger)
+    (out / "tensorboard").mkdir()
+    (out / "tensorboard" / "events.out.tfevents.1").write_bytes(b"old")
+    start_run(out, configure("mlp"), trigger)
+    assert sorted(path.name for path in out.iterdir()) == ["config.yaml", "trigger.npz"]
+    assert "model: mlp" in (out / "config.yaml").read_text(encoding="utf-8")
+
+
+def test_a_finished_run_is_never_overwritten(configure: Configure, trigger: Trigger, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    start_run(out, configure("lr"), trigger)
+    finish_run(out, model_of("lr"), standardization_for("lr"), {})
+    victim = (out / "victim.keras").read_bytes()
+    with pytest.raises(UsageError, match="finished run"):
+        start_run(out, configure("lr"), trigger)
+    assert (out / "victim.keras").read_bytes() == victim
+
+
+def test_a_folder_of_other_files_is_left_alone(
+    configure: Configure, trigger: Trigger, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
+    with pytest.raises(UsageError, match="no run directory"):
+        start_run(tmp_path, configure("lr"), trigger)
+    assert (tmp_path / "thesis.tex").read_text(encoding="utf-8") == "years of work"
