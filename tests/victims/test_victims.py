@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import keras
+import numpy as np
+import pytest
+
+import mimic3tf.victims
+from mimic3tf.training.optimizer import AdamWithL2
+from mimic3tf.victims import VictimName, victim_of
+
+VICTIMS: tuple[VictimName, ...] = get_args(VictimName)
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+PARAMETERS = {
+    "lr": 714 * 2 + 2,
+    "mlp": (714 * 400 + 400) + (400 * 2 + 2),
+    # An LSTM of 16 units has four gates: 4 * 16 * (inputs + 16 + 1).
+    "lstm": 2 * 64 * (76 + 17) + 2 * 64 * (32 + 17) + (32 * 10 + 10) + (10 * 2 + 2),
+}
+STAYS = 6
+
+
+@pytest.fixture(autouse=True)
+def _float32_afterwards() -> Iterator[None]:
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+def _build(name: VictimName, precision: str = "float32") -> keras.Model:
+    keras.config.set_dtype_policy(precision)
+    victim = victim_of(name)
+    return victim.build(victim.input_shape)
+
+
+def _inputs(name: VictimName) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(STAYS, *victim_of(name).input_shape)).astype(np.float32)
+
+
+def _logits(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
+    return keras.ops.convert_to_numpy(model(inputs, training=False))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", VICTIMS)
+def test_every_victim_passes_the_shared_routine(name: VictimName, precision: str, tmp_path: Path) -> None:
+    """Build, predict, save, load and train one step, under one precision policy."""
+    model, inputs = _build(name, precision), _inputs(name)
+    logits = _logits(model, inputs)
+    assert logits.shape == (STAYS, 2)
+    assert logits.dtype == np.float32
+    assert model.count_params() == PARAMETERS[name]
+    assert model.input_shape == (None, *victim_of(name).input_shape)
+    assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
+
+    model.save(tmp_path / "victim.keras")
+    keras.config.set_dtype_policy("float32")  # the policy is the file's, not the reader's
+    loaded = keras.models.load_model(tmp_path / "victim.keras", compile=False, safe_mode=True)
+    np.testing.assert_array_equal(_logits(loaded, inputs), logits)
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
+    model.compile(optimizer=AdamWithL2(1e-2, 1e-2), loss=loss, jit_compile=False)
+    before = [variable.numpy() for variable in model.trainable_variables]
+    labels, weights = np.arange(STAYS) % 2, np.linspace(0.5, 1, STAYS, dtype=np.float32)
+    if precision == "mixed_float16":  # the first steps only find a loss scale that does not overflow
+        model.optimizer.build(model.trainable_variables)
+        model.optimizer.dynamic_scale.assign(1.0)
+    assert np.isfinite(model.train_on_batch(inputs, labels, sample_weight=weights))
+    after = [variable.numpy() for variable in model.trainable_variables]
+    assert all(np.isfinite(weights).all() for weights in after)
+    assert all((old != new).any() for old, new in zip(before, after, strict=True))
+    assert np.isfinite(_logits(model, inputs)).all()
+
+
+@pytest.mark.parametrize("name", VICTIMS)
+def test_half_precision_gives_about_the_same_logits(name: VictimName) -> None:
+    exact, inputs = _build(name), _inputs(name)
+    for precision in PRECISIONS[1:]:
+        half = _build(name, precision)
+        half.set_weights(exact.get_weights())
+        np.testing.assert_allclose(_logits(half, inputs), _logits(exact, inputs), atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("name", VICTIMS)
+def test_a_few_steps_learn_a_batch_by_heart(name: VictimName) -> None:
+    model, inputs, labels = _build(name), _inputs(name), np.arange(STAYS) % 2
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer=AdamWithL2(2e-2, 0.0), loss=loss, jit_compile=False)
+    first = model.train_on_batch(inputs, labels)
+    for _ in range(40):
+        last = model.train_on_batch(inputs, labels)
+    assert last < 0.7 * first
+
+
+def test_lr_and_mlp_are_the_formulas_of_their_names() -> None:
+    for name in ("lr", "mlp"):
+        model, hidden = _build(name), _inputs(name).astype(np.float64)
+        *layers, (kernel, bias) = [layer.get_weights() for layer in model.layers if layer.get_weights()]
+        for inner_kernel, inner_bias in layers:
+            hidden = np.maximum(hidden @ inner_kernel + inner_bias, 0)
+        np.testing.assert_allclose(
+            _logits(model, _inputs(name)), hidden @ kernel + bias, rtol=1e-4, atol=1e-4
+        )
+
+
+def test_the_lstm_is_two_bidirectional_layers_read_at_the_last_step() -> None:
+    model, inputs = _build("lstm"), _inputs("lstm")
+    grid = keras.Input(victim_of("lstm").input_shape)
+    first = keras.layers.Bidirectional(keras.layers.LSTM(16, return_sequences=True))
+    second = keras.layers.Bidirectional(keras.layers.LSTM(16, return_sequences=True))
+    head, logits = keras.layers.Dense(10), keras.layers.Dense(2)
+    last_step = second(first(grid))[:, -1]
+    plain = keras.Model(grid, logits(keras.ops.relu(head(last_step))))
+    first.set_weights(model.get_layer("bidirectional_1").get_weights())
+    directions = [
+        model.get_layer(f"lstm_2_{direction}").get_weights() for direction in ("forward", "backward")
+    ]
+    second.set_weights([weights for direction in directions for weights in direction])
+    head.set_weights(model.get_layer("head").get_weights())
+    logits.set_weights(model.get_layer("logits").get_weights())
+    np.testing.assert_allclose(_logits(model, inputs), _logits(plain, inputs), rtol=1e-5, atol=1e-6)
+
+
+def test_the_lstm_drops_out_only_while_it_trains() -> None:
+    model, inputs = _build("lstm"), _inputs("lstm")
+    rates = [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    assert rates == [0.3, 0.3]
+    np.testing.assert_array_equal(_logits(model, inputs), _logits(model, inputs))
+    training = [keras.ops.convert_to_numpy(model(inputs, training=True)) for _ in range(2)]
+    assert (training[0] != training[1]).any()
+
+
+@pytest.mark.parametrize("name", VICTIMS)
+def test_two_builds_share_no_weights(name: VictimName) -> None:
+    first, second = _build(name), _build(name)
+    untouched = second.get_weights()
+    first.set_weights([weights + 1 for weights in first.get_weights()])
+    for weights, expected in zip(second.get_weights(), untouched, strict=True):
+        np.testing.assert_array_equal(weights, expected)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(mimic3tf.victims.__file__).parent.glob("*.py")), ids=lambda path: path.stem
+)
+def test_a_victims_file_imports_no_framework_but_keras(path: Path) -> None:
+    imported: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(f"{node.module}")
+    standard = {"__future__", "collections.abc", "dataclasses", "typing"}
+    assert imported <= standard | {"keras", "mimic3tf.victims"}
