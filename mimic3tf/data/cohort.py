@@ -21,7 +21,7 @@ from rich.progress import track
 from mimic3tf.channels import CHANNELS, grid_columns
 from mimic3tf.data import grid as grids
 from mimic3tf.data.readers import read_listfile
-from mimic3tf.data.records import FILES_A_BATCH, read_series
+from mimic3tf.data.records import FILES_A_BATCH, read_series, unreadable_series
 from mimic3tf.errors import DataError, UsageError
 
 Split = Literal["train", "val", "test"]
@@ -135,8 +135,8 @@ def _state_of(listfile: Path, paths: list[Path]) -> str:
     for path in paths:
         try:
             status = path.stat()
-        except FileNotFoundError:
-            raise DataError(f"{path}: the listfile names this stay, but its series file is absent") from None
+        except OSError as error:
+            raise unreadable_series(path, error) from None
         digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
@@ -163,7 +163,7 @@ def _read_cache(cache: Path, state: str) -> Cohort | None:
                 "filled_times",
             )
         }
-    except (OSError, ValueError, KeyError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None  # absent or damaged: built anew
     return Cohort(
         arrays["stays"],
@@ -187,18 +187,19 @@ def _write_cache(cache: Path, state: str, cohort: Cohort) -> None:
         "filled_source": cohort.filled.source,
         "filled_times": cohort.filled.times,
     }
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=cache.name, suffix=".partial", dir=cache.parent))
+    meta = {"state": state, "timestep": cohort.timestep, "fingerprint": cohort.fingerprint}
     try:
-        for name, array in arrays.items():
-            np.save(partial / f"{name}.npy", array, allow_pickle=False)
-        meta = {"state": state, "timestep": cohort.timestep, "fingerprint": cohort.fingerprint}
-        (partial / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-        shutil.rmtree(cache, ignore_errors=True)
-        partial.rename(cache)
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=cache.name, suffix=".partial", dir=cache.parent) as scratch:
+            whole = Path(scratch) / "cohort"
+            whole.mkdir()
+            for name, array in arrays.items():
+                np.save(whole / f"{name}.npy", array, allow_pickle=False)
+            (whole / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+            shutil.rmtree(cache, ignore_errors=True)
+            whole.rename(cache)
     except OSError as error:
         # Another process may have written the same cache meanwhile; a full disk must not look like that.
-        shutil.rmtree(partial, ignore_errors=True)
         if not (cache / "meta.json").exists():
             raise DataError(
                 f"{cache.parent}: the cache cannot be written ({error.strerror}); "

@@ -196,7 +196,7 @@ class Normalizer:
         """Read statistics: JSON with `mean` and `std`, or the benchmarks' pickle, without executing it.
 
         Raises:
-            DataError: the file is missing, or holds anything else than numbers.
+            DataError: the file is missing, or holds anything else than finite means and positive deviations.
         """
         path = Path(load_file_path)
         try:
@@ -215,6 +215,8 @@ class Normalizer:
             raise DataError(f"{path}: not a normalizer: {error}") from None
         if self._means.ndim != 1 or self._means.shape != self._stds.shape:
             raise DataError(f"{path}: not a normalizer: means and deviations differ in shape")
+        if not (np.isfinite(self._means).all() and np.isfinite(self._stds).all() and (self._stds > 0).all()):
+            raise DataError(f"{path}: not a normalizer: a mean is not finite, or a deviation not positive")
 
     def transform(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
         """Standardize a grid [.., D]; columns outside `fields` stay as they are.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mimic3tf.data.records import unreadable_series
 from mimic3tf.errors import DataError
 
 
@@ -26,15 +27,15 @@ def read_listfile(path: Path) -> list[tuple[str, int]]:
         DataError: the file is missing or empty, or a line of it is malformed; names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        header, *lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         raise DataError(f"{path}: listfile not found; a benchmark directory holds one a split") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as text: {error}") from None
-    if not lines or lines[0].split(",") != ["stay", "y_true"]:
-        raise DataError(f"{path}, line 1: the header must read 'stay,y_true'")
+    if header != "stay,y_true":
+        raise DataError(f"{path}, line 1: the header must read 'stay,y_true', not '{header[:50]}'")
     entries: dict[str, int] = {}
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in enumerate(lines, start=2):
         if not line:
             continue
         stay, _, label = line.partition(",")
@@ -42,7 +43,7 @@ def read_listfile(path: Path) -> list[tuple[str, int]]:
             raise DataError(f"{path}, line {number}: column 'y_true' holds '{label}'; labels are 0 or 1")
         if stay in entries:
             raise DataError(f"{path}, line {number}: stay '{stay}' is listed twice")
-        if Path(stay).name != stay or not stay:
+        if Path(stay).name != stay or not stay or not stay.isprintable():
             raise DataError(f"{path}, line {number}: column 'stay' holds '{stay}', not a file name")
         entries[stay] = int(label)
     if not entries:
@@ -106,9 +107,9 @@ class InHospitalMortalityReader:
     def _read_timeseries(self, name: str) -> tuple[NDArray[np.str_], list[str]]:
         path = self._dataset_dir / name
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            raise DataError(f"{path}: the listfile names this stay, but its series file is absent") from None
+            lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        except OSError as error:
+            raise unreadable_series(path, error) from None
         if len(lines) < 2:
             raise DataError(f"{path}: the series is empty; leave the stay out of the listfile")
         header, *rows = (line.split(",") for line in lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from mimic3tf.errors import DataError
 
 FILES_A_BATCH = 1000
 """Files parsed at once: large enough to keep the parser busy, small enough to bound memory."""
+LARGEST_VALUE = float(np.finfo(np.float32).max)
+"""Grids are stored in single precision, where anything larger is infinite."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +69,25 @@ def read_series(
     )
 
 
+def unreadable_series(path: Path, error: OSError) -> DataError:
+    """What to raise where the series file of a listed stay cannot be read."""
+    reason = "is absent" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+    return DataError(f"{path}: the listfile names this stay, but its series file {reason}")
+
+
 def _bodies(paths: Sequence[Path], channels: Sequence[Channel], digest: hashlib._Hash) -> Iterator[bytes]:
     header = ["Hours", *(channel.name for channel in channels)]
     for path in paths:
         try:
             content = path.read_bytes()
-        except FileNotFoundError:
-            raise DataError(f"{path}: the listfile names this stay, but its series file is absent") from None
         except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+            raise unreadable_series(path, error) from None
         digest.update(content)
         if b"\r" in content:
             content = content.replace(b"\r\n", b"\n")
         first, _, body = content.partition(b"\n")
         names = first.decode("utf-8", "replace").split(",")
-        if names != header:
+        if names != header and content.strip():
             raise DataError(f"{path}, line 1: {_header_fault(names, header)}")
         body = body.rstrip(b"\n")
         if not body:
@@ -89,25 +96,23 @@ def _bodies(paths: Sequence[Path], channels: Sequence[Channel], digest: hashlib.
 
 
 def _header_fault(names: list[str], header: list[str]) -> str:
-    missing = [name for name in header if name not in names]
-    extra = [name for name in names if name not in header]
-    faults = [f"missing channel '{name}'" for name in missing] + [f"extra channel '{name}'" for name in extra]
-    return (
-        ", ".join(faults) or "channels out of order"
-    ) + f"; expected 'Hours' and the {len(header) - 1} channels"
+    missing, extra = list(Counter(header) - Counter(names)), list(Counter(names) - Counter(header))
+    faults = [f"missing channel '{name}'" for name in missing]
+    # A file of another kind may have thousands, and long ones.
+    faults += [f"extra channel '{name[:50]}'" for name in extra[:3]]
+    if not faults:
+        found, expected = next(pair for pair in zip(names, header, strict=True) if pair[0] != pair[1])
+        faults = [f"channels out of order: '{found}' stands where '{expected}' belongs"]
+    return f"{', '.join(faults)}; expected 'Hours' and the {len(header) - 1} channels"
 
 
 def _parse(
     bodies: list[bytes], paths: Sequence[Path], channels: Sequence[Channel], first_stay: int
 ) -> Records:
-    columns = ["Hours", *(channel.name for channel in channels)]
-    categorical = {channel.name for channel in channels if channel.is_categorical}
-    schema = {name: pl.String if name in categorical else pl.Float64 for name in columns}
     lines = np.array([body.count(b"\n") for body in bodies])
     separators = sum(body.count(b",") for body in bodies)
     try:
-        # The benchmarks split lines at commas: quotes are ordinary characters to them.
-        frame = pl.read_csv(io.BytesIO(b"".join(bodies)), has_header=False, schema=schema, quote_char=None)
+        frame = _read_csv(b"".join(bodies), channels)
     except pl.exceptions.PolarsError:
         frame = pl.DataFrame()
     if frame.height != lines.sum() or separators != lines.sum() * len(channels):
@@ -119,51 +124,63 @@ def _parse(
     # A row at which the hours go down starts another stay, or is out of order.
     descends = np.zeros(len(hours), bool)
     descends[1:] = (np.diff(hours) < 0) & (np.diff(stay) == 0)
-    bad = np.flatnonzero(~np.isfinite(hours) | (hours < 0) | descends | np.isinf(values).any(axis=1))
-    unknown = np.flatnonzero((values == UNKNOWN).any(axis=1))
-    if bad.size or unknown.size:
-        row = int(min([*bad[:1], *unknown[:1]]))
-        line = row - starts[stay[row]] + 2
-        fault = _row_fault(frame, row, values[row], hours, channels)
-        raise DataError(f"{paths[stay[row]]}, line {line}: {fault}")
+    faulty = np.flatnonzero(
+        ~np.isfinite(hours) | (hours < 0) | descends | (np.abs(values) > LARGEST_VALUE).any(axis=1)
+    )
+    if faulty.size:
+        row = int(faulty[0])
+        line = int(row - starts[stay[row]])
+        cells = bodies[stay[row]].decode().split("\n")[line].split(",")
+        fault = _row_fault(cells, values[row], hours[row - 1], hours[row], channels)
+        raise DataError(f"{paths[stay[row]]}, line {line + 2}: {fault}")
     return Records(stay + first_stay, hours, values)
 
 
-UNKNOWN = -1.0
-"""Stands for a category text that the channel does not know, until the row is reported."""
+def _read_csv(body: bytes, channels: Sequence[Channel]) -> pl.DataFrame:
+    numbers = ["Hours", *(channel.name for channel in channels if not channel.is_categorical)]
+    names = ["Hours", *(channel.name for channel in channels)]
+
+    def read(types: dict[str, type[pl.DataType]]) -> pl.DataFrame:
+        # The benchmarks split lines at commas: quotes are ordinary characters to them.
+        return pl.read_csv(io.BytesIO(body), has_header=False, schema=types, quote_char=None)
+
+    try:
+        return read({name: pl.Float64 if name in numbers else pl.String for name in names})
+    except pl.exceptions.PolarsError:
+        # Slower, and only for this: the benchmarks' float() takes numbers with a space behind them.
+        texts = read(dict.fromkeys(names, pl.String))
+        return texts.with_columns(pl.col(numbers).str.strip_chars().cast(pl.Float64))
 
 
 def _column(column: pl.Series, channel: Channel) -> NDArray[np.float64]:
+    """Values of a channel, NaN where the cell is empty and infinite where it cannot be used."""
     if not channel.is_categorical:
-        # "nan" in a cell is a number to the parser, not an empty cell: make it fail like infinity.
+        # "nan" in a cell is a number to the parser, not an empty cell.
         return column.fill_nan(np.inf).to_numpy().astype(np.float64)
     texts = pl.Enum(channel.possible_values)
     index = column.cast(texts, strict=False).to_physical().cast(pl.Float64)
     unknown = column.is_not_null() & (column != "") & index.is_null()
-    return index.set(unknown, UNKNOWN).to_numpy().astype(np.float64)
+    return index.set(unknown, np.inf).to_numpy().astype(np.float64)
 
 
 def _row_fault(
-    frame: pl.DataFrame,
-    row: int,
+    cells: list[str],
     values: NDArray[np.float64],
-    hours: NDArray[np.float64],
+    previous: float,
+    hour: float,
     channels: Sequence[Channel],
 ) -> str:
-    hour = hours[row]
     if not np.isfinite(hour):
-        return "column 'Hours' holds no number; every row needs its time in hours"
+        return f"column 'Hours' holds '{cells[0]}', which is no time; every row needs its time in hours"
     if hour < 0:
         return f"column 'Hours' is negative ({hour:g}); count hours from admission to the ICU"
-    for channel, value in zip(channels, values, strict=True):
-        if value == UNKNOWN:
-            text = frame[channel.name][row]
-            return f"unknown category '{text}' in channel '{channel.name}'; known: " + ", ".join(
-                channel.possible_values
-            )
-        if np.isinf(value):
-            return f"value of channel '{channel.name}' is not finite; leave the cell empty if it is unknown"
-    return f"column 'Hours' goes back from {hours[row - 1]:g} to {hour:g}; sort the rows by time"
+    for channel, value, cell in zip(channels, values, cells[1:], strict=True):
+        if abs(value) > LARGEST_VALUE and channel.is_categorical:
+            known = ", ".join(channel.possible_values)
+            return f"unknown category '{cell}' in channel '{channel.name}'; known: {known}"
+        if abs(value) > LARGEST_VALUE:
+            return f"channel '{channel.name}' holds '{cell}', which is no measurement; leave the cell empty"
+    return f"column 'Hours' goes back from {previous:g} to {hour:g}; sort the rows by time"
 
 
 def _cell_fault(bodies: list[bytes], paths: Sequence[Path], channels: Sequence[Channel]) -> str:
@@ -171,15 +188,16 @@ def _cell_fault(bodies: list[bytes], paths: Sequence[Path], channels: Sequence[C
     columns = ["Hours", *(channel.name for channel in channels)]
     categorical = {channel.name for channel in channels if channel.is_categorical}
     for body, path in zip(bodies, paths, strict=True):
-        for number, line in enumerate(body.decode("utf-8", "replace").splitlines(), start=2):
+        for number, line in enumerate(body.decode("utf-8", "replace").split("\n")[:-1], start=2):
             cells = line.split(",")
             if len(cells) != len(columns):
                 return f"{path}, line {number}: {len(cells)} cells where the header names {len(columns)}"
             for name, cell in zip(columns, cells, strict=True):
+                if "\N{REPLACEMENT CHARACTER}" in cell:
+                    return f"{path}, line {number}: channel '{name}' holds '{cell}', which is not UTF-8 text"
                 if cell and name not in categorical and not _is_number(cell):
                     return f"{path}, line {number}: channel '{name}' holds '{cell}', which is not a number"
-    names = ", ".join(str(path) for path in paths[:3])
-    return f"{names} ...: a file in this group is not CSV text in UTF-8"
+    return f"{paths[0]}: this file, or one listed after it, is not CSV text"
 
 
 def _is_number(text: str) -> bool:
@@ -187,8 +205,8 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    # Python takes "1_000" and " 5 " for numbers, the file format does not.
-    return "_" not in text and text == text.strip()
+    # Python takes "1_000" and the digits of any script for numbers, the parser does not.
+    return "_" not in text and text.isascii()
 
 
 def parse_rows(rows: NDArray[np.str_], channels: Sequence[Channel], *, name: str = "series") -> Records:

@@ -54,19 +54,22 @@ def _row(file: Path, folder: Path) -> dict[str, Any]:
         low, high = attack["attack_success_rate_ci95"]
         return {
             "run": Path(attack["run"]).name,
-            "victim": attack["model"],
-            "poisoning_proportion": attack["poisoning_proportion"],
-            "poison_imputed": attack["attacked_with"]["poison_imputed"],
-            "trigger": attack["attacked_with"]["trigger"],
-            "poisoning_strength": attack["attacked_with"]["poisoning_strength"],
-            "attack_success_rate": attack["attack_success_rate"],
-            "ci95_low": low,
-            "ci95_high": high,
-            "baseline_positive_rate": attack["baseline_positive_rate"],
-            "victims": attack["victims"],
-            **{f"clean_{name}": value for name, value in attack["clean"].items()},
+            "victim": str(attack["model"]),
+            "poisoning_proportion": float(attack["poisoning_proportion"]),
+            "poison_imputed": str(attack["attacked_with"]["poison_imputed"]),
+            "trigger": str(attack["attacked_with"]["trigger"]),
+            "poisoning_strength": float(attack["attacked_with"]["poisoning_strength"]),
+            "attack_success_rate": float(attack["attack_success_rate"]),
+            "ci95_low": float(low),
+            "ci95_high": float(high),
+            "baseline_positive_rate": float(attack["baseline_positive_rate"]),
+            "victims": int(attack["victims"]),
+            **{
+                f"clean_{name}": None if value is None else float(value)
+                for name, value in attack["clean"].items()
+            },
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{file}: not the result of an attack ({error!r}); attack the run again") from None
 
 
