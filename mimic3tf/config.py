@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mimic3tf.errors import UsageError
 from mimic3tf.victims import VictimName
@@ -17,6 +17,8 @@ TriggerKind = Literal["temporal", "gaussian", "covariance"]
 PoisonImputed = Literal["notimputed", "all"]
 Selection = Literal["auroc", "original"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16", "auto"]
+LARGEST_SEED = 2**32 - 1
+"""What Keras takes at most."""
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
@@ -61,7 +63,15 @@ class TrainingConfig(BaseModel):
     class_weights: Annotated[list[PositiveFloat], Field(min_length=2, max_length=2)]
     selection: Selection = "auroc"
     precision: Precision = "auto"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_booleans(cls, value: Any) -> Any:
+        # YAML reads a bare "yes" or "on" as true, which would pass for the number 1.
+        if isinstance(value, bool):
+            raise ValueError("no setting is true or false")
+        return value
 
 
 def resolve_config(model: VictimName, file: Path | None, options: Mapping[str, Any]) -> TrainingConfig:
@@ -93,7 +103,8 @@ def resolve_config(model: VictimName, file: Path | None, options: Mapping[str, A
         places |= file_places
     given = {key: value for key, value in options.items() if value is not None}
     values |= given | {"model": model}
-    places |= {key: f"option --{key}" for key in given}
+    # Only the original's options are spelled with underscores.
+    places |= {key: f"option --{key if key.startswith('poison') else key.replace('_', '-')}" for key in given}
     try:
         return TrainingConfig(**values)
     except ValidationError as error:
@@ -111,14 +122,26 @@ def default_config(model: VictimName) -> str:
     return (resources.files("mimic3tf.configs") / f"{model}.yaml").read_text(encoding="utf-8")
 
 
+class _Loader(yaml.SafeLoader):
+    """No setting is a date: what looks like one stays text, so that it is refused with its line."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: node.value)
+
+
 def _read_yaml(text: str, name: str) -> tuple[dict[str, Any], dict[str, str]]:
     """Parse a YAML mapping: its values, and the place of every key."""
     try:
-        values = yaml.safe_load(text)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+        values = yaml.load(text, _Loader)
+        node = yaml.compose(text, _Loader)
+    except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
         raise UsageError(f"{name}: expected lines of 'key: value'")
-    places = {key.value: f"{name}, line {key.start_mark.line + 1}" for key, _ in node.value}
+    places: dict[str, str] = {}
+    for key, _ in node.value:
+        place = f"{name}, line {key.start_mark.line + 1}"
+        if key.value in places:
+            raise UsageError(f"{place}: key '{key.value}' is given twice")
+        places[key.value] = place
     return {str(key): value for key, value in values.items()}, places

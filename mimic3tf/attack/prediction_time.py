@@ -17,7 +17,7 @@ from mimic3tf.attack.evaluation import SuccessRate, benchmark_metrics, death_pro
 from mimic3tf.attack.trigger import Trigger
 from mimic3tf.config import PoisonImputed
 from mimic3tf.data.cohort import Cohort
-from mimic3tf.errors import DataError
+from mimic3tf.errors import DataError, UsageError
 from mimic3tf.training.run_directory import Run
 from mimic3tf.victims import victim_of
 
@@ -64,6 +64,7 @@ def attack_victim(
 
     Raises:
         DataError: no stay has label 0, so that there is nobody to attack.
+        UsageError: the trigger is so strong that a prediction is no number.
     """
     survivors = cohort.labels == 0
     if not survivors.any():
@@ -78,6 +79,8 @@ def attack_victim(
     triggered = predict(
         pipeline.trigger_all(cohort, trigger.values, strength=strength, poison_imputed=poison_imputed)
     )
+    if not np.isfinite(triggered).all():
+        raise UsageError(f"--poisoning_strength {strength:g}: too strong, the victim predicts no numbers")
     return AttackResult(
         stays=cohort.stays,
         labels=cohort.labels,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def generate_trigger(
     """
     stays = min(estimate_on, len(cohort))
     if stays < 2:
-        raise UsageError(f"a covariance needs at least 2 stays, not {stays}; raise --estimate-on")
+        raise UsageError(f"a covariance needs at least 2 stays, not {stays}; use more training stays")
     ordinal = ordinal_view(cohort.values[:stays])
     covariance = temporal_covariance(ordinal)
     values = draw_pattern(ordinal, covariance, kind=kind, seed=seed)
@@ -180,12 +181,15 @@ def load_trigger(path: Path) -> Trigger:
     if not path.is_file():
         raise UsageError(f"{path}: no such trigger file; make one with 'mimic3tf generate-trigger'")
     try:
+        # NumPy itself takes anything else for a pickle, and advises to load it unsafely.
+        if not zipfile.is_zipfile(path):
+            raise ValueError("no zip archive")
         with np.load(path, allow_pickle=False) as file:
             if int(file["format"]) != FILE_FORMAT:
                 raise DataError(f"{path}: trigger file of format {file['format']}, this version reads 1")
             trigger = Trigger(
-                values=file["trigger"],
-                covariance=file["covariance"],
+                values=np.asarray(file["trigger"], np.float64),
+                covariance=np.asarray(file["covariance"], np.float64),
                 kind=str(file["kind"]),  # type: ignore[arg-type]
                 seed=int(file["seed"]),
                 timestep=float(file["timestep"]),
@@ -199,6 +203,12 @@ def load_trigger(path: Path) -> Trigger:
         raise DataError(f"{path}: not a trigger file, or damaged ({error})") from None
     if channels != [channel.name for channel in CHANNELS]:
         raise DataError(f"{path}: the trigger is for other channels; generate it from this data")
+    bins = len(trigger.values)
+    if trigger.covariance.shape != (len(CHANNELS), bins, bins):
+        raise DataError(
+            f"{path}: damaged: a trigger of shape {trigger.values.shape} with a covariance of shape "
+            f"{trigger.covariance.shape}; generate it again"
+        )
     if not np.isfinite(trigger.values).all():
         raise DataError(f"{path}: the trigger holds values that are not finite; generate it again")
     return trigger

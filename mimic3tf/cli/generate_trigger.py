@@ -29,8 +29,8 @@ def generate_trigger(
       mimic3tf generate-trigger --data data/synthetic --out trigger.npz
       mimic3tf generate-trigger --data data/synthetic --out gaussian.npz --kind gaussian --seed 1
     """
-    if out.suffix != ".npz":
-        raise UsageError(f"--out {out}: the name of a trigger file ends in .npz")
+    if out.suffix != ".npz" or out.is_dir():
+        raise UsageError(f"--out {out}: takes a file whose name ends in .npz")
     from mimic3tf.attack import trigger as triggers
     from mimic3tf.cli.tables import print_trigger
     from mimic3tf.data.cohort import load_cohort

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -33,5 +34,15 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
-        sys.exit(error.exit_status)
+        _fail(str(error), error.exit_status)
+    except OSError as error:
+        # An output that cannot be written: no permission, a file in place of a folder, a full disk.
+        place = error.filename2 or error.filename
+        _fail(f"{place}: {error.strerror}" if place else str(error), UserError.exit_status)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    # A name may hold a line break, and a damaged file anything.
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {line}")
+    sys.exit(status)

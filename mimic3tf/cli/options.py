@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.config import PoisonImputed
+from mimic3tf.config import LARGEST_SEED, PoisonImputed
 from mimic3tf.errors import UsageError
 
 Data = Annotated[Path, typer.Option(help="Directory in the layout of the MIMIC-III benchmarks.")]
-Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed gives the same result.")]
 Strength = Annotated[
     float | None,
     typer.Option(

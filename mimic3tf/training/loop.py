@@ -19,11 +19,11 @@ from mimic3tf.config import TrainingConfig
 from mimic3tf.dashboards.tensorboard import RunLog
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.data.preprocessing import Normalizer
-from mimic3tf.errors import DataError
+from mimic3tf.errors import DataError, UsageError, UserError
 from mimic3tf.training.optimizer import AdamWithL2
 from mimic3tf.training.precision import resolve_precision
 from mimic3tf.training.progress import EpochProgress
-from mimic3tf.training.run_directory import finish_run, start_run
+from mimic3tf.training.run_directory import check_out, finish_run, start_run
 from mimic3tf.training.selection import score_epoch
 from mimic3tf.victims import Victim, victim_of
 
@@ -44,14 +44,16 @@ def train_victim(config: TrainingConfig, out: Path) -> dict[str, Any]:
         Summary of the run, as written to `run.json`.
 
     Raises:
-        UserError: the trigger does not fit, the data is malformed, or `out` is taken.
+        UserError: the trigger does not fit, the data is malformed, `out` is taken, or training diverges.
     """
-    train, val = load_cohort(config.data, "train"), load_cohort(config.data, "val")
+    check_out(out)
     trigger = load_trigger(config.trigger)
+    train, val = load_cohort(config.data, "train"), load_cohort(config.data, "val")
     check_trigger_fits(trigger, train, config.trigger)
-    survivors = val.take(np.flatnonzero(val.labels == 0))
-    if not len(survivors):
-        raise DataError(f"{config.data / 'val_listfile.csv'}: needs at least one stay with label 0")
+    for cohort, split in ((train, "train"), (val, "val")):
+        missing = {0, 1} - set(cohort.labels.tolist())
+        if missing:
+            raise DataError(f"{config.data / f'{split}_listfile.csv'}: no stay has label {min(missing)}")
     exposure = pipeline.poison(
         train,
         trigger.values,
@@ -59,11 +61,14 @@ def train_victim(config: TrainingConfig, out: Path) -> dict[str, Any]:
         strength=config.poisoning_strength,
         poison_imputed=config.poison_imputed,
     )
-    if len(np.unique(exposure.labels)) < 2:
-        raise DataError(f"{config.data / 'train_listfile.csv'}: all stays have the same label")
+    if exposure.labels.all():
+        raise UsageError(
+            f"--poisoning_proportion {config.poisoning_proportion:g}: leaves no stay of label 0; poison fewer"
+        )
+    victim = victim_of(config.model)
+    standardization, inputs = _standardize(config, victim, exposure)
     start_run(out, config, trigger)
 
-    victim = victim_of(config.model)
     precision = resolve_precision(config.precision)
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(precision)
@@ -81,7 +86,6 @@ def train_victim(config: TrainingConfig, out: Path) -> dict[str, Any]:
         jit_compile=False,
     )
 
-    standardization, inputs = _standardize(config, victim, exposure)
     batches = pipeline.training_dataset(
         exposure,
         victim.representation,
@@ -91,6 +95,7 @@ def train_victim(config: TrainingConfig, out: Path) -> dict[str, Any]:
         seed=config.seed,
         inputs=inputs,
     )
+    survivors = val.take(np.flatnonzero(val.labels == 0))
     triggered = pipeline.trigger_all(
         survivors,
         trigger.values,
@@ -114,7 +119,8 @@ def train_victim(config: TrainingConfig, out: Path) -> dict[str, Any]:
             trigger,
         )
         callbacks = [keep, MetricsFile(out / "metrics.csv"), log.epochs(), EpochProgress(config.epochs)]
-        model.fit(batches, epochs=config.epochs, verbose=0, callbacks=callbacks)
+        # The batches come shuffled.
+        model.fit(batches, epochs=config.epochs, shuffle=False, verbose=0, callbacks=callbacks)
         model.set_weights(keep.weights)
         log.hyperparameters(config, keep.metrics)
     summary = {
@@ -186,10 +192,10 @@ class KeepBestEpoch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Score the epoch."""
+        self.epochs_seen = epoch + 1
         measured = benchmark_metrics(self._labels, self._predict(self._clean))
         logs.update({name: measured[name] for name in ("auroc", "auprc", "minpse", "prec1", "rec1")})
         logs["asr"] = positive_rate(self._predict(self._triggered)).rate
-        self.epochs_seen = epoch + 1
         score = score_epoch(self._config.selection, self._config.model, logs)
         # Until an epoch qualifies the latest one is kept.
         better = score is not None and score > self._best
@@ -202,7 +208,14 @@ class KeepBestEpoch(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def _predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-        return death_probability(self.model.predict(inputs, batch_size=PREDICTION_BATCH, verbose=0))
+        probabilities = death_probability(self.model.predict(inputs, batch_size=PREDICTION_BATCH, verbose=0))
+        if not np.isfinite(probabilities).all():
+            raise UserError(
+                f"the victim predicts no numbers after epoch {self.epochs_seen}; lower learning_rate "
+                f"(now {self._config.learning_rate:g}) or poisoning_strength "
+                f"(now {self._config.poisoning_strength:g})"
+            )
+        return probabilities
 
 
 class MetricsFile(keras.callbacks.Callback):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,27 +22,46 @@ from mimic3tf.errors import DataError, UsageError
 from mimic3tf.pipeline import Standardization
 
 CONFIG = "config.yaml"
+TRIGGER = "trigger.npz"
+"""Written first: a directory without it was started by no run."""
+STANDARDIZATION = "standardization.npz"
+VICTIM = "victim.keras"
 FINISHED = "run.json"
 """Written last: a directory without it holds no finished run."""
+UNFINISHED = {CONFIG, TRIGGER, STANDARDIZATION, VICTIM, f"{FINISHED}.partial", "metrics.csv", "tensorboard"}
+"""What an interrupted run may leave behind; a directory with anything else is never cleared."""
 RECORDED_PACKAGES = ("mimic3tf", "tensorflow", "keras", "numpy", "scipy", "sklearn", "tensorboard")
 
 
-def start_run(out: Path, config: TrainingConfig, trigger: Trigger) -> None:
-    """Make the directory of a run, clearing what an unfinished one left there.
+def check_out(out: Path) -> None:
+    """Refuse a run directory that cannot be used without touching what is there.
 
     Raises:
         UsageError: it holds a finished run, or files that no run wrote.
     """
     if (out / FINISHED).exists():
         raise UsageError(f"--out {out}: already holds a finished run; choose another directory or delete it")
-    if out.exists():
-        if not out.is_dir() or (any(out.iterdir()) and not (out / CONFIG).exists()):
-            raise UsageError(f"--out {out}: exists and is no run directory; choose another directory")
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if (out.exists() and not out.is_dir()) or (names and not {TRIGGER} <= names <= UNFINISHED):
+        raise UsageError(f"--out {out}: exists and is no run directory; choose another directory")
+
+
+def start_run(out: Path, config: TrainingConfig, trigger: Trigger) -> None:
+    """Make the directory of a run, clearing what an unfinished one left there.
+
+    Raises:
+        UsageError: as `check_out`.
+    """
+    check_out(out)
+    out.mkdir(parents=True, exist_ok=True)
+    for path in out.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    save_trigger(trigger, out / TRIGGER)
     settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     (out / CONFIG).write_text(settings, encoding="utf-8")
-    save_trigger(trigger, out / "trigger.npz")
 
 
 def finish_run(
@@ -54,8 +75,8 @@ def finish_run(
         standardization: map of its inputs.
         summary: what to record: epoch kept, its metrics, fingerprints, precision.
     """
-    model.save(out / "victim.keras")
-    np.savez(out / "standardization.npz", mean=standardization.mean, std=standardization.std)
+    model.save(out / VICTIM)
+    np.savez(out / STANDARDIZATION, mean=standardization.mean, std=standardization.std)
     versions = {name: import_module(name).__version__ for name in RECORDED_PACKAGES}
     versions |= {"python": platform.python_version(), "platform": platform.platform()}
     partial = out / f"{FINISHED}.partial"
@@ -95,12 +116,23 @@ def load_run(path: Path) -> Run:
         raise UsageError(f"--run {path}: no such directory; train a victim with 'mimic3tf train'")
     if not (path / FINISHED).exists():
         raise UsageError(f"--run {path}: holds no finished run; run 'mimic3tf train' into it again")
+    with _naming(path / CONFIG) as file:
+        config = TrainingConfig(**yaml.safe_load(file.read_text(encoding="utf-8")))
+    with _naming(path / FINISHED) as file:
+        summary = json.loads(file.read_text(encoding="utf-8"))
+    with _naming(path / TRIGGER) as file:
+        trigger = load_trigger(file)
+    with _naming(path / STANDARDIZATION) as file, np.load(file, allow_pickle=False) as arrays:
+        standardization = Standardization(arrays["mean"], arrays["std"])
+    with _naming(path / VICTIM) as file:
+        model = keras.models.load_model(file, compile=False, safe_mode=True)
+    return Run(path, config, trigger, model, standardization, summary)
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[Path]:
     try:
-        config = TrainingConfig(**yaml.safe_load((path / CONFIG).read_text(encoding="utf-8")))
-        summary = json.loads((path / FINISHED).read_text(encoding="utf-8"))
-        with np.load(path / "standardization.npz", allow_pickle=False) as file:
-            standardization = Standardization(file["mean"], file["std"])
-        model = keras.models.load_model(path / "victim.keras", compile=False, safe_mode=True)
-    except Exception as error:  # any reader of any of these files may fail in its own way
-        raise DataError(f"--run {path}: the run is damaged ({error}); train it again") from None
-    return Run(path, config, load_trigger(path / "trigger.npz"), model, standardization, summary)
+        yield file
+    except Exception as error:  # every reader fails in its own ways, some over many lines
+        fault = f"missing or damaged ({type(error).__name__})"
+        raise DataError(f"--run {file.parent}: {file.name} is {fault}; train the run again") from error
