@@ -162,7 +162,7 @@ def training_dataset(
         standardization: fitted on the same exposure, or loaded.
         batch_size: stays a batch.
         class_weights: weight of label 0 and of label 1 in the loss.
-        seed: fixes the order of every epoch.
+        seed: fixes the order of every epoch, under the same global seed of TensorFlow.
         inputs: standardized inputs [N, ...] of the exposure where they are at hand; mapped again every
             epoch if not.
 
