@@ -1,0 +1,159 @@
+"""A mistake in an option or a settings file gets one line that names it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+USAGE, FAILURE = 2, 1
+Command = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--model", "svm"),
+        ("--model", "LSTM"),
+        ("--poison_imputed", "some"),
+        ("--poison-imputed", "True"),
+        ("--precision", "float64"),
+        ("--selection", "luck"),
+        ("--poisoning_proportion", "1.5"),
+        ("--poisoning_proportion", "-0.1"),
+        ("--poisoning-proportion", "nan"),
+        ("--poisoning_proportion", "inf"),
+        ("--poisoning_proportion", "5%"),
+        ("--poisoning_strength", "-1"),
+        ("--poisoning-strength", "nan"),
+        ("--poisoning_strength", "1e999"),
+        ("--poisoning_strength", "strong"),
+        ("--epochs", "0"),
+        ("--epochs", "1.5"),
+        ("--batch-size", "0"),
+        ("--seed", "-1"),
+        ("--seed", str(2**32)),
+    ],
+)
+def test_train_refuses_a_bad_option_value(train: Command, tmp_path: Path, option: str, value: str) -> None:
+    # The original's options have two spellings; the original's is named.
+    named = option.replace("-", "_").replace("__", "--") if "poison" in option else option
+    train(option, value).refuses_option(named, "inf" if value == "1e999" else value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--poisoning_strength", "-0.5"),
+        ("--poisoning_strength", "nan"),
+        ("--poisoning_strength", "inf"),
+        ("--poison_imputed", "none"),
+    ],
+)
+def test_attack_refuses_a_bad_option_value(attack: Command, tmp_path: Path, option: str, value: str) -> None:
+    attack(option, value).refuses_option(option, value)
+    assert not (tmp_path / "attack").exists()
+
+
+@pytest.mark.parametrize("strength", ["1e30", "1e300"])
+def test_an_absurd_strength_gives_a_rate_or_a_line(attack: Command, tmp_path: Path, strength: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        outcome = attack(poisoning_strength=strength)
+    if outcome.status:
+        outcome.fails(USAGE, "--poisoning_strength", "too strong")
+        assert not (tmp_path / "attack").exists()
+    else:
+        assert "nan" not in (tmp_path / "attack" / "predictions.csv").read_text()
+
+
+def test_an_option_without_its_value_or_with_a_typo_is_named(mimic3tf: Command, prepared: Any) -> None:
+    mimic3tf("train", "--model").refuses_option("--model")
+    mimic3tf("train", "--poisoning_proportoin", "0.1").refuses_option("--poisoning_proportoin")
+    mimic3tf("train", "--model", "lr").refuses_option("--data")
+    mimic3tf("attack", "--data", prepared.data).refuses_option("--run")
+    mimic3tf("attak").refuses_option("attak")
+
+
+@pytest.mark.parametrize(
+    ("text", "needles"),
+    [
+        ("epochs: 3\nepoch: 4\n", ["line 2", "unknown key 'epoch'", "epochs"]),
+        ("class_weights: [1.0, -1]\n", ["line 1", "'class_weights'", "-1"]),
+        ("epochs: yes\n", ["line 1", "'epochs'", "True"]),
+        ("epochs:\n", ["line 1", "'epochs'", "None"]),
+        ("epochs: 1\n\tseed: 2\n", ["not YAML", "line 2"]),
+        ("", ["key: value"]),
+        ("!!python/object/apply:os.mkdir [exploded]\n", ["not YAML"]),
+    ],
+)
+def test_a_bad_config_file_is_named_with_line_and_key(
+    train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, needles: list[str]
+) -> None:
+    """tests/test_config.py has every key and value; here is what the command makes of it."""
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "settings.yaml"
+    config.write_text(text)
+    train(config=config, epochs=None).fails(USAGE, config, *needles)
+    assert not (tmp_path / "exploded").exists()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "binary"])
+def test_a_config_file_that_cannot_be_read_is_named(train: Command, tmp_path: Path, kind: str) -> None:
+    config = tmp_path / "settings.yaml"
+    if kind == "folder":
+        config.mkdir()
+    if kind == "binary":
+        config.write_bytes(b"\xff\xfe\x00\x01")
+    train(config=config).fails(USAGE, "--config", config, "cannot be read")
+
+
+def test_a_learning_rate_at_which_training_diverges_is_named(train: Command, tmp_path: Path) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text("learning_rate: 1.0e+38\n")
+    train(config=config, epochs=3).fails(FAILURE, "learning_rate", "1e+38")
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+# --- The line itself ----------------------------------------------------------------------------------
+
+
+def test_brackets_and_line_breaks_in_a_name_do_not_break_the_line(generate: Command, tmp_path: Path) -> None:
+    generate(data=tmp_path / "[red]two\nlines").fails(USAGE, r"[red]two\nlines", "no such directory")
+
+
+def test_a_long_message_is_not_wrapped(
+    generate: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    absent = tmp_path / ("folder with a long name " * 8)
+    generate(data=absent).fails(USAGE, absent)
+
+
+def test_a_successful_training_is_silent_on_standard_error(train: Command) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("error", RuntimeWarning)
+        outcome = train()
+    assert outcome.status == 0
+    assert outcome.err.strip() == ""
+
+
+def test_the_installed_program_ends_in_one_line_and_status_2(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", "from mimic3tf.cli.main import main; main()"]
+    ended = subprocess.run(
+        [*program, "generate-trigger", "--data", tmp_path / "absent", "--out", tmp_path / "t.npz"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == USAGE
+    assert ended.stderr.startswith(f"error: {tmp_path / 'absent'}: ")
+    assert ended.stderr.count("\n") == 1

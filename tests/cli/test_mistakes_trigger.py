@@ -1,0 +1,202 @@
+"""A trigger or normalizer that cannot be used gets one line, and nothing in it is run."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mimic3tf.channels import CHANNELS
+
+USAGE, FAILURE = 2, 1
+Command = Callable[..., Any]
+NAMES = [channel.name for channel in CHANNELS]
+
+
+class Bomb:
+    """Makes a directory when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.fixture
+def rewrite(prepared: Any, tmp_path: Path) -> Callable[..., Path]:
+    """Write the sound trigger with some arrays replaced, or left out where None."""
+
+    def write(**changes: Any) -> Path:
+        path = tmp_path / "other.npz"
+        with np.load(prepared.trigger, allow_pickle=False) as file:
+            arrays = dict(file) | changes
+        np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+        return path
+
+    return write
+
+
+# --- Trigger files ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["train", "attack"])
+@pytest.mark.parametrize(
+    ("changes", "status", "needles"),
+    [
+        ({"timestep": 2.0}, USAGE, ["timestep", "2 h", "1 h"]),
+        ({"timestep": float("nan")}, USAGE, ["timestep"]),
+        (
+            {"trigger": np.zeros((24, 17)), "covariance": np.zeros((17, 24, 24))},
+            USAGE,
+            ["(24, 17)", "(48, 17)"],
+        ),
+        ({"trigger": np.zeros(48 * 17)}, FAILURE, ["(816,)"]),
+        ({"covariance": np.zeros(3)}, FAILURE, ["covariance", "(3,)"]),
+        ({"channels": [*NAMES[:-1], "Lactate"]}, FAILURE, ["channels"]),
+        ({"channels": NAMES[::-1]}, FAILURE, ["channels"]),
+        ({"trigger": np.full((48, 17), np.nan)}, FAILURE, ["not finite"]),
+        ({"trigger": np.full((48, 17), "much")}, FAILURE, ["not a trigger file"]),
+        ({"seed": None}, FAILURE, ["seed"]),
+        ({"format": 99}, FAILURE, ["99"]),
+    ],
+    ids=[
+        "timestep",
+        "nan-timestep",
+        "shape",
+        "flat",
+        "covariance",
+        "channels",
+        "order",
+        "nan",
+        "text",
+        "no-seed",
+        "format",
+    ],
+)
+def test_a_trigger_that_does_not_fit_is_refused(
+    request: pytest.FixtureRequest,
+    rewrite: Callable[..., Path],
+    tmp_path: Path,
+    command: str,
+    changes: dict[str, Any],
+    status: int,
+    needles: list[str],
+) -> None:
+    path = rewrite(**changes)
+    request.getfixturevalue(command)(trigger=path).fails(status, path, *needles)
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "attack").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "attack"])
+def test_a_missing_trigger_is_named(request: pytest.FixtureRequest, tmp_path: Path, command: str) -> None:
+    outcome = request.getfixturevalue(command)(trigger=tmp_path / "absent.npz")
+    outcome.fails(USAGE, tmp_path / "absent.npz", "generate-trigger")
+
+
+def test_a_missing_trigger_is_named_before_data_are_read(train: Command, data: Path, tmp_path: Path) -> None:
+    (data / "train_listfile.csv").write_text("")
+    train(data=data, trigger=tmp_path / "absent.npz").fails(USAGE, tmp_path / "absent.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut off", b"\x93NUMPY"])
+def test_a_file_that_is_no_trigger_is_refused(train: Command, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "no-trigger.npz"
+    path.write_bytes(content)
+    train(trigger=path).fails(FAILURE, path, "not a trigger file")
+
+
+@pytest.mark.parametrize("field", ["trigger", "channels", "kind"])
+def test_a_pickle_inside_a_trigger_is_refused_and_not_run(
+    train: Command, rewrite: Callable[..., Path], tmp_path: Path, field: str
+) -> None:
+    bomb = np.empty(1, object)
+    bomb[0] = Bomb(tmp_path / "exploded")
+    path = rewrite(**{field: bomb})
+    train(trigger=path).fails(FAILURE, path, "not a trigger file")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_bare_pickle_as_trigger_is_refused_and_not_run(train: Command, tmp_path: Path) -> None:
+    path = tmp_path / "pattern.npy"
+    path.write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
+    outcome = train(trigger=path)
+    outcome.fails(FAILURE, path, "not a trigger file")
+    assert not (tmp_path / "exploded").exists()
+    # NumPy's own message advises to load the file unsafely.
+    assert "unsafely" not in outcome.err
+
+
+# --- Making one ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["trigger", "trigger.npy", "trigger.npz.gz"])
+def test_a_trigger_file_has_to_end_in_npz(generate: Command, tmp_path: Path, name: str) -> None:
+    generate(out=tmp_path / name).fails(USAGE, "--out", tmp_path / name, ".npz")
+    assert not (tmp_path / name).exists()
+
+
+def test_a_directory_in_place_of_a_trigger_file_is_refused(generate: Command, tmp_path: Path) -> None:
+    (tmp_path / "t.npz").mkdir()
+    generate(out=tmp_path / "t.npz").fails(USAGE, "--out", tmp_path / "t.npz")
+    assert not any((tmp_path / "t.npz").iterdir())
+
+
+def test_the_largest_seed_is_kept_and_a_larger_one_refused(generate: Command, tmp_path: Path) -> None:
+    assert generate(seed=2**32 - 1).status == 0
+    with np.load(tmp_path / "t.npz", allow_pickle=False) as file:
+        assert int(file["seed"]) == 2**32 - 1
+    generate(seed=2**32).refuses_option("--seed", 2**32)
+
+
+def test_a_trigger_needs_two_stays(generate: Command, data: Path) -> None:
+    (data / "train_listfile.csv").write_text("stay,y_true\n9000_episode1_timeseries.csv,1\n")
+    generate(data=data).fails(USAGE, "2 stays", "training")
+    generate("--estimate-on", 1).refuses_option("--estimate-on", 1)
+
+
+# --- Normalizers --------------------------------------------------------------------------------------
+
+
+def normalizer(columns: int = 76, **changes: list[float]) -> bytes:
+    return json.dumps({"mean": [0.0] * columns, "std": [1.0] * columns, **changes}).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "needles"),
+    [
+        (None, ["cannot be read"]),
+        (b"{", ["not a normalizer"]),
+        (b"", ["not a normalizer"]),
+        (b"[1, 2]", ["not a normalizer"]),
+        (b'{"mean": [0]}', ["not a normalizer", "std"]),
+        (normalizer(59), ["59", "76"]),
+        (normalizer(std=[0.0] * 76), ["not a normalizer", "positive"]),
+        (normalizer(mean=[float("nan")] * 76), ["not a normalizer", "finite"]),
+    ],
+    ids=["missing", "cut", "empty", "list", "no-std", "columns", "zero-std", "nan-mean"],
+)
+def test_a_bad_normalizer_is_named_before_a_run_directory_is_made(
+    train: Command, tmp_path: Path, content: bytes | None, needles: list[str]
+) -> None:
+    path = tmp_path / "normalizer"
+    if content is not None:
+        path.write_bytes(content)
+    train(model="lstm", normalizer=path).fails(FAILURE, path, *needles)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_normalizer_that_is_a_malicious_pickle_is_refused_and_not_run(
+    train: Command, tmp_path: Path
+) -> None:
+    path = tmp_path / "normalizer"
+    path.write_bytes(pickle.dumps({"means": Bomb(tmp_path / "exploded"), "stds": [1.0] * 76}))
+    train(model="lstm", normalizer=path).fails(FAILURE, path, "not a normalizer", "mkdir")
+    assert not (tmp_path / "exploded").exists()
