@@ -44,6 +44,9 @@ def physionet2012(
     out: Out,
     test_records: Annotated[Path | None, typer.Option(help="Folder that becomes the test split.")] = None,
     test_outcomes: Annotated[Path | None, typer.Option(help="Its outcomes file.")] = None,
+    drop_implausible: Annotated[
+        bool, typer.Option("--drop-implausible", help="Leave out values that no living adult shows (pH 735).")
+    ] = False,
     seed: Seed = 0,
 ) -> None:
     """Convert PhysioNet/CinC Challenge 2012 records (open data, ODC-By).
@@ -66,6 +69,12 @@ def physionet2012(
     if (test_records is None) != (test_outcomes is None):
         raise UsageError("--test-records and --test-outcomes go together; give both or none")
     summary = prepare_physionet2012(
-        records, outcomes, out, test_records=test_records, test_outcomes=test_outcomes, seed=seed
+        records,
+        outcomes,
+        out,
+        test_records=test_records,
+        test_outcomes=test_outcomes,
+        seed=seed,
+        drop_implausible=drop_implausible,
     )
     print_cohort(summary)

@@ -91,6 +91,7 @@ def test_invasive_pressure_wins_at_the_same_instant_only(tmp_path: Path) -> None
         tmp_path,
         "01:00,SysABP,120\n01:00,NISysABP,110\n01:00,NIDiasABP,50\n01:00,DiasABP,60\n01:00,MAP,81\n01:00,NIMAP,71\n"
         "02:00,NISysABP,111\n03:00,SysABP,-1\n03:00,NISysABP,112\n04:00,SysABP,0\n04:00,NISysABP,113\n",
+        drop_implausible=True,
     )
     assert series["Systolic blood pressure"].to_list() == ["120", "111", "112", "113"]
     assert series["Diastolic blood pressure"][0] == "60"
@@ -125,7 +126,7 @@ def test_windows_line_ends_are_read(tmp_path: Path) -> None:
 def test_implausible_values_are_dropped_and_counted(tmp_path: Path) -> None:
     bad = "01:00,pH,735\n01:00,Temp,-17.8\n01:00,SysABP,0\n02:00,SysABP,0\n01:00,Height,1.8\n01:00,HR,0\n"
     records, outcome = write_set(tmp_path / "set", {"7": bad + "01:00,Glucose,90\n"}, {"7": 0})
-    summary = prepare_physionet2012([records], [outcome], tmp_path / "out")
+    summary = prepare_physionet2012([records], [outcome], tmp_path / "out", drop_implausible=True)
     assert summary.dropped_values == {
         "missing (-1)": 2,
         "Systolic blood pressure outside 25 to 300": 2,
@@ -136,8 +137,8 @@ def test_implausible_values_are_dropped_and_counted(tmp_path: Path) -> None:
     }
 
 
-def test_implausible_values_stay_on_request(tmp_path: Path) -> None:
-    series = prepare_one(tmp_path, "01:00,pH,735\n01:00,SysABP,0\n01:00,GCS,2\n", drop_implausible=False)
+def test_implausible_values_stay_unless_asked_for(tmp_path: Path) -> None:
+    series = prepare_one(tmp_path, "01:00,pH,735\n01:00,SysABP,0\n01:00,GCS,2\n")
     assert series.select("pH", "Systolic blood pressure").rows() == [("735", "0")]
     assert series["Glascow coma scale total"].to_list() == [None]
 
