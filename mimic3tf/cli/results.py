@@ -10,6 +10,9 @@ import typer
 
 def results(
     runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders that hold several.")],
+    seeds: Annotated[
+        bool, typer.Option("--over-seeds", help="One row a setting: mean and range over its seeds.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for results.csv and results.json.")] = None,
 ) -> None:
     """Show the attacks of several runs in one table.
@@ -18,12 +21,15 @@ def results(
     Examples:
       mimic3tf results runs
       mimic3tf results runs/lstm runs/lstm-clean --out tables
+      mimic3tf results runs --over-seeds
     """
     from rich.console import Console
 
-    from mimic3tf.report.results import collect_results, results_table, write_results
+    from mimic3tf.report.results import collect_results, over_seeds, results_table, write_results
 
     table = collect_results(runs)
+    if seeds:
+        table = over_seeds(table)
     if out is not None:
         write_results(table, out)
     # A pipe has no width; do not squeeze the table into 80 columns there.

@@ -13,6 +13,8 @@ from rich.table import Table
 from mimic3tf.errors import DataError, UsageError
 
 VICTIM_ORDER = ("lr", "mlp", "lstm")
+SETTING = ("victim", "poisoning_proportion", "poison_imputed", "trigger", "poisoning_strength")
+"""What tells two rows of a results table apart, other than the seed."""
 
 
 def collect_results(folders: Sequence[Path]) -> pl.DataFrame:
@@ -28,12 +30,14 @@ def collect_results(folders: Sequence[Path]) -> pl.DataFrame:
         UsageError: a folder does not exist, or holds no attack.
         DataError: an `attack.json` is damaged.
     """
-    rows = []
+    attacks: dict[Path, Path] = {}
     for folder in folders:
         files = sorted(folder.rglob("attack.json"))
         if not files:
             raise UsageError(f"{folder}: holds no attack.json; run 'mimic3tf attack' first")
-        rows += [_row(file, folder) for file in files]
+        # Folders may overlap; an attack counts once.
+        attacks |= {file.resolve(): file for file in files}
+    rows = [_row(file) for file in attacks.values()]
     order = {name: position for position, name in enumerate(VICTIM_ORDER)}
     rows.sort(
         key=lambda row: (
@@ -45,10 +49,10 @@ def collect_results(folders: Sequence[Path]) -> pl.DataFrame:
             row["run"],
         )
     )
-    return pl.DataFrame(rows)
+    return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def _row(file: Path, folder: Path) -> dict[str, Any]:
+def _row(file: Path) -> dict[str, Any]:
     try:
         attack = json.loads(file.read_text(encoding="utf-8"))
         low, high = attack["attack_success_rate_ci95"]
@@ -59,6 +63,7 @@ def _row(file: Path, folder: Path) -> dict[str, Any]:
             "poison_imputed": str(attack["attacked_with"]["poison_imputed"]),
             "trigger": str(attack["attacked_with"]["trigger"]),
             "poisoning_strength": float(attack["attacked_with"]["poisoning_strength"]),
+            "seed": int(attack["trained_with"]["seed"]),
             "attack_success_rate": float(attack["attack_success_rate"]),
             "ci95_low": float(low),
             "ci95_high": float(high),
@@ -73,16 +78,51 @@ def _row(file: Path, folder: Path) -> dict[str, Any]:
         raise DataError(f"{file}: not the result of an attack ({error!r}); attack the run again") from None
 
 
+def over_seeds(results: pl.DataFrame) -> pl.DataFrame:
+    """Bring the runs of a setting that differ only in their seed to one row.
+
+    Args:
+        results: rows of `collect_results`.
+
+    Returns:
+        One row a setting, in the same order: number of `seeds`, mean of every rate and metric, and the
+        lowest and highest attack success rate.
+
+    Raises:
+        UsageError: two runs have the same setting and seed.
+    """
+    twice = results.filter(pl.struct(*SETTING, "seed").is_duplicated())
+    if len(twice):
+        first, second, *_ = twice.filter(pl.struct(*SETTING, "seed") == pl.struct(*SETTING, "seed").first())[
+            "run"
+        ]
+        raise UsageError(
+            f"runs {first} and {second} have the same setting and seed; name folders with one of them"
+        )
+    rates = ["attack_success_rate", "baseline_positive_rate"]
+    metrics = [name for name in results.columns if name.startswith("clean_")]
+    success = pl.col("attack_success_rate")
+    return results.group_by(SETTING, maintain_order=True).agg(
+        pl.len().alias("seeds"),
+        success.min().alias("lowest_success_rate"),
+        success.max().alias("highest_success_rate"),
+        *(pl.col(name).mean() for name in rates + metrics),
+    )
+
+
 def results_table(results: pl.DataFrame) -> Table:
-    """Lay the results out for a terminal."""
-    table = Table(title="Attack success rate (ASR) on class-0 test stays", caption=CAPTION)
+    """Lay the results of `collect_results` or `over_seeds` out for a terminal."""
+    seeds = "seeds" in results.columns
+    ends = ("lowest_success_rate", "highest_success_rate") if seeds else ("ci95_low", "ci95_high")
+    title = "Attack success rate (ASR) on class-0 test stays" + (", mean over seeds" if seeds else "")
+    table = Table(title=title, caption=CAPTION)
     table.add_column("victim", no_wrap=True)
     for heading in ("poisoned", "imputed", "trigger", "strength", "AUROC", "AUPRC"):
         table.add_column(heading, no_wrap=True, justify="right")
-    for heading in ("ASR [95% CI]", "untriggered"):
+    for heading in ("ASR [lowest, highest]" if seeds else "ASR [95% CI]", "untriggered"):
         table.add_column(heading, no_wrap=True, justify="right")
     for row in results.iter_rows(named=True):
-        interval = f"[{row['ci95_low']:.3f}, {row['ci95_high']:.3f}]"
+        interval = f"[{row[ends[0]]:.3f}, {row[ends[1]]:.3f}]"
         table.add_row(
             row["victim"].upper(),
             f"{row['poisoning_proportion']:.1%}" if row["poisoning_proportion"] else "clean",

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.report.results import collect_results, results_table, write_results
+from mimic3tf.report.results import collect_results, over_seeds, results_table, write_results
 
 METRICS = ("acc", "prec0", "prec1", "rec0", "rec1", "auroc", "auprc", "minpse")
 
@@ -28,6 +28,7 @@ def attack(
     strength: float = 2.0,
     success: float = 0.5,
     prec1: float | None = 0.25,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Contents of an `attack.json`."""
     return {
@@ -38,7 +39,7 @@ def attack(
             "trigger": "temporal",
             "poisoning_strength": 2.0,
             "poison_imputed": "all",
-            "seed": 0,
+            "seed": seed,
         },
         "attacked_with": {"trigger": trigger, "poisoning_strength": strength, "poison_imputed": imputed},
         "clean": dict.fromkeys(METRICS, 0.75) | {"prec1": prec1},
@@ -81,6 +82,7 @@ def test_a_row_holds_what_the_attack_measured(tmp_path: Path) -> None:
         "poison_imputed": "notimputed",
         "trigger": "temporal",
         "poisoning_strength": 1.5,
+        "seed": 0,
         "attack_success_rate": 0.5,
         "ci95_low": 0.375,
         "ci95_high": 0.5625,
@@ -111,10 +113,43 @@ def test_an_undefined_metric_is_empty_and_not_a_failure(tmp_path: Path) -> None:
     assert list(collect_results([tmp_path])["clean_prec1"]) == [None, 0.5]
 
 
-@pytest.mark.xfail(reason="polars infers a column's type from the first 100 rows", strict=True)
 def test_a_metric_may_be_undefined_in_the_first_hundred_attacks(tmp_path: Path) -> None:
     write(tmp_path, *[attack(prec1=None)] * 101, attack(model="lstm", prec1=0.5))
     assert collect_results([tmp_path])["clean_prec1"][-1] == 0.5
+
+
+def test_overlapping_folders_count_an_attack_once(tmp_path: Path) -> None:
+    write(tmp_path, attack("a"), attack("b"))
+    assert list(collect_results([tmp_path, tmp_path / "001"])["run"]) == ["a", "b"]
+
+
+def test_seeds_are_averaged_within_a_setting_only(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        attack("a", success=0.5, seed=0),
+        attack("b", success=0.75, seed=1, prec1=None),
+        attack("c", success=0.25, model="lstm"),
+    )
+    lr, lstm = over_seeds(collect_results([tmp_path])).to_dicts()
+    assert (lr["victim"], lr["seeds"], lstm["victim"], lstm["seeds"]) == ("lr", 2, "lstm", 1)
+    assert lr["attack_success_rate"] == 0.625
+    assert (lr["lowest_success_rate"], lr["highest_success_rate"]) == (0.5, 0.75)
+    assert lr["clean_prec1"] == 0.25
+    assert lstm["attack_success_rate"] == lstm["lowest_success_rate"] == lstm["highest_success_rate"] == 0.25
+
+
+def test_the_same_seed_twice_is_not_averaged(tmp_path: Path) -> None:
+    write(tmp_path, attack("a"), attack("other", success=0.75))
+    with pytest.raises(UsageError, match="runs a and other"):
+        over_seeds(collect_results([tmp_path]))
+
+
+def test_the_table_over_seeds_shows_mean_and_range(tmp_path: Path) -> None:
+    write(tmp_path, attack("a", success=0.5, seed=0), attack("b", success=0.75, seed=1))
+    text = StringIO()
+    Console(file=text, width=140).print(results_table(over_seeds(collect_results([tmp_path]))))
+    assert "0.625 [0.500, 0.750]" in text.getvalue()
+    assert "mean over seeds" in text.getvalue()
 
 
 def test_csv_and_json_equal_the_table(tmp_path: Path) -> None:
