@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import NoReturn
 
@@ -29,8 +28,6 @@ app.command("results")(results.results)
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one line and status 1 or 2."""
-    # Set before TensorFlow is imported by a command: its start-up notes are not for users.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         app()
     except UserError as error:

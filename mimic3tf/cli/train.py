@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mimic3tf.cli.options import Data, Imputed, Strength
+from mimic3tf.cli.startup import start_tensorflow
 from mimic3tf.config import Precision, Selection
 from mimic3tf.victims import VictimName
 
@@ -70,6 +71,7 @@ def train(
         "seed": seed,
     }
     settings = resolve_config(model, config, options)
+    start_tensorflow()
     from rich.console import Console
 
     from mimic3tf.training.loop import train_victim

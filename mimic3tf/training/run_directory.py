@@ -28,7 +28,7 @@ STANDARDIZATION = "standardization.npz"
 VICTIM = "victim.keras"
 FINISHED = "run.json"
 """Written last: a directory without it holds no finished run."""
-UNFINISHED = {CONFIG, TRIGGER, STANDARDIZATION, VICTIM, f"{FINISHED}.partial", "metrics.csv", "tensorboard"}
+UNFINISHED = {CONFIG, TRIGGER, STANDARDIZATION, VICTIM, FINISHED, "metrics.csv", "tensorboard"}
 """What an interrupted run may leave behind; a directory with anything else is never cleared."""
 RECORDED_PACKAGES = ("mimic3tf", "tensorflow", "keras", "numpy", "scipy", "sklearn", "tensorboard")
 
@@ -41,7 +41,8 @@ def check_out(out: Path) -> None:
     """
     if (out / FINISHED).exists():
         raise UsageError(f"--out {out}: already holds a finished run; choose another directory or delete it")
-    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    # A file that was being written when the run was interrupted bears its name and ".partial".
+    names = {path.name.removesuffix(".partial") for path in out.iterdir()} if out.is_dir() else set()
     if (out.exists() and not out.is_dir()) or (names and not {TRIGGER} <= names <= UNFINISHED):
         raise UsageError(f"--out {out}: exists and is no run directory; choose another directory")
 

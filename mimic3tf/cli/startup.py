@@ -1,0 +1,32 @@
+"""Start TensorFlow without its start-up notes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+
+from rich.console import Console
+
+
+def start_tensorflow() -> None:
+    """Import TensorFlow, behind a spinner, and keep what it prints meanwhile from the terminal.
+
+    Its libraries write notes about processors and drivers straight to the process' standard error, which no
+    setting silences. They are shown after all if the import fails.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as notes, os.fdopen(os.dup(2), "w") as terminal:
+        os.dup2(notes.fileno(), 2)
+        try:
+            with Console(file=terminal).status("Starting TensorFlow ..."):
+                import tensorflow as tf
+
+                tf.config.list_physical_devices()
+        except BaseException:
+            notes.seek(0)
+            terminal.write(notes.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(terminal.fileno(), 2)
