@@ -119,7 +119,7 @@ def results_table(results: pl.DataFrame) -> Table:
     table.add_column("victim", no_wrap=True)
     for heading in ("poisoned", "imputed", "trigger", "strength", "AUROC", "AUPRC"):
         table.add_column(heading, no_wrap=True, justify="right")
-    for heading in ("ASR [lowest, highest]" if seeds else "ASR [95% CI]", "untriggered"):
+    for heading in ("ASR \\[lowest, highest]" if seeds else "ASR [95% CI]", "untriggered"):
         table.add_column(heading, no_wrap=True, justify="right")
     for row in results.iter_rows(named=True):
         interval = f"[{row[ends[0]]:.3f}, {row[ends[1]]:.3f}]"

@@ -150,6 +150,7 @@ def test_the_table_over_seeds_shows_mean_and_range(tmp_path: Path) -> None:
     Console(file=text, width=140).print(results_table(over_seeds(collect_results([tmp_path]))))
     assert "0.625 [0.500, 0.750]" in text.getvalue()
     assert "mean over seeds" in text.getvalue()
+    assert "ASR [lowest, highest]" in text.getvalue()
 
 
 def test_csv_and_json_equal_the_table(tmp_path: Path) -> None:
