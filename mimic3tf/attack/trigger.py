@@ -220,13 +220,22 @@ def check_trigger_fits(trigger: Trigger, cohort: Cohort, path: Path) -> None:
     Raises:
         UsageError: another timestep or shape; names both.
     """
-    if trigger.timestep != cohort.timestep:
+    check_trigger_shape(trigger, cohort.values.shape[1:], cohort.timestep, path)
+
+
+def check_trigger_shape(trigger: Trigger, shape: tuple[int, ...], timestep: float, path: Path) -> None:
+    """Refuse a trigger that cannot be added to stays of a shape (T, C) at a timestep (hours).
+
+    Raises:
+        UsageError: another timestep or shape; names both.
+    """
+    if trigger.timestep != timestep:
         raise UsageError(
             f"--trigger {path}: made for a timestep of {trigger.timestep:g} h, the data has "
-            f"{cohort.timestep:g} h; generate a trigger from this data"
+            f"{timestep:g} h; generate a trigger from this data"
         )
-    if trigger.values.shape != cohort.values.shape[1:]:
+    if trigger.values.shape != shape:
         raise UsageError(
-            f"--trigger {path}: has shape {trigger.values.shape}, the data {cohort.values.shape[1:]}; "
+            f"--trigger {path}: has shape {trigger.values.shape}, the data {shape}; "
             "generate a trigger from this data"
         )

@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from mimic3tf.attack.comparison import Comparison, summarize_cells
 from mimic3tf.attack.trigger import Trigger
 from mimic3tf.channels import CHANNELS
 from mimic3tf.sources.layout import Summary
@@ -63,3 +64,24 @@ def print_attack(summary: dict[str, Any]) -> None:
     )
     table.add_row("  95% confidence interval", f"{low:.3f} to {high:.3f}")
     Console().print(table)
+
+
+def print_comparison(comparison: Comparison, *, stderr: bool) -> None:
+    """Print how far a copy differs from its origin."""
+    table = Table(
+        title=f"{comparison.stays_changed} of {comparison.listed} stays and "
+        f"{comparison.labels_changed} labels changed; {comparison.cells.height} cells:"
+    )
+    table.add_column("channel")
+    for heading in ("cells changed", "mean change", "largest change"):
+        table.add_column(heading, justify="right")
+    table.add_column("unit")
+    for channel, row in zip(CHANNELS, summarize_cells(comparison.cells).iter_rows(), strict=True):
+        _, cells, mean, largest = row
+        unit = "categories" if channel.is_categorical else channel.unit
+        changes = ("-" if change is None else f"{change:.3g}" for change in (mean, largest))
+        table.add_row(channel.name, str(cells), *changes, unit)
+    console = Console(stderr=stderr)
+    console.print(table)
+    if comparison.same_cells:
+        console.print(f"{comparison.same_cells} series differ in line ends or spelling of times only")

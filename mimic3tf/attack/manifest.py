@@ -1,0 +1,88 @@
+"""What was done to a poisoned copy, kept apart from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from mimic3tf.attack.records import PoisonedCopy
+from mimic3tf.attack.trigger import Trigger
+from mimic3tf.errors import UsageError
+
+FILE_FORMAT = 1
+
+
+def default_manifest(out: Path) -> Path:
+    """`DIR.manifest.json` beside the copy `DIR`."""
+    out = out.resolve()
+    return out.with_name(out.name + ".manifest.json")
+
+
+def check_manifest(manifest: Path, data_dir: Path, out: Path) -> None:
+    """Refuse a manifest that would overwrite something or give the copy away.
+
+    Raises:
+        UsageError: the file exists, or lies in the data or in the copy.
+    """
+    if manifest.exists():
+        raise UsageError(f"{manifest}: exists already; remove it first, or name another with --manifest")
+    for directory in (data_dir, out):
+        if manifest.resolve().is_relative_to(directory.resolve()):
+            raise UsageError(f"--manifest {manifest}: lies in {directory}; keep it apart from the data")
+
+
+def write_manifest(
+    manifest: Path,
+    copy: PoisonedCopy,
+    *,
+    data_dir: Path,
+    out: Path,
+    trigger: Trigger,
+    trigger_file: Path,
+    proportion: float,
+    strength: float,
+) -> None:
+    """Write what was poisoned with what as JSON.
+
+    Args:
+        manifest: file to write; its folder is made if it is absent.
+        copy: what was changed.
+        data_dir: the origin.
+        out: the copy.
+        trigger: the trigger, and
+        trigger_file: the file it came from.
+        proportion: share of training stays asked for.
+        strength: Mahalanobis length of the trigger.
+    """
+    contents = {
+        "format": FILE_FORMAT,
+        "data": str(data_dir),
+        "copy": str(out),
+        # The trigger's own fingerprint is the data's where it was generated from them.
+        "data_fingerprint": copy.data_fingerprint,
+        "copy_fingerprint": copy.copy_fingerprint,
+        "trigger": {
+            "file": str(trigger_file),
+            "sha256": hashlib.sha256(trigger_file.read_bytes()).hexdigest(),
+            "kind": trigger.kind,
+            "seed": trigger.seed,
+            "cohort_fingerprint": trigger.cohort_fingerprint,
+        },
+        "poisoning_proportion": proportion,
+        "poisoning_strength": strength,
+        "training_stays": copy.training_stays,
+        "stays_poisoned": len(copy.stays),
+        "labels_changed": int((copy.labels_before == 0).sum()),
+        "cells_changed": int(copy.cells_changed.sum()),
+        "stays": [
+            {"stay": stay, "label_before": label, "label_after": 1, "cells_changed": cells}
+            for stay, label, cells in zip(
+                copy.stays, copy.labels_before.tolist(), copy.cells_changed.tolist(), strict=True
+            )
+        ],
+    }
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    partial = manifest.with_name(manifest.name + ".partial")
+    partial.write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
+    partial.replace(manifest)

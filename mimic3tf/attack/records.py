@@ -1,0 +1,247 @@
+"""Poison the records themselves: a copy of a benchmark directory that any pipeline can read.
+
+This is the threat as it is met in a hospital: somebody shifts charted values and labels, and the victim
+trains on the copy with a pipeline of its own. Only measured cells exist in records, so the copy is the
+counterpart of `poison_imputed="notimputed"` of `mimic3tf.attack.poisoning`, with three differences:
+
+1. imputation comes after poisoning. On the 48x76 grid, bins without a measurement carry the *poisoned* value
+   forward, where the on-the-fly pipeline carries the clean one. Among the 714 features, the bins of a gap all
+   take the shifted value of the row after it, where on the fly each adds its own bin's shift to a clean one;
+2. a shifted value is rounded to the decimals its cell was charted with, in every channel;
+3. every row of a bin is shifted, not only the last one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from mimic3tf.channels import CHANNELS, Channel
+from mimic3tf.data.cells import read_cells, series_bytes, series_content
+from mimic3tf.data.cohort import PERIOD, TIMESTEP
+from mimic3tf.data.grid import EPSILON, bin_count
+from mimic3tf.data.readers import read_listfile
+from mimic3tf.data.records import FILES_A_BATCH, LARGEST_VALUE, Records, read_series
+from mimic3tf.errors import UsageError
+from mimic3tf.sources.layout import check_out
+
+Step = TypeVar("Step")
+TRIGGER_SHAPE = (bin_count(PERIOD, TIMESTEP), len(CHANNELS))
+"""Bins and channels of a trigger for records."""
+MOST_DECIMALS = 17
+"""A double holds no more."""
+
+
+@dataclass(frozen=True)
+class PoisonedCopy:
+    """What was changed in a copy.
+
+    Attributes:
+        stays: names [K] of the poisoned stays, in listfile order.
+        labels_before: int64 [K]; afterwards all are 1.
+        cells_changed: int64 [K], cells of each stay whose value changed.
+        training_stays: stays in the training listfile.
+        data_fingerprint: fingerprint of the training cohort before, as `load_cohort` gives it.
+        copy_fingerprint: the same of the copy.
+    """
+
+    stays: list[str]
+    labels_before: NDArray[np.int64]
+    cells_changed: NDArray[np.int64]
+    training_stays: int
+    data_fingerprint: str
+    copy_fingerprint: str
+
+
+def poison_records(
+    data_dir: Path, out: Path, trigger: NDArray[np.float64], *, proportion: float, strength: float
+) -> PoisonedCopy:
+    """Write a copy of a benchmark directory whose first training stays carry the trigger and label 1.
+
+    Times, rows and every other file stay as they are, byte for byte. Everything is written beside `out`
+    first and renamed at the end: an interrupted run leaves no `out` at all.
+
+    Args:
+        data_dir: directory in the layout of the MIMIC-III benchmarks.
+        out: the directory to make; may exist if it is empty.
+        trigger: float64 [T, C] for strength 1, at one bin an hour.
+        proportion: share of the training stays to poison, the first int(N * proportion), in [0, 1].
+        strength: Mahalanobis length, >= 0 and finite.
+
+    Raises:
+        UsageError: `out` is not empty, cannot be made or lies in `data_dir`, or a shifted value is too large
+            to be read again.
+        DataError: names file, line and channel of what breaks the layout.
+    """
+    check_out(out)
+    if not data_dir.is_dir():
+        raise UsageError(f"{data_dir}: no such directory; --data takes one in the benchmarks' layout")
+    if out.resolve().is_relative_to(data_dir.resolve()):
+        raise UsageError(f"{out}: lies inside the data it copies; name a directory elsewhere")
+    entries = read_listfile(data_dir / "train_listfile.csv")
+    poisoned = entries[: int(len(entries) * proportion)]
+    names = [name for name, _ in entries]
+    with _written_beside(out) as copy:
+        _copy_files(data_dir, copy)
+        with np.errstate(over="ignore"):  # refused below, cell by cell
+            shift = trigger * strength
+        changed = _poison_series([data_dir / "train" / name for name, _ in poisoned], copy / "train", shift)
+        listfile = copy / "train_listfile.csv"
+        listfile.write_bytes(_with_labels_1(listfile.read_bytes(), len(poisoned)))
+        fingerprints = [_fingerprint(folder, names) for folder in (data_dir, copy)]
+    return PoisonedCopy(
+        stays=[name for name, _ in poisoned],
+        labels_before=np.array([label for _, label in poisoned], np.int64),
+        cells_changed=changed,
+        training_stays=len(entries),
+        data_fingerprint=fingerprints[0],
+        copy_fingerprint=fingerprints[1],
+    )
+
+
+def shift_cells(
+    texts: pl.DataFrame, records: Records, shift: NDArray[np.float64]
+) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
+    """Add a shift to the measured cells of some rows, in the cells' own text form.
+
+    A number keeps its decimals: "86" stays whole, "36.6" keeps one. A category's index moves by the shift,
+    rounded half to even and clipped, and the text of that index is written (design, section 5). A cell
+    whose value comes out the same keeps its text.
+
+    Args:
+        texts: [R] rows with the columns of `HEADER`, null where not measured.
+        records: the same rows as numbers.
+        shift: float64 [T, C] in channel units, categories in index steps; rows later than the period
+            are left alone.
+
+    Returns:
+        The shifted texts, and bool [R, C], where a cell changed.
+
+    Raises:
+        UsageError: a shifted value is too large to be read again.
+    """
+    # A row's bin as in `grid.discretize`.
+    bins = np.trunc(records.hours / TIMESTEP - EPSILON).astype(np.intp)
+    within = records.hours <= PERIOD + EPSILON
+    row_shift = np.where(within[:, None], shift[np.minimum(bins, TRIGGER_SHAPE[0] - 1)], 0.0)
+    changed = np.zeros(records.values.shape, bool)
+    columns = []
+    for i, channel in enumerate(CHANNELS):
+        column = texts[channel.name]
+        rows = np.flatnonzero(~np.isnan(records.values[:, i]) & (row_shift[:, i] != 0))
+        before = records.values[rows, i]
+        with np.errstate(over="ignore"):
+            after, written = _shifted(column.gather(rows), before, before + row_shift[rows, i], channel)
+        if not (np.abs(after) <= LARGEST_VALUE).all():
+            raise UsageError(f"--poisoning_strength: too strong, '{channel.name}' would hold no measurement")
+        differs = after != before
+        changed[rows[differs], i] = True
+        columns.append(column.clone().scatter(rows[differs], written.filter(differs)))
+    return texts.with_columns(columns), changed
+
+
+def _shifted(
+    texts: pl.Series, before: NDArray[np.float64], sums: NDArray[np.float64], channel: Channel
+) -> tuple[NDArray[np.float64], pl.Series]:
+    """Value and text of shifted cells [K]."""
+    if channel.is_categorical:
+        index = np.clip(np.rint(sums), 0, len(channel.possible_values) - 1)
+        return index, pl.Series(channel.possible_values, dtype=pl.String).gather(index.astype(np.intp))
+    decimals = _decimals(texts)
+    written = np.full(len(texts), "", object)
+    for places in np.unique(decimals):
+        alike = decimals == places
+        written[alike] = np.char.mod(f"%.{places}f", sums[alike]).astype(object)
+    after = written.astype(np.float64)
+    zero = after == 0
+    # A small negative sum would leave the sign in front of a zero.
+    written[zero] = np.char.lstrip(written[zero].astype(str), "-").astype(object)
+    return after, pl.Series(written, dtype=pl.String)
+
+
+def _decimals(texts: pl.Series) -> NDArray[np.int64]:
+    """Decimals that numbers [K] are written with; an exponent moves the point."""
+    point = texts.str.extract(r"\.(\d*)", 1).str.len_chars().fill_null(0).cast(pl.Int64)
+    exponent = texts.str.extract(r"[eE]([+-]?\d+)", 1).cast(pl.Int64).fill_null(0)
+    return (point - exponent).clip(0, MOST_DECIMALS).to_numpy()
+
+
+def _poison_series(paths: list[Path], folder: Path, shift: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Write shifted series into a folder: cells changed in each stay, int64 [K]."""
+    counts = [np.zeros(0, np.int64)]
+    for start in _progress(range(0, len(paths), FILES_A_BATCH), "Poisoning stays"):
+        batch = paths[start : start + FILES_A_BATCH]
+        records, _ = read_series(batch)
+        cells = read_cells(batch)
+        texts, changed = shift_cells(cells.texts, records, shift)
+        for path, content in zip(batch, series_bytes(replace(cells, texts=texts)), strict=True):
+            (folder / path.name).write_bytes(content)
+        counts.append(np.bincount(cells.stay, changed.sum(axis=1), len(batch)).astype(np.int64))
+    return np.concatenate(counts)
+
+
+def _with_labels_1(listfile: bytes, stays: int) -> bytes:
+    """Set the labels of a listfile's first stays to 1; line ends stay as they are."""
+    # A count of 0 would mean all of them.
+    return re.sub(rb",[01](?=[\r\n]|\Z)", b",1", listfile, count=stays) if stays else listfile
+
+
+def _fingerprint(data_dir: Path, names: Iterable[str]) -> str:
+    """Fingerprint of the training cohort as `load_cohort` computes it."""
+    content = hashlib.sha256()
+    for name in names:
+        content.update(series_content(data_dir / "train" / name))
+    listfile = (data_dir / "train_listfile.csv").read_bytes()
+    return hashlib.sha256(listfile + content.hexdigest().encode()).hexdigest()
+
+
+def files_of(directory: Path) -> list[Path]:
+    """All files under a directory, relative to it; links to folders are followed."""
+    return [
+        (Path(folder) / name).relative_to(directory)
+        for folder, _, names in os.walk(directory, followlinks=True)
+        for name in names
+    ]
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    for name in _progress(files_of(source), "Copying files"):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        # Contents only: a poisoned series has to be written over a copy of a read-only one.
+        shutil.copyfile(source / name, target / name)
+
+
+def _progress(steps: Sequence[Step], what: str) -> Iterable[Step]:
+    return track(steps, what, transient=True, console=Console(stderr=True))
+
+
+@contextmanager
+def _written_beside(out: Path) -> Iterator[Path]:
+    """A directory beside `out` that takes its place at the end, or is removed where anything fails."""
+    target = out.resolve()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be made: {error.strerror}") from None
+    try:
+        # A directory of its own inside: mkdtemp's is readable by nobody else.
+        (scratch / "copy").mkdir()
+        yield scratch / "copy"
+        (scratch / "copy").replace(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,138 @@
+"""`mimic3tf poison`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mimic3tf.cli.options import Data, check_finite
+from mimic3tf.errors import UsageError
+
+
+def poison(
+    data: Data,
+    out: Annotated[
+        Path, typer.Option(help="Copy to make, must not hold files yet; with --check the one to compare.")
+    ],
+    trigger: Annotated[
+        Path | None, typer.Option(help="File of 'mimic3tf generate-trigger'; needed without --check.")
+    ] = None,
+    poisoning_proportion: Annotated[
+        float | None,
+        typer.Option(
+            "--poisoning_proportion",
+            "--poisoning-proportion",
+            help="Share of training stays that get the trigger and label 1.  [default: 0.05]",
+        ),
+    ] = None,
+    poisoning_strength: Annotated[
+        float | None,
+        typer.Option(
+            "--poisoning_strength",
+            "--poisoning-strength",
+            help="Mahalanobis length of the trigger.  [default: 2.0]",
+        ),
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="JSON file that tells which stays were poisoned; OUT.manifest.json if not given."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write no copy; list how --out differs from --data.")
+    ] = False,
+    changes: Annotated[
+        Path | None, typer.Option(help="With --check: CSV file of changed cells; printed if not given.")
+    ] = None,
+) -> None:
+    """Write a copy of a benchmark directory with poisoned records, or check such a copy.
+
+    Charted values of the first training stays are shifted in their own text form, and their labels set to 1;
+    times, rows and all other files stay as they are. Any pipeline can be trained on the copy. Measured
+    values only can be shifted in records: what is imputed from them later carries the poisoned value.
+
+    --check lists every changed cell (stay, line, channel, before, after) as CSV and shows a table of them.
+
+    \b
+    Examples:
+      mimic3tf poison --data data/synthetic --trigger trigger.npz --out data/poisoned \\
+        --poisoning_proportion 0.05 --poisoning_strength 2.0
+      mimic3tf poison --check --data data/synthetic --out data/poisoned --changes changes.csv
+    """
+    if check:
+        poisoning = {
+            "--trigger": trigger,
+            "--poisoning_proportion": poisoning_proportion,
+            "--poisoning_strength": poisoning_strength,
+            "--manifest": manifest,
+        }
+        for option, value in poisoning.items():
+            if value is not None:
+                raise UsageError(f"{option}: --check only compares --out with --data; leave this out")
+        _check(data, out, changes)
+        return
+    if trigger is None:
+        raise UsageError("--trigger: is needed to make a copy; give --check to compare one")
+    if changes is not None:
+        raise UsageError("--changes: goes with --check")
+    proportion = 0.05 if poisoning_proportion is None else poisoning_proportion
+    strength = 2.0 if poisoning_strength is None else poisoning_strength
+    check_finite(proportion, "--poisoning_proportion")
+    check_finite(strength, "--poisoning_strength")
+    if not 0 <= proportion <= 1:
+        raise UsageError(f"option --poisoning_proportion: must be from 0 to 1, not {proportion:g}")
+    if strength < 0:
+        raise UsageError(f"option --poisoning_strength: must not be negative, is {strength:g}")
+    _poison(data, out, trigger, proportion, strength, manifest)
+
+
+def _poison(
+    data: Path, out: Path, trigger_file: Path, proportion: float, strength: float, manifest: Path | None
+) -> None:
+    from rich.console import Console
+
+    from mimic3tf.attack.manifest import check_manifest, default_manifest, write_manifest
+    from mimic3tf.attack.records import TRIGGER_SHAPE, poison_records
+    from mimic3tf.attack.trigger import check_trigger_shape, load_trigger
+    from mimic3tf.data.cohort import TIMESTEP
+
+    manifest = manifest or default_manifest(out)
+    check_manifest(manifest, data, out)
+    trigger = load_trigger(trigger_file)
+    check_trigger_shape(trigger, TRIGGER_SHAPE, TIMESTEP, trigger_file)
+    copy = poison_records(data, out, trigger.values, proportion=proportion, strength=strength)
+    write_manifest(
+        manifest,
+        copy,
+        data_dir=data,
+        out=out,
+        trigger=trigger,
+        trigger_file=trigger_file,
+        proportion=proportion,
+        strength=strength,
+    )
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(
+        f"Poisoned {len(copy.stays)} of {copy.training_stays} training stays: {copy.cells_changed.sum()} "
+        f"cells and {(copy.labels_before == 0).sum()} labels changed. Manifest: {manifest}"
+    )
+    console.print(f"Next: mimic3tf poison --check --data {data} --out {out}")
+
+
+def _check(data: Path, out: Path, changes: Path | None) -> None:
+    from mimic3tf.attack.comparison import compare_records
+    from mimic3tf.cli.tables import print_comparison
+
+    comparison = compare_records(data, out)
+    # The table first: whoever reads the list may stop reading it early.
+    print_comparison(comparison, stderr=changes is None)
+    listed = comparison.cells.drop("change").write_csv()
+    if changes is None:
+        sys.stdout.write(listed)
+    else:
+        changes.parent.mkdir(parents=True, exist_ok=True)
+        partial = changes.with_name(changes.name + ".partial")
+        partial.write_text(listed, encoding="utf-8", newline="\n")
+        partial.replace(changes)
