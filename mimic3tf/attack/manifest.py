@@ -20,16 +20,20 @@ def default_manifest(out: Path) -> Path:
 
 
 def check_manifest(manifest: Path, data_dir: Path, out: Path) -> None:
-    """Refuse a manifest that would overwrite something or give the copy away.
+    """Refuse a manifest that would overwrite something or give the copy away; make its folder.
 
     Raises:
-        UsageError: the file exists, or lies in the data or in the copy.
+        UsageError: the file exists, lies in the data or in the copy, or its folder cannot be made.
     """
     if manifest.exists():
         raise UsageError(f"{manifest}: exists already; remove it first, or name another with --manifest")
     for directory in (data_dir, out):
         if manifest.resolve().is_relative_to(directory.resolve()):
             raise UsageError(f"--manifest {manifest}: lies in {directory}; keep it apart from the data")
+    try:
+        manifest.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--manifest {manifest}: cannot be made: {error.strerror}") from None
 
 
 def write_manifest(
@@ -46,11 +50,11 @@ def write_manifest(
     """Write what was poisoned with what as JSON.
 
     Args:
-        manifest: file to write; its folder is made if it is absent.
+        manifest: file to write, in a folder that exists.
         copy: what was changed.
         data_dir: the origin.
         out: the copy.
-        trigger: the trigger, and
+        trigger: what was added.
         trigger_file: the file it came from.
         proportion: share of training stays asked for.
         strength: Mahalanobis length of the trigger.
@@ -82,7 +86,6 @@ def write_manifest(
             )
         ],
     }
-    manifest.parent.mkdir(parents=True, exist_ok=True)
     partial = manifest.with_name(manifest.name + ".partial")
     partial.write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
     partial.replace(manifest)

@@ -99,9 +99,9 @@ def _poison(
     from mimic3tf.data.cohort import TIMESTEP
 
     manifest = manifest or default_manifest(out)
-    check_manifest(manifest, data, out)
     trigger = load_trigger(trigger_file)
     check_trigger_shape(trigger, TRIGGER_SHAPE, TIMESTEP, trigger_file)
+    check_manifest(manifest, data, out)
     copy = poison_records(data, out, trigger.values, proportion=proportion, strength=strength)
     write_manifest(
         manifest,
