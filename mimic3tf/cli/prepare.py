@@ -78,3 +78,40 @@ def physionet2012(
         drop_implausible=drop_implausible,
     )
     print_cohort(summary)
+
+
+@app.command()
+def mimic3(
+    csv: Annotated[Path, typer.Option(help="Folder of the raw tables, as .csv or .csv.gz.")],
+    out: Out,
+    test_subjects: Annotated[
+        Path | None,
+        typer.Option(help="Subjects of the test split: the benchmarks' testset.csv, or one a line."),
+    ] = None,
+    val_subjects: Annotated[
+        Path | None,
+        typer.Option(help="Subjects of the val split: the benchmarks' valset.csv, or one a line."),
+    ] = None,
+    memory_limit: Annotated[
+        str, typer.Option(help="Memory to use; what does not fit is kept on disk.")
+    ] = "4GB",
+) -> None:
+    """Make the in-hospital-mortality task from raw MIMIC-III v1.4 tables.
+
+    Needs PATIENTS, ADMISSIONS, ICUSTAYS, CHARTEVENTS and LABEVENTS. The rules are those of the MIMIC-III
+    benchmarks; give their testset.csv and valset.csv to get their splits too. Without them, 15% of the
+    subjects each go to test and val, by a hash of the subject's id.
+
+    \b
+    Examples:
+      mimic3tf prepare mimic3 --csv mimic-iii-clinical-database-1.4 --out data/mimic3
+      mimic3tf prepare mimic3 --csv mimic-iii-clinical-database-1.4 --out data/mimic3 \\
+        --test-subjects testset.csv --val-subjects valset.csv --memory-limit 8GB
+    """
+    from mimic3tf.sources.mimic3 import prepare_mimic3
+
+    print_cohort(
+        prepare_mimic3(
+            csv, out, test_subjects=test_subjects, val_subjects=val_subjects, memory_limit=memory_limit
+        )
+    )

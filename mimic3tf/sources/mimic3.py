@@ -1,0 +1,273 @@
+"""Raw MIMIC-III v1.4 tables -> the in-hospital-mortality task in the benchmark layout.
+
+Source: Harutyunyan et al., Multitask learning and benchmarking with clinical time series data, Scientific
+Data 2019. The rules are those of its published pipeline, from the tables to the task in one go:
+every event is read once, and everything large stays in an out-of-core database (see `mimic3_tables`).
+
+OUTPUTEVENTS is not needed: none of its items measures one of the 17 channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mimic3tf.channels import CHANNELS
+from mimic3tf.errors import DataError, UsageError
+from mimic3tf.sources import layout
+from mimic3tf.sources.mimic3_cleaning import cell_sql, number_sql, text_sql
+from mimic3tf.sources.mimic3_items import ITEMS, UNITS
+from mimic3tf.sources.mimic3_tables import RawTables, clear_scratch, parse_size, progress_bar
+
+HOURS = 48
+"""Length of the observation window, from admission to the ICU."""
+
+# The benchmarks compare hours with this slack.
+_EPSILON = 1e-6
+
+# Of what fails several rules, the first is counted.
+_CANDIDATES = """
+CREATE TABLE candidate AS
+WITH joined AS (
+    SELECT i.SUBJECT_ID AS subject, i.HADM_ID AS hadm, i.ICUSTAY_ID AS icustay, INTIME AS intime,
+        OUTTIME AS outtime, LOS AS los, a.HADM_ID IS NOT NULL AND p.SUBJECT_ID IS NOT NULL AS known,
+        (FIRST_CAREUNIT = LAST_CAREUNIT AND FIRST_WARDID = LAST_WARDID) IS TRUE AS unmoved,
+        -- A year has 365 days in the benchmarks.
+        date_diff('second', DOB, INTIME) / 3600 / 24 / 365 AS age,
+        (DOD BETWEEN ADMITTIME AND DISCHTIME) IS TRUE
+            OR (DEATHTIME BETWEEN ADMITTIME AND DISCHTIME) IS TRUE AS died
+    FROM ICUSTAYS i
+    LEFT JOIN ADMISSIONS a ON a.HADM_ID = i.HADM_ID AND a.SUBJECT_ID = i.SUBJECT_ID
+    LEFT JOIN PATIENTS p ON p.SUBJECT_ID = i.SUBJECT_ID
+)
+SELECT *, CASE
+    WHEN NOT unmoved THEN 'transfer between ICU units or wards'
+    WHEN NOT known THEN 'no such patient or admission'
+    WHEN count(*) FILTER (unmoved AND known) OVER (PARTITION BY hadm) > 1 THEN 'several in one admission'
+    WHEN (age >= 18) IS NOT TRUE THEN 'younger than 18'
+END AS fault
+FROM joined
+"""
+
+# Episodes are numbered before the length of stay is looked at.
+_EPISODES = """
+CREATE TABLE episode AS
+SELECT * EXCLUDE (fault), row_number() OVER (PARTITION BY subject ORDER BY intime, outtime, icustay) AS k
+FROM candidate WHERE fault IS NULL
+"""
+
+_STAYS = f"""
+CREATE TABLE stay AS
+SELECT row_number() OVER (ORDER BY subject, k) - 1 AS stay, *, intime + INTERVAL {HOURS} HOUR AS last
+FROM episode WHERE 24 * los >= {HOURS} - {_EPSILON}
+"""
+
+_EVENTS = """
+CREATE TABLE event (stay BIGINT, charttime TIMESTAMP, channel TINYINT, number DOUBLE, text VARCHAR,
+    inside BOOLEAN, fault VARCHAR)
+"""
+
+# Charted instants are whole seconds: the benchmarks' slack at both ends of the window never decides.
+_INSERT = """
+INSERT INTO event
+WITH charted AS (
+    SELECT s.stay, e.CHARTTIME, i.channel, i.unit, e.VALUE, e.VALUEUOM,
+        a.icustay = s.icustay OR e.CHARTTIME <= s.outtime AS inside,
+        CASE
+            WHEN e.HADM_ID IS NULL THEN 'no admission is named'
+            WHEN a.hadm IS NULL THEN 'of an admission that is left out'
+            WHEN {icustay} <> a.icustay THEN 'of an ICU stay that is left out'
+        END AS fault
+    FROM {table} e
+    JOIN item i ON i.itemid = e.ITEMID
+    JOIN stay s ON s.subject = e.SUBJECT_ID AND e.CHARTTIME BETWEEN s.intime AND s.last
+    LEFT JOIN episode a ON a.subject = e.SUBJECT_ID AND a.hadm = e.HADM_ID
+    WHERE e.VALUE <> ''
+), cleaned AS (
+    SELECT *, {number} AS number, {text} AS text FROM charted
+)
+SELECT stay, CHARTTIME, channel, CASE WHEN isfinite(number) THEN number END, text, inside,
+    CASE
+        WHEN fault IS NOT NULL THEN fault
+        WHEN isfinite(number) IS NOT TRUE AND text IS NULL THEN name || ' is no value of the channel'
+    END
+FROM cleaned JOIN channel USING (channel)
+"""
+
+# An instant belongs to a stay if one of its events names it, or if it is before the stay's end.
+_ROWS = f"""
+COPY (
+    SELECT e.stay, date_diff('second', any_value(s.intime), e.charttime)::DOUBLE / 60 / 60 AS "Hours",
+        {", ".join(cell_sql())}
+    FROM event e JOIN stay s USING (stay)
+    WHERE e.fault IS NULL
+    GROUP BY e.stay, e.charttime
+    HAVING bool_or(e.inside)
+    ORDER BY e.stay, "Hours"
+) TO '{{target}}' (FORMAT parquet)
+"""
+
+
+def prepare_mimic3(
+    csv: Path,
+    out: Path,
+    *,
+    test_subjects: Path | None = None,
+    val_subjects: Path | None = None,
+    memory_limit: str = "4GB",
+) -> layout.Summary:
+    """Write the benchmarks' in-hospital-mortality task from the raw tables.
+
+    Without lists of subjects, about 15 % of the subjects each go to test and val, chosen by a hash of their
+    id: whom a split holds depends on nothing else. The order within a split comes from a hash of the stay.
+
+    Args:
+        csv: directory of PATIENTS, ADMISSIONS, ICUSTAYS, CHARTEVENTS and LABEVENTS, as .csv or .csv.gz.
+        out: the directory to make; may exist if it is empty.
+        test_subjects: the benchmarks' `testset.csv` (`subject,flag`), or one subject a line.
+        val_subjects: likewise `valset.csv`; subjects of the test set are not taken from it.
+        memory_limit: size such as "4GB"; the tables may be much larger. Intermediate results are kept on
+            disk beside `out`.
+
+    Returns:
+        Counts of stays, deaths, and what was left out for which reason.
+
+    Raises:
+        DataError: a table is missing or cannot be read; names file, line and column.
+        UsageError: `out` is not empty, or the memory limit cannot be used.
+    """
+    layout.check_out(out)
+    limit = parse_size(memory_limit)
+    chosen = {
+        split: _read_subjects(path)
+        for split, path in (("test", test_subjects), ("val", val_subjects))
+        if path is not None
+    }
+    target = out.resolve()
+    scratch = target.with_name(f".{target.name}.work")
+    try:
+        clear_scratch(scratch)
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be made: {error.strerror}") from None
+    try:
+        stays, rows, dropped_stays, dropped_values = _extract(csv, scratch, limit)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    for split, path in (("test", test_subjects), ("val", val_subjects)):
+        if path is not None and not chosen[split].intersection(stays["subject"]):
+            raise DataError(f"{path}: names no subject of this cohort")
+    cohort = layout.Records(
+        [f"{subject}_episode{k}_timeseries.csv" for subject, k in stays.select("subject", "k").rows()],
+        stays["died"].to_numpy(),
+        _splits(stays, chosen),
+        rows,
+    )
+    layout.write_benchmark_directory(out, cohort)
+    return layout.summarize(out, cohort, dropped_stays, dropped_values)
+
+
+def _extract(
+    csv: Path, scratch: Path, limit: int
+) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int], dict[str, int]]:
+    """Stays (subject, k, died), their rows as in `Records.rows`, and counts of what is left out."""
+    tables = RawTables(csv, scratch, limit)
+    target = scratch / "rows.parquet"
+    try:
+        with progress_bar() as bar:
+            for sql in (*_lookups(), _CANDIDATES, _EPISODES, _STAYS, _EVENTS):
+                tables.run(sql)
+            for table, icustay in (("CHARTEVENTS", "e.ICUSTAY_ID"), ("LABEVENTS", "NULL::BIGINT")):
+                sql = _INSERT.format(table=table, icustay=icustay, number=number_sql(), text=text_sql())
+                tables.run(sql, bar, f"Reading {table}")
+            tables.run(_ROWS.format(target=str(target).replace("'", "''")), bar, "Gathering rows")
+        dropped_stays = _counts(tables, "SELECT fault, count(*) FROM candidate WHERE fault IS NOT NULL")
+        dropped_values = _counts(tables, "SELECT fault, count(*) FROM event WHERE fault IS NOT NULL")
+        short = tables.run("SELECT (SELECT count(*) FROM episode) - (SELECT count(*) FROM stay)")
+        usable = tables.run("SELECT count(*) FROM event WHERE fault IS NULL")
+        columns = zip(*tables.run("SELECT subject, k, died::BIGINT FROM stay ORDER BY stay"), strict=True)
+    finally:
+        tables.close()
+    rows = pl.read_parquet(target, glob=False)
+    if rows.is_empty():
+        raise DataError(f"{csv}: no stay of {HOURS} hours with a measurement is left of these tables")
+    stays = pl.DataFrame(dict(zip(("subject", "k", "died"), columns, strict=True)))
+    kept = rows["stay"].unique().sort()
+    measured = sum(rows[channel.name].count() for channel in CHANNELS)
+    dropped_values["another value of the channel at the same instant"] = _number(usable) - measured
+    dropped_stays[f"shorter than {HOURS} hours, or of unknown length"] = _number(short)
+    dropped_stays[f"no measurement in the first {HOURS} hours"] = stays.height - len(kept)
+    rows = rows.with_columns(pl.col("stay").rank("dense").cast(pl.Int64) - 1)
+    return stays[kept], rows, dropped_stays, dropped_values
+
+
+def _lookups() -> list[str]:
+    """Statements that make the tables of channels and items."""
+    positions = {channel.name: position for position, channel in enumerate(CHANNELS)}
+    channels = ", ".join(f"({position}::TINYINT, '{name}')" for name, position in positions.items())
+    items = ", ".join(
+        f"({itemid}, {positions[name]}::TINYINT, {repr(UNITS[itemid]) if itemid in UNITS else 'NULL'})"
+        for name, ids in ITEMS.items()
+        for itemid in ids
+    )
+    return [
+        f"CREATE TABLE channel AS FROM (VALUES {channels}) AS v(channel, name)",
+        f"CREATE TABLE item AS FROM (VALUES {items}) AS v(itemid, channel, unit)",
+    ]
+
+
+def _number(result: list[tuple[object, ...]]) -> int:
+    return int(str(result[0][0]))
+
+
+def _counts(tables: RawTables, select: str) -> dict[str, int]:
+    return {
+        str(reason): int(str(count)) for reason, count in tables.run(f"{select} GROUP BY ALL ORDER BY ALL")
+    }
+
+
+def _read_subjects(path: Path) -> set[int]:
+    """Subjects that a list names: `subject` or `subject,flag` lines, flag 1 to take and 0 to pass over."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: is not text in UTF-8") from None
+    subjects = set()
+    for number, line in enumerate(lines, start=1):
+        subject, _, flag = (part.strip() for part in line.partition(","))
+        if not subject and not flag:
+            continue
+        if not (subject.isascii() and subject.isdigit()) or flag not in ("", "0", "1"):
+            raise DataError(f"{path}, line {number}: '{line[:60]}' is not 'subject,flag' with flag 0 or 1")
+        if flag != "0":
+            subjects.add(int(subject))
+    return subjects
+
+
+def _splits(stays: pl.DataFrame, chosen: dict[str, set[int]]) -> dict[str, NDArray[np.int64]]:
+    """Indices of the stays of each split, by subject, in an order that only their names decide."""
+    members: dict[str, list[tuple[float, int]]] = {split: [] for split in layout.SPLITS}
+    for index, (subject, k) in enumerate(stays.select("subject", "k").rows()):
+        draw = _uniform(f"{subject}")
+        test = subject in chosen["test"] if "test" in chosen else draw < layout.SHARES["test"]
+        val = (
+            subject in chosen["val"]
+            if "val" in chosen
+            else 0 <= draw - layout.SHARES["test"] < layout.SHARES["val"]
+        )
+        split = "test" if test else "val" if val else "train"
+        members[split].append((_uniform(f"{subject}_episode{k}"), index))
+    return {
+        split: np.array([index for _, index in sorted(drawn)], np.int64) for split, drawn in members.items()
+    }
+
+
+def _uniform(text: str) -> float:
+    """A number in [0, 1) that only `text` decides, on every platform."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6]) / 2**48

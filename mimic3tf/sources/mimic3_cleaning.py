@@ -1,0 +1,90 @@
+"""What a charted text means in its channel, as SQL: the benchmarks' cleaning of MIMIC-III values.
+
+Source: Harutyunyan et al. 2019. Every rule is kept as the benchmarks' released data shows it, also where
+a better one comes to mind: models and normalizers in the literature were made with these values.
+
+The expressions read the columns VALUE, VALUEUOM (text as charted, VALUEUOM may be null), `channel`
+(position in `CHANNELS`) and `unit` (of `mimic3_items.UNITS`, or null).
+"""
+
+from __future__ import annotations
+
+from mimic3tf.channels import CHANNELS
+
+REFILL = {"Normal <3 secs": "0.0", "Brisk": "0.0", "Abnormal >3 secs": "1.0", "Delayed": "1.0"}
+"""Charted capillary refill -> category."""
+
+AS_CHARTED = ("Heart Rate", "Mean blood pressure", "Respiratory rate")
+"""Numeric channels the benchmarks never parse: of two values at an instant the last in *text* order wins."""
+
+_NUMBER = "TRY_CAST(VALUE AS DOUBLE)"
+_UOM = "lower(coalesce(VALUEUOM, ''))"
+# Laboratories report "ERROR", ">600" and the like.
+_PLAIN_NUMBER = rf"CASE WHEN regexp_full_match(VALUE, '\d+(\.\d*)?|\.\d+') THEN {_NUMBER} END"
+
+
+def _pressure(part: int) -> str:
+    pair = rf"regexp_extract(VALUE, '^(\d+)/(\d+)$', {part})"
+    return f"TRY_CAST(CASE WHEN contains(VALUE, '/') THEN {pair} ELSE VALUE END AS DOUBLE)"
+
+
+_POUNDS = f"(unit IN ('lb', 'oz') OR contains({_UOM}, 'oz') OR contains({_UOM}, 'lb')) IS TRUE"
+_OUNCES = f"(unit = 'oz' OR contains({_UOM}, 'oz')) IS TRUE"
+_INCHES = f"(unit = 'in' OR contains({_UOM}, 'in')) IS TRUE"
+
+NUMBERS = {
+    "Diastolic blood pressure": _pressure(2),
+    "Systolic blood pressure": _pressure(1),
+    # Charted in percent whatever its size, unless the unit is torr.
+    "Fraction inspired oxygen": f"CASE WHEN contains({_UOM}, 'torr') THEN {_NUMBER} ELSE {_NUMBER} / 100 END",
+    "Oxygen saturation": f"CASE WHEN {_NUMBER} <= 1 THEN 100 * ({_PLAIN_NUMBER}) ELSE {_PLAIN_NUMBER} END",
+    "Glucose": _PLAIN_NUMBER,
+    "pH": _PLAIN_NUMBER,
+    # By its size alone: nobody is at 79 degrees Celsius.
+    "Temperature": f"CASE WHEN {_NUMBER} >= 79 THEN ({_NUMBER} - 32) * 5 / 9 ELSE {_NUMBER} END",
+    "Weight": f"{_NUMBER} / (CASE WHEN {_OUNCES} THEN 16 ELSE 1 END)"
+    f" * (CASE WHEN {_POUNDS} THEN 0.453592::DOUBLE ELSE 1 END)",
+    "Height": f"CASE WHEN {_INCHES} THEN round_even({_NUMBER} * 2.54::DOUBLE, 0) ELSE {_NUMBER} END",
+}
+"""Channel -> its value in the channel's unit (DOUBLE), null if the text is none."""
+
+
+def number_sql() -> str:
+    """Number of the channels of `NUMBERS`; null for others, and where VALUE is none."""
+    return (
+        f"CASE channel {' '.join(f'WHEN {_position(name)} THEN {sql}' for name, sql in NUMBERS.items())} END"
+    )
+
+
+def text_sql() -> str:
+    """Text of the other channels: a known category or a number; null where VALUE is none."""
+    cases = []
+    for position, channel in enumerate(CHANNELS):
+        if channel.name == "Capillary refill rate":
+            choice = " ".join(f"WHEN '{charted}' THEN '{category}'" for charted, category in REFILL.items())
+            cases.append(f"WHEN {position} THEN CASE VALUE {choice} END")
+        elif channel.is_categorical:
+            known = ", ".join(f"'{text}'" for text in channel.possible_values)
+            cases.append(f"WHEN {position} THEN CASE WHEN VALUE IN ({known}) THEN VALUE END")
+        elif channel.name in AS_CHARTED:
+            cases.append(f"WHEN {position} THEN CASE WHEN isfinite({_NUMBER}) THEN VALUE END")
+    return f"CASE channel {' '.join(cases)} END"
+
+
+def cell_sql() -> list[str]:
+    """One aggregate a channel over cleaned events of one instant (`channel`, `number`, `text`): the cell.
+
+    Of several values the largest wins: the benchmarks sort them and keep the last.
+    """
+    cells = []
+    for position, channel in enumerate(CHANNELS):
+        source = "number" if channel.name in NUMBERS else "text"
+        cell = f"max({source}) FILTER (channel = {position})"
+        if channel.name in AS_CHARTED:
+            cell = f"CAST({cell} AS DOUBLE)"
+        cells.append(f'{cell} AS "{channel.name}"')
+    return cells
+
+
+def _position(name: str) -> int:
+    return [channel.name for channel in CHANNELS].index(name)

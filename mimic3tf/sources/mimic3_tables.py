@@ -1,0 +1,262 @@
+"""Raw MIMIC-III tables as typed views of an embedded, out-of-core database.
+
+The engine is DuckDB: on CHARTEVENTS of the MIMIC-III demo replicated 20 times (15 million rows, 1.7 GB; two
+shared cores) filtering the items of the channels and grouping them by patient and instant took it 8.5 to
+9.4 s and 0.56 GB, Polars' streaming engine 5.1 to 8.8 s and 0.60 GB; only DuckDB takes a memory limit, which
+it keeps by spilling to disk, and names the line of a malformed row.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+import re
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+from rich.console import Console
+from rich.progress import Progress
+
+from mimic3tf.errors import DataError, UsageError
+
+TABLES: Mapping[str, Mapping[str, str]] = {
+    "PATIENTS": {"SUBJECT_ID": "BIGINT", "DOB": "TIMESTAMP", "DOD": "TIMESTAMP"},
+    "ADMISSIONS": {
+        "SUBJECT_ID": "BIGINT",
+        "HADM_ID": "BIGINT",
+        "ADMITTIME": "TIMESTAMP",
+        "DISCHTIME": "TIMESTAMP",
+        "DEATHTIME": "TIMESTAMP",
+    },
+    "ICUSTAYS": {
+        "SUBJECT_ID": "BIGINT",
+        "HADM_ID": "BIGINT",
+        "ICUSTAY_ID": "BIGINT",
+        "FIRST_CAREUNIT": "VARCHAR",
+        "LAST_CAREUNIT": "VARCHAR",
+        "FIRST_WARDID": "VARCHAR",
+        "LAST_WARDID": "VARCHAR",
+        "INTIME": "TIMESTAMP",
+        "OUTTIME": "TIMESTAMP",
+        "LOS": "DOUBLE",
+    },
+    "CHARTEVENTS": {
+        "SUBJECT_ID": "BIGINT",
+        "HADM_ID": "BIGINT",
+        "ICUSTAY_ID": "BIGINT",
+        "ITEMID": "BIGINT",
+        "CHARTTIME": "TIMESTAMP",
+        "VALUE": "VARCHAR",
+        "VALUEUOM": "VARCHAR",
+    },
+    "LABEVENTS": {
+        "SUBJECT_ID": "BIGINT",
+        "HADM_ID": "BIGINT",
+        "ITEMID": "BIGINT",
+        "CHARTTIME": "TIMESTAMP",
+        "VALUE": "VARCHAR",
+        "VALUEUOM": "VARCHAR",
+    },
+}
+"""Table -> the columns that are read, with their types; all others are skipped."""
+
+KEYS = {"PATIENTS": "SUBJECT_ID", "ADMISSIONS": "HADM_ID", "ICUSTAYS": "ICUSTAY_ID"}
+"""Table -> the column that must not repeat."""
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", re.IGNORECASE)
+_DATABASE = "work.duckdb"
+_MEGABYTE = 10**6
+SMALLEST_LIMIT = 512 * _MEGABYTE
+# What the process holds beside the engine: Python, its libraries, the engine's own code and read buffers.
+_OVERHEAD = 256 * _MEGABYTE
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as 4GB, 512MB or 1.5GiB.
+
+    Raises:
+        UsageError: the text is no size, or less than can work.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"memory limit is '{text}'; expected a size such as 4GB or 800MB")
+    number, prefix, binary = match.groups()
+    size = int(float(number) * (1024 if binary else 1000) ** (1 + "KMGT".index(prefix.upper())))
+    if size < SMALLEST_LIMIT:
+        raise UsageError(f"memory limit is '{text}'; at least {SMALLEST_LIMIT // _MEGABYTE}MB are needed")
+    return size
+
+
+class RawTables:
+    """The five tables that are needed, as views named like them, and a place for what is made of them."""
+
+    def __init__(self, directory: Path, scratch: Path, memory_limit: int) -> None:
+        """Find the tables and check their headers and keys.
+
+        Args:
+            directory: holds `<TABLE>.csv` or `<TABLE>.csv.gz`, in capitals or not.
+            scratch: an existing directory for the database and what it spills; removed by the caller.
+            memory_limit: bytes that the whole process may use.
+
+        Raises:
+            DataError: a table or a column is missing, or a key repeats.
+        """
+        self._files = {table: _find(directory, table) for table in TABLES}
+        engine = memory_limit - _OVERHEAD
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": f"{engine // _MEGABYTE}MB",
+            # A thread that reads CSV holds some 100 MB.
+            "threads": max(1, min(os.cpu_count() or 1, engine // (128 * _MEGABYTE))),
+            "preserve_insertion_order": False,
+        }
+        self._connection = duckdb.connect(scratch / _DATABASE, config=settings)
+        try:
+            # The engine reports its progress only if it has a bar, which it need not show.
+            self._connection.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
+            for table, path in self._files.items():
+                self._connection.execute(f"CREATE TEMP VIEW {table} AS {_view(path, table)}")
+            for table, key in KEYS.items():
+                self._refuse_repeated(table, key)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Release the memory; what `scratch` holds is no longer needed."""
+        self._connection.close()
+
+    def run(self, sql: str, progress: Progress | None = None, what: str = "") -> list[tuple[object, ...]]:
+        """Rows of one statement, with a bar labelled `what` while it works.
+
+        Raises:
+            DataError: a table cannot be read; names file, line and column.
+            UsageError: the memory limit is too small.
+        """
+        with self._explained(), ThreadPoolExecutor(1) as pool:
+            work = pool.submit(lambda: self._connection.execute(sql).fetchall())
+            task = progress.add_task(what, total=100) if progress else None
+            try:
+                while not wait_for([work], timeout=0.1).done:
+                    if progress and task is not None:
+                        progress.update(task, completed=max(0.0, self._connection.query_progress()))
+            except BaseException:
+                self._connection.interrupt()
+                raise
+            if progress and task is not None:
+                progress.update(task, completed=100)
+            return work.result()
+
+    def _refuse_repeated(self, table: str, key: str) -> None:
+        repeated = f"SELECT {key} FROM {table} WHERE {key} IS NOT NULL GROUP BY ALL HAVING count(*) > 1"
+        for (value,) in self.run(f"{repeated} ORDER BY 1 LIMIT 1"):
+            raise DataError(f"{self._files[table]}: {key} {value} is on several lines")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn the engine's errors into one line each."""
+        try:
+            yield
+        except duckdb.OutOfMemoryException:
+            raise UsageError("the memory limit is too small for these tables; raise --memory-limit") from None
+        except duckdb.Error as error:
+            raise DataError(self._explain(str(error))) from None
+
+    def _explain(self, message: str) -> str:
+        file = next((path for path in self._files.values() if str(path) in message), None)
+        line = re.search(r"CSV Error on Line: (\d+)", message)
+        if file is None:
+            return "the tables cannot be read: " + message.split("\n")[0]
+        if "GZIP" in message.upper() and line is None:
+            return f"{file}: is cut short or damaged; download it again ({message.split(chr(10))[0]})"
+        place = f"{file}, line {line.group(1)}" if line else str(file)
+        converted = re.search(
+            r'converting column "(.+?)"\. Could not convert string "(.*?)" to \'(\w+)\'', message
+        )
+        if converted:
+            column, text, kind = converted.groups()
+            what = {"TIMESTAMP": "date and time", "DOUBLE": "number"}.get(kind, "whole number")
+            return f"{place}: {column} is '{text[:60]}', not a {what}"
+        cells = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", message)
+        if cells:
+            return f"{place}: {cells.group(2)} cells where the header names {cells.group(1)}"
+        if "unicode" in message:
+            return f"{place}: is not text in UTF-8"
+        reasons = [text for text in message.split("\n")[1:] if text and not text.startswith("Original Line")]
+        return f"{place}: {reasons[0] if line and reasons else message.split(chr(10))[0]}"
+
+
+def progress_bar() -> Progress:
+    """A bar on standard error, where that is a terminal; it vanishes when all is done."""
+    console = Console(stderr=True)
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
+def clear_scratch(scratch: Path) -> None:
+    """Make an empty directory for `RawTables`, over what a run that was killed has left there.
+
+    Raises:
+        UsageError: a run that still goes on works there.
+        OSError: the directory cannot be made.
+    """
+    if (scratch / _DATABASE).exists():
+        try:
+            duckdb.connect(scratch / _DATABASE).close()
+        except duckdb.Error as error:
+            if "lock" in str(error):
+                raise UsageError(f"{scratch}: another run works there; wait for it, or stop it") from None
+        shutil.rmtree(scratch)
+    scratch.mkdir(parents=True, exist_ok=True)
+
+
+def _find(directory: Path, table: str) -> Path:
+    names = (f"{table}.csv", f"{table}.csv.gz")
+    if not directory.is_dir():
+        raise DataError(f"{directory}: no such directory")
+    for name in names:
+        for path in sorted(directory.iterdir()):
+            if path.name.lower() == name.lower():
+                return path
+    raise DataError(f"{directory}: holds neither {names[0]} nor {names[1]}")
+
+
+def _view(path: Path, table: str) -> str:
+    """SQL that reads the columns of a table; names them as `TABLES` does."""
+    header = _header(path)
+    for column in TABLES[table]:
+        if header.count(column) != 1:
+            fault = "misses the column" if column not in header else "repeats the column"
+            raise DataError(f"{path}, line 1: the header {fault} {column}")
+    types = ", ".join(
+        f"{_quoted(column or f'column {place}')}: '{TABLES[table].get(column, 'VARCHAR')}'"
+        for place, column in enumerate(header)
+    )
+    # Brackets keep the engine from taking a file name for a pattern.
+    pattern = re.sub(r"([*?\[])", r"[\1]", str(path))
+    return (
+        f"SELECT {', '.join(TABLES[table])} FROM read_csv({_quoted(pattern)}, columns = {{{types}}}, "
+        "auto_detect = false, header = true, delim = ',', quote = '\"', escape = '\"', nullstr = '')"
+    )
+
+
+def _header(path: Path) -> list[str]:
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
+            line = file.readline(100_000)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: is cut short or damaged; download it again ({error})") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}, line 1: is not text in UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    return [name.strip().upper() for name in next(csv.reader([line]), [])]
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,637 @@
+"""Raw tables of one's own making -> the task; every rule is one claim."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mimic3tf.channels import CHANNELS
+from mimic3tf.errors import DataError, UsageError
+from mimic3tf.sources.layout import SPLITS, Summary
+from mimic3tf.sources.mimic3 import prepare_mimic3
+from mimic3tf.sources.mimic3_items import ITEMS, UNITS
+from mimic3tf.sources.mimic3_tables import parse_size
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+IN = datetime(2150, 5, 1, 12, 0, 0)
+HEART_RATE, SYSTOLIC, DIASTOLIC = 211, 455, 8441
+COLUMNS = {
+    "PATIENTS": "ROW_ID,SUBJECT_ID,GENDER,DOB,DOD,DOD_HOSP,DOD_SSN,EXPIRE_FLAG",
+    "ADMISSIONS": "ROW_ID,SUBJECT_ID,HADM_ID,ADMITTIME,DISCHTIME,DEATHTIME,ADMISSION_TYPE,DIAGNOSIS",
+    "ICUSTAYS": "ROW_ID,SUBJECT_ID,HADM_ID,ICUSTAY_ID,DBSOURCE,FIRST_CAREUNIT,LAST_CAREUNIT,FIRST_WARDID,"
+    "LAST_WARDID,INTIME,OUTTIME,LOS",
+    "CHARTEVENTS": "ROW_ID,SUBJECT_ID,HADM_ID,ICUSTAY_ID,ITEMID,CHARTTIME,STORETIME,CGID,VALUE,VALUENUM,"
+    "VALUEUOM,WARNING,ERROR,RESULTSTATUS,STOPPED",
+    "LABEVENTS": "ROW_ID,SUBJECT_ID,HADM_ID,ITEMID,CHARTTIME,VALUE,VALUENUM,VALUEUOM,FLAG",
+}
+"""A part of the columns of the real tables, in their order, with some that nobody needs."""
+
+
+@dataclass
+class Hospital:
+    """Raw tables under construction; every patient is admitted and enters the ICU at `IN`."""
+
+    directory: Path
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {table: [] for table in COLUMNS})
+
+    def admit(
+        self, subject: int, *, hours: float = 72, stay: int = 0, charted: bool = True, **changed: Any
+    ) -> None:
+        """A patient (at stay 0) with an admission and an ICU stay of some hours, and one heart rate."""
+        intime = changed.pop("INTIME", IN)
+        ids = {"SUBJECT_ID": subject, "HADM_ID": 10 * subject + stay, "ICUSTAY_ID": 1000 * subject + stay}
+        person = {"DOB": IN - timedelta(days=60 * 365)}
+        admission = {
+            "ADMITTIME": intime,
+            "DISCHTIME": intime + timedelta(days=9),
+            "DIAGNOSIS": "FALL, TO ARM",
+        }
+        unit = {
+            **dict.fromkeys(("FIRST_CAREUNIT", "LAST_CAREUNIT"), "MICU"),
+            **dict.fromkeys(("FIRST_WARDID", "LAST_WARDID"), 52),
+            **{"INTIME": intime, "OUTTIME": intime + timedelta(hours=hours), "LOS": hours / 24},
+        }
+        if stay == 0:
+            self.rows["PATIENTS"].append(ids | person | changed)
+        self.rows["ADMISSIONS"].append(ids | admission | changed)
+        self.rows["ICUSTAYS"].append(ids | unit | changed)
+        if charted:
+            self.chart(subject, 1, HEART_RATE, 80, stay=stay, start=intime)
+
+    def chart(
+        self,
+        subject: int,
+        hour: float,
+        item: int,
+        value: object,
+        unit: str = "",
+        *,
+        stay: int = 0,
+        start: datetime = IN,
+        **changed: Any,
+    ) -> None:
+        """One event; items of laboratories go to LABEVENTS."""
+        event = {
+            "SUBJECT_ID": subject,
+            "HADM_ID": 10 * subject + stay,
+            "ICUSTAY_ID": 1000 * subject + stay,
+            "ITEMID": item,
+            "CHARTTIME": start + timedelta(hours=hour),
+            "VALUE": value,
+            "VALUEUOM": unit,
+        }
+        table = "LABEVENTS" if 50000 <= item < 52000 else "CHARTEVENTS"
+        self.rows[table].append(event | changed)
+
+    def write(self) -> Path:
+        self.directory.mkdir(exist_ok=True)
+        for table, columns in COLUMNS.items():
+            with (self.directory / f"{table}.csv").open("w", newline="") as file:
+                writer = csv.DictWriter(
+                    file, columns.split(","), restval="", extrasaction="ignore", lineterminator="\n"
+                )
+                writer.writeheader()
+                writer.writerows(
+                    {"ROW_ID": number, **row} for number, row in enumerate(self.rows[table], start=1)
+                )
+        return self.directory
+
+    def prepare(self, **options: Any) -> Summary:
+        return prepare_mimic3(self.write(), self.directory.parent / "out", **options)
+
+    def labels(self, split: str | None = None) -> dict[str, int]:
+        """Label of each stay that was written: `<subject>_episode<k>`."""
+        listed = {}
+        for name in (split,) if split else SPLITS:
+            with (self.directory.parent / "out" / f"{name}_listfile.csv").open() as file:
+                listed |= {
+                    row["stay"].removesuffix("_timeseries.csv"): int(row["y_true"])
+                    for row in csv.DictReader(file)
+                }
+        return listed
+
+    def series(self, episode: str) -> list[dict[str, str]]:
+        """Rows of a stay, without the empty cells."""
+        (path,) = (self.directory.parent / "out").glob(f"t*/{episode}_timeseries.csv")
+        with path.open() as file:
+            return [{name: cell for name, cell in row.items() if cell} for row in csv.DictReader(file)]
+
+
+@pytest.fixture
+def hospital(tmp_path: Path) -> Hospital:
+    return Hospital(tmp_path / "raw")
+
+
+def cells_of(hospital: Hospital, channel: str) -> list[str]:
+    """What stands in one channel of the only patient, in order of time."""
+    hospital.prepare()
+    return [row[channel] for row in hospital.series("7_episode1") if channel in row]
+
+
+def values_of(hospital: Hospital, channel: str) -> list[float]:
+    return [float(cell) for cell in cells_of(hospital, channel)]
+
+
+# --- Which stays ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"LAST_CAREUNIT": "SICU"}, "transfer between ICU units or wards"),
+        ({"LAST_WARDID": 53}, "transfer between ICU units or wards"),
+        ({"FIRST_WARDID": ""}, "transfer between ICU units or wards"),
+        ({"DOB": IN - timedelta(days=18 * 365 - 1)}, "younger than 18"),
+        ({"DOB": ""}, "younger than 18"),
+        ({"hours": 47.9}, "shorter than 48 hours, or of unknown length"),
+        ({"LOS": ""}, "shorter than 48 hours, or of unknown length"),
+        ({"charted": False}, "no measurement in the first 48 hours"),
+    ],
+)
+def test_stays_outside_the_cohort_are_left_out_and_counted(
+    hospital: Hospital, changes: dict[str, Any], reason: str
+) -> None:
+    hospital.admit(7)
+    hospital.admit(8, **changes)
+    summary = hospital.prepare()
+    assert hospital.labels() == {"7_episode1": 0}
+    assert summary.dropped_stays == {reason: 1}
+
+
+def test_the_limits_of_age_and_length_are_inside(hospital: Hospital) -> None:
+    hospital.admit(7, hours=48, DOB=IN - timedelta(days=18 * 365))
+    hospital.admit(8, DOB=IN - timedelta(days=300 * 365))
+    hospital.prepare()
+    assert hospital.labels().keys() == {"7_episode1", "8_episode1"}
+
+
+def test_an_admission_with_two_icu_stays_is_left_out(hospital: Hospital) -> None:
+    hospital.admit(7)
+    hospital.admit(8)
+    hospital.rows["ICUSTAYS"].append(hospital.rows["ICUSTAYS"][1] | {"ICUSTAY_ID": 8999})
+    assert hospital.prepare().dropped_stays == {"several in one admission": 2}
+    assert hospital.labels().keys() == {"7_episode1"}
+
+
+def test_a_stay_with_a_transfer_does_not_make_an_admission_a_double_one(hospital: Hospital) -> None:
+    hospital.admit(7)
+    moved = {"ICUSTAY_ID": 7999, "LAST_WARDID": 1}
+    hospital.rows["ICUSTAYS"].append(hospital.rows["ICUSTAYS"][0] | moved)
+    hospital.prepare()
+    assert hospital.labels().keys() == {"7_episode1"}
+
+
+def test_episodes_are_numbered_by_time_before_short_stays_are_left_out(hospital: Hospital) -> None:
+    hospital.admit(7, stay=0, INTIME=IN + timedelta(days=50))
+    hospital.admit(7, stay=1, hours=10)
+    hospital.prepare()
+    assert hospital.labels().keys() == {"7_episode2"}
+    assert hospital.series("7_episode2") == [{"Hours": "1.0", "Heart Rate": "80"}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "label"),
+    [
+        ({}, 0),
+        ({"DEATHTIME": IN + timedelta(days=9)}, 1),
+        ({"DOD": IN + timedelta(days=3)}, 1),
+        ({"DOD": IN + timedelta(days=10)}, 0),
+        ({"DEATHTIME": IN - timedelta(days=1)}, 0),
+    ],
+)
+def test_the_label_is_death_before_discharge(hospital: Hospital, changes: dict[str, Any], label: int) -> None:
+    hospital.admit(7, **changes)
+    hospital.prepare()
+    assert hospital.labels() == {"7_episode1": label}
+
+
+# --- Which events --------------------------------------------------------------------------------------
+
+
+def test_the_window_is_the_first_48_hours_with_both_ends(hospital: Hospital) -> None:
+    hospital.admit(7, charted=False)
+    for hour in (-1 / 3600, 0, 0.35, 48, 48 + 1 / 3600):
+        hospital.chart(7, hour, HEART_RATE, 90)
+    hospital.prepare()
+    assert [row["Hours"] for row in hospital.series("7_episode1")] == ["0.0", "0.35", "48.0"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"HADM_ID": ""}, "no admission is named"),
+        ({"HADM_ID": 99}, "of an admission that is left out"),
+        ({"HADM_ID": 80}, "of an admission that is left out"),
+        ({"ICUSTAY_ID": 99}, "of an ICU stay that is left out"),
+    ],
+)
+def test_events_of_no_known_stay_are_left_out(
+    hospital: Hospital, changes: dict[str, Any], reason: str
+) -> None:
+    hospital.admit(7)
+    hospital.admit(8)
+    hospital.chart(7, 5, HEART_RATE, 120, **changes)
+    assert hospital.prepare().dropped_values == {reason: 1}
+    assert hospital.series("7_episode1") == [{"Hours": "1.0", "Heart Rate": "80"}]
+
+
+def test_an_event_without_icu_stay_is_found_by_its_admission(hospital: Hospital) -> None:
+    hospital.admit(7, charted=False)
+    hospital.chart(7, 5, HEART_RATE, 120, ICUSTAY_ID="")
+    assert cells_of(hospital, "Heart Rate") == ["120"]
+
+
+def test_other_items_and_empty_values_make_no_row(hospital: Hospital) -> None:
+    hospital.admit(7)
+    hospital.chart(7, 2, HEART_RATE, "")
+    hospital.chart(7, 3, 1, "33%")
+    hospital.prepare()
+    assert len(hospital.series("7_episode1")) == 1
+
+
+def test_channels_of_one_instant_share_a_row_in_order_of_time(hospital: Hospital) -> None:
+    hospital.admit(7, charted=False)
+    hospital.chart(7, 30, HEART_RATE, 70)
+    hospital.chart(7, 2.5, SYSTOLIC, 120)
+    hospital.chart(7, 2.5, 50931, 101.5, "mg/dL")
+    hospital.prepare()
+    first, second = hospital.series("7_episode1")
+    assert first == {"Hours": "2.5", "Systolic blood pressure": "120", "Glucose": "101.5"}
+    assert second == {"Hours": "30.0", "Heart Rate": "70"}
+
+
+@pytest.mark.parametrize(
+    ("channel", "items", "values", "kept"),
+    [
+        ("Systolic blood pressure", (455, 51), (99, 100), 100),  # numbers: the largest
+        ("Heart Rate", (211, 211), (99, 100), 99),  # never parsed: the last as text
+        ("Mean blood pressure", (52, 456), ("61.5", "61"), 61.5),
+    ],
+)
+def test_of_several_values_at_an_instant_the_last_in_order_stays(
+    hospital: Hospital, channel: str, items: tuple[int, int], values: tuple[object, object], kept: float
+) -> None:
+    hospital.admit(7, charted=False)
+    for item, value in zip(items, values, strict=True):
+        hospital.chart(7, 2, item, value)
+    assert values_of(hospital, channel) == [kept]
+
+
+# --- What a value means --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("channel", "item", "value", "unit", "expected"),
+    [
+        ("Systolic blood pressure", SYSTOLIC, "120/80", "mmHg", 120),
+        ("Diastolic blood pressure", DIASTOLIC, "120/80", "mmHg", 80),
+        ("Diastolic blood pressure", DIASTOLIC, "80", "mmHg", 80),
+        ("Fraction inspired oxygen", 223835, "40", "", 0.4),
+        ("Fraction inspired oxygen", 3420, "0.5", "%", 0.005),
+        ("Fraction inspired oxygen", 189, ".5", "torr", 0.5),
+        ("Oxygen saturation", 646, "97", "%", 97),
+        ("Oxygen saturation", 50817, "0.97", "", 97),
+        ("Oxygen saturation", 834, "1", "", 100),
+        ("Temperature", 678, "98.6", "Deg. F", (98.6 - 32) * 5 / 9),
+        ("Temperature", 676, "37.2", "Deg. C", 37.2),
+        ("Temperature", 223762, "98.6", "?C", (98.6 - 32) * 5 / 9),
+        ("Weight", 3580, "80", "kg", 80),
+        ("Weight", 226531, "200", "", 200 * 0.453592),
+        ("Weight", 3581, "200", "", 200 * 0.453592),
+        ("Weight", 3582, "3200", "", 3200 / 16 * 0.453592),
+        ("Weight", 763, "200", "Lbs", 200 * 0.453592),
+        ("Height", 1394, "68", "", 173),
+        ("Height", 226707, "75", "Inch", 190),  # 190.5: half to even
+        ("Height", 226730, "168", "cm", 168),
+        ("pH", 50820, "7.31", "units", 7.31),
+        ("Glucose", 50931, "118.", "", 118),
+    ],
+)
+def test_units_are_brought_to_the_channels_own(
+    hospital: Hospital, channel: str, item: int, value: str, unit: str, expected: float
+) -> None:
+    hospital.admit(7)
+    hospital.chart(7, 2, item, value, unit)
+    assert values_of(hospital, channel) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("channel", "item", "value", "category"),
+    [
+        ("Capillary refill rate", 3348, "Normal <3 secs", "0.0"),
+        ("Capillary refill rate", 8377, "Abnormal >3 secs", "1.0"),
+        ("Capillary refill rate", 115, "Brisk", "0.0"),
+        ("Capillary refill rate", 115, "Delayed", "1.0"),
+        ("Glascow coma scale eye opening", 220739, "None", "None"),
+        ("Glascow coma scale verbal response", 723, "1.0 ET/Trach", "1.0 ET/Trach"),
+        ("Glascow coma scale total", 198, "15", "15"),
+    ],
+)
+def test_categories_keep_the_channels_text(
+    hospital: Hospital, channel: str, item: int, value: str, category: str
+) -> None:
+    hospital.admit(7)
+    hospital.chart(7, 2, item, value)
+    assert cells_of(hospital, channel) == [category]
+
+
+@pytest.mark.parametrize(
+    ("channel", "item", "value"),
+    [
+        ("Glucose", 50931, ">600"),
+        ("Glucose", 50931, "-5"),
+        ("pH", 50820, "ERROR"),
+        ("Oxygen saturation", 50817, "nan"),
+        ("Temperature", 678, "warm"),
+        ("Weight", 763, "inf"),
+        ("Heart Rate", 211, "fast"),
+        ("Systolic blood pressure", SYSTOLIC, "120/"),
+        ("Capillary refill rate", 115, "Other/Remarks"),
+        ("Glascow coma scale total", 198, "16"),
+    ],
+)
+def test_what_is_no_value_is_left_out_and_counted(
+    hospital: Hospital, channel: str, item: int, value: str
+) -> None:
+    hospital.admit(7)
+    hospital.chart(7, 2, item, value)
+    summary = hospital.prepare()
+    assert summary.dropped_values == {f"{channel} is no value of the channel": 1}
+    assert len(hospital.series("7_episode1")) == 1
+
+
+def test_every_item_belongs_to_one_channel() -> None:
+    assert list(ITEMS) == [channel.name for channel in CHANNELS]
+    ids = [item for items in ITEMS.values() for item in items]
+    assert len(ids) == len(set(ids))
+    assert set(UNITS) <= set(ids)
+
+
+# --- Splits --------------------------------------------------------------------------------------------
+
+
+def ward_of(hospital: Hospital, subjects: range) -> Hospital:
+    for subject in subjects:
+        hospital.admit(subject)
+    return hospital
+
+
+@pytest.mark.parametrize(
+    ("tests", "vals"),
+    [("1,1\n2,0\n3,1\n4,0\n5,0\n", "1,1\n2,1\n4,0\n"), ("1\n\n3\n", "2\r\n")],
+    ids=["flags", "one a line"],
+)
+def test_splits_follow_the_lists_of_subjects(
+    hospital: Hospital, tmp_path: Path, tests: str, vals: str
+) -> None:
+    (tmp_path / "tests.csv").write_text(tests)
+    (tmp_path / "vals.csv").write_text(vals, newline="")
+    ward_of(hospital, range(1, 6)).prepare(
+        test_subjects=tmp_path / "tests.csv", val_subjects=tmp_path / "vals.csv"
+    )
+    listed = {split: {name.split("_")[0] for name in hospital.labels(split)} for split in SPLITS}
+    assert listed == {"train": {"4", "5"}, "val": {"2"}, "test": {"1", "3"}}
+
+
+def test_the_hash_deals_subjects_once_and_for_all(hospital: Hospital, tmp_path: Path) -> None:
+    summary = ward_of(hospital, range(1, 401)).prepare()
+    assert summary.stays["test"] == pytest.approx(60, abs=20)
+    assert summary.stays["val"] == pytest.approx(60, abs=20)
+    fewer = Hospital(tmp_path / "again" / "raw")
+    fewer.directory.parent.mkdir()
+    ward_of(fewer, range(1, 101)).prepare()
+    for split in SPLITS:
+        assert [name for name in hospital.labels(split) if name in fewer.labels()] == list(
+            fewer.labels(split)
+        )
+
+
+def test_stays_of_a_subject_share_a_split(hospital: Hospital) -> None:
+    for subject in range(1, 21):
+        for stay in range(3):
+            hospital.admit(subject, stay=stay, INTIME=IN + timedelta(days=100 * stay))
+    hospital.prepare()
+    found = [{name.split("_")[0] for name in hospital.labels(split)} for split in SPLITS]
+    assert sum(map(len, found)) == len(set.union(*found)) == 20
+
+
+@pytest.mark.parametrize(
+    ("text", "needle"), [("7,1\nx,1\n", "line 2"), ("7,2\n", "line 1"), ("8\n", "no subject of this cohort")]
+)
+def test_a_faulty_list_of_subjects_is_named(
+    hospital: Hospital, tmp_path: Path, text: str, needle: str
+) -> None:
+    hospital.admit(7)
+    (tmp_path / "tests.csv").write_text(text)
+    with pytest.raises(DataError, match=rf"tests\.csv.*{needle}"):
+        hospital.prepare(test_subjects=tmp_path / "tests.csv")
+    assert not (tmp_path / "out").exists()
+
+
+# --- Faulty tables -------------------------------------------------------------------------------------
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def cut_gzip(path: Path) -> None:
+    packed = gzip.compress(path.read_bytes() + os.urandom(50_000).hex().encode())
+    path.with_name(path.name + ".gz").write_bytes(packed[: len(packed) // 2])
+    path.unlink()
+
+
+def replace(old: str, new: str) -> Callable[[Path], None]:
+    def spoil(path: Path) -> None:
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("table", "spoil", "needles"),
+    [
+        ("LABEVENTS", remove, ["holds neither LABEVENTS.csv nor LABEVENTS.csv.gz"]),
+        ("ICUSTAYS", replace("INTIME", "INN"), ["ICUSTAYS.csv, line 1", "INTIME"]),
+        ("CHARTEVENTS", replace("CGID", "VALUE"), ["CHARTEVENTS.csv, line 1", "repeats the column VALUE"]),
+        ("CHARTEVENTS", cut_gzip, ["CHARTEVENTS.csv.gz", "cut short or damaged"]),
+        (
+            "CHARTEVENTS",
+            replace("2150-05-01 13:00:00", "2150-05-32 13:00:00"),
+            ["CHARTEVENTS.csv, line 2: CHARTTIME is '2150-05-32 13:00:00', not a date and time"],
+        ),
+        (
+            "PATIENTS",
+            replace(",7,", ",seven,"),
+            ["PATIENTS.csv, line 2: SUBJECT_ID is 'seven'", "whole number"],
+        ),
+        (
+            "ICUSTAYS",
+            replace("MICU,MICU", "MICU"),
+            ["ICUSTAYS.csv, line 2: 11 cells where the header names 12"],
+        ),
+        ("ADMISSIONS", replace("FALL", "FÄLL"), []),
+        ("PATIENTS", lambda path: path.write_bytes(b""), ["PATIENTS.csv, line 1", "SUBJECT_ID"]),
+        ("PATIENTS", lambda path: path.write_text(path.read_text() * 2), ["PATIENTS.csv"]),
+        ("ICUSTAYS", lambda path: path.write_text(COLUMNS["ICUSTAYS"] + "\n"), ["no stay of 48 hours"]),
+    ],
+)
+def test_a_faulty_table_is_named(
+    hospital: Hospital, tmp_path: Path, table: str, spoil: Callable[[Path], None], needles: list[str]
+) -> None:
+    hospital.admit(7)
+    directory = hospital.write()
+    spoil(directory / f"{table}.csv")
+    if not needles:
+        prepare_mimic3(directory, tmp_path / "out")
+        return
+    with pytest.raises(DataError) as caught:
+        prepare_mimic3(directory, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    for needle in needles:
+        assert needle in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+def test_a_repeated_key_is_named(hospital: Hospital, tmp_path: Path) -> None:
+    hospital.admit(7)
+    hospital.rows["PATIENTS"] *= 2
+    with pytest.raises(DataError, match=r"PATIENTS\.csv: SUBJECT_ID 7 is on several lines"):
+        hospital.prepare()
+
+
+@pytest.mark.parametrize("limit", ["4", "4 parsecs", "-1GB", "100MB", ""])
+def test_a_memory_limit_that_is_none_is_refused(hospital: Hospital, limit: str) -> None:
+    with pytest.raises(UsageError, match="memory limit"):
+        hospital.prepare(memory_limit=limit)
+
+
+def test_sizes_are_read_in_both_kinds_of_units() -> None:
+    assert (parse_size("4GB"), parse_size("1.5 GiB")) == (4 * 10**9, 3 * 2**29)
+
+
+def test_tables_may_be_compressed_with_names_and_headers_in_small_letters(
+    hospital: Hospital, tmp_path: Path
+) -> None:
+    hospital.admit(7)
+    odd = tmp_path / "it's [raw]*"
+    odd.mkdir()
+    for path in hospital.write().iterdir():
+        header, _, body = path.read_text().partition("\n")
+        text = header.lower() + "\n" + body
+        (odd / f"{path.name.lower()}.gz").write_bytes(gzip.compress(text.encode()))
+    prepare_mimic3(odd, tmp_path / "out")
+    assert hospital.labels() == {"7_episode1": 0}
+
+
+def test_files_in_the_way_are_refused_before_any_work(hospital: Hospital, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("")
+    with pytest.raises(UsageError, match="not empty"):
+        hospital.prepare()
+
+
+# --- Large tables, and runs that were killed -----------------------------------------------------------
+
+CHILD = """
+import resource, sys
+from pathlib import Path
+from mimic3tf.sources.mimic3 import prepare_mimic3
+prepare_mimic3(Path(sys.argv[1]), Path(sys.argv[2]), memory_limit="512MB")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tables of 100 patients with 2 million distinct events, 290 MB."""
+    hospital = Hospital(tmp_path_factory.mktemp("large") / "raw")
+    ward_of(hospital, range(1, 101))
+    directory = hospital.write()
+    with (directory / "CHARTEVENTS.csv").open("a") as file:
+        for subject in range(1, 101):
+            ids = f"1,{subject},{10 * subject},{1000 * subject}"
+            clocks = [IN + timedelta(seconds=17 * step) for step in range(10_000)]
+            padding = "x" * 60
+            for item in (HEART_RATE, SYSTOLIC):
+                file.writelines(
+                    f"{ids},{item},{clock},,,8{clock.second},,{padding},,,,\n" for clock in clocks
+                )
+    return directory
+
+
+def test_memory_stays_below_the_limit(large: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CHILD, str(large), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 512 * 10**6
+    files = list((tmp_path / "out").glob("t*/*_timeseries.csv"))
+    assert len(files) == 100
+    assert all(file.read_bytes().count(b"\n") > 10_000 for file in files)
+
+
+def test_a_run_that_was_killed_can_be_started_again(large: Path, hospital: Hospital, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(large), str(out)])
+    database = tmp_path / ".out.work" / "work.duckdb"
+    try:
+        while not database.exists() or database.stat().st_size < 100_000:
+            assert child.poll() is None
+        with pytest.raises(UsageError, match="another run works there"):
+            prepare_mimic3(large, out)
+    finally:
+        child.kill()
+        child.wait()
+    assert not out.exists()
+    hospital.admit(7)
+    hospital.prepare()
+    assert hospital.labels() == {"7_episode1": 0}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
+
+
+# --- The real thing ------------------------------------------------------------------------------------
+
+
+def test_the_demo_equals_what_the_benchmarks_make_of_it(demo_directory: Path, tmp_path: Path) -> None:
+    reference = SHARED / "reference"
+    prepare_mimic3(
+        SHARED / "data" / "mimic-iii-demo",
+        tmp_path / "out",
+        test_subjects=reference / "testset.csv",
+        val_subjects=reference / "valset.csv",
+    )
+    for split in SPLITS:
+        ours, theirs = (
+            set((directory / f"{split}_listfile.csv").read_text().splitlines())
+            for directory in (tmp_path / "out", demo_directory)
+        )
+        assert ours == theirs
+    series = sorted(path.relative_to(demo_directory) for path in demo_directory.glob("*/*_timeseries.csv"))
+    assert len(series) == 57
+    for path in series:
+        ours, theirs = (plain(directory / path) for directory in (tmp_path / "out", demo_directory))
+        assert ours == theirs, path
+
+
+def plain(path: Path) -> list[list[float | str]]:
+    """Cells of a file, numbers as such."""
+
+    def value(cell: str) -> float | str:
+        try:
+            return float(cell)
+        except ValueError:
+            return cell
+
+    with path.open() as file:
+        return [[value(cell) for cell in row] for row in csv.reader(file)]
