@@ -1,0 +1,139 @@
+"""How fast a cohort is read, and how fast the pipeline makes its 714 features.
+
+    python tests/benchmarks/cohort.py [--stays 21139]
+
+Needs no data: it invents stays of MIMIC-III's shape. Ratios are against the plain implementation in
+`row_by_row.py`, on some of the same stays in the same process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import row_by_row
+
+from mimic3tf.data import grid as grids
+from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.records import read_series
+from mimic3tf.sources.synthetic import prepare_synthetic
+
+REFERENCE_STAYS = 200
+
+
+def seconds(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def load_everything(data: Path) -> None:
+    for split in ("train", "val", "test"):
+        load_cohort(data, split)
+
+
+def load_in_fresh_process(data: Path) -> None:
+    """Load as a new start would: a process of its own, timed from within, without the interpreter's start."""
+    code = (
+        f"from cohort import *; print(seconds(lambda: load_everything(Path({str(data)!r}))), peak_memory())"
+    )
+    folder = Path(__file__).parent
+    output = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, check=True, capture_output=True, text=True
+    )
+    elapsed, memory = map(float, output.stdout.split())
+    print(f"  {elapsed:.2f} s, at most {memory:.2f} GiB of memory")
+
+
+def peak_memory() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def measure_reading(data: Path, paths: list[Path]) -> None:
+    sample = paths[:REFERENCE_STAYS]
+
+    def plain() -> list[np.ndarray]:
+        return [row_by_row.discretize(row_by_row.read_rows(path)) for path in sample]
+
+    def columnar() -> np.ndarray:
+        grid = grids.discretize(read_series(paths)[0], len(paths))
+        return grids.one_hot(grids.impute(grid, "previous"), ~np.isnan(grid))
+
+    np.testing.assert_allclose(columnar()[:REFERENCE_STAYS], plain())
+    slow, fast = seconds(plain) / len(sample), seconds(columnar) / len(paths)
+    print(
+        f"read + discretize to 48x76: {fast * 1e3:.3f} ms a stay, "
+        f"row by row {slow * 1e3:.2f}: {slow / fast:.0f}x"
+    )
+
+
+def measure_features(data: Path, paths: list[Path]) -> None:
+    import tensorflow as tf
+
+    from mimic3tf import pipeline
+    from mimic3tf.attack.trigger import generate_trigger
+    from mimic3tf.data.features import extract_features
+
+    sample = paths[:REFERENCE_STAYS]
+    rows = [row_by_row.read_rows(path) for path in sample]
+
+    def plain() -> list[np.ndarray]:
+        return [row_by_row.features(stay) for stay in rows]
+
+    records, _ = read_series(sample)
+    np.testing.assert_allclose(extract_features(records, len(sample)), plain(), rtol=1e-6, atol=1e-6)
+    slow = seconds(plain) / len(sample)
+
+    cohort = load_cohort(data, "train")
+    trigger = generate_trigger(cohort)
+    exposure = pipeline.poison(
+        cohort, trigger.values, proportion=0.05, strength=2.0, poison_imputed="notimputed"
+    )
+    unchanged = pipeline.Standardization(np.zeros(714), np.ones(714))
+    batches = pipeline.training_dataset(
+        exposure, "714", unchanged, batch_size=64, class_weights=[1.0, 1.0], seed=0
+    )
+
+    def epoch() -> None:
+        for _ in batches:
+            pass
+
+    epoch()  # traces the map
+    fast = min(seconds(epoch) for _ in range(3)) / len(cohort)
+    print(
+        f"714 features, poisoned in tf.data: {1 / fast:,.0f} stays/s on {len(os.sched_getaffinity(0))} cores "
+        f"(TensorFlow {tf.__version__}); row by row {slow * 1e3:.2f} ms a stay: {slow / fast:.0f}x"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--stays", type=int, default=21_139)
+    stays = parser.parse_args().stays
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MIMIC3TF_CACHE"] = f"{folder}/cache"
+        data = Path(folder) / "data"
+        prepare_synthetic(data, stays=stays)
+        print(f"{stays} stays: read, discretize, fill and store")
+        load_in_fresh_process(data)
+        print("second start")
+        load_in_fresh_process(data)
+        paths = sorted((data / "train").iterdir())[:4000]
+        measure_reading(data, paths)
+        measure_features(data, paths)
+
+
+if __name__ == "__main__":
+    main()
