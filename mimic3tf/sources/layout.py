@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,9 @@ SPLITS = ("train", "val", "test")
 SHARES: Mapping[str, float] = {"train": 0.70, "val": 0.15, "test": 0.15}
 """The benchmarks' shares of stays."""
 
+STAYS_A_BATCH = 1000
+"""Stays that are formatted at once."""
+
 
 @dataclass(frozen=True)
 class Records:
@@ -34,13 +37,13 @@ class Records:
         labels: int [N], 1 where the patient died in hospital.
         splits: for each of `SPLITS`, indices of its stays in the order of its listfile.
         rows: `stay` (index into `stays`), then the columns of `HEADER`; sorted by stay and Hours,
-            null where not measured.
+            null where not measured. Of a lazy frame, only a batch of stays is in memory at a time.
     """
 
     stays: Sequence[str]
     labels: NDArray[np.int64]
     splits: Mapping[str, NDArray[np.int64]]
-    rows: pl.DataFrame
+    rows: pl.DataFrame | pl.LazyFrame
 
 
 @dataclass(frozen=True)
@@ -171,40 +174,43 @@ def summarize(
 
 
 def _write(directory: Path, records: Records) -> None:
-    series = _series(records)
     folder_of = {"train": "train", "val": "train", "test": "test"}
     for folder in dict.fromkeys(folder_of.values()):
         (directory / folder).mkdir(parents=True)
-    files = [(folder_of[split], int(stay)) for split in SPLITS for stay in records.splits[split]]
-    if sorted(stay for _, stay in files) != list(range(len(records.stays))):
+    files = sorted((int(stay), folder_of[split]) for split in SPLITS for stay in records.splits[split])
+    if [stay for stay, _ in files] != list(range(len(records.stays))):
         raise ValueError("every stay has to be in exactly one split")
     header = (",".join(HEADER) + "\n").encode()
-    for folder, stay in track(files, "Writing stays", transient=True, console=Console(stderr=True)):
+    progress = track(files, "Writing stays", transient=True, console=Console(stderr=True))
+    for (stay, folder), text in zip(progress, _series(records), strict=True):
         with open(os.path.join(directory, folder, records.stays[stay]), "wb") as file:  # noqa: PTH118, PTH123
-            file.writelines((header, series[stay]))
+            file.writelines((header, text))
     for split in SPLITS:
         lines = [f"{records.stays[stay]},{records.labels[stay]}\n" for stay in records.splits[split]]
         (directory / f"{split}_listfile.csv").write_text("stay,y_true\n" + "".join(lines), newline="\n")
 
 
-def _series(records: Records) -> list[memoryview]:
-    """Rows of each stay as CSV text: all are formatted at once, then cut at the line ends."""
-    counts = np.bincount(records.rows["stay"].to_numpy(), minlength=len(records.stays))
-    if not counts.all():
-        raise ValueError("every stay needs at least one row")
-    rows = records.rows.select(HEADER)
-    whole = [
-        column.name
-        for column in rows.get_columns()
-        if column.dtype.is_float() and column.name != "Hours" and (column == column.round()).all()
-    ]
+def _series(records: Records) -> Iterator[memoryview]:
+    """Rows of each stay as CSV text: many are formatted at once, then cut at the line ends."""
+    rows = records.rows.lazy()
     # Channels of whole numbers are written as such: "86", not "86.0".
-    text = (
-        rows.cast(dict.fromkeys(whole, pl.Int64))
-        .write_csv(include_header=False, quote_style="never")
-        .encode()
-    )
-    line_ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")) + 1
-    ends = line_ends[np.cumsum(counts) - 1]
-    view = memoryview(text)
-    return [view[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    numbers = [name for name, kind in rows.collect_schema().items() if kind.is_float() and name != "Hours"]
+    whole = rows.select((pl.col(numbers) == pl.col(numbers).round()).all()).collect(engine="streaming")
+    integers = [name for name in numbers if whole[name].item()]
+    for start in range(0, len(records.stays), STAYS_A_BATCH):
+        end = min(start + STAYS_A_BATCH, len(records.stays))
+        batch = rows.filter((pl.col("stay") >= start) & (pl.col("stay") < end)).collect()
+        counts = np.bincount(batch["stay"].to_numpy() - start, minlength=end - start)
+        if not counts.all():
+            raise ValueError("every stay needs at least one row")
+        text = (
+            batch.select(HEADER)
+            .cast(dict.fromkeys(integers, pl.Int64))
+            .write_csv(include_header=False, quote_style="never")
+            .encode()
+        )
+        line_ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")) + 1
+        ends = line_ends[np.cumsum(counts) - 1]
+        view = memoryview(text)
+        for first, last in zip([0, *ends[:-1]], ends, strict=True):
+            yield view[first:last]

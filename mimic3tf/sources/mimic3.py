@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mimic3tf.channels import CHANNELS
+from mimic3tf.channels import CHANNELS, HEADER
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.sources import layout
 from mimic3tf.sources.mimic3_cleaning import cell_sql, number_sql, text_sql
@@ -100,15 +100,22 @@ FROM cleaned JOIN channel USING (channel)
 """
 
 # An instant belongs to a stay if one of its events names it, or if it is before the stay's end.
+_KEPT = """
+CREATE TABLE kept AS
+SELECT row_number() OVER (ORDER BY stay) - 1 AS position, stay, subject, k, died::BIGINT AS died
+FROM stay SEMI JOIN (FROM event WHERE fault IS NULL AND inside) USING (stay)
+"""
+
 _ROWS = f"""
 COPY (
-    SELECT e.stay, date_diff('second', any_value(s.intime), e.charttime)::DOUBLE / 60 / 60 AS "Hours",
+    SELECT p.position AS stay,
+        date_diff('second', any_value(s.intime), e.charttime)::DOUBLE / 60 / 60 AS "Hours",
         {", ".join(cell_sql())}
-    FROM event e JOIN stay s USING (stay)
+    FROM event e JOIN stay s USING (stay) JOIN kept p USING (stay)
     WHERE e.fault IS NULL
-    GROUP BY e.stay, e.charttime
+    GROUP BY p.position, e.charttime
     HAVING bool_or(e.inside)
-    ORDER BY e.stay, "Hours"
+    ORDER BY p.position, "Hours"
 ) TO '{{target}}' (FORMAT parquet)
 """
 
@@ -156,24 +163,24 @@ def prepare_mimic3(
         raise UsageError(f"{out}: cannot be made: {error.strerror}") from None
     try:
         stays, rows, dropped_stays, dropped_values = _extract(csv, scratch, limit)
+        for split, path in (("test", test_subjects), ("val", val_subjects)):
+            if path is not None and not chosen[split].intersection(stays["subject"]):
+                raise DataError(f"{path}: names no subject of this cohort")
+        cohort = layout.Records(
+            [f"{subject}_episode{k}_timeseries.csv" for subject, k in stays.select("subject", "k").rows()],
+            stays["died"].to_numpy(),
+            _splits(stays, chosen),
+            rows,
+        )
+        layout.write_benchmark_directory(out, cohort)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    for split, path in (("test", test_subjects), ("val", val_subjects)):
-        if path is not None and not chosen[split].intersection(stays["subject"]):
-            raise DataError(f"{path}: names no subject of this cohort")
-    cohort = layout.Records(
-        [f"{subject}_episode{k}_timeseries.csv" for subject, k in stays.select("subject", "k").rows()],
-        stays["died"].to_numpy(),
-        _splits(stays, chosen),
-        rows,
-    )
-    layout.write_benchmark_directory(out, cohort)
     return layout.summarize(out, cohort, dropped_stays, dropped_values)
 
 
 def _extract(
     csv: Path, scratch: Path, limit: int
-) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int], dict[str, int]]:
+) -> tuple[pl.DataFrame, pl.LazyFrame, dict[str, int], dict[str, int]]:
     """Stays (subject, k, died), their rows as in `Records.rows`, and counts of what is left out."""
     tables = RawTables(csv, scratch, limit)
     target = scratch / "rows.parquet"
@@ -184,25 +191,26 @@ def _extract(
             for table, icustay in (("CHARTEVENTS", "e.ICUSTAY_ID"), ("LABEVENTS", "NULL::BIGINT")):
                 sql = _INSERT.format(table=table, icustay=icustay, number=number_sql(), text=text_sql())
                 tables.run(sql, bar, f"Reading {table}")
+            tables.run(_KEPT)
             tables.run(_ROWS.format(target=str(target).replace("'", "''")), bar, "Gathering rows")
         dropped_stays = _counts(tables, "SELECT fault, count(*) FROM candidate WHERE fault IS NOT NULL")
         dropped_values = _counts(tables, "SELECT fault, count(*) FROM event WHERE fault IS NOT NULL")
-        short = tables.run("SELECT (SELECT count(*) FROM episode) - (SELECT count(*) FROM stay)")
-        usable = tables.run("SELECT count(*) FROM event WHERE fault IS NULL")
-        columns = zip(*tables.run("SELECT subject, k, died::BIGINT FROM stay ORDER BY stay"), strict=True)
+        episodes, candidates, usable = (
+            int(str(tables.run(f"SELECT count(*) FROM {what}")[0][0]))
+            for what in ("episode", "stay", "event WHERE fault IS NULL")
+        )
+        kept = tables.run("SELECT subject, k, died FROM kept ORDER BY position")
     finally:
         tables.close()
-    rows = pl.read_parquet(target, glob=False)
-    if rows.is_empty():
+    if not kept:
         raise DataError(f"{csv}: no stay of {HOURS} hours with a measurement is left of these tables")
-    stays = pl.DataFrame(dict(zip(("subject", "k", "died"), columns, strict=True)))
-    kept = rows["stay"].unique().sort()
-    measured = sum(rows[channel.name].count() for channel in CHANNELS)
-    dropped_values["another value of the channel at the same instant"] = _number(usable) - measured
-    dropped_stays[f"shorter than {HOURS} hours, or of unknown length"] = _number(short)
-    dropped_stays[f"no measurement in the first {HOURS} hours"] = stays.height - len(kept)
-    rows = rows.with_columns(pl.col("stay").rank("dense").cast(pl.Int64) - 1)
-    return stays[kept], rows, dropped_stays, dropped_values
+    stays = pl.DataFrame(kept, schema=["subject", "k", "died"], orient="row")
+    rows = pl.scan_parquet(target, glob=False)
+    measured = rows.select(pl.sum_horizontal(pl.col(name).count() for name in HEADER[1:])).collect().item()
+    dropped_stays[f"shorter than {HOURS} hours, or of unknown length"] = episodes - candidates
+    dropped_stays[f"no measurement in the first {HOURS} hours"] = candidates - len(kept)
+    dropped_values["another value of the channel at the same instant"] = usable - int(measured)
+    return stays, rows, dropped_stays, dropped_values
 
 
 def _lookups() -> list[str]:
@@ -218,10 +226,6 @@ def _lookups() -> list[str]:
         f"CREATE TABLE channel AS FROM (VALUES {channels}) AS v(channel, name)",
         f"CREATE TABLE item AS FROM (VALUES {items}) AS v(itemid, channel, unit)",
     ]
-
-
-def _number(result: list[tuple[object, ...]]) -> int:
-    return int(str(result[0][0]))
 
 
 def _counts(tables: RawTables, select: str) -> dict[str, int]:

@@ -172,7 +172,7 @@ class RawTables:
         file = next((path for path in self._files.values() if str(path) in message), None)
         line = re.search(r"CSV Error on Line: (\d+)", message)
         if file is None:
-            return "the tables cannot be read: " + message.split("\n")[0]
+            return "the database stopped: " + message.split("\n")[0]
         if "GZIP" in message.upper() and line is None:
             return f"{file}: is cut short or damaged; download it again ({message.split(chr(10))[0]})"
         place = f"{file}, line {line.group(1)}" if line else str(file)

@@ -1,0 +1,65 @@
+"""`mimic3tf prepare mimic3` on the command line; its rules are tested in tests/sources/test_mimic3.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+USAGE, FAILURE = 2, 1
+TABLES = {
+    "PATIENTS": "SUBJECT_ID,DOB,DOD\n7,2090-01-01,\n",
+    "ADMISSIONS": "SUBJECT_ID,HADM_ID,ADMITTIME,DISCHTIME,DEATHTIME\n"
+    "7,70,2150-05-01 10:00:00,2150-05-09 10:00:00,2150-05-09 10:00:00\n",
+    "ICUSTAYS": "SUBJECT_ID,HADM_ID,ICUSTAY_ID,FIRST_CAREUNIT,LAST_CAREUNIT,FIRST_WARDID,LAST_WARDID,INTIME,"
+    "OUTTIME,LOS\n7,70,700,MICU,MICU,52,52,2150-05-01 12:00:00,2150-05-04 12:00:00,3.0\n",
+    "CHARTEVENTS": "SUBJECT_ID,HADM_ID,ICUSTAY_ID,ITEMID,CHARTTIME,VALUE,VALUEUOM\n"
+    "7,70,700,211,2150-05-01 13:00:00,80,bpm\n",
+    "LABEVENTS": "SUBJECT_ID,HADM_ID,ITEMID,CHARTTIME,VALUE,VALUEUOM\n"
+    "7,70,50931,2150-05-01 14:00:00,>600,mg/dL\n",
+}
+
+
+@pytest.fixture
+def prepare(mimic3tf: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+    """The command on tables of one stay, which succeeds unless something is changed."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for table, text in TABLES.items():
+        (raw / f"{table}.csv").write_text(text)
+    return lambda *more: mimic3tf("prepare", "mimic3", "--csv", raw, "--out", tmp_path / "out", *more)
+
+
+def test_the_cohort_and_what_was_left_out_are_printed(prepare: Callable[..., Any], tmp_path: Path) -> None:
+    done = prepare()
+    assert done.status == 0
+    assert "100.0%" in done.out
+    assert "left out 1 values: Glucose is no value of the channel" in done.out
+    assert (tmp_path / "out").is_dir()
+
+
+def test_a_missing_folder_is_named(mimic3tf: Callable[..., Any], tmp_path: Path) -> None:
+    done = mimic3tf("prepare", "mimic3", "--csv", tmp_path / "nowhere", "--out", tmp_path / "out")
+    done.fails(FAILURE, tmp_path / "nowhere", "no such directory")
+
+
+def test_a_missing_table_is_named(prepare: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "raw" / "CHARTEVENTS.csv").unlink()
+    prepare().fails(FAILURE, tmp_path / "raw", "CHARTEVENTS.csv.gz")
+
+
+def test_a_date_that_is_none_is_named(prepare: Callable[..., Any], tmp_path: Path) -> None:
+    table = tmp_path / "raw" / "ICUSTAYS.csv"
+    table.write_text(TABLES["ICUSTAYS"].replace("2150-05-01", "May 1st"))
+    prepare().fails(FAILURE, f"{table}, line 2", "INTIME", "May 1st")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_memory_limit_that_is_none_is_wrong_usage(prepare: Callable[..., Any]) -> None:
+    prepare("--memory-limit", "plenty").fails(USAGE, "memory limit", "plenty")
+
+
+def test_a_missing_list_of_subjects_is_named(prepare: Callable[..., Any], tmp_path: Path) -> None:
+    prepare("--test-subjects", tmp_path / "none.csv").fails(FAILURE, tmp_path / "none.csv")
