@@ -24,7 +24,7 @@ SPLITS = ("train", "val", "test")
 SHARES: Mapping[str, float] = {"train": 0.70, "val": 0.15, "test": 0.15}
 """The benchmarks' shares of stays."""
 
-STAYS_A_BATCH = 1000
+STAYS_A_BATCH = 500
 """Stays that are formatted at once."""
 
 

@@ -103,7 +103,7 @@ FROM cleaned JOIN channel USING (channel)
 _KEPT = """
 CREATE TABLE kept AS
 SELECT row_number() OVER (ORDER BY stay) - 1 AS position, stay, subject, k, died::BIGINT AS died
-FROM stay SEMI JOIN (FROM event WHERE fault IS NULL AND inside) USING (stay)
+FROM stay JOIN (SELECT DISTINCT stay FROM event WHERE fault IS NULL AND inside) USING (stay)
 """
 
 _ROWS = f"""

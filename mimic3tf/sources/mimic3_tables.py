@@ -75,7 +75,7 @@ _DATABASE = "work.duckdb"
 _MEGABYTE = 10**6
 SMALLEST_LIMIT = 512 * _MEGABYTE
 # What the process holds beside the engine: Python, its libraries, the engine's own code and read buffers.
-_OVERHEAD = 256 * _MEGABYTE
+_OVERHEAD = 300 * _MEGABYTE
 
 
 def parse_size(text: str) -> int:
@@ -113,13 +113,18 @@ class RawTables:
         settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{engine // _MEGABYTE}MB",
             # A thread that reads CSV holds some 100 MB.
-            "threads": max(1, min(os.cpu_count() or 1, engine // (128 * _MEGABYTE))),
+            "threads": max(1, min(os.cpu_count() or 1, engine // (100 * _MEGABYTE))),
             "preserve_insertion_order": False,
+            # Every table is read once: what is cached of it only crowds out other things.
+            "enable_external_file_cache": False,
         }
         self._connection = duckdb.connect(scratch / _DATABASE, config=settings)
         try:
             # The engine reports its progress only if it has a bar, which it need not show.
             self._connection.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
+            # The size of a CSV file tells the engine little about its rows: left to itself it may hold all
+            # events in a hash table to look up the stays. As written, the smaller side comes second.
+            self._connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
             for table, path in self._files.items():
                 self._connection.execute(f"CREATE TEMP VIEW {table} AS {_view(path, table)}")
             for table, key in KEYS.items():
