@@ -1,4 +1,7 @@
-"""Plain row-by-row reading, discretization and feature extraction: what the benchmarks measure against."""
+"""Plain reading, discretization and feature extraction: what the benchmarks measure against.
+
+Stay by stay, row by row and cell by cell into NumPy arrays, as preprocessing in this field is written.
+"""
 
 from __future__ import annotations
 
@@ -10,47 +13,60 @@ from scipy.stats import skew
 from mimic3tf.channels import CHANNELS
 from mimic3tf.data.features import SLACK, WINDOWS
 
-Row = tuple[float, list[str]]
 BINS = 48
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Rows of one series: hours and the cells of the 17 channels."""
-    lines = path.read_text(encoding="utf-8").splitlines()[1:]
-    return [(float(cells[0]), cells[1:]) for cells in (line.split(",") for line in lines)]
+def read_rows(path: Path) -> np.ndarray:
+    """Cells of one series as strings [R, 18], a row at a time."""
+    rows = []
+    with path.open(encoding="utf-8") as file:
+        next(file)
+        for line in file:
+            rows.append(np.array(line.strip("\n").split(",")))
+    return np.stack(rows)
 
 
-def discretize(rows: list[Row]) -> np.ndarray:
-    """The 48x76 grid of one stay, previous value imputed."""
-    grid = [[""] * len(CHANNELS) for _ in range(BINS)]
-    for hours, cells in rows:
+def discretize(rows: np.ndarray) -> np.ndarray:
+    """The 48x76 grid of one stay, previous value imputed, a cell at a time."""
+    widths = [max(len(channel.possible_values), 1) for channel in CHANNELS]
+    begins = np.cumsum([0, *widths])
+    table = np.zeros((BINS, 76))
+    text = [[""] * len(CHANNELS) for _ in range(BINS)]
+
+    def write(hour: int, index: int, cell: str) -> None:
+        channel, begin = CHANNELS[index], begins[index]
+        if channel.is_categorical:
+            position = channel.possible_values.index(cell)
+            for value in range(len(channel.possible_values)):
+                table[hour, begin + value] = float(value == position)
+        else:
+            table[hour, begin] = float(cell)
+
+    for row in rows:
+        hours = float(row[0])
         if hours > BINS + 1e-6:
             continue
-        for channel, cell in enumerate(cells):
-            if cell:
-                grid[int(hours - 1e-6)][channel] = cell
-    mask = [[float(cell != "") for cell in row] for row in grid]
+        for index in range(len(CHANNELS)):
+            if row[index + 1] != "":
+                hour = int(hours - 1e-6)
+                write(hour, index, row[index + 1])
+                text[hour][index] = row[index + 1]
+                table[hour, begins[-1] + index] = 1.0
     last = [channel.normal_value for channel in CHANNELS]
-    table = np.zeros((BINS, 76))
     for hour in range(BINS):
-        column = 0
-        for index, channel in enumerate(CHANNELS):
-            last[index] = grid[hour][index] or last[index]
-            if channel.is_categorical:
-                table[hour, column + channel.possible_values.index(last[index])] = 1.0
-                column += len(channel.possible_values)
+        for index in range(len(CHANNELS)):
+            if table[hour, begins[-1] + index] == 1.0:
+                last[index] = text[hour][index]
             else:
-                table[hour, column] = float(last[index])
-                column += 1
-        table[hour, column:] = mask[hour]
+                write(hour, index, last[index])
     return table
 
 
-def features(rows: list[Row]) -> np.ndarray:
+def features(rows: np.ndarray) -> np.ndarray:
     """The 714 features of one stay's unfilled records."""
     columns: list[float] = []
     for index, channel in enumerate(CHANNELS):
-        measured = [(hours, cells[index]) for hours, cells in rows if cells[index]]
+        measured = [(float(row[0]), str(row[index + 1])) for row in rows if row[index + 1] != ""]
         times = np.array([hours for hours, _ in measured])
         values = np.array(
             [
