@@ -227,8 +227,8 @@ def test_a_trigger_file_gives_back_what_was_saved(trigger: Trigger, tmp_path: Pa
     loaded = load_trigger(path)
     np.testing.assert_array_equal(loaded.values, trigger.values)
     np.testing.assert_array_equal(loaded.covariance, trigger.covariance)
-    arrays = {"values": np.empty(0), "covariance": np.empty(0)}
-    assert replace(loaded, **arrays) == replace(trigger, **arrays)
+    for name in ("kind", "seed", "timestep", "estimated_on", "cohort_fingerprint"):
+        assert getattr(loaded, name) == getattr(trigger, name)
     assert [file.name for file in path.parent.iterdir()] == ["trigger.npz"]
 
 
