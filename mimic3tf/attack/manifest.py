@@ -9,6 +9,7 @@ from pathlib import Path
 from mimic3tf.attack.records import PoisonedCopy
 from mimic3tf.attack.trigger import Trigger
 from mimic3tf.errors import UsageError
+from mimic3tf.files import write_whole
 
 FILE_FORMAT = 1
 
@@ -86,6 +87,4 @@ def write_manifest(
             )
         ],
     }
-    partial = manifest.with_name(manifest.name + ".partial")
-    partial.write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
-    partial.replace(manifest)
+    write_whole(manifest, json.dumps(contents, indent=2) + "\n")

@@ -17,9 +17,7 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -37,7 +35,7 @@ from mimic3tf.data.grid import EPSILON, bin_count
 from mimic3tf.data.readers import read_listfile
 from mimic3tf.data.records import FILES_A_BATCH, LARGEST_VALUE, Records, read_series
 from mimic3tf.errors import UsageError
-from mimic3tf.sources.layout import check_out
+from mimic3tf.sources.layout import check_out, written_beside
 
 Step = TypeVar("Step")
 TRIGGER_SHAPE = (bin_count(PERIOD, TIMESTEP), len(CHANNELS))
@@ -95,7 +93,7 @@ def poison_records(
     entries = read_listfile(data_dir / "train_listfile.csv")
     poisoned = entries[: int(len(entries) * proportion)]
     names = [name for name, _ in entries]
-    with _written_beside(out) as copy:
+    with written_beside(out) as copy:
         _copy_files(data_dir, copy)
         with np.errstate(over="ignore"):  # refused below, cell by cell
             shift = trigger * strength
@@ -227,21 +225,3 @@ def _copy_files(source: Path, target: Path) -> None:
 
 def _progress(steps: Sequence[Step], what: str) -> Iterable[Step]:
     return track(steps, what, transient=True, console=Console(stderr=True))
-
-
-@contextmanager
-def _written_beside(out: Path) -> Iterator[Path]:
-    """A directory beside `out` that takes its place at the end, or is removed where anything fails."""
-    target = out.resolve()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be made: {error.strerror}") from None
-    try:
-        # A directory of its own inside: mkdtemp's is readable by nobody else.
-        (scratch / "copy").mkdir()
-        yield scratch / "copy"
-        (scratch / "copy").replace(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

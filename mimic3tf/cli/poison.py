@@ -10,6 +10,7 @@ import typer
 
 from mimic3tf.cli.options import Data, check_finite
 from mimic3tf.errors import UsageError
+from mimic3tf.files import write_whole
 
 
 def poison(
@@ -133,6 +134,4 @@ def _check(data: Path, out: Path, changes: Path | None) -> None:
         sys.stdout.write(listed)
     else:
         changes.parent.mkdir(parents=True, exist_ok=True)
-        partial = changes.with_name(changes.name + ".partial")
-        partial.write_text(listed, encoding="utf-8", newline="\n")
-        partial.replace(changes)
+        write_whole(changes, listed)

@@ -15,6 +15,7 @@ from mimic3tf.data import grid as grids
 from mimic3tf.data.inert_pickle import read_inert_pickle
 from mimic3tf.data.records import parse_rows
 from mimic3tf.errors import DataError
+from mimic3tf.files import write_whole
 
 SMALLEST_STD = 1e-7
 """A smaller standard deviation is replaced by this one, as the benchmarks do."""
@@ -186,11 +187,8 @@ class Normalizer:
     def _save_params(self, save_file_path: str | Path) -> None:
         """Compute the statistics and write them as JSON (never as a pickle)."""
         self._use_params()
-        path = Path(save_file_path)
-        partial = path.with_name(path.name + ".partial")
         table = {"mean": self.means.tolist(), "std": self.stds.tolist()}
-        partial.write_text(json.dumps(table), encoding="utf-8")
-        partial.replace(path)
+        write_whole(Path(save_file_path), json.dumps(table))
 
     def load_params(self, load_file_path: str | Path) -> None:
         """Read statistics: JSON with `mean` and `std`, or the benchmarks' pickle, without executing it.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mimic3tf.data.records import unreadable_series
 from mimic3tf.errors import DataError
+from mimic3tf.files import write_whole
 
 
 def read_listfile(path: Path) -> list[tuple[str, int]]:
@@ -163,9 +164,7 @@ def save_results(names: list[str], pred: Any, y_true: Any, path: str | Path) -> 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"{name},{p:.6f},{int(y)}\n" for name, p, y in zip(names, pred, y_true, strict=True)]
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("stay,prediction,y_true\n" + "".join(lines), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, "stay,prediction,y_true\n" + "".join(lines))
 
 
 class BatchGen:

@@ -11,6 +11,7 @@ import polars as pl
 from rich.table import Table
 
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.files import write_whole
 
 VICTIM_ORDER = ("lr", "mlp", "lstm")
 SETTING = ("victim", "poisoning_proportion", "poison_imputed", "trigger", "poisoning_strength")
@@ -155,6 +156,4 @@ def write_results(results: pl.DataFrame, out: Path) -> None:
         "results.json": json.dumps(results.to_dicts(), indent=2) + "\n",
     }
     for name, text in texts.items():
-        partial = out / f"{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(out / name)
+        write_whole(out / name, text)

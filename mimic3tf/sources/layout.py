@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,6 +131,29 @@ def check_out(out: Path) -> None:
         raise UsageError(f"{out}: is a mount point and cannot be replaced; name a new directory inside it")
 
 
+@contextmanager
+def written_beside(out: Path) -> Iterator[Path]:
+    """A directory beside `out` that takes its place at the end, or is removed where anything fails.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    target = out.resolve()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be made: {error.strerror}") from None
+    try:
+        # A directory of its own inside: mkdtemp's is readable by nobody else.
+        directory = scratch / "whole"
+        directory.mkdir()
+        yield directory
+        directory.replace(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 def write_benchmark_directory(out: Path, records: Records) -> None:
     """Write `{train,test}/<stay>` and the three listfiles.
 
@@ -144,20 +168,11 @@ def write_benchmark_directory(out: Path, records: Records) -> None:
         UsageError: `out` cannot be written.
     """
     check_out(out)
-    target = out.resolve()
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be made: {error.strerror}") from None
-    try:
-        # A directory of its own inside: mkdtemp's is readable by nobody else.
-        _write(scratch / "cohort", records)
-        (scratch / "cohort").replace(target)
+        with written_beside(out) as directory:
+            _write(directory, records)
     except OSError as error:
         raise UsageError(f"{out}: cannot be written: {error.strerror}") from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def summarize(

@@ -19,6 +19,7 @@ import yaml
 from mimic3tf.attack.trigger import Trigger, load_trigger, save_trigger
 from mimic3tf.config import TrainingConfig
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.files import write_whole
 from mimic3tf.pipeline import Standardization
 
 CONFIG = "config.yaml"
@@ -80,9 +81,7 @@ def finish_run(
     np.savez(out / STANDARDIZATION, mean=standardization.mean, std=standardization.std)
     versions = {name: import_module(name).__version__ for name in RECORDED_PACKAGES}
     versions |= {"python": platform.python_version(), "platform": platform.platform()}
-    partial = out / f"{FINISHED}.partial"
-    partial.write_text(json.dumps({**summary, "versions": versions}, indent=2) + "\n", encoding="utf-8")
-    partial.replace(out / FINISHED)
+    write_whole(out / FINISHED, json.dumps({**summary, "versions": versions}, indent=2) + "\n")
 
 
 @dataclass(frozen=True)
