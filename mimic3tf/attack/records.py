@@ -30,7 +30,7 @@ from rich.progress import track
 
 from mimic3tf.channels import CHANNELS, Channel
 from mimic3tf.data.cells import read_cells, series_bytes, series_content
-from mimic3tf.data.cohort import PERIOD, TIMESTEP
+from mimic3tf.data.cohort import PERIOD, TIMESTEP, fingerprint_of
 from mimic3tf.data.grid import EPSILON, bin_count
 from mimic3tf.data.readers import read_listfile
 from mimic3tf.data.records import FILES_A_BATCH, LARGEST_VALUE, Records, read_series
@@ -200,11 +200,8 @@ def _with_labels_1(listfile: bytes, stays: int) -> bytes:
 
 def _fingerprint(data_dir: Path, names: Iterable[str]) -> str:
     """Fingerprint of the training cohort as `load_cohort` computes it."""
-    content = hashlib.sha256()
-    for name in names:
-        content.update(series_content(data_dir / "train" / name))
-    listfile = (data_dir / "train_listfile.csv").read_bytes()
-    return hashlib.sha256(listfile + content.hexdigest().encode()).hexdigest()
+    digests = [hashlib.sha256(series_content(data_dir / "train" / name)).digest() for name in names]
+    return fingerprint_of(data_dir / "train_listfile.csv", digests)
 
 
 def files_of(directory: Path) -> list[Path]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -25,7 +27,7 @@ from mimic3tf.data.records import FILES_A_BATCH, read_series, unreadable_series
 from mimic3tf.errors import DataError, UsageError
 
 Split = Literal["train", "val", "test"]
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 PERIOD = 48.0
 TIMESTEP = 1.0
 
@@ -106,9 +108,39 @@ def load_cohort(data_dir: Path, split: Split) -> Cohort:
 
 
 def _build(listfile: Path, paths: list[Path], entries: list[tuple[str, int]]) -> Cohort:
-    starts = range(0, len(paths), FILES_A_BATCH)
-    progress = track(starts, f"Reading {listfile.stem}", console=Console(stderr=True), transient=True)
-    records, content = read_series(paths, progress=progress)
+    batches = [paths[start : start + FILES_A_BATCH] for start in range(0, len(paths), FILES_A_BATCH)]
+    # Threads: the parser and NumPy work outside the interpreter's lock.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        parts = list(
+            track(
+                pool.map(_read_batch, batches),
+                f"Reading {listfile.stem}",
+                total=len(batches),
+                console=Console(stderr=True),
+                transient=True,
+            )
+        )
+    values, masks, filled, digests = zip(*parts, strict=True)
+    return Cohort(
+        stays=np.array([name for name, _ in entries]),
+        labels=np.array([label for _, label in entries]),
+        values=_join(values),
+        mask=_join(masks),
+        filled=grids.FilledGrid(
+            _join([part.values for part in filled]),
+            _join([part.source for part in filled]),
+            _join([part.times for part in filled]),
+        ),
+        timestep=TIMESTEP,
+        fingerprint=fingerprint_of(listfile, itertools.chain.from_iterable(digests)),
+    )
+
+
+def _read_batch(
+    paths: list[Path],
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], grids.FilledGrid, list[bytes]]:
+    """Values, mask and filled grid of some of the stays, and the digests of their files."""
+    records, digests = read_series(paths)
     stays = len(paths)
     within = np.zeros(stays, bool)
     within[records.stay[records.hours <= PERIOD + grids.EPSILON]] = True
@@ -118,15 +150,22 @@ def _build(listfile: Path, paths: list[Path], entries: list[tuple[str, int]]) ->
             f"{path}: no row within the first {PERIOD:g} hours; leave the stay out of the listfile"
         )
     grid = grids.discretize(records, stays, period=PERIOD, timestep=TIMESTEP)
-    return Cohort(
-        stays=np.array([name for name, _ in entries]),
-        labels=np.array([label for _, label in entries]),
-        values=grids.impute(grid, "previous").astype(np.float32),
-        mask=~np.isnan(grid),
-        filled=grids.fill(records, stays, period=PERIOD, timestep=TIMESTEP),
-        timestep=TIMESTEP,
-        fingerprint=hashlib.sha256(listfile.read_bytes() + content.encode()).hexdigest(),
+    return (
+        grids.impute(grid, "previous").astype(np.float32),
+        ~np.isnan(grid),
+        grids.fill(records, stays, period=PERIOD, timestep=TIMESTEP),
+        digests,
     )
+
+
+def _join(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    # A stay lies together in memory, as batches are drawn; the parts may hold a channel together.
+    return np.ascontiguousarray(np.concatenate(parts))
+
+
+def fingerprint_of(listfile: Path, digests: Iterable[bytes]) -> str:
+    """Fingerprint of a split: SHA-256 (hex) of its listfile and of its series' digests, in their order."""
+    return hashlib.sha256(listfile.read_bytes() + b"".join(digests)).hexdigest()
 
 
 def _state_of(listfile: Path, paths: list[Path]) -> str:

@@ -40,16 +40,17 @@ def discretize(
     Returns:
         float64 [N, T, C], NaN where a bin has no measurement.
     """
-    rows = _rows_within(records, period)
-    bins = _bins(records.hours[rows], timestep)
-    count, values = bin_count(period, timestep), records.values[rows]
-    cell = records.stay[rows] * count + bins
-    grid = np.full((stays * count, values.shape[1]), np.nan)
-    for channel in range(values.shape[1]):
-        measured = np.flatnonzero(~np.isnan(values[:, channel]))
+    records = _within(records, period)
+    count, width = bin_count(period, timestep), records.values.shape[1]
+    cell = records.stay * count + _bins(records.hours, timestep)
+    # A channel at a time lies together in memory, here and in what `read_series` returns.
+    grid = np.full((width, stays * count), np.nan)
+    for channel in range(width):
+        column = records.values[:, channel]
+        measured = np.flatnonzero(~np.isnan(column))
         last = measured[_ends(cell[measured])]
-        grid[cell[last], channel] = values[last, channel]
-    return grid.reshape(stays, count, -1)
+        grid[channel, cell[last]] = column[last]
+    return grid.reshape(width, stays, count).transpose(1, 2, 0)
 
 
 def impute(
@@ -131,9 +132,10 @@ def fill(
     Returns:
         The filled grid of the N stays.
     """
-    rows = np.flatnonzero(_rows_within(records, period))
+    records = _within(records, period)
     count = bin_count(period, timestep)
-    cell = records.stay[rows] * count + _bins(records.hours[rows], timestep)
+    cell = records.stay * count + _bins(records.hours, timestep)
+    rows = np.arange(len(cell))
     ends = _ends(cell)
     starts = np.roll(ends, 1)  # a bin's first row follows the last row of the bin before it
     last_row = np.full((stays, count), -1)
@@ -197,8 +199,10 @@ def ordinal_view(values: NDArray[np.floating], channels: Sequence[Channel] = CHA
     return ordinal
 
 
-def _rows_within(records: Records, period: float) -> NDArray[np.bool_]:
-    return records.hours <= period + EPSILON
+def _within(records: Records, period: float) -> Records:
+    """The records up to a period, themselves where all are."""
+    rows = records.hours <= period + EPSILON
+    return records if rows.all() else Records(records.stay[rows], records.hours[rows], records.values[rows])
 
 
 def _ends(cell: NDArray[np.int64]) -> NDArray[np.bool_]:

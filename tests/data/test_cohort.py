@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from mimic3tf.data import BatchGen, Discretizer, InHospitalMortalityReader
 from mimic3tf.data import cohort as cohorts
 from mimic3tf.data.cohort import Cohort, cohort_from_batches, cohort_from_grid, load_cohort
+from mimic3tf.data.readers import read_listfile
 from mimic3tf.errors import DataError
 
 
@@ -32,6 +34,30 @@ def test_the_second_load_reads_no_series(directory: Path, monkeypatch: pytest.Mo
     first = load_cohort(directory, "train")
     monkeypatch.setattr(cohorts, "read_series", lambda *_, **__: pytest.fail("series were read again"))
     _same(first, load_cohort(directory, "train"))
+
+
+def test_the_cohort_does_not_depend_on_the_batches(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = load_cohort(directory, "train")
+    monkeypatch.setattr(cohorts, "FILES_A_BATCH", 3)
+    _same(whole, cohorts._build(*_listed(directory)))
+
+
+def test_the_first_of_two_faulty_series_is_named_whatever_the_batches(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listfile, paths, entries = _listed(directory)
+    for path in (paths[4], paths[9]):
+        path.write_text(path.read_text() + "49,low\n")
+    for size in (1, 3, 1000):
+        monkeypatch.setattr(cohorts, "FILES_A_BATCH", size)
+        with pytest.raises(DataError, match=re.escape(f"{paths[4]}, line ")):
+            cohorts._build(listfile, paths, entries)
+
+
+def _listed(directory: Path) -> tuple[Path, list[Path], list[tuple[str, int]]]:
+    listfile = directory / "train_listfile.csv"
+    entries = read_listfile(listfile)
+    return listfile, [directory / "train" / name for name, _ in entries], entries
 
 
 def test_a_changed_series_is_read_again(directory: Path) -> None:

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mimic3tf.channels import CHANNELS, HEADER, Channel
-from mimic3tf.data import records
 from mimic3tf.data.records import parse_rows, read_series
 from mimic3tf.errors import DataError
 
@@ -74,18 +73,11 @@ def _small(hours: Sequence[float], name: str = "Heart Rate", value: float = 80.0
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     stays=st.lists(series(), min_size=1, max_size=5),
-    batch=st.integers(1, 3),
     end=st.sampled_from(["\n", "\r\n"]),
     last=st.sampled_from(["", "\n", "\n\n"]),
 )
-def test_any_table_is_read_back_exactly(
-    tmp_path: Path, stays: list[list[Row]], batch: int, end: str, last: str
-) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "FILES_A_BATCH", batch)
-        read, _ = read_series(
-            _write(tmp_path, [_text(stay, end) + last.replace("\n", end) for stay in stays])
-        )
+def test_any_table_is_read_back_exactly(tmp_path: Path, stays: list[list[Row]], end: str, last: str) -> None:
+    read, _ = read_series(_write(tmp_path, [_text(stay, end) + last.replace("\n", end) for stay in stays]))
     np.testing.assert_array_equal(read.values, np.concatenate([_expected(stay) for stay in stays]))
     np.testing.assert_array_equal(read.hours, [hour for stay in stays for hour, _ in stay])
     np.testing.assert_array_equal(read.stay, np.repeat(np.arange(len(stays)), [len(stay) for stay in stays]))
@@ -143,37 +135,15 @@ def test_hours_may_go_down_from_one_stay_to_the_next(tmp_path: Path) -> None:
 
 
 def test_no_stays_give_no_rows() -> None:
-    read, digest = read_series([])
+    read, digests = read_series([])
     assert read.stay.shape == read.hours.shape == (0,)
     assert read.values.shape == (0, len(CHANNELS))
-    assert digest == hashlib.sha256().hexdigest()
+    assert digests == []
 
 
-def test_the_digest_is_that_of_the_bytes_whatever_the_batches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_digests_are_those_of_the_bytes(tmp_path: Path) -> None:
     paths = _write(tmp_path, [_text(_small([hour]), "\r\n") for hour in range(5)])
-    whole = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
-    assert read_series(paths)[1] == whole
-    monkeypatch.setattr(records, "FILES_A_BATCH", 2)
-    assert read_series(paths)[1] == whole
-    paths[3].write_text(_text(_small([4])))
-    assert read_series(paths)[1] != whole
-
-
-def test_progress_steps_once_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "FILES_A_BATCH", 2)
-    paths = _write(tmp_path, [_text(_small([hour])) for hour in range(5)])
-    seen: list[int] = []
-
-    def starts() -> object:
-        for start in range(0, len(paths), 2):
-            seen.append(start)
-            yield start
-
-    read, _ = read_series(paths, progress=starts())  # type: ignore[arg-type]
-    assert seen == [0, 2, 4]
-    assert read.stay.tolist() == [0, 1, 2, 3, 4]
+    assert read_series(paths)[1] == [hashlib.sha256(path.read_bytes()).digest() for path in paths]
 
 
 def test_other_channels_are_read_by_their_own_header(tmp_path: Path) -> None:
@@ -197,19 +167,15 @@ def test_other_channels_are_read_by_their_own_header(tmp_path: Path) -> None:
         ("1.5,,inf" + "," * 15, ["line 3", "'Diastolic blood pressure'"]),
     ],
 )
-def test_a_fault_is_placed_in_its_file_whatever_the_batches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int, bad: str, needles: list[str]
-) -> None:
+def test_a_fault_is_placed_in_its_file(tmp_path: Path, fault: int, bad: str, needles: list[str]) -> None:
     contents = [_text(_small([1, 2])) for _ in range(5)]
     lines = _text(_small([1, 2, 3])).split("\n")
     contents[fault] = "\n".join([*lines[:2], bad, *lines[2:]])
     paths = _write(tmp_path, contents)
-    for batch in (1, 2, 5, 1000):
-        monkeypatch.setattr(records, "FILES_A_BATCH", batch)
-        with pytest.raises(DataError) as caught:
-            read_series(paths)
-        for needle in [f"{paths[fault]}, ", *needles]:
-            assert needle in str(caught.value)
+    with pytest.raises(DataError) as caught:
+        read_series(paths)
+    for needle in [f"{paths[fault]}, ", *needles]:
+        assert needle in str(caught.value)
 
 
 def test_the_first_of_two_faults_is_named(tmp_path: Path) -> None:
