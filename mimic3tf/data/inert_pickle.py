@@ -183,4 +183,7 @@ def _array(record: _ArrayRecord) -> np.ndarray:
         held = name if isinstance(name, str) else "something"
         raise ValueError(f"an array in the file holds '{held}', not floating-point numbers")
     content = data.encode("latin1") if isinstance(data, str) else data
-    return np.frombuffer(content, order + name).reshape(shape, order="F" if fortran else "C")
+    try:
+        return np.frombuffer(content, order + name).reshape(shape, order="F" if fortran else "C")
+    except (TypeError, OverflowError):
+        raise ValueError("an array in the file has no sound shape or content") from None
