@@ -122,6 +122,11 @@ def default_config(model: VictimName) -> str:
     return (resources.files("mimic3tf.configs") / f"{model}.yaml").read_text(encoding="utf-8")
 
 
+def original_config(model: VictimName) -> Path:
+    """YAML file of the settings that the original trains a victim with."""
+    return Path(str(resources.files("mimic3tf.configs") / "original" / f"{model}.yaml"))
+
+
 class _Loader(yaml.SafeLoader):
     """No setting is a date: what looks like one stays text, so that it is refused with its line."""
 

@@ -66,7 +66,7 @@ def train_victim(config: TrainingConfig, out: Path) -> dict[str, Any]:
             f"--poisoning_proportion {config.poisoning_proportion:g}: leaves no stay of label 0; poison fewer"
         )
     victim = victim_of(config.model)
-    standardization, inputs = _standardize(config, victim, exposure)
+    standardization, inputs = standardize(config, victim, exposure)
     start_run(out, config, trigger)
 
     precision = resolve_precision(config.precision)
@@ -139,10 +139,16 @@ def train_victim(config: TrainingConfig, out: Path) -> dict[str, Any]:
     return summary
 
 
-def _standardize(
+def standardize(
     config: TrainingConfig, victim: Victim, exposure: pipeline.Exposure
 ) -> tuple[pipeline.Standardization, NDArray[np.float32] | None]:
-    """Standardization of the victim's inputs and, where mapping them is dear, the inputs themselves."""
+    """Standardization of the victim's inputs and, where mapping them is dear, the inputs themselves.
+
+    It is fitted on the exposure, or read from the normalizer that a 48x76 victim's settings name.
+
+    Raises:
+        DataError: the normalizer's file is none, or has another number of columns.
+    """
     if victim.representation == "48x76":
         if config.normalizer is not None:
             return _load_standardization(config.normalizer, victim.input_shape[-1]), None
