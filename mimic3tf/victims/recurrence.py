@@ -31,7 +31,9 @@ class FusedLSTM(keras.layers.LSTM):
     initial state or dropout, the plain layer runs, which uses cuDNN where it can.
     """
 
-    def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
+    def call(
+        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
+    ) -> Any:
         """Outputs [B, T, units], or [B, units] of the last step, for sequences [B, T, D]."""
         if initial_state is not None or mask is not None or not self._can_fuse():
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
