@@ -123,6 +123,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def share_checkpoint(strategy: tf.distribute.Strategy, checkpoint: Checkpoint | None) -> Checkpoint | None:
     """The chief's checkpoint, on every worker: only the chief sees the run directory."""
+    if not strategy.cluster_resolver:
+        return checkpoint
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / CHECKPOINT
         if checkpoint is not None:

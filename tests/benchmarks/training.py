@@ -88,7 +88,6 @@ def our_epoch(
         class_weights=config.class_weights,
         batch_size=config.batch_size,
         seed=0,
-        epochs=range(10_000),
     )
     dataset = pipeline.training_dataset(
         exposure, victim.representation, standardization, batches, inputs=inputs
