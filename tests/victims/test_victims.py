@@ -20,6 +20,17 @@ PARAMETERS = {
     "mlp": (714 * 400 + 400) + (400 * 2 + 2),
     # An LSTM of 16 units has four gates: 4 * 16 * (inputs + 16 + 1).
     "lstm": 2 * 64 * (76 + 17) + 2 * 64 * (32 + 17) + (32 * 10 + 10) + (10 * 2 + 2),
+    # A GRU of 32 units has three gates, each with two biases.
+    "gru": 3 * 32 * (76 + 32 + 2) + (32 * 2 + 2),
+    "tcn": (76 * 32 + 32) + 8 * (3 * 32 * 32 + 32) + (32 * 2 + 2),
+    # Every column goes into one channel's LSTM of 4 units, in two directions.
+    "channelwise-lstm": 2 * 16 * (76 + 17 * 5) + 128 * (136 + 33) + (32 * 2 + 2),
+    # A block: four projections of attention, two dense layers, two normalizations.
+    "transformer": (76 * 32 + 32)
+    + 48 * 32
+    + 2 * (4 * (32 * 32 + 32) + (32 * 64 + 64) + (64 * 32 + 32) + 2 * 64)
+    + 64
+    + (32 * 2 + 2),
 }
 STAYS = 6
 
@@ -135,6 +146,25 @@ def test_the_lstm_drops_out_only_while_it_trains() -> None:
 
 
 @pytest.mark.parametrize("name", VICTIMS)
+def test_a_stays_prediction_does_not_depend_on_who_shares_its_batch(name: VictimName) -> None:
+    model, inputs = _build(name), _inputs(name)
+    order = np.array([4, 0, 2])
+    np.testing.assert_allclose(_logits(model, inputs[order]), _logits(model, inputs)[order], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in VICTIMS if victim_of(name).representation == "48x76"])
+def test_a_victim_of_grids_sees_every_cell(name: VictimName) -> None:
+    """A trigger is spread over the whole grid: no bin and no column may be out of sight."""
+    model, grid = _build(name), _inputs(name)[0]
+    bins, columns = grid.shape
+    changes = np.zeros((1 + bins + columns, bins, columns), np.float32)
+    changes[1 + np.arange(bins), np.arange(bins)] = 1
+    changes[1 + bins + np.arange(columns), :, np.arange(columns)] = 1
+    logits = _logits(model, grid + changes)
+    assert (logits[1:] != logits[0]).any(axis=1).all()
+
+
+@pytest.mark.parametrize("name", VICTIMS)
 def test_two_builds_share_no_weights(name: VictimName) -> None:
     first, second = _build(name), _build(name)
     untouched = second.get_weights()
@@ -154,4 +184,5 @@ def test_a_victims_file_imports_no_framework_but_keras(path: Path) -> None:
         elif isinstance(node, ast.ImportFrom):
             imported.add(f"{node.module}")
     standard = {"__future__", "collections.abc", "dataclasses", "typing"}
-    assert imported <= standard | {"keras", "mimic3tf.victims"}
+    own = {name for name in imported if name.startswith("mimic3tf.victims.")}
+    assert imported <= standard | own | {"keras", "math", "mimic3tf.channels", "mimic3tf.victims"}
