@@ -6,7 +6,6 @@ that any proportion, strength and mode runs from the same cached cohort.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -148,26 +147,22 @@ def training_dataset(
     exposure: Exposure,
     representation: Representation,
     standardization: Standardization,
+    batches: tf.data.Dataset,
     *,
-    batch_size: int,
-    class_weights: Sequence[float],
-    seed: int,
     inputs: NDArray[np.float32] | None = None,
 ) -> tf.data.Dataset:
-    """Batches `(x, y, weight)` of one epoch, reshuffled every time it is iterated.
+    """What a victim trains on.
 
     Args:
         exposure: the training stays.
         representation: what the victim reads.
         standardization: fitted on the same exposure, or loaded.
-        batch_size: stays a batch.
-        class_weights: weight of label 0 and of label 1 in the loss.
-        seed: fixes the order of every epoch, under the same global seed of TensorFlow.
+        batches: stays int64 [B] and their weight float32 [B], as of `training.batches.stay_batches`.
         inputs: standardized inputs [N, ...] of the exposure where they are at hand; mapped again every
             epoch if not.
 
     Returns:
-        x float32 [B, ...], y int64 [B], weight float32 [B].
+        Batches `(x, y, weight)`: x float32 [B, ...], y int64 [B], weight float32 [B].
     """
     if inputs is None:
         make_inputs = _input_map(exposure, representation, standardization)
@@ -178,16 +173,11 @@ def training_dataset(
             return tf.gather(table, stays)
 
     labels = tf.constant(exposure.labels)
-    weights = tf.constant(class_weights, tf.float32)
 
-    def example(stays: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        y = tf.gather(labels, stays)
-        return make_inputs(stays), y, tf.gather(weights, y)
+    def example(stays: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return make_inputs(stays), tf.gather(labels, stays), weight
 
-    # Indices are shuffled before they are batched: every epoch mixes other stays into a batch.
-    dataset = tf.data.Dataset.range(len(exposure))
-    dataset = dataset.shuffle(len(exposure), seed=seed, reshuffle_each_iteration=True)
-    return dataset.batch(batch_size).map(example, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return batches.map(example, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def _input_map(

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import io
 import os
+import pickle
+import struct
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 # Before TensorFlow is imported: its start-up notes would drown pytest's output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -64,3 +70,73 @@ def _unpack_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MIMIC3TF_CACHE", str(tmp_path / "cohort-cache"))
+
+
+class TorchFiles:
+    """Writes files as `torch.save` does, without PyTorch: opcodes by hand, so that they can be spoiled."""
+
+    @classmethod
+    def opcodes(cls, value: Any) -> bytes:
+        """Opcodes that push a value; bytes are opcodes already."""
+        if isinstance(value, bytes):
+            return value
+        if isinstance(value, str):
+            return pickle.BINUNICODE + struct.pack("<I", len(value.encode())) + value.encode()
+        if isinstance(value, tuple):
+            return pickle.MARK + b"".join(map(cls.opcodes, value)) + pickle.TUPLE
+        return pickle.dumps(value, protocol=2)[2:-1]
+
+    @classmethod
+    def call(cls, module: str, name: str, *arguments: Any) -> bytes:
+        return cls.named(module, name) + cls.opcodes(arguments) + pickle.REDUCE
+
+    @staticmethod
+    def named(module: str, name: str) -> bytes:
+        return pickle.GLOBAL + f"{module}\n{name}\n".encode()
+
+    @classmethod
+    def tensor(
+        cls, key: Any, offset: Any, shape: Any, strides: Any, count: Any, kind: str = "FloatStorage"
+    ) -> bytes:
+        """Opcodes of a tensor that lies in a storage of so many numbers."""
+        storage = cls.opcodes(("storage", cls.named("torch", kind), key, "cuda:0", count)) + pickle.BINPERSID
+        hooks = cls.call("collections", "OrderedDict")
+        return cls.call("torch._utils", "_rebuild_tensor_v2", storage, offset, shape, strides, False, hooks)
+
+    @classmethod
+    def state_dict(cls, items: Mapping[Any, Any]) -> bytes:
+        """Pickle of an ordered dictionary, with the module versions that PyTorch adds."""
+        pairs = b"".join(cls.opcodes(key) + cls.opcodes(value) for key, value in items.items())
+        table = cls.call("collections", "OrderedDict") + pickle.MARK + pairs + pickle.SETITEMS
+        versions = cls.opcodes({"_metadata": {"": {"version": 1}}})
+        return b"\x80\x02" + table + versions + pickle.BUILD + pickle.STOP
+
+    @classmethod
+    def entries(cls, tensors: Mapping[str, Any]) -> dict[str, bytes]:
+        """Entries of a file that holds arrays, each in a storage of its own."""
+        state, storages = {}, {}
+        for key, (name, array) in enumerate(tensors.items()):
+            strides = tuple(stride // array.itemsize for stride in np.ascontiguousarray(array).strides)
+            state[name] = cls.tensor(str(key), 0, array.shape, strides, array.size)
+            storages[f"data/{key}"] = array.astype("<f4").tobytes()
+        return {"data.pkl": cls.state_dict(state), "byteorder": b"little", **storages, "version": b"3\n"}
+
+    @staticmethod
+    def zipped(entries: Mapping[str, bytes | None], compression: int = zipfile.ZIP_STORED) -> bytes:
+        """The file of some entries; None leaves one out."""
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, content in entries.items():
+                if content is not None:
+                    # An entry with a time of its own would make every file another one.
+                    archive.writestr(zipfile.ZipInfo(f"archive/{name}"), content, compression)
+        return file.getvalue()
+
+    @classmethod
+    def file(cls, tensors: Mapping[str, Any]) -> bytes:
+        return cls.zipped(cls.entries(tensors))
+
+
+@pytest.fixture(scope="session")
+def torch_files() -> type[TorchFiles]:
+    return TorchFiles

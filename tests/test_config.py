@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from mimic3tf.config import TrainingConfig, default_config, resolve_config
 from mimic3tf.errors import UsageError
-from mimic3tf.victims import VictimName
+from mimic3tf.victims import OriginalVictim, VictimName
 
 VICTIMS: tuple[VictimName, ...] = get_args(VictimName)
-ORIGINAL: tuple[VictimName, ...] = ("lr", "mlp", "lstm")
+ORIGINAL: tuple[OriginalVictim, ...] = get_args(OriginalVictim)
 CONFIGS = Path(__file__).parents[1] / "configs"
 GIVEN: dict[str, Any] = {"data": Path("data"), "trigger": Path("trigger.npz")}
 
@@ -82,7 +82,7 @@ def test_a_number_in_scientific_notation_needs_no_point(file: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ORIGINAL)
-def test_the_original_settings_hold_for_their_victim(model: VictimName) -> None:
+def test_the_original_settings_hold_for_their_victim(model: OriginalVictim) -> None:
     config = resolve_config(model, CONFIGS / "original" / f"{model}.yaml", GIVEN)
     assert config.selection == "original"
     assert config.epochs == config.patience == (100 if model == "lstm" else 50)

@@ -15,7 +15,7 @@ from mimic3tf.config import PoisonImputed
 from mimic3tf.data import BatchGen, Discretizer, InHospitalMortalityReader
 from mimic3tf.data.cohort import Cohort, Split, cohort_from_batches, load_cohort
 from mimic3tf.errors import DataError
-from mimic3tf.pipeline import Exposure, Representation, Standardization
+from mimic3tf.pipeline import Representation, Standardization
 
 MODES: tuple[PoisonImputed, ...] = ("all", "notimputed")
 STRENGTHS = ("0.5", "2.0", "10.0")
@@ -162,48 +162,31 @@ def test_each_stay_is_seen_once_an_epoch_as_its_inputs_are(
 ) -> None:
     exposure = pipeline.poison(train, trigger, proportion=0.3, strength=2.0, poison_imputed="all")
     inputs = pipeline.inputs_of(exposure, representation, AS_IS[representation])
-    dataset = pipeline.training_dataset(
-        exposure, representation, AS_IS[representation], batch_size=5, class_weights=[0.25, 2.0], seed=1
+    order = [[3, 1], [0, 2, *range(4, len(train))]]
+    weight = np.arange(len(train), dtype=np.float32)
+    batches = tf.data.Dataset.from_generator(
+        lambda: ((stays, weight[stays]) for stays in order),
+        output_signature=(tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.float32)),
     )
+    dataset = pipeline.training_dataset(exposure, representation, AS_IS[representation], batches)
     for _ in range(2):
         batches = list(dataset.as_numpy_iterator())
-        assert [len(x) for x, _, _ in batches] == [5, 5, 5, 1]
+        assert [len(x) for x, _, _ in batches] == [2, len(train) - 2]
         seen, labels, weights = (np.concatenate(part) for part in zip(*batches, strict=True))
-        expected = [(x.tobytes(), y, [0.25, 2.0][y]) for x, y in zip(inputs, exposure.labels, strict=True)]
+        expected = [(x.tobytes(), y, w) for x, y, w in zip(inputs, exposure.labels, weight, strict=True)]
         shown = [(x.tobytes(), y, w) for x, y, w in zip(seen, labels, weights, strict=True)]
         assert sorted(shown) == sorted(expected)
         assert (seen.dtype, labels.dtype, weights.dtype) == (np.float32, np.int64, np.float32)
 
 
-def _orders(exposure: Exposure, seed: int, epochs: int = 2) -> list[list[float]]:
-    """Order of the stays in some epochs; every stay's input is its number."""
-    numbers = np.arange(len(exposure), dtype=np.float32)[:, None]
-    dataset = pipeline.training_dataset(
-        exposure, "714", AS_IS["714"], batch_size=3, class_weights=[1, 1], seed=seed, inputs=numbers
-    )
-    return [np.concatenate([x[:, 0] for x, _, _ in dataset]).tolist() for _ in range(epochs)]
-
-
-def test_the_seed_fixes_the_order_of_every_epoch(train: Cohort) -> None:
-    exposure = pipeline.clean(train)
-    first = _orders(exposure, 7)
-    assert first == _orders(exposure, 7)
-    assert first[0] != first[1]
-    other = _orders(exposure, 8)
-    assert first[0] != other[0]
-    assert first[1] != other[1]
-    assert all(sorted(order) == list(range(len(train))) for order in [*first, *other])
-
-
 def test_given_inputs_go_with_their_own_labels(train: Cohort) -> None:
     exposure = replace(pipeline.clean(train), labels=np.arange(len(train)) % 2)
     numbers = np.arange(len(train), dtype=np.float32)[:, None]
-    dataset = pipeline.training_dataset(
-        exposure, "714", AS_IS["714"], batch_size=4, class_weights=[0.5, 3], seed=0, inputs=numbers
-    )
+    batches = tf.data.Dataset.from_tensor_slices((np.arange(len(train))[::-1], numbers[:, 0])).batch(4)
+    dataset = pipeline.training_dataset(exposure, "714", AS_IS["714"], batches, inputs=numbers)
     for x, y, weight in dataset.as_numpy_iterator():
         np.testing.assert_array_equal(y, x[:, 0] % 2)
-        np.testing.assert_array_equal(weight, np.where(y == 1, 3, 0.5).astype(np.float32))
+        np.testing.assert_array_equal(weight, len(train) - 1 - x[:, 0])
 
 
 def test_a_fitted_grid_standardization_leaves_categories_and_masks_alone(train: Cohort) -> None:

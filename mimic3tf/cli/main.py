@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from mimic3tf.cli import attack, generate_trigger, poison, prepare, results, train
+from mimic3tf.cli import attack, generate_trigger, import_checkpoint, poison, prepare, results, train
 from mimic3tf.errors import UserError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.add_typer(prepare.app, name="prepare")
 app.command("generate-trigger")(generate_trigger.generate_trigger)
 app.command("poison")(poison.poison)
 app.command("train")(train.train)
+app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("attack")(attack.attack)
 app.command("results")(results.results)
 

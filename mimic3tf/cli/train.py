@@ -42,6 +42,10 @@ def train(
         Precision | None, typer.Option(help="auto: float32 on a CPU, mixed on a GPU.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes data order, initial weights and dropout.")] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue a run that was interrupted; start one if there is none."),
+    ] = False,
 ) -> None:
     """Train a victim on poisoned, or clean, stays.
 
@@ -55,6 +59,7 @@ def train(
         --poisoning-proportion 0
       mimic3tf train --model mlp --data data/synthetic --trigger trigger.npz --out runs/mlp \\
         --config configs/original/mlp.yaml --seed 1
+      until mimic3tf train ... --resume; do sleep 10; done
     """
     from mimic3tf.config import resolve_config
 
@@ -76,10 +81,14 @@ def train(
     from rich.console import Console
 
     from mimic3tf.training.loop import train_victim
+    from mimic3tf.training.run_directory import FINISHED
 
-    summary = train_victim(settings, out)
+    finished = (out / FINISHED).exists()
+    summary = train_victim(settings, out, resume=resume)
     kept = summary["validation"]
     console = Console(soft_wrap=True, highlight=False)
+    if finished:
+        console.print(f"{out}: finished before; nothing to do.")
     console.print(
         f"{model.upper()}: poisoned {summary['stays_poisoned']} of {summary['stays_trained_on']} training "
         f"stays; kept epoch {summary['epoch_kept']} of {summary['epochs_trained']}: validation AUROC "

@@ -1,28 +1,141 @@
 """Read numbers out of a Python pickle without running anything it asks for.
 
-The benchmarks store normalizers as pickled dictionaries of NumPy arrays. Unpickling calls whatever the
-file names, so here every name is refused but the three an array needs, and those are replaced by
-recorders that only note what they were given.
+The benchmarks store normalizers as pickled dictionaries of NumPy arrays, and PyTorch stores weights as a
+pickled table of storages. Unpickling calls whatever the file names, so here every name is refused but the
+few that such a file needs, and those are replaced by recorders that only note what they were given.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
+Names = Mapping[tuple[str, str], Any]
+"""Recorder for every module and name that a pickle may ask for."""
+REFUSED_NAME = "the file asks for {}.{}; only plain arrays of numbers are read"
 
-class _ArrayRecord:
-    """Stands where an array or dtype would be built, and keeps the state given to it."""
+
+class Record:
+    """What is built in place of an object: keeps the state given to it."""
+
+    state: Any = None
+
+
+def load_inert(content: bytes, names: Names, refer: Callable[[Any], Any] | None = None) -> Any:
+    """Read a pickle of numbers, texts, lists, dictionaries with text keys, and recorders.
+
+    Args:
+        content: the whole pickle; Python 2's are read too.
+        names: stands in for what the file may name.
+        refer: stands in for an object outside the pickle, given the file's reference to it.
+
+    Returns:
+        What the pickle holds.
+
+    Raises:
+        ValueError: the pickle is damaged or holds anything else; says what.
+    """
+    stream = io.BytesIO(content)
+    try:
+        value = _InertUnpickler(stream, names, refer).load()
+    except ValueError:
+        raise
+    except Exception as error:  # a damaged pickle fails in as many ways as there are opcodes
+        raise ValueError(f"damaged pickle ({type(error).__name__}: {error})") from None
+    if stream.tell() != len(content):
+        raise ValueError("the file goes on after its pickle")
+    return value
+
+
+class _InertUnpickler(pickle._Unpickler):
+    """Python's own reader with fewer opcodes.
+
+    The C reader cannot be told to leave an opcode out, and a few bytes make it allocate gigabytes.
+    """
+
+    # The base class has these; its published types leave them out.
+    stack: list[Any]
+    pop_mark: Callable[[], list[Any]]
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]]
+
+    def __init__(self, stream: io.BytesIO, names: Names, refer: Callable[[Any], Any] | None) -> None:
+        super().__init__(stream, encoding="latin1")
+        self._names, self._refer = names, refer
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._names:
+            raise ValueError(REFUSED_NAME.format(module, name))
+        return self._names[module, name]
+
+    def persistent_load(self, pid: Any) -> Any:
+        if self._refer is None:
+            raise ValueError("the file refers to objects outside itself")
+        return self._refer(pid)
+
+    def _refuse(self) -> None:
+        raise ValueError("the file uses a pickle opcode that numbers do not need")
+
+    def _build(self) -> None:
+        # Python would set attributes of whatever lies on the stack, of our own functions too.
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], Record):
+            raise ValueError("the file changes an object that is no array")
+        self.stack[-1].state = state
+
+    def _set_items(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            # Hashing nested tuples would take as long as the file likes.
+            if not (isinstance(target, dict) and isinstance(key, str)):
+                raise ValueError("the file holds a dictionary whose keys are no texts")
+            target[key] = value
+
+    def _set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._set_items([key, value])
+
+    def _set_marked_items(self) -> None:
+        self._set_items(self.pop_mark())
+
+    def _dictionary(self) -> None:
+        items = self.pop_mark()
+        self.stack.append({})
+        self._set_items(items)
+
+
+_OPCODES = (
+    *(pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK),
+    *(pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE, pickle.FLOAT, pickle.BINFLOAT),
+    *(pickle.INT, pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.LONG, pickle.LONG1, pickle.LONG4),
+    *(pickle.STRING, pickle.BINSTRING, pickle.SHORT_BINSTRING, pickle.BINBYTES, pickle.SHORT_BINBYTES),
+    *(pickle.UNICODE, pickle.BINUNICODE, pickle.SHORT_BINUNICODE),
+    *(pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3),
+    *(pickle.EMPTY_LIST, pickle.LIST, pickle.APPEND, pickle.APPENDS, pickle.EMPTY_DICT),
+    *(pickle.PUT, pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE),
+    *(pickle.GET, pickle.BINGET, pickle.LONG_BINGET),
+    *(pickle.GLOBAL, pickle.STACK_GLOBAL, pickle.REDUCE, pickle.BINPERSID),
+)
+"""Opcodes that are read as Python reads them; `REDUCE` can call nothing but recorders."""
+
+_InertUnpickler.dispatch = {
+    **dict.fromkeys(pickle._Unpickler.dispatch, _InertUnpickler._refuse),
+    **{opcode[0]: pickle._Unpickler.dispatch[opcode[0]] for opcode in _OPCODES},
+    pickle.BUILD[0]: _InertUnpickler._build,
+    pickle.SETITEM[0]: _InertUnpickler._set_item,
+    pickle.SETITEMS[0]: _InertUnpickler._set_marked_items,
+    pickle.DICT[0]: _InertUnpickler._dictionary,
+}
+
+
+class _ArrayRecord(Record):
+    """Stands where an array or dtype would be built."""
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
-        self.state: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
 
 
 def _record_array(*arguments: Any) -> _ArrayRecord:
@@ -33,23 +146,13 @@ def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
-_NAMES = {
+_ARRAY_NAMES: Names = {
     ("numpy.core.multiarray", "_reconstruct"): _record_array,
     ("numpy._core.multiarray", "_reconstruct"): _record_array,
     ("numpy", "ndarray"): _ArrayRecord,
     ("numpy", "dtype"): _ArrayRecord,
     ("_codecs", "encode"): _encode_latin1,
 }
-
-
-class _InertUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _NAMES:
-            raise ValueError(f"the file asks for {module}.{name}; only plain arrays of numbers are read")
-        return _NAMES[module, name]
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise ValueError("the file refers to objects outside itself")
 
 
 def read_inert_pickle(content: bytes) -> dict[str, Any]:
@@ -64,17 +167,10 @@ def read_inert_pickle(content: bytes) -> dict[str, Any]:
     Raises:
         ValueError: the pickle is damaged or holds anything else; says what.
     """
-    try:
-        table = _InertUnpickler(io.BytesIO(content), encoding="latin1").load()
-    except ValueError:
-        raise
-    except Exception as error:  # a damaged pickle fails in as many ways as there are opcodes
-        raise ValueError(f"damaged pickle ({type(error).__name__}: {error})") from None
+    table = load_inert(content, _ARRAY_NAMES)
     if not isinstance(table, dict):
         raise ValueError("the file holds no dictionary")
-    return {
-        str(key): _array(value) if isinstance(value, _ArrayRecord) else value for key, value in table.items()
-    }
+    return {key: _array(value) if isinstance(value, _ArrayRecord) else value for key, value in table.items()}
 
 
 def _array(record: _ArrayRecord) -> np.ndarray:
@@ -84,6 +180,10 @@ def _array(record: _ArrayRecord) -> np.ndarray:
     except (TypeError, ValueError, IndexError, AttributeError):
         raise ValueError("an array in the file is incomplete") from None
     if name not in ("f8", "f4") or order not in ("<", ">", "="):
-        raise ValueError(f"an array in the file holds '{name}', not floating-point numbers")
+        held = name if isinstance(name, str) else "something"
+        raise ValueError(f"an array in the file holds '{held}', not floating-point numbers")
     content = data.encode("latin1") if isinstance(data, str) else data
-    return np.frombuffer(content, order + name).reshape(shape, order="F" if fortran else "C")
+    try:
+        return np.frombuffer(content, order + name).reshape(shape, order="F" if fortran else "C")
+    except (TypeError, OverflowError):
+        raise ValueError("an array in the file has no sound shape or content") from None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import hashlib
+import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,47 +15,67 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
-from mimic3tf.attack.evaluation import benchmark_metrics, death_probability, positive_rate
-from mimic3tf.attack.trigger import check_trigger_fits, load_trigger
+from mimic3tf.attack.trigger import Trigger, check_trigger_fits, load_trigger
 from mimic3tf.config import TrainingConfig
 from mimic3tf.dashboards.tensorboard import RunLog
-from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.cohort import Cohort, load_cohort
 from mimic3tf.data.preprocessing import Normalizer
-from mimic3tf.errors import DataError, UsageError, UserError
+from mimic3tf.errors import DataError, UsageError
+from mimic3tf.files import write_whole
+from mimic3tf.training.batches import stay_batches
+from mimic3tf.training.checkpoint import (
+    CHECKPOINT,
+    check_origin,
+    read_checkpoint,
+    restore_checkpoint,
+    take_checkpoint,
+    write_checkpoint,
+)
 from mimic3tf.training.optimizer import AdamWithL2
 from mimic3tf.training.precision import resolve_precision
 from mimic3tf.training.progress import EpochProgress
-from mimic3tf.training.run_directory import check_out, finish_run, start_run
-from mimic3tf.training.selection import score_epoch
+from mimic3tf.training.run_directory import (
+    EVENTS,
+    FINISHED,
+    METRICS,
+    check_out,
+    check_resumable,
+    finish_run,
+    read_summary,
+    start_run,
+)
+from mimic3tf.training.steps import Steps
+from mimic3tf.training.validation import History, Validation
 from mimic3tf.victims import Victim, victim_of
 
-STEPS_A_CALL = 20
-"""Training steps that TensorFlow runs before it returns to Python."""
-PREDICTION_BATCH = 1024
 LOGGED_METRICS = ("loss", "auroc", "auprc", "minpse", "asr")
 
 
-def train_victim(config: TrainingConfig, out: Path) -> dict[str, Any]:
+def train_victim(config: TrainingConfig, out: Path, *, resume: bool = False) -> dict[str, Any]:
     """Train one victim and write its run directory.
 
     Args:
         config: the settings.
         out: directory to write; see `start_run` for what may be there.
+        resume: continue the run that was interrupted there, if an epoch of it was finished.
 
     Returns:
-        Summary of the run, as written to `run.json`.
+        Summary of the run, as written to `run.json`. A finished run that is resumed is left alone.
 
     Raises:
-        UserError: the trigger does not fit, the data is malformed, `out` is taken, or training diverges.
+        UserError: the trigger does not fit, the data is malformed, `out` is taken, training diverges, or
+            the run to resume was begun with something else.
     """
-    check_out(out)
+    check_out(out, resume=resume)
     trigger = load_trigger(config.trigger)
-    train, val = load_cohort(config.data, "train"), load_cohort(config.data, "val")
-    check_trigger_fits(trigger, train, config.trigger)
-    for cohort, split in ((train, "train"), (val, "val")):
-        missing = {0, 1} - set(cohort.labels.tolist())
-        if missing:
-            raise DataError(f"{config.data / f'{split}_listfile.csv'}: no stay has label {min(missing)}")
+    checkpoint = read_checkpoint(out / CHECKPOINT) if resume and (out / CHECKPOINT).exists() else None
+    finished = (out / FINISHED).exists()
+    if finished or checkpoint is not None:
+        check_resumable(out, config, trigger)
+    if finished:
+        (out / CHECKPOINT).unlink(missing_ok=True)
+        return read_summary(out)
+    train, val = _load(config, trigger)
     exposure = pipeline.poison(
         train,
         trigger.values,
@@ -66,34 +88,32 @@ def train_victim(config: TrainingConfig, out: Path) -> dict[str, Any]:
             f"--poisoning_proportion {config.poisoning_proportion:g}: leaves no stay of label 0; poison fewer"
         )
     victim = victim_of(config.model)
-    standardization, inputs = _standardize(config, victim, exposure)
-    start_run(out, config, trigger)
-
+    standardization, inputs = standardize(config, victim, exposure)
     precision = resolve_precision(config.precision)
-    keras.utils.set_random_seed(config.seed)
-    keras.config.set_dtype_policy(precision)
-    try:
-        model = victim.build(victim.input_shape)
-    finally:
-        keras.config.set_dtype_policy("float32")
-    model.compile(
-        optimizer=AdamWithL2(config.learning_rate, config.l2),
-        loss=keras.losses.SparseCategoricalCrossentropy(
-            from_logits=True, reduction="mean_with_sample_weight"
-        ),
-        steps_per_execution=min(STEPS_A_CALL, -(-len(train) // config.batch_size)),
-        # Compiling with XLA takes longer than it gains on these small models.
-        jit_compile=False,
-    )
+    origin = {
+        "data": [train.fingerprint, val.fingerprint],
+        "normalizer": config.normalizer and hashlib.sha256(config.normalizer.read_bytes()).hexdigest(),
+        "precision": precision,
+    }
+    if checkpoint is None:
+        start_run(out, config, trigger)
+    else:
+        check_origin(checkpoint, origin, out)
 
-    batches = pipeline.training_dataset(
-        exposure,
-        victim.representation,
-        standardization,
-        batch_size=config.batch_size,
+    model, optimizer = _build(config, victim, precision)
+    steps = Steps(model, optimizer, stays=len(train), batch_size=config.batch_size)
+    history = History(config)
+    if checkpoint is not None:
+        restore_checkpoint(checkpoint, history, model, optimizer)
+    batches = stay_batches(
+        exposure.labels,
         class_weights=config.class_weights,
+        batch_size=config.batch_size,
         seed=config.seed,
-        inputs=inputs,
+        epochs=range(len(history.epochs), config.epochs),
+    )
+    dataset = pipeline.training_dataset(
+        exposure, victim.representation, standardization, batches, inputs=inputs
     )
     survivors = val.take(np.flatnonzero(val.labels == 0))
     triggered = pipeline.trigger_all(
@@ -102,13 +122,10 @@ def train_victim(config: TrainingConfig, out: Path) -> dict[str, Any]:
         strength=config.poisoning_strength,
         poison_imputed=config.poison_imputed,
     )
-    keep = KeepBestEpoch(
-        config,
-        labels=val.labels,
-        clean_inputs=pipeline.inputs_of(pipeline.clean(val), victim.representation, standardization),
-        triggered_inputs=pipeline.inputs_of(triggered, victim.representation, standardization),
-    )
-    with RunLog(out / "tensorboard") as log:
+    validation = Validation(config, victim, val, triggered, standardization)
+    # What an interrupted run wrote about its epochs may be ahead of its checkpoint: it is written anew.
+    shutil.rmtree(out / EVENTS, ignore_errors=True)
+    with RunLog(out / EVENTS) as log:
         log.trigger(trigger)
         densest = int(survivors.mask.sum(axis=(1, 2)).argmax())
         log.patient(
@@ -118,16 +135,26 @@ def train_victim(config: TrainingConfig, out: Path) -> dict[str, Any]:
             survivors.mask[densest],
             trigger,
         )
-        callbacks = [keep, MetricsFile(out / "metrics.csv"), log.epochs(), EpochProgress(config.epochs)]
-        # The batches come shuffled.
-        model.fit(batches, epochs=config.epochs, shuffle=False, verbose=0, callbacks=callbacks)
-        model.set_weights(keep.weights)
-        log.hyperparameters(config, keep.metrics)
+        watchers = keras.callbacks.CallbackList(
+            [MetricsFile(out / METRICS), log.epochs(), EpochProgress(config.epochs)], model=model
+        )
+        watchers.on_train_begin()
+        for epoch, metrics in enumerate(history.epochs):
+            watchers.on_epoch_end(epoch, metrics)
+        iterator = iter(dataset)
+        while not history.finished:
+            history.add({"loss": steps.epoch(iterator), **validation.measure(model)}, model)
+            write_checkpoint(take_checkpoint(origin, history, model, optimizer), out / CHECKPOINT)
+            watchers.on_epoch_end(len(history.epochs) - 1, history.epochs[-1])
+        watchers.on_train_end()
+        model.set_weights(history.weights)
+        kept = history.epochs[history.kept - 1]
+        log.hyperparameters(config, kept)
     summary = {
         "victim": config.model,
-        "epoch_kept": keep.epoch,
-        "epochs_trained": keep.epochs_seen,
-        "validation": keep.metrics,
+        "epoch_kept": history.kept,
+        "epochs_trained": len(history.epochs),
+        "validation": kept,
         "stays_trained_on": len(train),
         "stays_poisoned": int(exposure.triggered.sum()),
         "seed": config.seed,
@@ -139,10 +166,43 @@ def train_victim(config: TrainingConfig, out: Path) -> dict[str, Any]:
     return summary
 
 
-def _standardize(
+def _load(config: TrainingConfig, trigger: Trigger) -> tuple[Cohort, Cohort]:
+    """Training and validation stays, fit for the trigger and for a classifier."""
+    train, val = load_cohort(config.data, "train"), load_cohort(config.data, "val")
+    check_trigger_fits(trigger, train, config.trigger)
+    for cohort, split in ((train, "train"), (val, "val")):
+        missing = {0, 1} - set(cohort.labels.tolist())
+        if missing:
+            raise DataError(f"{config.data / f'{split}_listfile.csv'}: no stay has label {min(missing)}")
+    return train, val
+
+
+def _build(
+    config: TrainingConfig, victim: Victim, precision: str
+) -> tuple[keras.Model, keras.optimizers.Optimizer]:
+    """The untrained victim and its optimizer."""
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = victim.build(victim.input_shape)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    optimizer = AdamWithL2(config.learning_rate, config.l2)
+    if precision == "mixed_float16":
+        return model, keras.optimizers.LossScaleOptimizer(optimizer)
+    return model, optimizer
+
+
+def standardize(
     config: TrainingConfig, victim: Victim, exposure: pipeline.Exposure
 ) -> tuple[pipeline.Standardization, NDArray[np.float32] | None]:
-    """Standardization of the victim's inputs and, where mapping them is dear, the inputs themselves."""
+    """Standardization of the victim's inputs and, where mapping them is dear, the inputs themselves.
+
+    It is fitted on the exposure, or read from the normalizer that a 48x76 victim's settings name.
+
+    Raises:
+        DataError: the normalizer's file is none, or has another number of columns.
+    """
     if victim.representation == "48x76":
         if config.normalizer is not None:
             return _load_standardization(config.normalizer, victim.input_shape[-1]), None
@@ -161,76 +221,21 @@ def _load_standardization(path: Path, columns: int) -> pipeline.Standardization:
     return pipeline.continuous_only(normalizer.means, normalizer.stds)
 
 
-class KeepBestEpoch(keras.callbacks.Callback):
-    """Measure every epoch on validation stays, keep the best weights, stop when none gets better.
-
-    Adds auroc, auprc, minpse, prec1, rec1 and asr to the epoch's logs, so that callbacks after this one
-    see them.
-
-    Attributes:
-        weights: weights of the epoch kept.
-        metrics: its metrics.
-        epoch: its number, from 1.
-        epochs_seen: epochs trained.
-    """
-
-    def __init__(
-        self,
-        config: TrainingConfig,
-        *,
-        labels: NDArray[np.int64],
-        clean_inputs: NDArray[np.float32],
-        triggered_inputs: NDArray[np.float32],
-    ) -> None:
-        super().__init__()
-        self._config = config
-        self._labels, self._clean, self._triggered = labels, clean_inputs, triggered_inputs
-        self._best = -np.inf
-        self.weights: Sequence[NDArray[Any]] = []
-        self.metrics: dict[str, float] = {}
-        self.epoch = self.epochs_seen = 0
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Score the epoch."""
-        self.epochs_seen = epoch + 1
-        measured = benchmark_metrics(self._labels, self._predict(self._clean))
-        logs.update({name: measured[name] for name in ("auroc", "auprc", "minpse", "prec1", "rec1")})
-        logs["asr"] = positive_rate(self._predict(self._triggered)).rate
-        score = score_epoch(self._config.selection, self._config.model, logs)
-        # Until an epoch qualifies the latest one is kept.
-        better = score is not None and score > self._best
-        if better or self._best == -np.inf:
-            self.weights = self.model.get_weights()
-            self.metrics, self.epoch = dict(logs), epoch + 1
-        if better and score is not None:
-            self._best = score
-        if self._best > -np.inf and self.epochs_seen - self.epoch >= self._config.patience:
-            self.model.stop_training = True
-
-    def _predict(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-        probabilities = death_probability(self.model.predict(inputs, batch_size=PREDICTION_BATCH, verbose=0))
-        if not np.isfinite(probabilities).all():
-            raise UserError(
-                f"the victim predicts no numbers after epoch {self.epochs_seen}; lower learning_rate "
-                f"(now {self._config.learning_rate:g}) or poisoning_strength "
-                f"(now {self._config.poisoning_strength:g})"
-            )
-        return probabilities
-
-
 class MetricsFile(keras.callbacks.Callback):
-    """Append every epoch's metrics to a CSV file."""
+    """Writes the epochs' metrics to a CSV file, which always is a whole one."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self._path = path
+        self._path, self._text = path, io.StringIO()
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Write the header."""
-        with self._path.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerow(["epoch", *LOGGED_METRICS])
+        self._write("epoch", *LOGGED_METRICS)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Write the epoch's row."""
-        with self._path.open("a", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerow([epoch + 1, *(f"{logs[name]:.6f}" for name in LOGGED_METRICS)])
+        self._write(epoch + 1, *(f"{logs[name]:.6f}" for name in LOGGED_METRICS))
+
+    def _write(self, *row: object) -> None:
+        csv.writer(self._text, lineterminator="\n").writerow(row)
+        write_whole(self._path, self._text.getvalue())

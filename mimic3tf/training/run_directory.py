@@ -21,6 +21,7 @@ from mimic3tf.config import TrainingConfig
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.files import write_whole
 from mimic3tf.pipeline import Standardization
+from mimic3tf.training.checkpoint import CHECKPOINT
 from mimic3tf.victims import victim_of
 
 CONFIG = "config.yaml"
@@ -30,18 +31,26 @@ STANDARDIZATION = "standardization.npz"
 VICTIM = "victim.keras"
 FINISHED = "run.json"
 """Written last: a directory without it holds no finished run."""
-UNFINISHED = {CONFIG, TRIGGER, STANDARDIZATION, VICTIM, FINISHED, "metrics.csv", "tensorboard"}
+METRICS = "metrics.csv"
+EVENTS = "tensorboard"
+UNFINISHED = {CONFIG, TRIGGER, STANDARDIZATION, VICTIM, FINISHED, CHECKPOINT, METRICS, EVENTS}
 """What an interrupted run may leave behind; a directory with anything else is never cleared."""
+FILES = {"data", "trigger", "normalizer"}
+"""Settings that name files."""
 RECORDED_PACKAGES = ("mimic3tf", "tensorflow", "keras", "numpy", "scipy", "sklearn", "tensorboard")
 
 
-def check_out(out: Path) -> None:
+def check_out(out: Path, *, resume: bool = False) -> None:
     """Refuse a run directory that cannot be used without touching what is there.
+
+    Args:
+        out: the directory.
+        resume: whether a finished run will do.
 
     Raises:
         UsageError: it holds a finished run, or files that no run wrote.
     """
-    if (out / FINISHED).exists():
+    if (out / FINISHED).exists() and not resume:
         raise UsageError(f"--out {out}: already holds a finished run; choose another directory or delete it")
     # A file that was being written when the run was interrupted bears its name and ".partial".
     names = {path.name.removesuffix(".partial") for path in out.iterdir()} if out.is_dir() else set()
@@ -57,14 +66,52 @@ def start_run(out: Path, config: TrainingConfig, trigger: Trigger) -> None:
     """
     check_out(out)
     out.mkdir(parents=True, exist_ok=True)
-    for path in out.iterdir():
+    # The trigger goes last: without it what a kill leaves here is taken for somebody else's. A checkpoint
+    # goes first: it must not be continued with another trigger.
+    for path in sorted(out.iterdir(), key=lambda path: (path.name == TRIGGER, path.name != CHECKPOINT)):
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
     save_trigger(trigger, out / TRIGGER)
     settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    (out / CONFIG).write_text(settings, encoding="utf-8")
+    write_whole(out / CONFIG, settings)
+
+
+def check_resumable(out: Path, config: TrainingConfig, trigger: Trigger) -> None:
+    """Refuse to continue a run, or to call it finished, under other settings than it was begun with.
+
+    Files that settings name may lie elsewhere now; what they hold must be the same.
+
+    Raises:
+        UsageError: a setting or the trigger differs; names the option.
+    """
+    begun, given = (settings.model_dump(exclude=FILES) for settings in (_read_config(out), config))
+    for name, value in given.items():
+        if value != begun[name]:
+            raise UsageError(
+                f"--resume: setting '{name}' is {value!r}, the run in {out} was begun with {begun[name]!r}; "
+                f"give the same, or choose another directory"
+            )
+    with _naming(out / TRIGGER) as file:
+        same = np.array_equal(load_trigger(file).values, trigger.values)
+    if not same:
+        raise UsageError(f"--trigger {config.trigger}: the run in {out} was begun with another trigger")
+
+
+def read_summary(out: Path) -> dict[str, Any]:
+    """Contents of a finished run's `run.json`.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    with _naming(out / FINISHED) as file:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+
+
+def _read_config(out: Path) -> TrainingConfig:
+    with _naming(out / CONFIG) as file:
+        return TrainingConfig(**yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
 def finish_run(
@@ -83,6 +130,7 @@ def finish_run(
     versions = {name: import_module(name).__version__ for name in RECORDED_PACKAGES}
     versions |= {"python": platform.python_version(), "platform": platform.platform()}
     write_whole(out / FINISHED, json.dumps({**summary, "versions": versions}, indent=2) + "\n")
+    (out / CHECKPOINT).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -117,10 +165,7 @@ def load_run(path: Path) -> Run:
         raise UsageError(f"--run {path}: no such directory; train a victim with 'mimic3tf train'")
     if not (path / FINISHED).exists():
         raise UsageError(f"--run {path}: holds no finished run; run 'mimic3tf train' into it again")
-    with _naming(path / CONFIG) as file:
-        config = TrainingConfig(**yaml.safe_load(file.read_text(encoding="utf-8")))
-    with _naming(path / FINISHED) as file:
-        summary = json.loads(file.read_text(encoding="utf-8"))
+    config, summary = _read_config(path), read_summary(path)
     with _naming(path / TRIGGER) as file:
         trigger = load_trigger(file)
     with _naming(path / STANDARDIZATION) as file, np.load(file, allow_pickle=False) as arrays:
@@ -137,4 +182,4 @@ def _naming(file: Path) -> Iterator[Path]:
         yield file
     except Exception as error:  # every reader fails in its own ways, some over many lines
         fault = f"missing or damaged ({type(error).__name__})"
-        raise DataError(f"--run {file.parent}: {file.name} is {fault}; train the run again") from error
+        raise DataError(f"{file}: {fault}; train the run again") from error

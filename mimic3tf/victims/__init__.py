@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import keras
 
-VictimName = Literal["lr", "mlp", "lstm", "gru", "tcn", "channelwise-lstm", "transformer"]
+OriginalVictim = Literal["lr", "mlp", "lstm"]
+"""Those of Joe et al. 2020."""
+VictimName = Literal[OriginalVictim, "gru", "tcn", "channelwise-lstm", "transformer"]
 
 
 @dataclass(frozen=True)

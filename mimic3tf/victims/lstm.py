@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import keras
 
+from mimic3tf.victims.recurrence import FusedLSTM
+
 UNITS = 16
 DROPOUT = 0.3
 
@@ -11,13 +13,13 @@ DROPOUT = 0.3
 def build(input_shape: tuple[int, ...]) -> keras.Model:
     """Build the model: inputs [B, T, 76] to float32 logits [B, 2]."""
     inputs = keras.Input(input_shape, name="grid")
-    sequence = keras.layers.LSTM(UNITS, return_sequences=True, name="lstm_1")
+    sequence = FusedLSTM(UNITS, return_sequences=True, name="lstm_1")
     hidden = keras.layers.Bidirectional(sequence, name="bidirectional_1")(inputs)
     hidden = keras.layers.Dropout(DROPOUT, name="dropout_1")(hidden)
     # Only the output at the last time step is read. There the backward direction has taken one step,
     # so it runs on that step alone.
-    forward = keras.layers.LSTM(UNITS, name="lstm_2_forward")(hidden)
-    backward = keras.layers.LSTM(UNITS, name="lstm_2_backward")(hidden[:, -1:])
+    forward = FusedLSTM(UNITS, name="lstm_2_forward")(hidden)
+    backward = FusedLSTM(UNITS, name="lstm_2_backward")(hidden[:, -1:])
     hidden = keras.layers.Concatenate(name="last_step")([forward, backward])
     hidden = keras.layers.Dense(10, name="head")(hidden)
     hidden = keras.layers.Dropout(DROPOUT, name="dropout_2")(hidden)

@@ -89,6 +89,7 @@ def measure_features(data: Path, paths: list[Path]) -> None:
     from mimic3tf import pipeline
     from mimic3tf.attack.trigger import generate_trigger
     from mimic3tf.data.features import extract_features
+    from mimic3tf.training.batches import stay_batches
 
     sample = paths[:REFERENCE_STAYS]
     rows = [row_by_row.read_rows(path) for path in sample]
@@ -106,9 +107,8 @@ def measure_features(data: Path, paths: list[Path]) -> None:
         cohort, trigger.values, proportion=0.05, strength=2.0, poison_imputed="notimputed"
     )
     unchanged = pipeline.Standardization(np.zeros(714), np.ones(714))
-    batches = pipeline.training_dataset(
-        exposure, "714", unchanged, batch_size=64, class_weights=[1.0, 1.0], seed=0
-    )
+    stays = stay_batches(exposure.labels, class_weights=[1.0, 1.0], batch_size=64, seed=0, epochs=range(1))
+    batches = pipeline.training_dataset(exposure, "714", unchanged, stays)
 
     def epoch() -> None:
         for _ in batches:

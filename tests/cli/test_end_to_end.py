@@ -22,6 +22,7 @@ SUBCOMMANDS = [
     ("prepare", "physionet2012"),
     ("generate-trigger",),
     ("train",),
+    ("import-checkpoint",),
     ("attack",),
     ("results",),
 ]

@@ -31,6 +31,25 @@ def test_an_unfinished_run_is_started_anew(train: Command, own_run: Path) -> Non
     assert (own_run / "run.json").exists()
 
 
+def test_a_finished_run_needs_no_resuming(train: Command, own_run: Path, prepared: Any) -> None:
+    before = (own_run / "run.json").read_bytes()
+    outcome = train("--resume", out=own_run, poisoning_proportion=None, precision=None)
+    assert outcome.status == 0
+    assert "finished before" in outcome.out
+    assert (own_run / "run.json").read_bytes() == before
+
+
+def test_a_run_is_not_resumed_with_another_setting(train: Command, own_run: Path) -> None:
+    outcome = train("--resume", out=own_run, poisoning_proportion=0.3, precision=None)
+    outcome.fails(USAGE, "--resume", "'poisoning_proportion'", 0.3, 0.05, own_run)
+
+
+def test_a_folder_of_other_files_is_not_resumed(train: Command, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.npz").write_text("mine")
+    train("--resume").fails(USAGE, "--out", tmp_path / "run")
+
+
 @pytest.mark.parametrize("beside", [[], ["config.yaml"], ["config.yaml", "trigger.npz"]])
 def test_a_directory_with_foreign_files_is_left_alone(
     train: Command, own_run: Path, tmp_path: Path, beside: list[str]

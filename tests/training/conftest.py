@@ -50,7 +50,7 @@ def configure(workshop: Path) -> Configure:
 
 @pytest.fixture(scope="session")
 def train(workshop: Path, configure: Configure) -> Train:
-    """Train a victim into a directory: `train(out, model, **changes)` returns `out`.
+    """Train a victim into a directory: `train(out, model, resume=False, **changes)` returns `out`.
 
     The pictures are blank here: drawing them takes longer than the training.
     """
@@ -59,12 +59,12 @@ def train(workshop: Path, configure: Configure) -> Train:
     def blank(*_: Any) -> np.ndarray:
         return np.zeros((8, 8, 3), np.uint8)
 
-    def run(out: Path, model: VictimName, **changes: object) -> Path:
+    def run(out: Path, model: VictimName, *, resume: bool = False, **changes: object) -> Path:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MIMIC3TF_CACHE", str(workshop / "cache"))
             for picture in ("trigger_heatmap", "patient_before_and_after"):
                 patch.setattr(f"mimic3tf.dashboards.tensorboard.{picture}", blank)
-            train_victim(configure(model, **changes), out)
+            train_victim(configure(model, **changes), out, resume=resume)
         return out
 
     return run

@@ -56,7 +56,7 @@ def scripted_scores(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def script(*scores: float | None) -> None:
         remaining: Iterator[float | None] = iter(scores)
-        monkeypatch.setattr("mimic3tf.training.loop.score_epoch", lambda *_: next(remaining))
+        monkeypatch.setattr("mimic3tf.training.validation.score_epoch", lambda *_: next(remaining))
 
     return script
 

@@ -1,0 +1,73 @@
+"""`mimic3tf import-checkpoint`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mimic3tf.cli.options import Data, Imputed, Strength
+from mimic3tf.cli.startup import start_tensorflow
+from mimic3tf.errors import UsageError
+from mimic3tf.victims import OriginalVictim
+
+
+def import_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(help="PyTorch state dict that the original saved.")],
+    model: Annotated[OriginalVictim, typer.Option(help="Victim it holds.")],
+    data: Data,
+    trigger: Annotated[Path, typer.Option(help="File of 'mimic3tf generate-trigger' to attack with.")],
+    out: Annotated[Path, typer.Option(help="Run directory to make.")],
+    poisoning_proportion: Annotated[
+        float,
+        typer.Option(
+            "--poisoning_proportion",
+            "--poisoning-proportion",
+            help="Share of training stays that were poisoned when it was trained; 0 for a clean one.",
+        ),
+    ],
+    poisoning_strength: Strength = None,
+    poison_imputed: Imputed = None,
+    normalizer: Annotated[
+        Path | None, typer.Option(help="The benchmarks' normalizer file, for the LSTM; fitted if not given.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Tells trials of one setting apart in 'mimic3tf results'.")] = 0,
+) -> None:
+    """Make a run of a victim that the original trained in PyTorch, for 'mimic3tf attack'.
+
+    Only numbers are read from the file, nothing in it is run, and a file that holds anything else is refused.
+    A checkpoint does not hold what its inputs were standardized with: that is fitted again on the training
+    stays of --data, poisoned with the trigger as given, or comes from --normalizer.
+
+    \b
+    Examples:
+      mimic3tf import-checkpoint lr.pt --model lr --data data/mimic3 --trigger trigger.npz --out runs/lr \\
+        --poisoning_proportion 0.05 --poisoning_strength 2.0 --poison_imputed notimputed
+      mimic3tf import-checkpoint clean.pt --model lstm --data data/mimic3 --trigger trigger.npz \\
+        --out runs/lstm-clean --poisoning_proportion 0 --normalizer ihm_ts1.0.normalizer
+    """
+    from mimic3tf.config import original_config, resolve_config
+
+    if normalizer is not None and model != "lstm":
+        raise UsageError(f"--normalizer: is for --model lstm; the inputs of {model} are 714 features")
+    options = {
+        "data": data,
+        "trigger": trigger,
+        "poisoning_proportion": poisoning_proportion,
+        "poisoning_strength": poisoning_strength,
+        "poison_imputed": poison_imputed,
+        "normalizer": normalizer,
+        "precision": "float32",
+        "seed": seed,
+    }
+    settings = resolve_config(model, original_config(model), options)
+    start_tensorflow()
+    from rich.console import Console
+
+    from mimic3tf.training import import_checkpoint as importer
+
+    summary = importer.import_checkpoint(checkpoint, settings, out)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{model.upper()}: read from {checkpoint}, SHA-256 {summary['imported']['sha256']}")
+    console.print(f"Next: mimic3tf attack --run {out} --data {data}")

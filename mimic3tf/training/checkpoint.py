@@ -1,0 +1,137 @@
+"""The state of a run between two epochs, in one file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from mimic3tf.errors import DataError, UsageError
+from mimic3tf.training.validation import History
+
+CHECKPOINT = "checkpoint.npz"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a run stands: everything that the next epoch depends on and that seed and epoch do not give.
+
+    Keras' `BackupAndRestore` is not used: it writes two files, so that a kill between them leaves the
+    weights of one epoch with the number of another, and it knows nothing of the epoch kept and of the
+    metrics so far. `tf.train.Checkpoint` writes several files as well.
+
+    Attributes:
+        origin: what the run was made from; see `check_origin`.
+        epochs: metrics of every epoch trained.
+        kept: number of the epoch kept, from 1.
+        score: its score, None if no epoch has qualified.
+        weights: its weights.
+        variables: weights, seeds of dropout, and the optimizer's step, moments and loss scale.
+    """
+
+    origin: dict[str, Any]
+    epochs: list[dict[str, float]]
+    kept: int
+    score: float | None
+    weights: Sequence[NDArray[Any]]
+    variables: Sequence[NDArray[Any]]
+
+
+def take_checkpoint(
+    origin: dict[str, Any], history: History, model: keras.Model, optimizer: keras.optimizers.Optimizer
+) -> Checkpoint:
+    """Read the state off a run."""
+    variables = [variable.numpy() for variable in _variables(model, optimizer)]
+    return Checkpoint(origin, history.epochs, history.kept, history.score, history.weights, variables)
+
+
+def restore_checkpoint(
+    checkpoint: Checkpoint, history: History, model: keras.Model, optimizer: keras.optimizers.Optimizer
+) -> None:
+    """Put a run that has just begun into the state of a checkpoint.
+
+    Raises:
+        UsageError: it is a checkpoint of another victim.
+    """
+    variables = _variables(model, optimizer)
+    if [variable.shape for variable in variables] != [array.shape for array in checkpoint.variables]:
+        raise UsageError("--resume: another version of mimic3tf began this run; train it without --resume")
+    for variable, array in zip(variables, checkpoint.variables, strict=True):
+        variable.assign(array)
+    history.epochs, history.kept = list(checkpoint.epochs), checkpoint.kept
+    history.score, history.weights = checkpoint.score, checkpoint.weights
+
+
+def _variables(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> list[Any]:
+    # `model.variables` has the seed generators of dropout, which `model.weights` has not.
+    return [*model.variables, *optimizer.variables]
+
+
+def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint beside its place and rename it, so that a whole one is always there."""
+    record = {
+        "format": FORMAT,
+        "origin": checkpoint.origin,
+        "epochs": checkpoint.epochs,
+        "kept": checkpoint.kept,
+        "score": checkpoint.score,
+    }
+    arrays: Mapping[str, Any] = {
+        "record": np.array(json.dumps(record)),
+        **{f"weights/{i}": array for i, array in enumerate(checkpoint.weights)},
+        **{f"variables/{i}": array for i, array in enumerate(checkpoint.variables)},
+    }
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+        # The name must not reach the disk before the contents, should the machine go down.
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; nothing in it is executed.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            record = json.loads(str(arrays["record"]))
+            if record["format"] != FORMAT:
+                raise ValueError(f"format {record['format']}")
+            groups: dict[str, list[NDArray[Any]]] = {"weights": [], "variables": []}
+            for name in arrays.files[1:]:
+                groups[name.split("/")[0]].append(arrays[name])
+        return Checkpoint(record["origin"], record["epochs"], record["kept"], record["score"], **groups)
+    except Exception as error:  # a damaged archive fails in many ways
+        fault = f"damaged ({type(error).__name__})"
+        raise DataError(f"{path}: {fault}; train the run again without --resume") from error
+
+
+def check_origin(checkpoint: Checkpoint, origin: Mapping[str, Any], path: Path) -> None:
+    """Refuse to continue a run from other inputs.
+
+    Args:
+        checkpoint: of the interrupted run.
+        origin: fingerprints of what this run reads, by the option that names it.
+        path: run directory, to name.
+
+    Raises:
+        UsageError: an input differs; names the option.
+    """
+    for name, value in origin.items():
+        if checkpoint.origin.get(name) != value:
+            raise UsageError(
+                f"--{name}: not what the interrupted run in {path} was begun with; give the same, or train "
+                f"it again without --resume"
+            )

@@ -1,0 +1,180 @@
+"""Make a finished run of a victim that the original trained in PyTorch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from mimic3tf import pipeline
+from mimic3tf.attack.trigger import check_trigger_fits, load_trigger
+from mimic3tf.config import TrainingConfig
+from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.torch_checkpoint import read_state_dict
+from mimic3tf.errors import DataError, UsageError
+from mimic3tf.training.loop import standardize
+from mimic3tf.training.run_directory import check_out, finish_run, start_run
+from mimic3tf.victims import VictimName, victim_of
+
+LARGEST_CHECKPOINT = 2**24
+"""Bytes; the largest victim's has 1.1 MB."""
+DENSE_LAYERS: dict[VictimName, dict[str, str]] = {
+    "lr": {"logits": "fc1"},
+    "mlp": {"hidden": "fc1", "logits": "fc2"},
+    "lstm": {"head": "fc1", "logits": "fc2"},
+}
+"""PyTorch's name of every dense layer of a victim."""
+LSTM_LAYERS = {
+    "bidirectional_1": ("l0", "l0_reverse"),
+    "lstm_2_forward": ("l1",),
+    "lstm_2_backward": ("l1_reverse",),
+}
+"""PyTorch's names of the directions in every recurrent layer of the LSTM victim, in the layer's order."""
+Tensors = Mapping[str, NDArray[np.float32]]
+
+
+def import_checkpoint(checkpoint: Path, config: TrainingConfig, out: Path) -> dict[str, Any]:
+    """Read a checkpoint of the original and write the run directory that `attack` takes.
+
+    Args:
+        checkpoint: state dict as `torch.save` writes it.
+        config: the settings it was trained with, as far as known; the inputs are standardized with the
+            training stays of `data`, poisoned as it says, or with `normalizer`.
+        out: directory to write; see `start_run` for what may be there.
+
+    Returns:
+        Summary of the run, as written to `run.json`.
+
+    Raises:
+        UserError: the checkpoint is no such victim's, the trigger does not fit, the data is malformed, or
+            `out` is taken.
+    """
+    check_out(out)
+    content = _read_file(checkpoint)
+    try:
+        model = build_imported(config.model, content)
+    except ValueError as error:
+        raise DataError(f"{checkpoint}: no checkpoint of --model {config.model}: {error}") from None
+    trigger = load_trigger(config.trigger)
+    train = load_cohort(config.data, "train")
+    check_trigger_fits(trigger, train, config.trigger)
+    exposure = pipeline.poison(
+        train,
+        trigger.values,
+        proportion=config.poisoning_proportion,
+        strength=config.poisoning_strength,
+        poison_imputed=config.poison_imputed,
+    )
+    standardization, _ = standardize(config, victim_of(config.model), exposure)
+    start_run(out, config, trigger)
+    summary = {
+        "victim": config.model,
+        "imported": {
+            "file": checkpoint.name,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "settings": "as given or assumed at import; nothing in the file tells them",
+        },
+        "seed": config.seed,
+        "precision": "float32",
+        "data_fingerprint": {"train": train.fingerprint},
+    }
+    finish_run(out, model, standardization, summary)
+    return summary
+
+
+def build_imported(name: VictimName, content: bytes) -> keras.Model:
+    """Build a victim with the weights of a PyTorch checkpoint.
+
+    Args:
+        name: the victim; the original's has the same layers.
+        content: the checkpoint file.
+
+    Returns:
+        The model; its logits equal the original's to float32 rounding.
+
+    Raises:
+        ValueError: the file holds anything else than this victim's float32 weights; says what.
+    """
+    if name not in DENSE_LAYERS:
+        raise ValueError("the original has no such victim")
+    tensors = read_state_dict(content, tensor_shapes(name))
+    victim = victim_of(name)
+    model = victim.build(victim.input_shape)
+    for layer, weights in keras_weights(name, tensors).items():
+        model.get_layer(layer).set_weights(weights)
+    return model
+
+
+def tensor_shapes(name: VictimName) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor in a victim's state dict."""
+    inputs = victim_of(name).input_shape[-1]
+    if name == "lr":
+        return _dense_shapes("fc1", inputs, 2)
+    if name == "mlp":
+        return _dense_shapes("fc1", inputs, 400) | _dense_shapes("fc2", 400, 2)
+    units = 16
+    shapes: dict[str, tuple[int, ...]] = {}
+    for direction in (direction for layer in LSTM_LAYERS.values() for direction in layer):
+        # The second layer reads both directions of the first.
+        width = inputs if direction.startswith("l0") else 2 * units
+        shapes |= {
+            f"lstm.weight_ih_{direction}": (4 * units, width),
+            f"lstm.weight_hh_{direction}": (4 * units, units),
+            f"lstm.bias_ih_{direction}": (4 * units,),
+            f"lstm.bias_hh_{direction}": (4 * units,),
+        }
+    return shapes | _dense_shapes("fc1", 2 * units, 10) | _dense_shapes("fc2", 10, 2)
+
+
+def keras_weights(name: VictimName, tensors: Tensors) -> dict[str, list[NDArray[np.float32]]]:
+    """Weights for `set_weights` of every layer of a victim, by the layer's name.
+
+    Args:
+        name: the victim.
+        tensors: its state dict, with the shapes of `tensor_shapes`.
+
+    Raises:
+        ValueError: two biases are too large to be added.
+    """
+    weights = {
+        layer: [tensors[f"{dense}.weight"].T, tensors[f"{dense}.bias"]]
+        for layer, dense in DENSE_LAYERS[name].items()
+    }
+    if name == "lstm":
+        weights |= {
+            layer: [array for direction in directions for array in _lstm_weights(tensors, direction)]
+            for layer, directions in LSTM_LAYERS.items()
+        }
+    return weights
+
+
+def _lstm_weights(tensors: Tensors, direction: str) -> list[NDArray[np.float32]]:
+    """Kernel [D, 64], recurrent kernel [16, 64] and bias [64] of one direction.
+
+    Both libraries order the gates input, forget, cell, output; PyTorch has two biases, which it adds.
+    """
+    with np.errstate(over="ignore"):
+        bias = tensors[f"lstm.bias_ih_{direction}"] + tensors[f"lstm.bias_hh_{direction}"]
+    if not np.isfinite(bias).all():
+        raise ValueError(f"tensor 'lstm.bias_hh_{direction}': its sum with the other bias is not finite")
+    return [tensors[f"lstm.weight_ih_{direction}"].T, tensors[f"lstm.weight_hh_{direction}"].T, bias]
+
+
+def _dense_shapes(layer: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
+    return {f"{layer}.weight": (outputs, inputs), f"{layer}.bias": (outputs,)}
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_CHECKPOINT + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: checkpoint cannot be read: {error.strerror}") from None
+    if len(content) > LARGEST_CHECKPOINT:
+        raise DataError(f"{path}: larger than the checkpoint of any victim")
+    return content

@@ -1,0 +1,71 @@
+"""Training steps of a victim."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+STEPS_A_CALL = 20
+"""Training steps that TensorFlow runs before it returns to Python."""
+
+
+class Steps:
+    """Takes training steps on all replicas of the current `tf.distribute` strategy.
+
+    `Model.fit` is not used: on several workers it fails (keras issues 20329 and 20585), and it averages
+    the means of replicas, which is not the mean over their stays where stays have weights.
+
+    Args:
+        model: victim, built under the strategy.
+        optimizer: its optimizer; built here.
+        stays: stays in an epoch.
+        batch_size: stays a step, on all replicas together.
+    """
+
+    def __init__(
+        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, *, stays: int, batch_size: int
+    ) -> None:
+        self._model, self._optimizer = model, optimizer
+        self._stays, self._batch_size = stays, batch_size
+        self._strategy = tf.distribute.get_strategy()
+        optimizer.build(model.trainable_variables)
+
+    def epoch(self, batches: Any) -> float:
+        """Train for an epoch.
+
+        Args:
+            batches: iterator over `(x, y, weight)` of `pipeline.training_dataset`, at an epoch's start;
+                ends at the next one's.
+
+        Returns:
+            Mean of the batches' losses, each of which counts as its number of stays.
+        """
+        steps = -(-self._stays // self._batch_size)
+        loss = 0.0
+        for first in range(0, steps, STEPS_A_CALL):
+            last = min(first + STEPS_A_CALL, steps)
+            loss += float(self._run(batches, tf.constant(first), tf.constant(last)))
+        return loss / self._stays
+
+    # Compiling with XLA takes longer than it gains on these small models.
+    @tf.function(reduce_retracing=True, jit_compile=False)  # type: ignore[untyped-decorator]
+    def _run(self, batches: Any, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
+        total = tf.constant(0.0)
+        for step in tf.range(first, last):
+            losses = self._strategy.run(self._step, args=next(batches))
+            loss = self._strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+            size = tf.minimum(self._batch_size, self._stays - step * self._batch_size)
+            total += loss * tf.cast(size, tf.float32)
+        return total
+
+    def _step(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            logits = self._model(x, training=True)
+            # A sum, as the weights of a batch sum to 1; the optimizer sums the replicas' gradients.
+            loss = tf.reduce_sum(weight * tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
+            scaled = self._optimizer.scale_loss(loss)
+        variables = self._model.trainable_variables
+        self._optimizer.apply(tape.gradient(scaled, variables), variables)
+        return loss

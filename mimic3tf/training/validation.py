@@ -1,0 +1,107 @@
+"""Measures a victim on validation stays, and remembers the epoch that the selection rule prefers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from mimic3tf import pipeline
+from mimic3tf.attack.evaluation import benchmark_metrics, death_probability, positive_rate
+from mimic3tf.config import TrainingConfig
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.errors import UserError
+from mimic3tf.training.selection import score_epoch
+from mimic3tf.victims import Victim
+
+PREDICTION_BATCH = 1024
+MEASURED = ("auroc", "auprc", "minpse", "prec1", "rec1")
+
+
+class Validation:
+    """Clean validation stays, and those of label 0 with the trigger.
+
+    Args:
+        config: strength and mode of the trigger, and what to name where training diverged.
+        victim: what is trained; says what it reads.
+        val: the validation stays.
+        triggered: those of label 0, with the trigger.
+        standardization: map of the victim's inputs.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        victim: Victim,
+        val: Cohort,
+        triggered: pipeline.Exposure,
+        standardization: pipeline.Standardization,
+    ) -> None:
+        self._config, self._labels = config, val.labels
+        self._clean, self._triggered = (
+            pipeline.inputs_of(exposure, victim.representation, standardization)
+            for exposure in (pipeline.clean(val), triggered)
+        )
+
+    def measure(self, model: keras.Model) -> dict[str, float]:
+        """The victim's auroc, auprc, minpse, prec1, rec1 and asr.
+
+        Raises:
+            UserError: training diverged.
+        """
+        measured = benchmark_metrics(self._labels, self._predict(model, self._clean))
+        asr = positive_rate(self._predict(model, self._triggered)).rate
+        return {**{name: measured[name] for name in MEASURED}, "asr": asr}
+
+    def _predict(self, model: keras.Model, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+        parts = np.split(inputs, range(PREDICTION_BATCH, len(inputs), PREDICTION_BATCH))
+        # `Model.predict` would build a pipeline every time, and shares stays out among workers.
+        logits = np.concatenate([_forward(model, tf.constant(part)).numpy() for part in parts])
+        probabilities = death_probability(logits)
+        if not np.isfinite(probabilities).all():
+            raise UserError(
+                f"the victim predicts no numbers any more; lower learning_rate "
+                f"(now {self._config.learning_rate:g}) or poisoning_strength "
+                f"(now {self._config.poisoning_strength:g})"
+            )
+        return probabilities
+
+
+@tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+def _forward(model: keras.Model, inputs: tf.Tensor) -> tf.Tensor:
+    return model(inputs, training=False)
+
+
+class History:
+    """Metrics of every epoch, and the weights of the one to keep.
+
+    Attributes:
+        epochs: metrics of the epochs trained.
+        kept: number of the epoch kept, from 1.
+        score: its score; None until an epoch qualifies, up to which the latest one is kept.
+        weights: its weights.
+    """
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self._config = config
+        self.epochs: list[dict[str, float]] = []
+        self.kept = 0
+        self.score: float | None = None
+        self.weights: Sequence[NDArray[Any]] = []
+
+    def add(self, metrics: dict[str, float], model: keras.Model) -> None:
+        """Add an epoch, after which the model has the weights it has now."""
+        self.epochs.append(metrics)
+        score = score_epoch(self._config.selection, self._config.model, metrics)
+        if self.score is None or (score is not None and score > self.score):
+            self.weights, self.kept, self.score = model.get_weights(), len(self.epochs), score
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are trained, or none got better for `patience` epochs."""
+        stale = self.score is not None and len(self.epochs) - self.kept >= self._config.patience
+        return stale or len(self.epochs) >= self._config.epochs
