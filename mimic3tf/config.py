@@ -17,6 +17,7 @@ TriggerKind = Literal["temporal", "gaussian", "covariance"]
 PoisonImputed = Literal["notimputed", "all"]
 Selection = Literal["auroc", "original"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16", "auto"]
+Strategy = Literal["auto", "none", "mirrored", "multiworker"]
 LARGEST_SEED = 2**32 - 1
 """What Keras takes at most."""
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -43,6 +44,7 @@ class TrainingConfig(BaseModel):
         class_weights: weight of label 0 and of label 1 in the loss.
         selection: rule by which an epoch's weights are kept.
         precision: Keras dtype policy.
+        strategy: how training is spread over GPUs and machines.
         seed: fixes data order, initial weights and dropout.
     """
 
@@ -63,6 +65,7 @@ class TrainingConfig(BaseModel):
     class_weights: Annotated[list[PositiveFloat], Field(min_length=2, max_length=2)]
     selection: Selection = "auroc"
     precision: Precision = "auto"
+    strategy: Strategy = "auto"
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
 
     @field_validator("*", mode="before")

@@ -129,6 +129,12 @@ def continuous_only(mean: NDArray[np.float64], std: NDArray[np.float64]) -> Stan
     return Standardization(np.where(continuous, mean, 0.0), np.where(continuous, std, 1.0))
 
 
+def standardized(inputs: NDArray[np.float32], standardization: Standardization) -> NDArray[np.float32]:
+    """Inputs of all stays [N, ...] after standardization, a few at a time: it computes in float64."""
+    starts = range(STAYS_A_BATCH, len(inputs), STAYS_A_BATCH)
+    return np.concatenate([standardization.apply(part).numpy() for part in np.split(inputs, starts)])
+
+
 def inputs_of(
     exposure: Exposure, representation: Representation, standardization: Standardization | None = None
 ) -> NDArray[np.float32]:

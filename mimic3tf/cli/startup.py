@@ -23,7 +23,9 @@ def start_tensorflow() -> None:
             with Console(file=terminal).status("Starting TensorFlow ..."):
                 import tensorflow as tf
 
-                tf.config.list_physical_devices()
+                if not tf.config.list_physical_devices("GPU"):
+                    # One operation a core: victims this small lose more by sharing an operation out.
+                    tf.config.threading.set_intra_op_parallelism_threads(1)
         except BaseException:
             notes.seek(0)
             terminal.write(notes.read().decode(errors="replace"))

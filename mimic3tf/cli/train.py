@@ -10,6 +10,7 @@ import typer
 from mimic3tf.cli.options import Data, Imputed, Strength
 from mimic3tf.cli.startup import start_tensorflow
 from mimic3tf.config import Precision, Selection
+from mimic3tf.config import Strategy as Distribution
 from mimic3tf.victims import VictimName
 
 
@@ -40,6 +41,10 @@ def train(
     ] = None,
     precision: Annotated[
         Precision | None, typer.Option(help="auto: float32 on a CPU, mixed on a GPU.")
+    ] = None,
+    strategy: Annotated[
+        Distribution | None,
+        typer.Option(help="auto: every GPU, and every worker where TF_CONFIG names some."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes data order, initial weights and dropout.")] = None,
     resume: Annotated[
@@ -74,6 +79,7 @@ def train(
         "batch_size": batch_size,
         "selection": selection,
         "precision": precision,
+        "strategy": strategy,
         "seed": seed,
     }
     settings = resolve_config(model, config, options)

@@ -16,7 +16,7 @@ def stay_batches(
     class_weights: Sequence[float],
     batch_size: int,
     seed: int,
-    epochs: range,
+    first_epoch: int = 0,
     replicas: int = 1,
     own: range = range(1),
 ) -> tf.data.Dataset:
@@ -30,15 +30,15 @@ def stay_batches(
         class_weights: weight of label 0 and of label 1 in the loss.
         batch_size: stays a step, on all replicas together.
         seed: fixes the order of every epoch.
-        epochs: numbers of the epochs to come, from 0.
+        first_epoch: number of the epoch that comes first, from 0.
         replicas: number of replicas in step.
         own: the replicas that this process feeds.
 
     Returns:
-        For each step one element for each of the own replicas: stays int64 [ceil(B / replicas)], and
-        weight float32 of the same length. The weights of a step sum to 1 over all replicas, so that the
-        sum of weight * loss is the batch's weighted mean, however its stays are spread. A batch that does
-        not divide is filled up with stay 0 at weight 0.
+        Without end, for each step one element for each of the own replicas: stays int64
+        [ceil(B / replicas)], and weight float32 of the same length. The weights of a step sum to 1 over
+        all replicas, so that the sum of weight * loss is the batch's weighted mean, however its stays are
+        spread. A batch that does not divide is filled up with stay 0 at weight 0.
     """
     weight_of = tf.gather(tf.constant(class_weights, tf.float32), tf.constant(labels))
 
@@ -47,15 +47,17 @@ def stay_batches(
         order = tf.random.experimental.stateless_shuffle(
             stays, tf.stack([tf.constant(seed, tf.int64), epoch])
         )
-        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size).flat_map(of_step)
+        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size).map(of_step)
 
-    def of_step(stays: tf.Tensor) -> tf.data.Dataset:
+    def of_step(stays: tf.Tensor) -> tuple[tf.Tensor, ...]:
         weight = tf.gather(weight_of, stays)
         parts: Any = (stays, weight / tf.reduce_sum(weight))
-        return tf.data.Dataset.from_tensor_slices(tuple(deal(part)[own.start : own.stop] for part in parts))
+        return tuple(deal(part)[own.start : own.stop] for part in parts)
 
     def deal(part: tf.Tensor) -> tf.Tensor:
         filled = tf.pad(part, [[0, -tf.size(part) % replicas]])
         return tf.transpose(tf.reshape(filled, [-1, replicas]))
 
-    return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(of_epoch)
+    steps = tf.data.Dataset.counter(first_epoch).flat_map(of_epoch).unbatch()
+    # Where workers cannot know that there is no end, they ask each other before every step.
+    return steps.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.training.distribution import from_chief
 from mimic3tf.training.validation import History
 
 CHECKPOINT = "checkpoint.npz"
@@ -116,6 +119,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except Exception as error:  # a damaged archive fails in many ways
         fault = f"damaged ({type(error).__name__})"
         raise DataError(f"{path}: {fault}; train the run again without --resume") from error
+
+
+def share_checkpoint(strategy: tf.distribute.Strategy, checkpoint: Checkpoint | None) -> Checkpoint | None:
+    """The chief's checkpoint, on every worker: only the chief sees the run directory."""
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / CHECKPOINT
+        if checkpoint is not None:
+            write_checkpoint(checkpoint, file)
+        content = from_chief(strategy, file.read_bytes() if checkpoint is not None else b"")
+        file.write_bytes(content)
+        return read_checkpoint(file) if content else None
 
 
 def check_origin(checkpoint: Checkpoint, origin: Mapping[str, Any], path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +27,27 @@ from mimic3tf.files import write_whole
 from mimic3tf.training.batches import stay_batches
 from mimic3tf.training.checkpoint import (
     CHECKPOINT,
+    Checkpoint,
     check_origin,
     read_checkpoint,
     restore_checkpoint,
+    share_checkpoint,
     take_checkpoint,
     write_checkpoint,
+)
+from mimic3tf.training.distribution import (
+    distribute,
+    from_chief,
+    is_chief,
+    naming_lost_workers,
+    resolve_strategy,
 )
 from mimic3tf.training.optimizer import AdamWithL2
 from mimic3tf.training.precision import resolve_precision
 from mimic3tf.training.progress import EpochProgress
 from mimic3tf.training.run_directory import (
     EVENTS,
+    FILES,
     FINISHED,
     METRICS,
     check_out,
@@ -66,15 +78,22 @@ def train_victim(config: TrainingConfig, out: Path, *, resume: bool = False) -> 
         UserError: the trigger does not fit, the data is malformed, `out` is taken, training diverges, or
             the run to resume was begun with something else.
     """
+    with naming_lost_workers(), tempfile.TemporaryDirectory() as scratch:
+        strategy = resolve_strategy(config.strategy)
+        # Another worker does as the chief does, but what it writes is nobody's.
+        return _train(config, out if is_chief(strategy) else Path(scratch), strategy, resume=resume)
+
+
+def _train(
+    config: TrainingConfig, out: Path, strategy: tf.distribute.Strategy, *, resume: bool
+) -> dict[str, Any]:
     check_out(out, resume=resume)
     trigger = load_trigger(config.trigger)
-    checkpoint = read_checkpoint(out / CHECKPOINT) if resume and (out / CHECKPOINT).exists() else None
-    finished = (out / FINISHED).exists()
-    if finished or checkpoint is not None:
-        check_resumable(out, config, trigger)
-    if finished:
-        (out / CHECKPOINT).unlink(missing_ok=True)
-        return read_summary(out)
+    summary, checkpoint = _find(config, out, trigger) if resume else ({}, None)
+    # Workers stop, or go on, as the chief does.
+    summary = json.loads(from_chief(strategy, json.dumps(summary).encode()))
+    if summary:
+        return summary
     train, val = _load(config, trigger)
     exposure = pipeline.poison(
         train,
@@ -95,26 +114,35 @@ def train_victim(config: TrainingConfig, out: Path, *, resume: bool = False) -> 
         "normalizer": config.normalizer and hashlib.sha256(config.normalizer.read_bytes()).hexdigest(),
         "precision": precision,
     }
+    if checkpoint is not None:
+        check_origin(checkpoint, origin, out)
+    same = json.dumps([origin, config.model_dump(mode="json", exclude=FILES)]).encode()
+    if from_chief(strategy, same) != same:
+        raise UsageError("--strategy multiworker: settings or data differ from those of worker 0")
     if checkpoint is None:
         start_run(out, config, trigger)
-    else:
-        check_origin(checkpoint, origin, out)
 
-    model, optimizer = _build(config, victim, precision)
-    steps = Steps(model, optimizer, stays=len(train), batch_size=config.batch_size)
+    with strategy.scope():
+        model, optimizer = build_victim(config, victim, precision)
+        steps = Steps(model, optimizer, stays=len(train), batch_size=config.batch_size)
     history = History(config)
+    checkpoint = share_checkpoint(strategy, checkpoint)
     if checkpoint is not None:
         restore_checkpoint(checkpoint, history, model, optimizer)
-    batches = stay_batches(
-        exposure.labels,
-        class_weights=config.class_weights,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        epochs=range(len(history.epochs), config.epochs),
-    )
-    dataset = pipeline.training_dataset(
-        exposure, victim.representation, standardization, batches, inputs=inputs
-    )
+
+    def dataset_for(replicas: int, own: range) -> tf.data.Dataset:
+        batches = stay_batches(
+            exposure.labels,
+            class_weights=config.class_weights,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            first_epoch=len(history.epochs),
+            replicas=replicas,
+            own=own,
+        )
+        representation = victim.representation
+        return pipeline.training_dataset(exposure, representation, standardization, batches, inputs=inputs)
+
     survivors = val.take(np.flatnonzero(val.labels == 0))
     triggered = pipeline.trigger_all(
         survivors,
@@ -141,9 +169,11 @@ def train_victim(config: TrainingConfig, out: Path, *, resume: bool = False) -> 
         watchers.on_train_begin()
         for epoch, metrics in enumerate(history.epochs):
             watchers.on_epoch_end(epoch, metrics)
-        iterator = iter(dataset)
+        iterator = iter(distribute(strategy, dataset_for))
         while not history.finished:
-            history.add({"loss": steps.epoch(iterator), **validation.measure(model)}, model)
+            metrics = {"loss": steps.epoch(iterator), **validation.measure(model)}
+            # Other processors may round otherwise, and all must stop at the same epoch.
+            history.add(json.loads(from_chief(strategy, json.dumps(metrics).encode())), model)
             write_checkpoint(take_checkpoint(origin, history, model, optimizer), out / CHECKPOINT)
             watchers.on_epoch_end(len(history.epochs) - 1, history.epochs[-1])
         watchers.on_train_end()
@@ -159,11 +189,23 @@ def train_victim(config: TrainingConfig, out: Path, *, resume: bool = False) -> 
         "stays_poisoned": int(exposure.triggered.sum()),
         "seed": config.seed,
         "precision": precision,
+        "replicas": strategy.num_replicas_in_sync,
         "devices": [device.name for device in tf.config.list_physical_devices()],
         "data_fingerprint": {"train": train.fingerprint, "val": val.fingerprint},
     }
     finish_run(out, model, standardization, summary)
     return summary
+
+
+def _find(config: TrainingConfig, out: Path, trigger: Trigger) -> tuple[dict[str, Any], Checkpoint | None]:
+    """Summary of a run that is finished, checkpoint of one that is not; empty and None if there is none."""
+    finished, interrupted = ((out / name).exists() for name in (FINISHED, CHECKPOINT))
+    if finished or interrupted:
+        check_resumable(out, config, trigger)
+    if finished:
+        (out / CHECKPOINT).unlink(missing_ok=True)
+        return read_summary(out), None
+    return {}, read_checkpoint(out / CHECKPOINT) if interrupted else None
 
 
 def _load(config: TrainingConfig, trigger: Trigger) -> tuple[Cohort, Cohort]:
@@ -177,7 +219,7 @@ def _load(config: TrainingConfig, trigger: Trigger) -> tuple[Cohort, Cohort]:
     return train, val
 
 
-def _build(
+def build_victim(
     config: TrainingConfig, victim: Victim, precision: str
 ) -> tuple[keras.Model, keras.optimizers.Optimizer]:
     """The untrained victim and its optimizer."""
@@ -195,22 +237,21 @@ def _build(
 
 def standardize(
     config: TrainingConfig, victim: Victim, exposure: pipeline.Exposure
-) -> tuple[pipeline.Standardization, NDArray[np.float32] | None]:
-    """Standardization of the victim's inputs and, where mapping them is dear, the inputs themselves.
+) -> tuple[pipeline.Standardization, NDArray[np.float32]]:
+    """Standardization of the victim's inputs, and the standardized inputs of all stays.
 
-    It is fitted on the exposure, or read from the normalizer that a 48x76 victim's settings name.
+    It is fitted on the exposure, or read from the normalizer that a 48x76 victim's settings name. Inputs are
+    made once: an epoch takes less time than mapping all stays again.
 
     Raises:
         DataError: the normalizer's file is none, or has another number of columns.
     """
-    if victim.representation == "48x76":
-        if config.normalizer is not None:
-            return _load_standardization(config.normalizer, victim.input_shape[-1]), None
-        raw = pipeline.inputs_of(exposure, victim.representation)
-        return pipeline.fit_standardization(raw, victim.representation), None
     raw = pipeline.inputs_of(exposure, victim.representation)
-    standardization = pipeline.fit_standardization(raw, victim.representation)
-    return standardization, standardization.apply(raw).numpy()
+    if victim.representation == "48x76" and config.normalizer is not None:
+        standardization = _load_standardization(config.normalizer, victim.input_shape[-1])
+    else:
+        standardization = pipeline.fit_standardization(raw, victim.representation)
+    return standardization, pipeline.standardized(raw, standardization)
 
 
 def _load_standardization(path: Path, columns: int) -> pipeline.Standardization:

@@ -30,6 +30,8 @@ class Steps:
         self._model, self._optimizer = model, optimizer
         self._stays, self._batch_size = stays, batch_size
         self._strategy = tf.distribute.get_strategy()
+        scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        self._overflows = scales and self._strategy.num_replicas_in_sync > 1
         optimizer.build(model.trainable_variables)
 
     def epoch(self, batches: Any) -> float:
@@ -67,5 +69,10 @@ class Steps:
             loss = tf.reduce_sum(weight * tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
             scaled = self._optimizer.scale_loss(loss)
         variables = self._model.trainable_variables
-        self._optimizer.apply(tape.gradient(scaled, variables), variables)
+        gradients = tape.gradient(scaled, variables)
+        if self._overflows:
+            # Keras looks for overflow on one replica; so every replica gets the mean.
+            context = tf.distribute.get_replica_context()
+            gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
+        self._optimizer.apply(gradients, variables)
         return loss

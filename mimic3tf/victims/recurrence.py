@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-# Compiles a whole loop as one function. Left to itself XLA dispatches every operation of every step, which for
-# layers this small takes twice as long as the arithmetic. It is read when XLA first compiles something.
+# Compiles a whole loop as one function. By itself XLA dispatches every operation of every step, which takes
+# longer than the arithmetic of layers this small. It is read when XLA first compiles something.
 _ONE_FUNCTION = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=1000000000"
 if "xla_backend_extra_options" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_ONE_FUNCTION}".strip()
@@ -58,7 +58,7 @@ class FusedLSTM(keras.layers.LSTM):
         return plain and not tf.config.list_logical_devices("GPU")
 
 
-@tf.custom_gradient
+@tf.custom_gradient  # type: ignore[untyped-decorator]
 def _recurrence(
     x: tf.Tensor, kernel: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, order: tf.Tensor
 ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor | None, ...]]]:
@@ -101,7 +101,7 @@ def _parts(batch: tf.Tensor) -> list[tf.Tensor]:
     return tf.split(tf.pad(batch, [[0, -size % multiple], [0, 0], [0, 0]]), PARTS)
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
 def _forward(
     gates: tf.Tensor, recurrent_kernel: tf.Tensor, order: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -121,7 +121,7 @@ def _forward(
     return tf.transpose(hs.stack(), [1, 0, 2]), cs.stack(), gs.stack()
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
 def _backward(
     by_outputs: tf.Tensor, cells: tf.Tensor, gates: tf.Tensor, transposed_kernel: tf.Tensor, order: tf.Tensor
 ) -> tf.Tensor:

@@ -107,8 +107,8 @@ def measure_features(data: Path, paths: list[Path]) -> None:
         cohort, trigger.values, proportion=0.05, strength=2.0, poison_imputed="notimputed"
     )
     unchanged = pipeline.Standardization(np.zeros(714), np.ones(714))
-    stays = stay_batches(exposure.labels, class_weights=[1.0, 1.0], batch_size=64, seed=0, epochs=range(1))
-    batches = pipeline.training_dataset(exposure, "714", unchanged, stays)
+    stays = stay_batches(exposure.labels, class_weights=[1.0, 1.0], batch_size=64, seed=0)
+    batches = pipeline.training_dataset(exposure, "714", unchanged, stays.take(-(-len(cohort) // 64)))
 
     def epoch() -> None:
         for _ in batches:

@@ -18,11 +18,13 @@ def dealt(
         class_weights=[0.25, 2.0],
         batch_size=batch_size,
         seed=seed,
-        epochs=epochs,
+        first_epoch=epochs.start,
         replicas=replicas,
         own=range(replicas) if own is None else own,
     )
-    return list(dataset.as_numpy_iterator())
+    local = len(range(replicas) if own is None else own)
+    steps = len(epochs) * -(-len(LABELS) // batch_size)
+    return list(dataset.take(steps * local).as_numpy_iterator())
 
 
 def order(epoch: int, seed: int = 0) -> list[int]:

@@ -242,9 +242,13 @@ def test_a_proportion_of_the_stays_is_poisoned_rounded_down(trained: Trained, fr
     ],
 )
 def test_half_precision_trains_saves_and_loads(
-    train: Train, tmp_path: Path, victim: str, policy: str
+    train: Train, trained: Trained, tmp_path: Path, victim: str, policy: str
 ) -> None:
-    run = train(tmp_path / "run", victim, epochs=1, precision=policy)
+    run = train(tmp_path / "run", victim, precision=policy)
+    for half, exact in zip(metrics_of(run), metrics_of(trained(victim)), strict=True):
+        # Dropout draws another mask in half precision, and a few of 24 stays change places.
+        assert half["loss"] == pytest.approx(exact["loss"], rel=0.05)
+        assert half["auroc"] == pytest.approx(exact["auroc"], abs=0.1)
     assert keras.config.dtype_policy().name == "float32", "the policy must not outlive the run"
     assert summary_of(run)["precision"] == policy
     model = load_run(run).model

@@ -1,0 +1,121 @@
+"""Training on several GPUs or several machines."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import tensorflow as tf
+
+from mimic3tf.config import Strategy
+from mimic3tf.errors import UsageError, UserError
+
+
+def resolve_strategy(name: Strategy) -> tf.distribute.Strategy:
+    """Make the `tf.distribute` strategy to train under.
+
+    Several workers meet here, so it comes before anything else that TensorFlow does.
+
+    Args:
+        name: "none" is one replica; "mirrored" one on each GPU (or logical CPU) of this machine;
+            "multiworker" one on each GPU of each machine in TF_CONFIG; "auto" the last where TF_CONFIG is
+            set, the second where there are several GPUs, else the first.
+
+    Raises:
+        UsageError: "multiworker" without a TF_CONFIG that names workers and this one among them.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if name == "auto":
+        name = "multiworker" if os.environ.get("TF_CONFIG") else "mirrored" if len(gpus) > 1 else "none"
+    if name == "multiworker":
+        _check_cluster()
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "mirrored":
+        devices = tf.config.list_logical_devices("GPU" if gpus else "CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return tf.distribute.get_strategy()
+
+
+def _check_cluster() -> None:
+    try:
+        described = json.loads(os.environ["TF_CONFIG"])
+        workers, task = described["cluster"]["worker"], described["task"]
+        sound = task["type"] == "worker" and 0 <= task["index"] < len(workers) > 1
+    except (KeyError, TypeError, ValueError):
+        sound = False
+    if not sound or len(described["cluster"]) > 1:
+        raise UsageError(
+            "--strategy multiworker: TF_CONFIG must be JSON like "
+            '{"cluster": {"worker": ["host1:port", "host2:port"]}, "task": {"type": "worker", "index": 0}}'
+        )
+
+
+@contextmanager
+def naming_lost_workers() -> Iterator[None]:
+    """Say in one line that another worker is gone; TensorFlow notices within about a minute.
+
+    Raises:
+        UserError: a worker was killed, failed, or never came.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if not os.environ.get("TF_CONFIG"):
+            raise
+        raise UserError(
+            f"training stopped: another worker ended or cannot be reached ({type(error).__name__}); see what "
+            f"it says, then start all workers again with --resume"
+        ) from error
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes the run directory: worker 0, or the only one."""
+    resolver = strategy.cluster_resolver
+    return resolver is None or not resolver.task_id
+
+
+def from_chief(strategy: tf.distribute.Strategy, message: bytes) -> bytes:
+    """What worker 0 passes here; every worker gets it.
+
+    Args:
+        strategy: what all workers train under.
+        message: this worker's, which counts for the chief only.
+    """
+
+    if not strategy.cluster_resolver:
+        return message
+
+    def send(numbers: list[int], size: int) -> list[int]:
+        mine = numbers if is_chief(strategy) else [0] * size
+        # TensorFlow offers sums between workers, no broadcast.
+        sums = strategy.run(lambda: tf.constant(mine, tf.int32) * _if_first())
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None).numpy().tolist()
+
+    (size,) = send([len(message)], 1)
+    return bytes(send(list(message), size)) if size else b""
+
+
+def _if_first() -> tf.Tensor:
+    return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group == 0, tf.int32)
+
+
+def distribute(
+    strategy: tf.distribute.Strategy, dataset_for: Callable[[int, range], tf.data.Dataset]
+) -> tf.data.Dataset:
+    """Let every process feed its own replicas.
+
+    Args:
+        strategy: what is trained under.
+        dataset_for: makes a dataset from the number of replicas and those of one process, which it has
+            one element a step for each.
+    """
+
+    def feed(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        replicas = context.num_replicas_in_sync
+        local = replicas // context.num_input_pipelines
+        first = context.input_pipeline_id * local
+        return dataset_for(replicas, range(first, first + local))
+
+    return strategy.distribute_datasets_from_function(feed)

@@ -1,0 +1,163 @@
+"""How fast victims train, against the same architecture in PyTorch.
+
+    pip install torch
+    python tests/benchmarks/training.py [--data DIR] [--victims lr mlp lstm]
+
+Both train on the same poisoned stays in batches of 64, epochs of one and of the other in turn in this
+process. PyTorch gets its inputs ready-made, as tensors in memory; nothing is measured or logged meanwhile.
+Without --data it invents 4,000 stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mimic3tf.cli.startup import start_tensorflow
+
+start_tensorflow()
+# ruff: noqa: E402
+
+import numpy as np
+import tensorflow as tf
+import torch
+from torch import nn
+
+from mimic3tf import pipeline
+from mimic3tf.attack.trigger import generate_trigger
+from mimic3tf.config import TrainingConfig, resolve_config
+from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.sources.synthetic import prepare_synthetic
+from mimic3tf.training.batches import stay_batches
+from mimic3tf.training.loop import build_victim, standardize
+from mimic3tf.training.steps import Steps
+from mimic3tf.victims import victim_of
+
+EPOCHS = 10
+
+
+class TorchLSTM(nn.Module):
+    """The LSTM victim as the original writes it: both directions over all steps, then the last output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent = nn.LSTM(76, 16, 2, batch_first=True, bidirectional=True, dropout=0.3)
+        self.head = nn.Sequential(nn.Linear(32, 10), nn.Dropout(0.3), nn.ReLU(), nn.Linear(10, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.recurrent(x)[0][:, -1])
+
+
+TORCH = {
+    "lr": lambda: nn.Linear(714, 2),
+    "mlp": lambda: nn.Sequential(nn.Linear(714, 400), nn.ReLU(), nn.Linear(400, 2)),
+    "lstm": TorchLSTM,
+}
+
+
+def torch_epoch(config: TrainingConfig, inputs: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
+    x, y = torch.tensor(inputs), torch.tensor(labels)
+    model = TORCH[config.model]()
+    optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, weight_decay=config.l2)
+    loss_of = nn.CrossEntropyLoss(torch.tensor(config.class_weights))
+
+    def epoch() -> None:
+        model.train()
+        for stays in torch.randperm(len(y)).split(config.batch_size):
+            optimizer.zero_grad()
+            loss_of(model(x[stays]), y[stays]).backward()
+            optimizer.step()
+
+    return epoch
+
+
+def our_epoch(
+    config: TrainingConfig, cohort: Cohort, exposure: pipeline.Exposure
+) -> tuple[Callable[[], None], Callable[[], None], np.ndarray]:
+    """Functions that train one epoch, from the pipeline and from a batch at hand; and the inputs."""
+    victim = victim_of(config.model)
+    standardization, inputs = standardize(config, victim, exposure)
+    model, optimizer = build_victim(config, victim, "float32")
+    steps = Steps(model, optimizer, stays=len(cohort), batch_size=config.batch_size)
+    batches = stay_batches(
+        exposure.labels,
+        class_weights=config.class_weights,
+        batch_size=config.batch_size,
+        seed=0,
+        epochs=range(10_000),
+    )
+    dataset = pipeline.training_dataset(
+        exposure, victim.representation, standardization, batches, inputs=inputs
+    )
+    iterator, at_hand = iter(dataset), iter(dataset.take(1).cache().repeat())
+    return lambda: steps.epoch(iterator), lambda: steps.epoch(at_hand), inputs
+
+
+def seconds(action: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def measure(name: str, data: Path, cohort: Cohort, exposure: pipeline.Exposure) -> None:
+    config = resolve_config(name, None, {"data": data, "trigger": data, "batch_size": 64})
+    start = time.perf_counter()
+    ours, at_hand, inputs = our_epoch(config, cohort, exposure)
+    theirs = torch_epoch(config, inputs, exposure.labels)
+    ready = time.perf_counter()
+    ours()
+    first = time.perf_counter() - ready
+    at_hand()
+    theirs()
+    times = {action: [] for action in (ours, at_hand, theirs)}
+    for _ in range(EPOCHS):
+        for action in times:
+            times[action].append(seconds(action))
+    best = {action: min(taken) for action, taken in times.items()}
+    ratios = sorted(slow / fast for slow, fast in zip(times[theirs], times[ours], strict=True))
+    # A batch at hand costs nothing to wait for.
+    waiting = max(0.0, 1 - float(np.median(times[at_hand])) / float(np.median(times[ours])))
+    print(
+        f"{name}: {len(cohort) / best[ours]:,.0f} samples/s, PyTorch {len(cohort) / best[theirs]:,.0f}: "
+        f"{best[theirs] / best[ours]:.2f}x (epoch by epoch {ratios[0]:.2f} to {ratios[-1]:.2f}, median "
+        f"{ratios[len(ratios) // 2]:.2f}); waits for data {waiting:.1%} of the time; "
+        f"inputs and model {ready - start:.1f} s, first epoch {first:.1f} s"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--victims", nargs="+", choices=list(TORCH), default=list(TORCH))
+    arguments = parser.parse_args()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    with tempfile.TemporaryDirectory() as folder:
+        data = arguments.data
+        if data is None:
+            os.environ["MIMIC3TF_CACHE"] = f"{folder}/cache"
+            data = Path(folder) / "data"
+            prepare_synthetic(data, stays=4000)
+        cohort = load_cohort(data, "train")
+        exposure = pipeline.poison(
+            cohort,
+            generate_trigger(cohort).values,
+            proportion=0.05,
+            strength=2.0,
+            poison_imputed="notimputed",
+        )
+        print(
+            f"{len(cohort)} stays, {len(os.sched_getaffinity(0))} cores, TensorFlow {tf.__version__}, "
+            f"PyTorch {torch.__version__}"
+        )
+        for name in arguments.victims:
+            measure(name, data, cohort, exposure)
+
+
+if __name__ == "__main__":
+    main()
