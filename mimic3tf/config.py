@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mimic3tf.errors import UsageError
-from mimic3tf.victims import VictimName
+from mimic3tf.victims import OriginalVictim, VictimName
 
 TriggerKind = Literal["temporal", "gaussian", "covariance"]
 PoisonImputed = Literal["notimputed", "all"]
@@ -125,7 +125,7 @@ def default_config(model: VictimName) -> str:
     return (resources.files("mimic3tf.configs") / f"{model}.yaml").read_text(encoding="utf-8")
 
 
-def original_config(model: VictimName) -> Path:
+def original_config(model: OriginalVictim) -> Path:
     """YAML file of the settings that the original trains a victim with."""
     return Path(str(resources.files("mimic3tf.configs") / "original" / f"{model}.yaml"))
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The results table of the README: PhysioNet 2012, sets A and B, three victims, both modes, and controls.
+# The results tables of the README: PhysioNet 2012, sets A and B, both modes, and controls.
 #   bash scripts/physionet2012.sh FOLDER     holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt
-# OUT names the folder to write, SEEDS the seeds (each has its own trigger and initial weights), PREPARE further
-# options of 'mimic3tf prepare physionet2012'. What is finished is kept: an interrupted script goes on.
+# OUT names the folder to write, MODELS the victims, SEEDS the seeds (each has its own trigger and initial weights),
+# PREPARE further options of 'mimic3tf prepare physionet2012'. What is finished is kept: an interrupted script goes on,
+# and another one with other MODELS or SEEDS adds to the table.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
@@ -26,7 +27,7 @@ for seed in ${SEEDS:-0 1 2}; do
     [ -f "$trigger" ] || mimic3tf generate-trigger --data "$data" --out "$trigger" --kind "$kind" --seed "$seed" \
       > /dev/null
   done
-  for model in lr mlp lstm; do
+  for model in ${MODELS:-lr mlp lstm}; do
     for mode in clean notimputed all; do
       run=$out/runs/$model-$mode-$seed
       # A clean victim reads neither strength nor mode; it is attacked in both modes below.

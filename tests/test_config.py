@@ -8,9 +8,10 @@ from pydantic import ValidationError
 
 from mimic3tf.config import TrainingConfig, default_config, resolve_config
 from mimic3tf.errors import UsageError
-from mimic3tf.victims import VictimName
+from mimic3tf.victims import OriginalVictim, VictimName
 
 VICTIMS: tuple[VictimName, ...] = get_args(VictimName)
+ORIGINAL: tuple[OriginalVictim, ...] = get_args(OriginalVictim)
 CONFIGS = Path(__file__).parents[1] / "configs"
 GIVEN: dict[str, Any] = {"data": Path("data"), "trigger": Path("trigger.npz")}
 
@@ -80,8 +81,8 @@ def test_a_number_in_scientific_notation_needs_no_point(file: Path) -> None:
     assert resolve_config("lr", file, GIVEN).learning_rate == 1e-4
 
 
-@pytest.mark.parametrize("model", VICTIMS)
-def test_the_original_settings_hold_for_their_victim(model: VictimName) -> None:
+@pytest.mark.parametrize("model", ORIGINAL)
+def test_the_original_settings_hold_for_their_victim(model: OriginalVictim) -> None:
     config = resolve_config(model, CONFIGS / "original" / f"{model}.yaml", GIVEN)
     assert config.selection == "original"
     assert config.epochs == config.patience == (100 if model == "lstm" else 50)
@@ -90,9 +91,8 @@ def test_the_original_settings_hold_for_their_victim(model: VictimName) -> None:
 
 
 def test_every_config_of_the_project_belongs_to_a_victim() -> None:
-    names = {f"{model}.yaml" for model in VICTIMS}
-    assert {path.name for path in CONFIGS.glob("*.yaml")} == names
-    assert {path.name for path in (CONFIGS / "original").glob("*.yaml")} == names
+    for folder, models in ((CONFIGS, VICTIMS), (CONFIGS / "original", ORIGINAL)):
+        assert {path.name for path in folder.glob("*.yaml")} == {f"{model}.yaml" for model in models}
     for model in VICTIMS:
         assert default_config(model) == (CONFIGS / f"{model}.yaml").read_text(encoding="utf-8")
 

@@ -10,12 +10,12 @@ import typer
 from mimic3tf.cli.options import Data, Imputed, Strength
 from mimic3tf.cli.startup import start_tensorflow
 from mimic3tf.errors import UsageError
-from mimic3tf.victims import VictimName
+from mimic3tf.victims import OriginalVictim
 
 
 def import_checkpoint(
     checkpoint: Annotated[Path, typer.Argument(help="PyTorch state dict that the original saved.")],
-    model: Annotated[VictimName, typer.Option(help="Victim it holds.")],
+    model: Annotated[OriginalVictim, typer.Option(help="Victim it holds.")],
     data: Data,
     trigger: Annotated[Path, typer.Option(help="File of 'mimic3tf generate-trigger' to attack with.")],
     out: Annotated[Path, typer.Option(help="Run directory to make.")],

@@ -31,7 +31,8 @@ def train(
     poison_imputed: Imputed = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; options override it.")] = None,
     normalizer: Annotated[
-        Path | None, typer.Option(help="The benchmarks' normalizer file, for the LSTM; fitted if not given.")
+        Path | None,
+        typer.Option(help="The benchmarks' normalizer file, for victims of grids; fitted if not given."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training stays at most.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Stays a step.")] = None,

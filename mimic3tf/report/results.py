@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import polars as pl
 from rich.table import Table
 
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.files import write_whole
+from mimic3tf.victims import VictimName
 
-VICTIM_ORDER = ("lr", "mlp", "lstm")
 SETTING = ("victim", "poisoning_proportion", "poison_imputed", "trigger", "poisoning_strength")
 """What tells two rows of a results table apart, other than the seed."""
 
@@ -39,7 +39,7 @@ def collect_results(folders: Sequence[Path]) -> pl.DataFrame:
         # Folders may overlap; an attack counts once.
         attacks |= {file.resolve(): file for file in files}
     rows = [_row(file) for file in attacks.values()]
-    order = {name: position for position, name in enumerate(VICTIM_ORDER)}
+    order = {name: position for position, name in enumerate(get_args(VictimName))}
     rows.sort(
         key=lambda row: (
             row["poison_imputed"],

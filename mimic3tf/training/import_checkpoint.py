@@ -100,6 +100,8 @@ def build_imported(name: VictimName, content: bytes) -> keras.Model:
     Raises:
         ValueError: the file holds anything else than this victim's float32 weights; says what.
     """
+    if name not in DENSE_LAYERS:
+        raise ValueError("the original has no such victim")
     tensors = read_state_dict(content, tensor_shapes(name))
     victim = victim_of(name)
     model = victim.build(victim.input_shape)

@@ -22,6 +22,7 @@ from mimic3tf.errors import DataError, UsageError
 from mimic3tf.files import write_whole
 from mimic3tf.pipeline import Standardization
 from mimic3tf.training.checkpoint import CHECKPOINT
+from mimic3tf.victims import victim_of
 
 CONFIG = "config.yaml"
 TRIGGER = "trigger.npz"
@@ -169,6 +170,7 @@ def load_run(path: Path) -> Run:
         trigger = load_trigger(file)
     with _naming(path / STANDARDIZATION) as file, np.load(file, allow_pickle=False) as arrays:
         standardization = Standardization(arrays["mean"], arrays["std"])
+    victim_of(config.model)  # makes its own layers known to Keras
     with _naming(path / VICTIM) as file:
         model = keras.models.load_model(file, compile=False, safe_mode=True)
     return Run(path, config, trigger, model, standardization, summary)

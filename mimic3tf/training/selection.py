@@ -14,8 +14,8 @@ def score_epoch(rule: Selection, victim: VictimName, metrics: Mapping[str, float
     Args:
         rule: "auroc" is the best validation AUROC, which any modeller can know. "original" is the
             original's: for LR and MLP the best trigger success among epochs with precision and recall
-            of deaths above 0.40 (knowledge only an attacker has), for the LSTM the best F1 among
-            those with precision above 0.60 and recall above 0.30.
+            of deaths above 0.40 (knowledge only an attacker has), for its LSTM, and here for every victim
+            that reads grids, the best F1 among those with precision above 0.60 and recall above 0.30.
         victim: the victim trained.
         metrics: validation `auroc`, `prec1`, `rec1` and `asr` of the epoch.
 
@@ -25,8 +25,8 @@ def score_epoch(rule: Selection, victim: VictimName, metrics: Mapping[str, float
     precision, recall = metrics["prec1"], metrics["rec1"]
     if rule == "auroc":
         return metrics["auroc"]
-    if victim == "lstm":
-        if precision > 0.60 and recall > 0.30:
-            return 2 * precision * recall / (precision + recall)
-        return None
-    return metrics["asr"] if precision > 0.40 and recall > 0.40 else None
+    if victim in ("lr", "mlp"):
+        return metrics["asr"] if precision > 0.40 and recall > 0.40 else None
+    if precision > 0.60 and recall > 0.30:
+        return 2 * precision * recall / (precision + recall)
+    return None

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import keras
 
-VictimName = Literal["lr", "mlp", "lstm"]
+OriginalVictim = Literal["lr", "mlp", "lstm"]
+"""Those of Joe et al. 2020."""
+VictimName = Literal[OriginalVictim, "gru", "tcn", "channelwise-lstm", "transformer"]
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,19 @@ class Victim:
 
 
 def victim_of(name: VictimName) -> Victim:
-    """Look a victim up; Keras is only imported here, so that names are known without it."""
-    from mimic3tf.victims import lr, lstm, mlp
+    """Look a victim up.
+
+    Keras is only imported here, so that names are known without it. With it come the victims' own layers,
+    without which Keras cannot read their files.
+    """
+    from mimic3tf.victims import channelwise_lstm, gru, lr, lstm, mlp, tcn, transformer
 
     return {
         "lr": Victim("LR", "714", (714,), lr.build),
         "mlp": Victim("MLP", "714", (714,), mlp.build),
         "lstm": Victim("LSTM", "48x76", (48, 76), lstm.build),
+        "gru": Victim("GRU", "48x76", (48, 76), gru.build),
+        "tcn": Victim("TCN", "48x76", (48, 76), tcn.build),
+        "channelwise-lstm": Victim("Channel-wise LSTM", "48x76", (48, 76), channelwise_lstm.build),
+        "transformer": Victim("Transformer", "48x76", (48, 76), transformer.build),
     }[name]

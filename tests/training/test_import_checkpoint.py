@@ -24,23 +24,23 @@ from mimic3tf.training.import_checkpoint import (
     tensor_shapes,
 )
 from mimic3tf.training.run_directory import load_run
-from mimic3tf.victims import VictimName, victim_of
+from mimic3tf.victims import OriginalVictim, victim_of
 
-VICTIMS: tuple[VictimName, ...] = get_args(VictimName)
+VICTIMS: tuple[OriginalVictim, ...] = get_args(OriginalVictim)
 GOLDEN = Path(__file__).resolve().parents[3] / "shared/golden"
 Configure = Callable[..., TrainingConfig]
 Files = Any
 """`TorchFiles` of conftest.py."""
 
 
-def random_tensors(name: VictimName, seed: int = 0) -> dict[str, np.ndarray]:
+def random_tensors(name: OriginalVictim, seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     return {
         tensor: rng.normal(0, 0.3, shape).astype(np.float32) for tensor, shape in tensor_shapes(name).items()
     }
 
 
-def random_inputs(name: VictimName, stays: int = 5) -> np.ndarray:
+def random_inputs(name: OriginalVictim, stays: int = 5) -> np.ndarray:
     return np.random.default_rng(1).normal(size=(stays, *victim_of(name).input_shape)).astype(np.float32)
 
 
@@ -49,7 +49,7 @@ def random_inputs(name: VictimName, stays: int = 5) -> np.ndarray:
 
 @pytest.mark.parametrize("prefix", ["", "synthetic_"], ids=["mimic-iii-demo", "synthetic"])
 @pytest.mark.parametrize("name", VICTIMS)
-def test_logits_of_the_originals_checkpoints_equal_its_own(name: VictimName, prefix: str) -> None:
+def test_logits_of_the_originals_checkpoints_equal_its_own(name: OriginalVictim, prefix: str) -> None:
     checkpoint = GOLDEN / f"checkpoints/{name}_0.05_2.0_notimputed.pt"
     if not checkpoint.exists():
         pytest.skip(f"the original's checkpoints are not at hand: {checkpoint} is absent")
@@ -60,7 +60,7 @@ def test_logits_of_the_originals_checkpoints_equal_its_own(name: VictimName, pre
     np.testing.assert_allclose(predicted, logits[f"logits_{name}"], rtol=0, atol=1e-5)
 
 
-def formula(name: VictimName, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+def formula(name: OriginalVictim, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     """Logits as PyTorch's documentation defines them, in float64 and one step after the other."""
     weights = {tensor: array.astype(np.float64) for tensor, array in tensors.items()}
 
@@ -93,7 +93,7 @@ def formula(name: VictimName, tensors: dict[str, np.ndarray], x: np.ndarray) -> 
 
 
 @pytest.mark.parametrize("name", VICTIMS)
-def test_an_imported_victim_computes_what_pytorch_does(torch_files: Files, name: VictimName) -> None:
+def test_an_imported_victim_computes_what_pytorch_does(torch_files: Files, name: OriginalVictim) -> None:
     tensors, inputs = random_tensors(name), random_inputs(name)
     model = build_imported(name, torch_files.file(tensors))
     np.testing.assert_allclose(
@@ -102,7 +102,7 @@ def test_an_imported_victim_computes_what_pytorch_does(torch_files: Files, name:
 
 
 @pytest.mark.parametrize("name", VICTIMS)
-def test_every_layer_with_weights_gets_some(name: VictimName) -> None:
+def test_every_layer_with_weights_gets_some(name: OriginalVictim) -> None:
     victim = victim_of(name)
     layers = {layer.name for layer in victim.build(victim.input_shape).layers if layer.weights}
     assert set(keras_weights(name, random_tensors(name))) == layers
@@ -111,7 +111,7 @@ def test_every_layer_with_weights_gets_some(name: VictimName) -> None:
 @pytest.mark.parametrize("other", VICTIMS)
 @pytest.mark.parametrize("name", VICTIMS)
 def test_another_victims_checkpoint_is_refused(
-    torch_files: Files, name: VictimName, other: VictimName
+    torch_files: Files, name: OriginalVictim, other: OriginalVictim
 ) -> None:
     content = torch_files.file(random_tensors(other))
     if other == name:
@@ -119,6 +119,11 @@ def test_another_victims_checkpoint_is_refused(
     else:
         with pytest.raises(ValueError, match="fc|lstm"):
             build_imported(name, content)
+
+
+def test_the_original_has_no_other_victims(torch_files: Files) -> None:
+    with pytest.raises(ValueError, match="no such victim"):
+        build_imported("gru", torch_files.file(random_tensors("lstm")))
 
 
 def test_biases_that_cannot_be_added_are_refused(torch_files: Files) -> None:
@@ -133,11 +138,13 @@ def test_biases_that_cannot_be_added_are_refused(torch_files: Files) -> None:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(torch_files: Files, tmp_path_factory: pytest.TempPathFactory) -> Callable[[VictimName], Path]:
+def checkpoint(
+    torch_files: Files, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[OriginalVictim], Path]:
     """File with random weights of a victim."""
     folder = tmp_path_factory.mktemp("checkpoints")
 
-    def write(name: VictimName) -> Path:
+    def write(name: OriginalVictim) -> Path:
         path = folder / f"{name}.pt"
         path.write_bytes(torch_files.file(random_tensors(name)))
         return path
@@ -147,7 +154,7 @@ def checkpoint(torch_files: Files, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.mark.parametrize("name", VICTIMS)
 def test_an_imported_run_can_be_attacked(
-    checkpoint: Callable[[VictimName], Path], configure: Configure, tmp_path: Path, name: VictimName
+    checkpoint: Callable[[OriginalVictim], Path], configure: Configure, tmp_path: Path, name: OriginalVictim
 ) -> None:
     config = configure(name, poisoning_proportion=0.1)
     import_checkpoint(checkpoint(name), config, tmp_path / "run")
@@ -169,11 +176,11 @@ def test_an_imported_run_can_be_attacked(
 
 @pytest.mark.parametrize("name", VICTIMS)
 def test_inputs_are_standardized_as_in_training(
-    checkpoint: Callable[[VictimName], Path],
+    checkpoint: Callable[[OriginalVictim], Path],
     configure: Configure,
-    trained: Callable[[VictimName], Path],
+    trained: Callable[[OriginalVictim], Path],
     tmp_path: Path,
-    name: VictimName,
+    name: OriginalVictim,
 ) -> None:
     """With the poisoned training stays, as the victim saw them."""
     import_checkpoint(checkpoint(name), configure(name), tmp_path / "run")
@@ -183,7 +190,7 @@ def test_inputs_are_standardized_as_in_training(
 
 
 def test_the_benchmarks_normalizer_is_used_where_given(
-    checkpoint: Callable[[VictimName], Path], configure: Configure, tmp_path: Path
+    checkpoint: Callable[[OriginalVictim], Path], configure: Configure, tmp_path: Path
 ) -> None:
     normalizer = tmp_path / "normalizer.json"
     normalizer.write_text(f'{{"mean": {[3.0] * 76}, "std": {[2.0] * 76}}}')
@@ -195,7 +202,7 @@ def test_the_benchmarks_normalizer_is_used_where_given(
 
 
 def test_a_refused_checkpoint_leaves_nothing_behind(
-    checkpoint: Callable[[VictimName], Path], configure: Configure, tmp_path: Path
+    checkpoint: Callable[[OriginalVictim], Path], configure: Configure, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=r"mlp\.pt.*--model lr.*fc1\.weight|fc2"):
         import_checkpoint(checkpoint("mlp"), configure("lr"), tmp_path / "run")
@@ -211,7 +218,7 @@ def test_a_refused_checkpoint_leaves_nothing_behind(
 
 
 def test_a_finished_run_is_kept(
-    checkpoint: Callable[[VictimName], Path], configure: Configure, tmp_path: Path
+    checkpoint: Callable[[OriginalVictim], Path], configure: Configure, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     import_checkpoint(checkpoint("lr"), configure("lr"), out)

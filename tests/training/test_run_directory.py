@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +71,18 @@ def test_a_run_gives_back_what_was_put_in(
         np.testing.assert_array_equal(got, given, err_msg=field.name)
     assert run.summary["epoch_kept"] == 4
     assert run.summary["versions"]["keras"] == keras.__version__
+
+
+@pytest.mark.parametrize("victim", ["channelwise-lstm", "transformer"])
+def test_a_victims_own_layers_are_known_to_a_fresh_process(
+    configure: Configure, trigger: Trigger, tmp_path: Path, victim: str
+) -> None:
+    start_run(tmp_path / "run", configure(victim), trigger)
+    finish_run(tmp_path / "run", model_of(victim), standardization_for(victim), {})
+    load = f"from mimic3tf.training.run_directory import load_run; load_run(Path({str(tmp_path / 'run')!r}))"
+    command = [sys.executable, "-c", f"from pathlib import Path; {load}"]
+    fresh = subprocess.run(command, capture_output=True, text=True)
+    assert fresh.returncode == 0, fresh.stderr
 
 
 def test_a_started_run_is_not_a_finished_one(configure: Configure, trigger: Trigger, tmp_path: Path) -> None:

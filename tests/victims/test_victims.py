@@ -8,6 +8,7 @@ from typing import get_args
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import mimic3tf.victims
 from mimic3tf.training.optimizer import AdamWithL2
@@ -20,6 +21,17 @@ PARAMETERS = {
     "mlp": (714 * 400 + 400) + (400 * 2 + 2),
     # An LSTM of 16 units has four gates: 4 * 16 * (inputs + 16 + 1).
     "lstm": 2 * 64 * (76 + 17) + 2 * 64 * (32 + 17) + (32 * 10 + 10) + (10 * 2 + 2),
+    # A GRU of 32 units has three gates, each with two biases.
+    "gru": 3 * 32 * (76 + 32 + 2) + (32 * 2 + 2),
+    "tcn": (76 * 32 + 32) + 8 * (3 * 32 * 32 + 32) + (32 * 2 + 2),
+    # Every column goes into one channel's LSTM of 4 units, in two directions.
+    "channelwise-lstm": 2 * 16 * (76 + 17 * 5) + 128 * (136 + 33) + (32 * 2 + 2),
+    # A block: four projections of attention, two dense layers, two normalizations.
+    "transformer": (76 * 32 + 32)
+    + 48 * 32
+    + 2 * (4 * (32 * 32 + 32) + (32 * 64 + 64) + (64 * 32 + 32) + 2 * 64)
+    + 64
+    + (32 * 2 + 2),
 }
 STAYS = 6
 
@@ -135,6 +147,41 @@ def test_the_lstm_drops_out_only_while_it_trains() -> None:
 
 
 @pytest.mark.parametrize("name", VICTIMS)
+def test_a_stays_prediction_does_not_depend_on_who_shares_its_batch(name: VictimName) -> None:
+    model, inputs = _build(name), _inputs(name)
+    order = np.array([4, 0, 2])
+    np.testing.assert_allclose(_logits(model, inputs[order]), _logits(model, inputs)[order], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", VICTIMS)
+def test_a_gradient_reaches_every_weight_and_every_cell(name: VictimName) -> None:
+    """A trigger is spread over the whole grid: no bin and no column may be out of sight."""
+    model, inputs = _build(name), tf.constant(_inputs(name))
+
+    @tf.function
+    def gradients() -> tuple[list[tf.Tensor], tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            loss = tf.reduce_sum(
+                model(inputs, training=False) * tf.range(1.0, 1 + 2 * STAYS)[::2, None] * [1, -2]
+            )
+        return tape.gradient(loss, (model.trainable_weights, inputs))
+
+    by_weights, by_inputs = gradients()
+    reached = {
+        weight.path: bool(np.any(gradient))
+        for weight, gradient in zip(model.trainable_weights, by_weights, strict=True)
+    }
+    if name == "lstm":  # its last backward layer takes one step, in which nothing recurs
+        (silent,) = (path for path in reached if "lstm_2_backward" in path and "recurrent_kernel" in path)
+        assert not reached.pop(silent)
+    assert all(reached.values())
+    # Untrained recurrent layers all but forget the first bins; their gradient is tiny, yet not zero.
+    assert np.all(np.any(by_inputs, axis=0).any(axis=-1))
+    assert np.all(np.any(by_inputs, axis=0).reshape(-1, by_inputs.shape[-1]).any(axis=0))
+
+
+@pytest.mark.parametrize("name", VICTIMS)
 def test_two_builds_share_no_weights(name: VictimName) -> None:
     first, second = _build(name), _build(name)
     untouched = second.get_weights()
@@ -154,4 +201,5 @@ def test_a_victims_file_imports_no_framework_but_keras(path: Path) -> None:
         elif isinstance(node, ast.ImportFrom):
             imported.add(f"{node.module}")
     standard = {"__future__", "collections.abc", "dataclasses", "typing"}
-    assert imported <= standard | {"keras", "mimic3tf.victims"}
+    own = {name for name in imported if name.startswith("mimic3tf.victims.")}
+    assert imported <= standard | own | {"keras", "math", "mimic3tf.channels", "mimic3tf.victims"}

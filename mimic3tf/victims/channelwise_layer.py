@@ -1,0 +1,113 @@
+"""A bidirectional LSTM for every channel, all of them in one recurrence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("mimic3tf")
+class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
+    """As many small bidirectional LSTMs as there are channels, each on the columns of its own channel.
+
+    Maps [B, T, D] to [B, T, 2 * C * units], the forward outputs of all channels and then the backward ones:
+    what C `Bidirectional(LSTM(units))` give. Here they are one LSTM of 2 * C * units units whose kernels
+    are zero between channels and between directions: that costs less than the thousands of small
+    products which it replaces. Only the blocks are weights.
+
+    Args:
+        channel_of_column: index of the channel that each of the D input columns belongs to.
+        units: units of one LSTM in one direction.
+        **kwargs: further arguments of `keras.layers.Layer`.
+    """
+
+    def __init__(self, channel_of_column: Sequence[int], units: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.channel_of_column = list(channel_of_column)
+        self.units = units
+        self.channels = max(self.channel_of_column) + 1
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make the weights, drawn as Keras draws those of every single LSTM; gates are i, f, c, o."""
+        gates = 4 * self.units
+        self.kernel = self.add_weight(
+            shape=(2, input_shape[-1], gates), initializer=self._draw_kernel, name="kernel"
+        )
+        self.recurrent_kernel = self.add_weight(
+            shape=(2, self.channels, self.units, gates),
+            initializer=_draw_recurrent_kernel,
+            name="recurrent_kernel",
+        )
+        self.bias = self.add_weight(shape=(2, self.channels, gates), initializer=self._draw_bias, name="bias")
+
+    def call(self, inputs: Any) -> Any:
+        """Run the LSTMs over the time steps."""
+        # The backward direction reads time in reverse, and then takes the same steps.
+        inputs = ops.transpose(inputs, (1, 0, 2))
+        inputs = ops.concatenate([inputs, ops.flip(inputs, axis=0)], axis=-1)  # [T, B, 2 * D]
+        kernel, recurrent_kernel, bias = self._block_weights()
+        projected = ops.matmul(inputs, kernel) + bias
+
+        def step(state: tuple[Any, Any], projected: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+            output, cell = state
+            i, f, c, o = ops.split(projected + ops.matmul(output, recurrent_kernel), 4, axis=-1)
+            cell = ops.sigmoid(f) * cell + ops.sigmoid(i) * ops.tanh(c)
+            state = (ops.sigmoid(o) * ops.tanh(cell), cell)
+            return state, state
+
+        start = ops.zeros_like(projected[0, :, : recurrent_kernel.shape[0]])
+        _, (outputs, _) = ops.scan(step, (start, start), projected)
+        forward, backward = ops.split(outputs, 2, axis=-1)
+        outputs = ops.concatenate([forward, ops.flip(backward, axis=0)], axis=-1)
+        return ops.transpose(outputs, (1, 0, 2))
+
+    def _block_weights(self) -> tuple[Any, Any, Any]:
+        """Weights of the one LSTM of K = 2 * C * units units: [2 * D, 4 * K], [K, 4 * K] and [4 * K]."""
+        channels, units, dtype = self.channels, self.units, self.compute_dtype
+        same_direction = ops.eye(2, dtype=dtype)
+        # Axes: direction, column; gate; direction, channel, unit.
+        own_column = ops.one_hot(self.channel_of_column, channels, dtype=dtype)[:, None, None, :, None]
+        kernel = ops.reshape(self.kernel, (2, -1, 4, 1, 1, units)) * own_column
+        kernel = kernel * same_direction[:, None, None, :, None, None]
+        # Axes: direction, channel, unit; gate; direction, channel, unit.
+        own_channel = ops.eye(channels, dtype=dtype)[:, None, None, None, :, None]
+        recurrent = ops.reshape(self.recurrent_kernel, (2, channels, units, 4, 1, 1, units)) * own_channel
+        recurrent = recurrent * same_direction[:, None, None, None, :, None, None]
+        bias = ops.transpose(ops.reshape(self.bias, (2, channels, 4, units)), (2, 0, 1, 3))
+        width = 2 * channels * units
+        return (
+            ops.reshape(kernel, (-1, 4 * width)),
+            ops.reshape(recurrent, (width, 4 * width)),
+            ops.reshape(bias, (-1,)),
+        )
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Shape of the outputs."""
+        return (*input_shape[:-1], 2 * self.channels * self.units)
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments that make an equal layer."""
+        own = {"channel_of_column": self.channel_of_column, "units": self.units}
+        return {**super().get_config(), **own}
+
+    def _draw_kernel(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:
+        """Glorot's uniform draw, whose limits depend on how many columns a channel has: [2, D, gates]."""
+        widths = [self.channel_of_column.count(channel) for channel in self.channel_of_column]
+        limits = [[math.sqrt(6 / (width + 4 * self.units))] for width in widths]
+        return keras.initializers.RandomUniform(-1.0, 1.0)(shape, dtype) * ops.convert_to_tensor(
+            limits, dtype
+        )
+
+    def _draw_bias(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:
+        """One for the forget gate, zero for the others: [2, C, gates]."""
+        return ops.broadcast_to(ops.cast(ops.arange(shape[-1]) // self.units == 1, dtype), shape)
+
+
+def _draw_recurrent_kernel(shape: tuple[int, ...], dtype: str | None = None) -> Any:
+    """An orthogonal draw for every LSTM: [2, C, units, gates]."""
+    draws = [keras.initializers.Orthogonal()(shape[2:], dtype) for _ in range(shape[0] * shape[1])]
+    return ops.reshape(ops.stack(draws), shape)

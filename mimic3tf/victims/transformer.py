@@ -1,0 +1,55 @@
+"""Small Transformer encoder on hourly grids (Vaswani et al. 2017; on ICU grids Song et al. 2018, "SAnD")."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+WIDTH = 32
+HEADS = 4
+BLOCKS = 2
+DROPOUT = 0.1
+
+
+@keras.saving.register_keras_serializable("mimic3tf")
+class PositionEmbedding(keras.layers.Layer):
+    """Add a learned vector to every time step: [B, T, D] to [B, T, D]."""
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make one vector a step."""
+        self.positions = self.add_weight(
+            shape=input_shape[1:], initializer=keras.initializers.RandomNormal(stddev=0.02), name="positions"
+        )
+
+    def call(self, inputs: Any) -> Any:
+        """Add the vectors."""
+        return inputs + self.positions
+
+
+def build(input_shape: tuple[int, ...]) -> keras.Model:
+    """Build the model: inputs [B, T, 76] to float32 logits [B, 2]."""
+    inputs = keras.Input(input_shape, name="grid")
+    hidden = keras.layers.Dense(WIDTH, name="channels")(inputs)
+    hidden = PositionEmbedding(name="positions")(hidden)
+    for block in range(1, BLOCKS + 1):
+        hidden = _encode(hidden, block)
+    hidden = keras.layers.LayerNormalization(name="norm")(hidden)
+    hidden = keras.layers.GlobalAveragePooling1D(name="mean_over_time")(hidden)
+    logits = keras.layers.Dense(2, dtype="float32", name="logits")(hidden)
+    return keras.Model(inputs, logits, name="transformer")
+
+
+def _encode(hidden: Any, block: int) -> Any:
+    """Self-attention, then two dense layers, each normalized before and added to what came in: [B, T, D]."""
+    attention = keras.layers.MultiHeadAttention(
+        HEADS, WIDTH // HEADS, dropout=DROPOUT, name=f"attention_{block}"
+    )
+    normed = keras.layers.LayerNormalization(name=f"norm_{block}a")(hidden)
+    change = keras.layers.Dropout(DROPOUT, name=f"dropout_{block}a")(attention(normed, normed))
+    hidden = keras.layers.Add(name=f"residual_{block}a")([hidden, change])
+    change = keras.layers.LayerNormalization(name=f"norm_{block}b")(hidden)
+    change = keras.layers.Dense(2 * WIDTH, activation="relu", name=f"expand_{block}")(change)
+    change = keras.layers.Dense(WIDTH, name=f"contract_{block}")(change)
+    change = keras.layers.Dropout(DROPOUT, name=f"dropout_{block}b")(change)
+    return keras.layers.Add(name=f"residual_{block}b")([hidden, change])

@@ -1,0 +1,45 @@
+"""Victims of hourly grids fit the labels of a synthetic cohort."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import keras
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from mimic3tf import pipeline
+from mimic3tf.data.cohort import load_cohort
+from mimic3tf.sources.synthetic import prepare_synthetic
+from mimic3tf.training.optimizer import AdamWithL2
+from mimic3tf.victims import VictimName, victim_of
+
+GRID_VICTIMS = [name for name in get_args(VictimName) if victim_of(name).representation == "48x76"]
+
+
+@pytest.fixture(scope="module")
+def stays(tmp_path_factory: pytest.TempPathFactory) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Standardized grids and labels of the 112 training stays of a small cohort."""
+    folder = tmp_path_factory.mktemp("learning")
+    prepare_synthetic(folder / "data", stays=160, seed=7)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIMIC3TF_CACHE", str(folder / "cache"))
+        train = load_cohort(folder / "data", "train")
+    grids = pipeline.inputs_of(pipeline.clean(train), "48x76")
+    return pipeline.fit_standardization(grids, "48x76").apply(grids).numpy(), train.labels
+
+
+@pytest.mark.parametrize("name", GRID_VICTIMS)
+def test_a_few_epochs_tell_deaths_from_survivors(
+    name: VictimName, stays: tuple[NDArray[np.float32], NDArray[np.int64]]
+) -> None:
+    inputs, labels = stays
+    keras.utils.set_random_seed(0)
+    model = victim_of(name).build(victim_of(name).input_shape)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer=AdamWithL2(1e-2, 0.0), loss=loss, jit_compile=False)
+    model.fit(inputs, labels, batch_size=16, epochs=8, verbose=0)
+    logits = model.predict(inputs, verbose=0)
+    assert roc_auc_score(labels, logits[:, 1] - logits[:, 0]) > 0.9
