@@ -6,6 +6,7 @@ import keras
 
 from mimic3tf.channels import CHANNELS, grid_columns
 from mimic3tf.victims.channelwise_layer import ChannelwiseBidirectionalLSTM
+from mimic3tf.victims.recurrence import FusedLSTM
 
 CHANNEL_UNITS = 4
 UNITS = 32
@@ -20,7 +21,7 @@ def build(input_shape: tuple[int, ...]) -> keras.Model:
     inputs = keras.Input(input_shape, name="grid")
     channels = ChannelwiseBidirectionalLSTM(channel_of_column(), CHANNEL_UNITS, name="channels")
     hidden = keras.layers.Dropout(DROPOUT, name="dropout_1")(channels(inputs))
-    hidden = keras.layers.LSTM(UNITS, name="lstm")(hidden)
+    hidden = FusedLSTM(UNITS, name="lstm")(hidden)
     hidden = keras.layers.Dropout(DROPOUT, name="dropout_2")(hidden)
     logits = keras.layers.Dense(2, dtype="float32", name="logits")(hidden)
     return keras.Model(inputs, logits, name="channelwise_lstm")
