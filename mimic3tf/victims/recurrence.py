@@ -66,6 +66,8 @@ def _recurrence(
 
     For x [B, T, D], kernels [D, 4H] and [H, 4H], and bias [4H], with the gates i, f, c, o.
     """
+    # Eager tapes would look into the compiled loops for a gradient that is given below.
+    x, kernel, recurrent_kernel, bias = map(tf.stop_gradient, (x, kernel, recurrent_kernel, bias))
     units = recurrent_kernel.shape[0]
     batch, steps, width = tf.shape(x)[0], x.shape[1], x.shape[2]
     # tanh(z) = 2 sigmoid(2z) - 1 makes all four gates one sigmoid.

@@ -31,10 +31,9 @@ def _sequences(batch: int) -> np.ndarray:
     return np.random.default_rng(batch).normal(size=(batch, STEPS, WIDTH)).astype(np.float32)
 
 
-def _with_gradients(layer: keras.Layer, sequences: np.ndarray) -> list[np.ndarray]:
+def _with_gradients(layer: keras.Layer, sequences: np.ndarray, *, eager: bool = False) -> list[np.ndarray]:
     """Outputs, and gradients of an uneven sum of their squares by the inputs and every weight."""
 
-    @tf.function
     def compute(x: tf.Tensor) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
             tape.watch(x)
@@ -43,7 +42,8 @@ def _with_gradients(layer: keras.Layer, sequences: np.ndarray) -> list[np.ndarra
             total = tf.reduce_sum(share * outputs**2)
         return [outputs, *tape.gradient(total, [x, *(weight.value for weight in layer.trainable_variables)])]
 
-    return [part.numpy() for part in compute(tf.constant(sequences))]
+    run = compute if eager else tf.function(compute)
+    return [part.numpy() for part in run(tf.constant(sequences))]
 
 
 @pytest.mark.parametrize("return_sequences", [True, False])
@@ -59,6 +59,15 @@ def test_outputs_and_gradients_are_those_of_the_plain_layer(
     ):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6 * np.abs(expected).max())
+
+
+def test_an_eager_tape_sees_the_same_gradients() -> None:
+    _, fused = _pair(return_sequences=True)
+    sequences = _sequences(5)
+    for expected, found in zip(
+        _with_gradients(fused, sequences), _with_gradients(fused, sequences, eager=True), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch", [SMALL_BATCH + 1, LARGE_BATCH + 1])
