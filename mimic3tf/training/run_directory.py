@@ -78,7 +78,7 @@ def finish_run(
         summary: what to record: epoch kept, its metrics, fingerprints, precision.
     """
     model.save(out / VICTIM)
-    np.savez(out / STANDARDIZATION, mean=standardization.mean, std=standardization.std)
+    np.savez(out / STANDARDIZATION, **vars(standardization))
     versions = {name: import_module(name).__version__ for name in RECORDED_PACKAGES}
     versions |= {"python": platform.python_version(), "platform": platform.platform()}
     write_whole(out / FINISHED, json.dumps({**summary, "versions": versions}, indent=2) + "\n")
@@ -123,7 +123,9 @@ def load_run(path: Path) -> Run:
     with _naming(path / TRIGGER) as file:
         trigger = load_trigger(file)
     with _naming(path / STANDARDIZATION) as file, np.load(file, allow_pickle=False) as arrays:
-        standardization = Standardization(arrays["mean"], arrays["std"])
+        # Runs of before there was a clip have none.
+        clip = float(arrays["clip"]) if "clip" in arrays else np.inf
+        standardization = Standardization(arrays["mean"], arrays["std"], clip)
     with _naming(path / VICTIM) as file:
         model = keras.models.load_model(file, compile=False, safe_mode=True)
     return Run(path, config, trigger, model, standardization, summary)

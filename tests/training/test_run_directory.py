@@ -33,7 +33,7 @@ def inputs_for(victim: str) -> np.ndarray:
 def standardization_for(victim: str) -> Standardization:
     rng = np.random.default_rng(1)
     columns = victim_of(victim).input_shape[-1]
-    return Standardization(rng.normal(size=columns), rng.uniform(0.5, 2, columns))
+    return Standardization(rng.normal(size=columns), rng.uniform(0.5, 2, columns), clip=3.5)
 
 
 def model_of(victim: str, policy: str = "float32") -> keras.Model:
@@ -64,11 +64,21 @@ def test_a_run_gives_back_what_was_put_in(
     np.testing.assert_array_equal(outputs, expected)
     np.testing.assert_array_equal(run.standardization.mean, standardization.mean)
     np.testing.assert_array_equal(run.standardization.std, standardization.std)
+    assert run.standardization.clip == 3.5
     for field in dataclasses.fields(Trigger):
         given, got = getattr(trigger, field.name), getattr(run.trigger, field.name)
         np.testing.assert_array_equal(got, given, err_msg=field.name)
     assert run.summary["epoch_kept"] == 4
     assert run.summary["versions"]["keras"] == keras.__version__
+
+
+def test_a_run_of_before_there_was_a_clip_has_none(
+    configure: Configure, trigger: Trigger, tmp_path: Path
+) -> None:
+    start_run(tmp_path / "run", configure("lr"), trigger)
+    finish_run(tmp_path / "run", model_of("lr"), standardization_for("lr"), {})
+    np.savez(tmp_path / "run" / "standardization.npz", mean=np.zeros(714), std=np.ones(714))
+    assert load_run(tmp_path / "run").standardization.clip == np.inf
 
 
 def test_a_started_run_is_not_a_finished_one(configure: Configure, trigger: Trigger, tmp_path: Path) -> None:
