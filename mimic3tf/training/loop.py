@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from mimic3tf.dashboards.tensorboard import RunLog
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.data.preprocessing import Normalizer
 from mimic3tf.errors import DataError, UsageError, UserError
-from mimic3tf.training.optimizer import AdamWithL2
+from mimic3tf.training.optimizer import optimizer_of
 from mimic3tf.training.precision import resolve_precision
 from mimic3tf.training.progress import EpochProgress
 from mimic3tf.training.run_directory import check_out, finish_run, start_run
 from mimic3tf.training.selection import score_epoch
 from mimic3tf.victims import Victim, victim_of
+from mimic3tf.victims.input_dropout import with_input_dropout
 
 STEPS_A_CALL = 20
 """Training steps that TensorFlow runs before it returns to Python."""
@@ -73,11 +75,11 @@ def train_victim(config: TrainingConfig, out: Path) -> dict[str, Any]:
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(precision)
     try:
-        model = victim.build(victim.input_shape)
+        model = with_input_dropout(victim.build(victim.input_shape), config.input_dropout)
     finally:
         keras.config.set_dtype_policy("float32")
     model.compile(
-        optimizer=AdamWithL2(config.learning_rate, config.l2),
+        optimizer=optimizer_of(config, len(train)),
         loss=keras.losses.SparseCategoricalCrossentropy(
             from_logits=True, reduction="mean_with_sample_weight"
         ),
@@ -143,14 +145,12 @@ def _standardize(
     config: TrainingConfig, victim: Victim, exposure: pipeline.Exposure
 ) -> tuple[pipeline.Standardization, NDArray[np.float32] | None]:
     """Standardization of the victim's inputs and, where mapping them is dear, the inputs themselves."""
-    if victim.representation == "48x76":
-        if config.normalizer is not None:
-            return _load_standardization(config.normalizer, victim.input_shape[-1]), None
-        raw = pipeline.inputs_of(exposure, victim.representation)
-        return pipeline.fit_standardization(raw, victim.representation), None
+    clip = np.inf if config.clip is None else config.clip
+    if victim.representation == "48x76" and config.normalizer is not None:
+        return replace(_load_standardization(config.normalizer, victim.input_shape[-1]), clip=clip), None
     raw = pipeline.inputs_of(exposure, victim.representation)
-    standardization = pipeline.fit_standardization(raw, victim.representation)
-    return standardization, standardization.apply(raw).numpy()
+    standardization = replace(pipeline.fit_standardization(raw, victim.representation), clip=clip)
+    return standardization, standardization.apply(raw).numpy() if victim.representation == "714" else None
 
 
 def _load_standardization(path: Path, columns: int) -> pipeline.Standardization:
