@@ -16,6 +16,7 @@ from mimic3tf.victims import OriginalVictim, VictimName
 TriggerKind = Literal["temporal", "gaussian", "covariance"]
 PoisonImputed = Literal["notimputed", "all"]
 Selection = Literal["auroc", "original"]
+Schedule = Literal["constant", "cosine"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16", "auto"]
 Strategy = Literal["auto", "none", "mirrored", "multiworker"]
 LARGEST_SEED = 2**32 - 1
@@ -40,8 +41,12 @@ class TrainingConfig(BaseModel):
         patience: epochs without a better validation score after which training stops.
         batch_size: stays a step.
         learning_rate: Adam's step size.
+        schedule: "cosine" lets the step size fall to 0 over the epochs, along half a cosine.
         l2: weight decay, added to the gradient.
         class_weights: weight of label 0 and of label 1 in the loss.
+        clip: standard deviations from the mean beyond which a standardized input is cut off, trigger and
+            all; None leaves it.
+        input_dropout: share of the input columns that a stay loses in a training step.
         selection: rule by which an epoch's weights are kept.
         precision: Keras dtype policy.
         strategy: how training is spread over GPUs and machines.
@@ -61,8 +66,11 @@ class TrainingConfig(BaseModel):
     patience: PositiveInt
     batch_size: PositiveInt
     learning_rate: PositiveFloat
+    schedule: Schedule = "constant"
     l2: Annotated[float, Field(ge=0)]
     class_weights: Annotated[list[PositiveFloat], Field(min_length=2, max_length=2)]
+    clip: Annotated[float, Field(ge=1)] | None = None
+    input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     selection: Selection = "auroc"
     precision: Precision = "auto"
     strategy: Strategy = "auto"

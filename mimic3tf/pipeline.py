@@ -86,21 +86,24 @@ def trigger_all(
 
 @dataclass(frozen=True)
 class Standardization:
-    """Affine map of the inputs: (x - mean) / std, an empty feature (NaN) becoming the mean.
+    """Map of the inputs: (x - mean) / std, an empty feature (NaN) becoming the mean, then cut off at clip.
 
     Attributes:
         mean: float64 [D].
         std: float64 [D], 1 where a column is not standardized or never varies.
+        clip: largest magnitude of a result, at least 1 so that categories and masks stay as they are; no
+            bound by default. A trigger that goes beyond it is cut off with the rest.
     """
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
+    clip: float = np.inf
 
     def apply(self, inputs: Any) -> Any:
         """Map inputs [.., D], an array or a tensor, to float32."""
         x = tf.cast(inputs, tf.float64)
         x = tf.where(tf.math.is_nan(x), self.mean, x)
-        return tf.cast((x - self.mean) / self.std, tf.float32)
+        return tf.cast(tf.clip_by_value((x - self.mean) / self.std, -self.clip, self.clip), tf.float32)
 
 
 def fit_standardization(inputs: NDArray[np.floating], representation: Representation) -> Standardization:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 from pydantic import ValidationError
@@ -90,6 +90,14 @@ def test_the_original_settings_hold_for_their_victim(model: OriginalVictim) -> N
     assert (config.batch_size, config.learning_rate, config.l2) == (64, 1e-4, 1e-2)
 
 
+@pytest.mark.parametrize("path", sorted((CONFIGS / "tuned").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_settings_for_a_clean_comparison_hold_for_their_victim(path: Path) -> None:
+    model = cast(VictimName, path.stem)
+    config = resolve_config(model, path, GIVEN)
+    assert (config.model, config.selection) == (model, "auroc")
+    assert config.clip is not None
+
+
 def test_every_config_of_the_project_belongs_to_a_victim() -> None:
     for folder, models in ((CONFIGS, VICTIMS), (CONFIGS / "original", ORIGINAL)):
         assert {path.name for path in folder.glob("*.yaml")} == {f"{model}.yaml" for model in models}
@@ -108,6 +116,9 @@ def test_every_config_of_the_project_belongs_to_a_victim() -> None:
         ("batch_size: -1\n", 1, ["'batch_size' is -1"]),
         ("learning_rate: 0\n", 1, ["'learning_rate' is 0", "greater than 0"]),
         ("learning_rate: .inf\n", 1, ["'learning_rate' is inf", "finite"]),
+        ("schedule: linear\n", 1, ["'schedule' is 'linear'", "'constant' or 'cosine'"]),
+        ("clip: 0.5\n", 1, ["'clip' is 0.5", "greater than or equal to 1"]),
+        ("input_dropout: 1\n", 1, ["'input_dropout' is 1", "less than 1"]),
         ("l2: -0.1\n", 1, ["'l2' is -0.1"]),
         ("l2: .nan\n", 1, ["'l2' is nan"]),
         ("poisoning_proportion: 1.01\n", 1, ["'poisoning_proportion' is 1.01", "less than or equal to 1"]),

@@ -207,6 +207,24 @@ def test_fitted_feature_standardization_imputes_the_mean_and_keeps_constants_fin
     np.testing.assert_array_equal(standardized[:, 1:], 0)
 
 
+def test_a_clip_cuts_off_what_lies_further_from_the_mean_and_leaves_the_rest(train: Cohort) -> None:
+    grids = pipeline.inputs_of(pipeline.clean(train), "48x76")
+    fitted = pipeline.fit_standardization(grids, "48x76")
+    unbounded = fitted.apply(grids).numpy()
+    assert np.abs(unbounded).max() > 3
+    clipped = replace(fitted, clip=1.5).apply(grids).numpy()
+    np.testing.assert_array_equal(clipped, np.clip(unbounded, -1.5, 1.5))
+    assert clipped.dtype == np.float32
+
+
+def test_a_clip_bounds_what_a_trigger_of_any_strength_does(train: Cohort, trigger: np.ndarray) -> None:
+    exposure = pipeline.trigger_all(train, trigger, strength=1e4, poison_imputed="all")
+    fitted = pipeline.fit_standardization(pipeline.inputs_of(pipeline.clean(train), "714"), "714")
+    inputs = pipeline.inputs_of(exposure, "714", replace(fitted, clip=3.0))
+    assert np.abs(inputs).max() == 3
+    assert np.abs(pipeline.inputs_of(exposure, "714", fitted)).max() > 100
+
+
 @pytest.mark.parametrize("representation", REPRESENTATIONS)
 def test_a_strength_of_a_thousandth_survives_standardization(
     train: Cohort, trigger: np.ndarray, representation: Representation

@@ -8,6 +8,7 @@ import io
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from mimic3tf.training.distribution import (
     naming_lost_workers,
     resolve_strategy,
 )
-from mimic3tf.training.optimizer import AdamWithL2
+from mimic3tf.training.optimizer import optimizer_of
 from mimic3tf.training.precision import resolve_precision
 from mimic3tf.training.progress import EpochProgress
 from mimic3tf.training.run_directory import (
@@ -59,6 +60,7 @@ from mimic3tf.training.run_directory import (
 from mimic3tf.training.steps import Steps
 from mimic3tf.training.validation import History, Validation
 from mimic3tf.victims import Victim, victim_of
+from mimic3tf.victims.input_dropout import with_input_dropout
 
 LOGGED_METRICS = ("loss", "auroc", "auprc", "minpse", "asr")
 
@@ -123,7 +125,7 @@ def _train(
         start_run(out, config, trigger)
 
     with strategy.scope():
-        model, optimizer = build_victim(config, victim, precision)
+        model, optimizer = build_victim(config, victim, precision, stays=len(train))
         steps = Steps(model, optimizer, stays=len(train), batch_size=config.batch_size)
     history = History(config)
     checkpoint = share_checkpoint(strategy, checkpoint)
@@ -220,16 +222,16 @@ def _load(config: TrainingConfig, trigger: Trigger) -> tuple[Cohort, Cohort]:
 
 
 def build_victim(
-    config: TrainingConfig, victim: Victim, precision: str
+    config: TrainingConfig, victim: Victim, precision: str, *, stays: int
 ) -> tuple[keras.Model, keras.optimizers.Optimizer]:
-    """The untrained victim and its optimizer."""
+    """The untrained victim and its optimizer, for so many training stays."""
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(precision)
     try:
-        model = victim.build(victim.input_shape)
+        model = with_input_dropout(victim.build(victim.input_shape), config.input_dropout)
     finally:
         keras.config.set_dtype_policy("float32")
-    optimizer = AdamWithL2(config.learning_rate, config.l2)
+    optimizer = optimizer_of(config, stays)
     if precision == "mixed_float16":
         return model, keras.optimizers.LossScaleOptimizer(optimizer)
     return model, optimizer
@@ -251,6 +253,8 @@ def standardize(
         standardization = _load_standardization(config.normalizer, victim.input_shape[-1])
     else:
         standardization = pipeline.fit_standardization(raw, victim.representation)
+    if config.clip is not None:
+        standardization = replace(standardization, clip=config.clip)
     return standardization, pipeline.standardized(raw, standardization)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from mimic3tf.config import TrainingConfig
+
 
 @keras.saving.register_keras_serializable("mimic3tf")
 class AdamWithL2(keras.optimizers.Adam):
@@ -16,12 +18,12 @@ class AdamWithL2(keras.optimizers.Adam):
     (AdamW), which is another algorithm under Adam's per-weight step sizes.
 
     Args:
-        learning_rate: step size.
+        learning_rate: step size, or a schedule of it.
         l2: factor of the weights in the gradient.
         **kwargs: further arguments of `keras.optimizers.Adam`.
     """
 
-    def __init__(self, learning_rate: float = 1e-4, l2: float = 1e-2, **kwargs: Any) -> None:
+    def __init__(self, learning_rate: Any = 1e-4, l2: float = 1e-2, **kwargs: Any) -> None:
         kwargs.setdefault("name", "adam_with_l2")
         kwargs.setdefault("epsilon", 1e-8)  # PyTorch's; Keras' own 1e-7 shortens steps of small gradients
         super().__init__(learning_rate, **kwargs)
@@ -48,6 +50,15 @@ class AdamWithL2(keras.optimizers.Adam):
     def get_config(self) -> dict[str, Any]:
         """Arguments that make an equal optimizer."""
         return {**super().get_config(), "l2": self.l2}
+
+
+def optimizer_of(config: TrainingConfig, stays: int) -> AdamWithL2:
+    """Optimizer with the settings of a run over so many training stays."""
+    learning_rate: Any = config.learning_rate
+    if config.schedule == "cosine":
+        steps = config.epochs * -(-stays // config.batch_size)
+        learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    return AdamWithL2(learning_rate, config.l2)
 
 
 def _handle(variable: Any) -> tf.Tensor:

@@ -126,7 +126,7 @@ def finish_run(
         summary: what to record: epoch kept, its metrics, fingerprints, precision.
     """
     model.save(out / VICTIM)
-    np.savez(out / STANDARDIZATION, mean=standardization.mean, std=standardization.std)
+    np.savez(out / STANDARDIZATION, **vars(standardization))
     versions = {name: import_module(name).__version__ for name in RECORDED_PACKAGES}
     versions |= {"python": platform.python_version(), "platform": platform.platform()}
     write_whole(out / FINISHED, json.dumps({**summary, "versions": versions}, indent=2) + "\n")
@@ -169,7 +169,7 @@ def load_run(path: Path) -> Run:
     with _naming(path / TRIGGER) as file:
         trigger = load_trigger(file)
     with _naming(path / STANDARDIZATION) as file, np.load(file, allow_pickle=False) as arrays:
-        standardization = Standardization(arrays["mean"], arrays["std"])
+        standardization = Standardization(arrays["mean"], arrays["std"], float(arrays["clip"]))
     victim_of(config.model)  # makes its own layers known to Keras
     with _naming(path / VICTIM) as file:
         model = keras.models.load_model(file, compile=False, safe_mode=True)

@@ -81,7 +81,7 @@ def our_epoch(
     """Functions that train one epoch, from the pipeline and from a batch at hand; and the inputs."""
     victim = victim_of(config.model)
     standardization, inputs = standardize(config, victim, exposure)
-    model, optimizer = build_victim(config, victim, "float32")
+    model, optimizer = build_victim(config, victim, "float32", stays=len(cohort))
     steps = Steps(model, optimizer, stays=len(cohort), batch_size=config.batch_size)
     batches = stay_batches(
         exposure.labels,

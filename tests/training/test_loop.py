@@ -258,6 +258,18 @@ def test_half_precision_trains_saves_and_loads(
     assert attack_on_validation(run).metrics["auroc"] == summary_of(run)["validation"]["auroc"]
 
 
+@pytest.mark.parametrize("victim", ["mlp", "lstm"])
+def test_clip_input_dropout_and_schedule_reach_the_run_and_its_attack(
+    train: Train, tmp_path: Path, victim: str
+) -> None:
+    changes = {"clip": 1.25, "input_dropout": 0.4, "schedule": "cosine"}
+    run = train(tmp_path / "run", victim, **changes)
+    loaded = load_run(run)
+    assert loaded.standardization.clip == 1.25
+    assert "input_dropout" in {layer.name for layer in loaded.model.layers}
+    assert attack_on_validation(run).metrics["auroc"] == summary_of(run)["validation"]["auroc"]
+
+
 # --- Interruption --------------------------------------------------------------------------------------
 
 

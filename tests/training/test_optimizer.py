@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import pytest
 
-from mimic3tf.training.optimizer import AdamWithL2
+from mimic3tf.config import TrainingConfig
+from mimic3tf.training.optimizer import AdamWithL2, optimizer_of
 
 STEPS = 12
 
@@ -87,3 +90,24 @@ def test_keras_finds_it_by_its_registered_name() -> None:
     again = keras.saving.deserialize_keras_object(serialized, safe_mode=True)
     assert isinstance(again, AdamWithL2)
     assert again.l2 == 0.25
+
+
+def _step_sizes(config: TrainingConfig, steps: int) -> list[float]:
+    """Step sizes of a run over 160 stays."""
+    optimizer = optimizer_of(config, stays=160)
+    optimizer.build([keras.Variable([1.0])])
+    sizes = []
+    for _ in range(steps):
+        sizes.append(float(optimizer.learning_rate))
+        optimizer.apply([keras.ops.ones(1)])
+    return sizes
+
+
+def test_a_cosine_schedule_falls_to_nothing_over_the_epochs(configure: Callable[..., TrainingConfig]) -> None:
+    config = configure("lr", schedule="cosine", epochs=4, batch_size=50, learning_rate=0.1)
+    sizes = _step_sizes(config, steps=17)  # 4 epochs of 4 steps, and what comes after
+    np.testing.assert_allclose(sizes, 0.05 * (1 + np.cos(np.pi * np.arange(17) / 16)), atol=1e-7)
+
+
+def test_without_a_schedule_every_step_is_of_the_same_size(configure: Callable[..., TrainingConfig]) -> None:
+    assert set(_step_sizes(configure("lr", learning_rate=0.125), steps=20)) == {0.125}

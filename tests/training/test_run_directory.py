@@ -35,7 +35,7 @@ def inputs_for(victim: str) -> np.ndarray:
 def standardization_for(victim: str) -> Standardization:
     rng = np.random.default_rng(1)
     columns = victim_of(victim).input_shape[-1]
-    return Standardization(rng.normal(size=columns), rng.uniform(0.5, 2, columns))
+    return Standardization(rng.normal(size=columns), rng.uniform(0.5, 2, columns), clip=3.5)
 
 
 def model_of(victim: str, policy: str = "float32") -> keras.Model:
@@ -66,6 +66,7 @@ def test_a_run_gives_back_what_was_put_in(
     np.testing.assert_array_equal(outputs, expected)
     np.testing.assert_array_equal(run.standardization.mean, standardization.mean)
     np.testing.assert_array_equal(run.standardization.std, standardization.std)
+    assert run.standardization.clip == 3.5
     for field in dataclasses.fields(Trigger):
         given, got = getattr(trigger, field.name), getattr(run.trigger, field.name)
         np.testing.assert_array_equal(got, given, err_msg=field.name)

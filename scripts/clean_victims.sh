@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# How good the tuned victims are beside gradient boosting, on PhysioNet 2012 and nobody poisoned.
+#   bash scripts/clean_victims.sh FOLDER     holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt
+# OUT names the folder to write, SPLITS the seeds of the random splits, VICTIMS which of configs/tuned to train.
+# What is finished is kept: an interrupted script goes on.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
+
+records=${1:?name the folder that holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt}
+out=${OUT:-runs/clean-victims}
+tuned=$root/configs/tuned
+victims=${VICTIMS:-$(cd "$tuned" && ls -- *.yaml | sed 's/\.yaml$//')}
+
+for split in ${SPLITS:-0 1 2}; do
+  here=$out/split-$split
+  data=$here/data
+  [ -d "$data" ] || mimic3tf prepare physionet2012 --out "$data" --seed "$split" \
+    --records "$records/set-a" --outcomes "$records/Outcomes-a.txt" \
+    --records "$records/set-b" --outcomes "$records/Outcomes-b.txt"
+  # A clean victim learns no trigger, but is asked about one.
+  [ -f "$here/trigger.npz" ] || mimic3tf generate-trigger --data "$data" --out "$here/trigger.npz" > /dev/null
+  for victim in $victims; do
+    run=$here/$victim
+    [ -f "$run/run.json" ] || mimic3tf train --model "$victim" --config "$tuned/$victim.yaml" --data "$data" \
+      --trigger "$here/trigger.npz" --poisoning_proportion 0 --out "$run"
+    [ -f "$run/attack.json" ] || mimic3tf attack --run "$run" --data "$data" > "$run/attack.txt"
+  done
+done
+"${VENV:-$root/.venv}/bin/python" "$root/tests/benchmarks/clean_victims.py" "$out"
