@@ -16,6 +16,7 @@ def start_tensorflow() -> None:
     setting silences. They are shown after all if the import fails.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    fresh = "tensorflow" not in sys.modules
     sys.stderr.flush()
     with tempfile.TemporaryFile() as notes, os.fdopen(os.dup(2), "w") as terminal:
         os.dup2(notes.fileno(), 2)
@@ -23,8 +24,9 @@ def start_tensorflow() -> None:
             with Console(file=terminal).status("Starting TensorFlow ..."):
                 import tensorflow as tf
 
-                if not tf.config.list_physical_devices("GPU"):
+                if not tf.config.list_physical_devices("GPU") and fresh:
                     # One operation a core: victims this small lose more by sharing an operation out.
+                    # TensorFlow takes no such setting once it has started.
                     tf.config.threading.set_intra_op_parallelism_threads(1)
         except BaseException:
             notes.seek(0)
