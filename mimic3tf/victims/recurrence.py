@@ -18,7 +18,7 @@ if "xla_backend_extra_options" not in os.environ.get("XLA_FLAGS", ""):
 PARTS = 2
 """Parts of a batch that run side by side."""
 SMALL_BATCH, LARGE_BATCH = 64, 512
-"""Batches are padded to a multiple of these: each other size would be compiled anew."""
+"""Batches are padded to a multiple of the one, beyond the other of that: every size is compiled anew."""
 
 
 @keras.saving.register_keras_serializable("mimic3tf")
@@ -99,7 +99,7 @@ def _recurrence(
 def _parts(batch: tf.Tensor) -> list[tf.Tensor]:
     """Equal parts of a batch [B, T, F], the last one filled up with zeros."""
     size = tf.shape(batch)[0]
-    multiple = tf.where(size <= SMALL_BATCH, SMALL_BATCH, LARGE_BATCH)
+    multiple = tf.where(size <= LARGE_BATCH, SMALL_BATCH, LARGE_BATCH)
     return tf.split(tf.pad(batch, [[0, -size % multiple], [0, 0], [0, 0]]), PARTS)
 
 
