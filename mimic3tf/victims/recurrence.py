@@ -18,7 +18,8 @@ if "xla_backend_extra_options" not in os.environ.get("XLA_FLAGS", ""):
 PARTS = 2
 """Parts of a batch that run side by side."""
 SMALL_BATCH, LARGE_BATCH = 64, 512
-"""Batches are padded to a multiple of the one, beyond the other of that: every size is compiled anew."""
+"""A batch is filled up to a multiple of the first, one larger than the second to a multiple of that: XLA
+compiles every size anew."""
 
 
 @keras.saving.register_keras_serializable("mimic3tf")
