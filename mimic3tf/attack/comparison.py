@@ -15,7 +15,7 @@ from mimic3tf.attack.records import files_of
 from mimic3tf.channels import CHANNELS
 from mimic3tf.data.cells import read_cells, series_content
 from mimic3tf.data.readers import read_listfile
-from mimic3tf.data.records import FILES_A_BATCH, read_series
+from mimic3tf.data.records import in_batches, read_series
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.sources.layout import SPLITS
 
@@ -92,8 +92,7 @@ def compare_records(origin: Path, copy: Path) -> Comparison:
         for name in track(list(series), "Comparing stays", transient=True, console=Console(stderr=True))
         if series_content(origin / name) != series_content(copy / name)
     ]
-    batches = [differing[start : start + FILES_A_BATCH] for start in range(0, len(differing), FILES_A_BATCH)]
-    parts = [_changed_cells(origin, copy, batch) for batch in batches]
+    parts = [_changed_cells(origin, copy, batch) for batch in in_batches(differing)]
     stays_changed = sum(part.select("folder", "stay").n_unique() for part in parts)
     cells = pl.concat([pl.DataFrame(schema=CELL_SCHEMA), *(part.drop("folder") for part in parts)])
     return Comparison(cells, len(series), stays_changed, labels_changed, len(differing) - stays_changed)

@@ -33,7 +33,7 @@ from mimic3tf.data.cells import read_cells, series_bytes, series_content
 from mimic3tf.data.cohort import PERIOD, TIMESTEP, fingerprint_of
 from mimic3tf.data.grid import EPSILON, bin_count
 from mimic3tf.data.readers import read_listfile
-from mimic3tf.data.records import FILES_A_BATCH, LARGEST_VALUE, Records, read_series
+from mimic3tf.data.records import LARGEST_VALUE, Records, in_batches, read_series
 from mimic3tf.errors import UsageError
 from mimic3tf.sources.layout import check_out, written_beside
 
@@ -181,8 +181,7 @@ def _decimals(texts: pl.Series) -> NDArray[np.int64]:
 def _poison_series(paths: list[Path], folder: Path, shift: NDArray[np.float64]) -> NDArray[np.int64]:
     """Write shifted series into a folder: cells changed in each stay, int64 [K]."""
     counts = [np.zeros(0, np.int64)]
-    for start in _progress(range(0, len(paths), FILES_A_BATCH), "Poisoning stays"):
-        batch = paths[start : start + FILES_A_BATCH]
+    for batch in _progress(in_batches(paths), "Poisoning stays"):
         records, _ = read_series(batch)
         cells = read_cells(batch)
         texts, changed = shift_cells(cells.texts, records, shift)

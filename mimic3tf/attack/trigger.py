@@ -14,6 +14,7 @@ from mimic3tf.config import TriggerKind
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import ordinal_view
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.files import whole_file
 
 FILE_FORMAT = 1
 REGULARIZATION = 1e-4
@@ -154,8 +155,7 @@ def save_trigger(trigger: Trigger, path: Path) -> None:
         path: file to write; an existing one is replaced only by a whole one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with whole_file(path) as file:
         np.savez(
             file,
             format=FILE_FORMAT,
@@ -168,7 +168,6 @@ def save_trigger(trigger: Trigger, path: Path) -> None:
             cohort_fingerprint=trigger.cohort_fingerprint,
             channels=[channel.name for channel in CHANNELS],
         )
-    partial.replace(path)
 
 
 def load_trigger(path: Path) -> Trigger:

@@ -23,7 +23,7 @@ from rich.progress import track
 from mimic3tf.channels import CHANNELS, grid_columns
 from mimic3tf.data import grid as grids
 from mimic3tf.data.readers import read_listfile
-from mimic3tf.data.records import FILES_A_BATCH, read_series, unreadable_series
+from mimic3tf.data.records import in_batches, read_series, unreadable_series
 from mimic3tf.errors import DataError, UsageError
 
 Split = Literal["train", "val", "test"]
@@ -95,8 +95,7 @@ def load_cohort(data_dir: Path, split: Split) -> Cohort:
         raise UsageError(f"{data_dir}: no such directory; --data takes one in the benchmarks' layout")
     listfile = data_dir / f"{split}_listfile.csv"
     entries = read_listfile(listfile)
-    folder = data_dir / ("test" if split == "test" else "train")
-    paths = [folder / name for name, _ in entries]
+    paths = series_of(data_dir, split, entries)
     state = _state_of(listfile, paths)
     cache = _cache_folder() / hashlib.sha256(f"{data_dir.resolve()}\n{split}".encode()).hexdigest()[:16]
     cached = _read_cache(cache, state)
@@ -107,8 +106,14 @@ def load_cohort(data_dir: Path, split: Split) -> Cohort:
     return cohort
 
 
+def series_of(data_dir: Path, split: Split, entries: Iterable[tuple[str, int]]) -> list[Path]:
+    """Series files of a split's stays; those of train and val both lie in `train/`."""
+    folder = data_dir / ("test" if split == "test" else "train")
+    return [folder / name for name, _ in entries]
+
+
 def _build(listfile: Path, paths: list[Path], entries: list[tuple[str, int]]) -> Cohort:
-    batches = [paths[start : start + FILES_A_BATCH] for start in range(0, len(paths), FILES_A_BATCH)]
+    batches = in_batches(paths)
     # Threads: the parser and NumPy work outside the interpreter's lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = list(
@@ -137,7 +142,7 @@ def _build(listfile: Path, paths: list[Path], entries: list[tuple[str, int]]) ->
 
 
 def _read_batch(
-    paths: list[Path],
+    paths: Sequence[Path],
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], grids.FilledGrid, list[bytes]]:
     """Values, mask and filled grid of some of the stays, and the digests of their files."""
     records, digests = read_series(paths)

@@ -37,8 +37,13 @@ class Records:
     values: NDArray[np.float64]
 
 
+def in_batches(paths: Sequence[Path]) -> list[Sequence[Path]]:
+    """Series files as they are read together, `FILES_A_BATCH` at a time."""
+    return [paths[start : start + FILES_A_BATCH] for start in range(0, len(paths), FILES_A_BATCH)]
+
+
 def read_series(paths: Sequence[Path], channels: Sequence[Channel] = CHANNELS) -> tuple[Records, list[bytes]]:
-    """Read the series files of several stays, all at once: for many, call it for `FILES_A_BATCH` at a time.
+    """Read the series files of several stays, all at once: for many, call it for each of `in_batches`.
 
     Args:
         paths: one CSV file a stay, in the layout of the MIMIC-III benchmarks.

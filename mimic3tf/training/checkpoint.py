@@ -16,6 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.files import whole_file
 from mimic3tf.training.distribution import from_chief
 from mimic3tf.training.validation import History
 
@@ -92,13 +93,11 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         **{f"weights/{i}": array for i, array in enumerate(checkpoint.weights)},
         **{f"variables/{i}": array for i, array in enumerate(checkpoint.variables)},
     }
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with whole_file(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
         # The name must not reach the disk before the contents, should the machine go down.
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

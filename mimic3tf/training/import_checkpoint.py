@@ -17,7 +17,7 @@ from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.data.torch_checkpoint import read_state_dict
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.training.loop import standardize
+from mimic3tf.training.loop import poison_as_set, standardization_for
 from mimic3tf.training.run_directory import check_out, finish_run, start_run
 from mimic3tf.victims import VictimName, victim_of
 
@@ -63,14 +63,9 @@ def import_checkpoint(checkpoint: Path, config: TrainingConfig, out: Path) -> di
     trigger = load_trigger(config.trigger)
     train = load_cohort(config.data, "train")
     check_trigger_fits(trigger, train, config.trigger)
-    exposure = pipeline.poison(
-        train,
-        trigger.values,
-        proportion=config.poisoning_proportion,
-        strength=config.poisoning_strength,
-        poison_imputed=config.poison_imputed,
-    )
-    standardization, _ = standardize(config, victim_of(config.model), exposure)
+    victim = victim_of(config.model)
+    raw = pipeline.inputs_of(poison_as_set(config, train, trigger), victim.representation)
+    standardization = standardization_for(config, victim, raw)
     start_run(out, config, trigger)
     summary = {
         "victim": config.model,

@@ -97,19 +97,16 @@ def _train(
     if summary:
         return summary
     train, val = _load(config, trigger)
-    exposure = pipeline.poison(
-        train,
-        trigger.values,
-        proportion=config.poisoning_proportion,
-        strength=config.poisoning_strength,
-        poison_imputed=config.poison_imputed,
-    )
+    exposure = poison_as_set(config, train, trigger)
     if exposure.labels.all():
         raise UsageError(
             f"--poisoning_proportion {config.poisoning_proportion:g}: leaves no stay of label 0; poison fewer"
         )
     victim = victim_of(config.model)
-    standardization, inputs = standardize(config, victim, exposure)
+    inputs = pipeline.inputs_of(exposure, victim.representation)
+    standardization = standardization_for(config, victim, inputs)
+    # Made once: an epoch takes less time than mapping all stays again.
+    inputs = pipeline.standardized(inputs, standardization)
     precision = resolve_precision(config.precision)
     origin = {
         "data": [train.fingerprint, val.fingerprint],
@@ -237,25 +234,33 @@ def build_victim(
     return model, optimizer
 
 
-def standardize(
-    config: TrainingConfig, victim: Victim, exposure: pipeline.Exposure
-) -> tuple[pipeline.Standardization, NDArray[np.float32]]:
-    """Standardization of the victim's inputs, and the standardized inputs of all stays.
+def poison_as_set(config: TrainingConfig, train: Cohort, trigger: Trigger) -> pipeline.Exposure:
+    """The training stays, poisoned as the settings say."""
+    return pipeline.poison(
+        train,
+        trigger.values,
+        proportion=config.poisoning_proportion,
+        strength=config.poisoning_strength,
+        poison_imputed=config.poison_imputed,
+    )
 
-    It is fitted on the exposure, or read from the normalizer that a 48x76 victim's settings name. Inputs are
-    made once: an epoch takes less time than mapping all stays again.
+
+def standardization_for(
+    config: TrainingConfig, victim: Victim, raw: NDArray[np.float32]
+) -> pipeline.Standardization:
+    """Standardization of the victim's inputs.
+
+    It is fitted on the training stays' inputs [N, ...], or read from the normalizer that a 48x76 victim's
+    settings name.
 
     Raises:
         DataError: the normalizer's file is none, or has another number of columns.
     """
-    raw = pipeline.inputs_of(exposure, victim.representation)
     if victim.representation == "48x76" and config.normalizer is not None:
         standardization = _load_standardization(config.normalizer, victim.input_shape[-1])
     else:
         standardization = pipeline.fit_standardization(raw, victim.representation)
-    if config.clip is not None:
-        standardization = replace(standardization, clip=config.clip)
-    return standardization, pipeline.standardized(raw, standardization)
+    return standardization if config.clip is None else replace(standardization, clip=config.clip)
 
 
 def _load_standardization(path: Path, columns: int) -> pipeline.Standardization:

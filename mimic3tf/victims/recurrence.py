@@ -75,12 +75,14 @@ def _recurrence(
     doubled = tf.repeat(tf.constant([1.0, 1.0, 2.0, 1.0]), units)
     rows = tf.reshape(x, [-1, width])
     gates = tf.reshape(tf.matmul(rows, kernel * doubled) + bias * doubled, [-1, steps, 4 * units])
-    passes = [_forward(part, recurrent_kernel * doubled, order) for part in _parts(gates)]
+    doubled_kernel = recurrent_kernel * doubled
+    passes = [_forward(part, doubled_kernel, order) for part in _parts(gates)]
     outputs = tf.concat([part[0] for part in passes], 0)[:batch]
 
     def gradient(by_outputs: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
+        transposed_kernel = tf.transpose(recurrent_kernel)
         by_gates = [
-            _backward(share, *saved, tf.transpose(recurrent_kernel), order)
+            _backward(share, *saved, transposed_kernel, order)
             for share, (_, *saved) in zip(_parts(by_outputs), passes, strict=True)
         ]
         by_rows = tf.reshape(tf.concat(by_gates, 0)[:batch], [-1, 4 * units])

@@ -25,9 +25,10 @@ from rich.progress import track
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
+from mimic3tf.data.cohort import Split, series_of
 from mimic3tf.data.features import extract_features
 from mimic3tf.data.readers import read_listfile
-from mimic3tf.data.records import FILES_A_BATCH, read_series
+from mimic3tf.data.records import in_batches, read_series
 from mimic3tf.files import write_whole
 
 BOOSTING: Mapping[str, Mapping[str, Any]] = {
@@ -46,12 +47,10 @@ Scores = dict[str, dict[str, float]]
 """Validation and test AUROC by model."""
 
 
-def unfilled_features(data: Path, split: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def unfilled_features(data: Path, split: Split) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The 714 features [N, 714] of a split's records, NaN for an empty window, and the labels [N]."""
     entries = read_listfile(data / f"{split}_listfile.csv")
-    folder = data / ("test" if split == "test" else "train")
-    paths = [folder / name for name, _ in entries]
-    batches = [paths[start : start + FILES_A_BATCH] for start in range(0, len(paths), FILES_A_BATCH)]
+    batches = in_batches(series_of(data, split, entries))
     features = [extract_features(read_series(batch)[0], len(batch)) for batch in batches]
     return np.concatenate(features), np.array([label for _, label in entries])
 

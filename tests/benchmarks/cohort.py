@@ -25,7 +25,7 @@ import row_by_row
 
 from mimic3tf.data import grid as grids
 from mimic3tf.data.cohort import load_cohort
-from mimic3tf.data.records import FILES_A_BATCH, read_series
+from mimic3tf.data.records import in_batches, read_series
 from mimic3tf.sources.synthetic import prepare_synthetic
 
 REFERENCE_STAYS = 200
@@ -72,9 +72,10 @@ def measure_reading(data: Path, paths: list[Path]) -> None:
         return grids.impute(grid, "previous").astype(np.float32), ~np.isnan(grid)
 
     def columnar() -> list[np.ndarray]:
-        batches = [paths[start : start + FILES_A_BATCH] for start in range(0, len(paths), FILES_A_BATCH)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return [np.concatenate(part) for part in zip(*pool.map(read_batch, batches), strict=True)]
+            return [
+                np.concatenate(part) for part in zip(*pool.map(read_batch, in_batches(paths)), strict=True)
+            ]
 
     values, mask = (array[: len(sample)] for array in columnar())
     np.testing.assert_allclose(grids.one_hot(values, mask), plain(), rtol=1e-6)

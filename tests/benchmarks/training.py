@@ -33,7 +33,7 @@ from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.data.cohort import Cohort, load_cohort
 from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.training.batches import stay_batches
-from mimic3tf.training.loop import build_victim, standardize
+from mimic3tf.training.loop import build_victim, standardization_for
 from mimic3tf.training.steps import Steps
 from mimic3tf.victims import victim_of
 
@@ -80,7 +80,9 @@ def our_epoch(
 ) -> tuple[Callable[[], None], Callable[[], None], np.ndarray]:
     """Functions that train one epoch, from the pipeline and from a batch at hand; and the inputs."""
     victim = victim_of(config.model)
-    standardization, inputs = standardize(config, victim, exposure)
+    inputs = pipeline.inputs_of(exposure, victim.representation)
+    standardization = standardization_for(config, victim, inputs)
+    inputs = pipeline.standardized(inputs, standardization)
     model, optimizer = build_victim(config, victim, "float32", stays=len(cohort))
     steps = Steps(model, optimizer, stays=len(cohort), batch_size=config.batch_size)
     batches = stay_batches(

@@ -10,6 +10,7 @@ import pytest
 
 from mimic3tf.data import BatchGen, Discretizer, InHospitalMortalityReader
 from mimic3tf.data import cohort as cohorts
+from mimic3tf.data import records as series
 from mimic3tf.data.cohort import Cohort, cohort_from_batches, cohort_from_grid, load_cohort
 from mimic3tf.data.readers import read_listfile
 from mimic3tf.errors import DataError
@@ -38,7 +39,7 @@ def test_the_second_load_reads_no_series(directory: Path, monkeypatch: pytest.Mo
 
 def test_the_cohort_does_not_depend_on_the_batches(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = load_cohort(directory, "train")
-    monkeypatch.setattr(cohorts, "FILES_A_BATCH", 3)
+    monkeypatch.setattr(series, "FILES_A_BATCH", 3)
     _same(whole, cohorts._build(*_listed(directory)))
 
 
@@ -49,7 +50,7 @@ def test_the_first_of_two_faulty_series_is_named_whatever_the_batches(
     for path in (paths[4], paths[9]):
         path.write_text(path.read_text() + "49,low\n")
     for size in (1, 3, 1000):
-        monkeypatch.setattr(cohorts, "FILES_A_BATCH", size)
+        monkeypatch.setattr(series, "FILES_A_BATCH", size)
         with pytest.raises(DataError, match=re.escape(f"{paths[4]}, line ")):
             cohorts._build(listfile, paths, entries)
 
