@@ -50,7 +50,10 @@ def check_out(out: Path, *, resume: bool = False) -> None:
     Raises:
         UsageError: it holds a finished run, or files that no run wrote.
     """
-    if (out / FINISHED).exists() and not resume:
+    if (out / FINISHED).exists():
+        # Attacks write into it, too.
+        if resume:
+            return
         raise UsageError(f"--out {out}: already holds a finished run; choose another directory or delete it")
     # A file that was being written when the run was interrupted bears its name and ".partial".
     names = {path.name.removesuffix(".partial") for path in out.iterdir()} if out.is_dir() else set()

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import pkgutil
+import shutil
 import signal
 import subprocess
 import sys
@@ -246,8 +247,11 @@ def interrupted(kill: Callable[..., None], tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_a_finished_run_is_left_alone(train: Train, uninterrupted: Callable[[str], Path]) -> None:
-    run = uninterrupted("lr")
+def test_a_finished_run_is_left_alone(
+    train: Train, uninterrupted: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = shutil.copytree(uninterrupted("lr"), tmp_path / "run")
+    (run / "attack.json").write_text("{}")  # and what else an attack leaves there
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     train(run, "lr", resume=True, **SETTINGS["lr"])
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
