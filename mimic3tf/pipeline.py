@@ -166,15 +166,21 @@ def training_dataset(
         exposure: the training stays.
         representation: what the victim reads.
         standardization: fitted on the same exposure, or loaded.
-        batches: stays int64 [B] and their weight float32 [B], as of `training.batches.stay_batches`.
+        batches: stays int64 [S, B] of S steps and their weight float32 [S, B], as of
+            `training.batches.stay_batches`.
         inputs: standardized inputs [N, ...] of the exposure where they are at hand; mapped again every
             epoch if not.
 
     Returns:
-        Batches `(x, y, weight)`: x float32 [B, ...], y int64 [B], weight float32 [B].
+        Elements `(x, y, weight)`: x float32 [S, B, ...], y int64 [S, B], weight float32 [S, B].
     """
     if inputs is None:
-        make_inputs = _input_map(exposure, representation, standardization)
+        map_inputs = _input_map(exposure, representation, standardization)
+
+        def make_inputs(stays: tf.Tensor) -> tf.Tensor:
+            x = map_inputs(tf.reshape(stays, [-1]))
+            return tf.reshape(x, tf.concat([tf.shape(stays), tf.shape(x)[1:]], 0))
+
     else:
         table = tf.constant(inputs)
 

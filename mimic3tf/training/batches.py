@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+
+STEPS_A_CALL = 20
+"""Training steps that TensorFlow runs before it returns to Python, and whose stays it is given at once."""
 
 
 def stay_batches(
@@ -35,29 +37,34 @@ def stay_batches(
         own: the replicas that this process feeds.
 
     Returns:
-        Without end, for each step one element for each of the own replicas: stays int64
-        [ceil(B / replicas)], and weight float32 of the same length. The weights of a step sum to 1 over
-        all replicas, so that the sum of weight * loss is the batch's weighted mean, however its stays are
-        spread. A batch that does not divide is filled up with stay 0 at weight 0.
+        Without end, for each call of S <= `STEPS_A_CALL` steps, which belong to one epoch, an element for
+        each of the own replicas: stays int64 [S, ceil(B / replicas)], and weight float32 of the same shape.
+        The weights of a step sum to 1 over all replicas, so that the sum of weight * loss is the batch's
+        weighted mean, however its stays are spread. A batch that lacks stays is filled up with stay 0 at
+        weight 0.
     """
     weight_of = tf.gather(tf.constant(class_weights, tf.float32), tf.constant(labels))
+    steps = -(-len(labels) // batch_size)
 
     def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         stays = tf.range(len(labels), dtype=tf.int64)
         order = tf.random.experimental.stateless_shuffle(
             stays, tf.stack([tf.constant(seed, tf.int64), epoch])
         )
-        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size).map(of_step)
+        weight = batched(tf.gather(weight_of, order))
+        weight /= tf.reduce_sum(weight, axis=1, keepdims=True)
+        return tf.data.Dataset.from_tensor_slices((batched(order), weight)).batch(STEPS_A_CALL).map(of_call)
 
-    def of_step(stays: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        weight = tf.gather(weight_of, stays)
-        parts: Any = (stays, weight / tf.reduce_sum(weight))
+    def batched(part: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(tf.pad(part, [[0, steps * batch_size - len(labels)]]), [steps, batch_size])
+
+    def of_call(*parts: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return tuple(deal(part)[own.start : own.stop] for part in parts)
 
     def deal(part: tf.Tensor) -> tf.Tensor:
-        filled = tf.pad(part, [[0, -tf.size(part) % replicas]])
-        return tf.transpose(tf.reshape(filled, [-1, replicas]))
+        filled = tf.pad(part, [[0, 0], [0, -batch_size % replicas]])
+        return tf.transpose(tf.reshape(filled, [tf.shape(part)[0], -1, replicas]), [2, 0, 1])
 
-    steps = tf.data.Dataset.counter(first_epoch).flat_map(of_epoch).unbatch()
-    # Where workers cannot know that there is no end, they ask each other before every step.
-    return steps.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+    calls = tf.data.Dataset.counter(first_epoch).flat_map(of_epoch).unbatch()
+    # Where workers cannot know that there is no end, they ask each other before every call.
+    return calls.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))

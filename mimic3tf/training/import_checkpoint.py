@@ -20,15 +20,16 @@ from mimic3tf.errors import DataError, UsageError
 from mimic3tf.training.loop import poison_as_set, standardization_for
 from mimic3tf.training.run_directory import check_out, finish_run, start_run
 from mimic3tf.victims import VictimName, victim_of
+from mimic3tf.victims.mlp import HALVES, UNITS
 
 LARGEST_CHECKPOINT = 2**24
 """Bytes; the largest victim's has 1.1 MB."""
 DENSE_LAYERS: dict[VictimName, dict[str, str]] = {
     "lr": {"logits": "fc1"},
-    "mlp": {"hidden": "fc1", "logits": "fc2"},
+    "mlp": {"logits": "fc2"},
     "lstm": {"head": "fc1", "logits": "fc2"},
 }
-"""PyTorch's name of every dense layer of a victim."""
+"""PyTorch's names of a victim's dense layers, where one of theirs is one of ours."""
 LSTM_LAYERS = {
     "bidirectional_1": ("l0", "l0_reverse"),
     "lstm_2_forward": ("l1",),
@@ -111,7 +112,7 @@ def tensor_shapes(name: VictimName) -> dict[str, tuple[int, ...]]:
     if name == "lr":
         return _dense_shapes("fc1", inputs, 2)
     if name == "mlp":
-        return _dense_shapes("fc1", inputs, 400) | _dense_shapes("fc2", 400, 2)
+        return _dense_shapes("fc1", inputs, UNITS) | _dense_shapes("fc2", UNITS, 2)
     units = 16
     shapes: dict[str, tuple[int, ...]] = {}
     for direction in (direction for layer in LSTM_LAYERS.values() for direction in layer):
@@ -140,6 +141,9 @@ def keras_weights(name: VictimName, tensors: Tensors) -> dict[str, list[NDArray[
         layer: [tensors[f"{dense}.weight"].T, tensors[f"{dense}.bias"]]
         for layer, dense in DENSE_LAYERS[name].items()
     }
+    if name == "mlp":
+        halves = (np.split(tensors[f"fc1.{kind}"], len(HALVES)) for kind in ("weight", "bias"))
+        weights |= {layer: [kernel.T, bias] for layer, kernel, bias in zip(HALVES, *halves, strict=True)}
     if name == "lstm":
         weights |= {
             layer: [array for direction in directions for array in _lstm_weights(tensors, direction)]

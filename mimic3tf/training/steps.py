@@ -7,8 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-STEPS_A_CALL = 20
-"""Training steps that TensorFlow runs before it returns to Python."""
+from mimic3tf.training.batches import STEPS_A_CALL
 
 
 class Steps:
@@ -55,14 +54,16 @@ class Steps:
     @tf.function(reduce_retracing=True, jit_compile=False)  # type: ignore[untyped-decorator]
     def _run(self, batches: Any, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
         total = tf.constant(0.0)
+        given = next(batches)
         for step in tf.range(first, last):
-            losses = self._strategy.run(self._step, args=next(batches))
+            losses = self._strategy.run(self._step, args=(step - first, *given))
             loss = self._strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
             size = tf.minimum(self._batch_size, self._stays - step * self._batch_size)
             total += loss * tf.cast(size, tf.float32)
         return total
 
-    def _step(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    def _step(self, step: tf.Tensor, *given: tf.Tensor) -> tf.Tensor:
+        x, y, weight = (part[step] for part in given)
         with tf.GradientTape() as tape:
             logits = self._model(x, training=True)
             # A sum, as the weights of a batch sum to 1; the optimizer sums the replicas' gradients.

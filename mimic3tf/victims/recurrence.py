@@ -77,21 +77,19 @@ def _recurrence(
     gates = tf.reshape(tf.matmul(rows, kernel * doubled) + bias * doubled, [-1, steps, 4 * units])
     doubled_kernel = recurrent_kernel * doubled
     passes = [_forward(part, doubled_kernel, order) for part in _parts(gates)]
-    outputs = tf.concat([part[0] for part in passes], 0)[:batch]
+    outputs, before = (tf.concat([part[n] for part in passes], 0)[:batch] for n in range(2))
 
     def gradient(by_outputs: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
         transposed_kernel = tf.transpose(recurrent_kernel)
         by_gates = [
             _backward(share, *saved, transposed_kernel, order)
-            for share, (_, *saved) in zip(_parts(by_outputs), passes, strict=True)
+            for share, (_, _, *saved) in zip(_parts(by_outputs), passes, strict=True)
         ]
         by_rows = tf.reshape(tf.concat(by_gates, 0)[:batch], [-1, 4 * units])
-        before = tf.pad(outputs[:, :-1], [[0, 0], [1, 0], [0, 0]])
-        before = tf.reshape(tf.gather(before, tf.argsort(order), axis=1), [-1, units])
         return (
             tf.reshape(tf.matmul(by_rows, kernel, transpose_b=True), [-1, steps, width]),
             tf.matmul(rows, by_rows, transpose_a=True),
-            tf.matmul(before, by_rows, transpose_a=True),
+            tf.matmul(tf.reshape(before, [-1, units]), by_rows, transpose_a=True),
             tf.reduce_sum(by_rows, 0),
             None,
         )
@@ -109,21 +107,26 @@ def _parts(batch: tf.Tensor) -> list[tf.Tensor]:
 @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
 def _forward(
     gates: tf.Tensor, recurrent_kernel: tf.Tensor, order: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Outputs [B, T, H], and cell states [T, B, H] and gates [T, B, 4H] after their activation."""
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Outputs [B, T, H], and the output before each [B, T, H], by time;
+
+    and cell states [T, B, H] and gates [T, B, 4H] after their activation.
+    """
     steps, units = gates.shape[1], recurrent_kernel.shape[0]
     nothing = tf.zeros([tf.shape(gates)[0], units])
 
-    def step(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor, hs: Any, cs: Any, gs: Any) -> tuple[Any, ...]:
+    def step(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor, before: Any, hs: Any, cs: Any, gs: Any) -> Any:
+        before = before.write(order[t], h)
         gate = tf.sigmoid(gates[:, order[t]] + tf.matmul(h, recurrent_kernel))
         i, f, g, o = tf.split(gate, 4, 1)
         c = f * c + i * (2 * g - 1)
         h = o * tf.tanh(c)
-        return t + 1, h, c, hs.write(t, h), cs.write(t, c), gs.write(t, gate)
+        return t + 1, h, c, before, hs.write(t, h), cs.write(t, c), gs.write(t, gate)
 
-    state = (0, nothing, nothing, *(_steps_of(steps, width) for width in (units, units, 4 * units)))
-    *_, hs, cs, gs = tf.while_loop(lambda t, *_: t < steps, step, state, maximum_iterations=steps)
-    return tf.transpose(hs.stack(), [1, 0, 2]), cs.stack(), gs.stack()
+    state = (0, nothing, nothing, *(_steps_of(steps, width) for width in (units, units, units, 4 * units)))
+    _, _, _, *arrays = tf.while_loop(lambda t, *_: t < steps, step, state, maximum_iterations=steps)
+    before, hs, cs, gs = (array.stack() for array in arrays)
+    return tf.transpose(hs, [1, 0, 2]), tf.transpose(before, [1, 0, 2]), cs, gs
 
 
 @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]

@@ -90,7 +90,7 @@ def measure_features(data: Path, paths: list[Path]) -> None:
     from mimic3tf import pipeline
     from mimic3tf.attack.trigger import generate_trigger
     from mimic3tf.data.features import extract_features
-    from mimic3tf.training.batches import stay_batches
+    from mimic3tf.training.batches import STEPS_A_CALL, stay_batches
 
     sample = paths[:REFERENCE_STAYS]
     rows = [row_by_row.read_rows(path) for path in sample]
@@ -109,7 +109,8 @@ def measure_features(data: Path, paths: list[Path]) -> None:
     )
     unchanged = pipeline.Standardization(np.zeros(714), np.ones(714))
     stays = stay_batches(exposure.labels, class_weights=[1.0, 1.0], batch_size=64, seed=0)
-    batches = pipeline.training_dataset(exposure, "714", unchanged, stays.take(-(-len(cohort) // 64)))
+    calls = -(-len(cohort) // (64 * STEPS_A_CALL))
+    batches = pipeline.training_dataset(exposure, "714", unchanged, stays.take(calls))
 
     def epoch() -> None:
         for _ in batches:

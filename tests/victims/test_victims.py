@@ -111,8 +111,10 @@ def test_a_few_steps_learn_a_batch_by_heart(name: VictimName) -> None:
 def test_lr_and_mlp_are_the_formulas_of_their_names() -> None:
     for name in ("lr", "mlp"):
         model, hidden = _build(name), _inputs(name).astype(np.float64)
-        *layers, (kernel, bias) = [layer.get_weights() for layer in model.layers if layer.get_weights()]
-        for inner_kernel, inner_bias in layers:
+        *halves, (kernel, bias) = [layer.get_weights() for layer in model.layers if layer.get_weights()]
+        if halves:
+            inner_kernel, inner_bias = (np.concatenate(parts, -1) for parts in zip(*halves, strict=True))
+            assert inner_kernel.shape == (714, 400)
             hidden = np.maximum(hidden @ inner_kernel + inner_bias, 0)
         np.testing.assert_allclose(
             _logits(model, _inputs(name)), hidden @ kernel + bias, rtol=1e-4, atol=1e-4
