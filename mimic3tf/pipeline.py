@@ -23,6 +23,8 @@ from mimic3tf.errors import DataError
 Representation = Literal["48x76", "714"]
 STAYS_A_BATCH = 256
 """Stays mapped at once where no batch size matters."""
+_CONTINUOUS = np.array(["->" not in column for column in grid_columns()])
+"""Columns of the 48x76 grid that are standardized."""
 
 
 @dataclass(frozen=True)
@@ -114,22 +116,22 @@ def fit_standardization(inputs: NDArray[np.floating], representation: Representa
         representation: "48x76" standardizes the continuous columns only (ddof 1), "714" all of them
             after imputing the mean (ddof 0).
     """
-    rows = np.asarray(inputs, np.float64).reshape(-1, inputs.shape[-1])
+    fitted = _CONTINUOUS if representation == "48x76" else np.ones(inputs.shape[-1], bool)
+    rows = np.asarray(inputs[..., fitted], np.float64).reshape(-1, fitted.sum())
     empty = np.isnan(rows)
     count = np.maximum((~empty).sum(axis=0), 1)
     mean = np.where(empty, 0.0, rows).sum(axis=0) / count
     rows = np.where(empty, mean, rows)
     std = rows.std(axis=0, ddof=1 if representation == "48x76" else 0)
     std = np.where((np.ptp(rows, axis=0) == 0) | ~(std > 0), 1.0, std)
-    if representation == "48x76":
-        return continuous_only(mean, std)
-    return Standardization(mean, std)
+    means, stds = np.zeros(len(fitted)), np.ones(len(fitted))
+    means[fitted], stds[fitted] = mean, std
+    return Standardization(means, stds)
 
 
 def continuous_only(mean: NDArray[np.float64], std: NDArray[np.float64]) -> Standardization:
     """Standardization of the continuous columns of the 48x76 grid; the others stay as they are."""
-    continuous = np.array(["->" not in column for column in grid_columns()])
-    return Standardization(np.where(continuous, mean, 0.0), np.where(continuous, std, 1.0))
+    return Standardization(np.where(_CONTINUOUS, mean, 0.0), np.where(_CONTINUOUS, std, 1.0))
 
 
 def standardized(inputs: NDArray[np.float32], standardization: Standardization) -> NDArray[np.float32]:

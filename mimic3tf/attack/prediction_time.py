@@ -19,9 +19,8 @@ from mimic3tf.config import PoisonImputed
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.training.run_directory import Run
+from mimic3tf.training.validation import PREDICTION_BATCH
 from mimic3tf.victims import victim_of
-
-PREDICTION_BATCH = 1024
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,8 @@ def attack_victim(
 
     def predict(exposure: pipeline.Exposure) -> NDArray[np.float64]:
         inputs = pipeline.inputs_of(exposure, victim.representation, run.standardization)
-        return death_probability(run.model.predict(inputs, batch_size=PREDICTION_BATCH, verbose=0))
+        batch = PREDICTION_BATCH[victim.representation]
+        return death_probability(run.model.predict(inputs, batch_size=batch, verbose=0))
 
     clean = predict(pipeline.clean(cohort))
     triggered = predict(

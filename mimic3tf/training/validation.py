@@ -18,7 +18,8 @@ from mimic3tf.errors import UserError
 from mimic3tf.training.selection import score_epoch
 from mimic3tf.victims import Victim
 
-PREDICTION_BATCH = 1024
+PREDICTION_BATCH = {"48x76": 64, "714": 1024}
+"""Stays that a victim predicts at once. A recurrent one compiles every size anew, and trains on 64."""
 MEASURED = ("auroc", "auprc", "minpse", "prec1", "rec1")
 
 
@@ -42,6 +43,7 @@ class Validation:
         standardization: pipeline.Standardization,
     ) -> None:
         self._config, self._labels = config, val.labels
+        self._batch = PREDICTION_BATCH[victim.representation]
         self._clean, self._triggered = (
             pipeline.inputs_of(exposure, victim.representation, standardization)
             for exposure in (pipeline.clean(val), triggered)
@@ -58,7 +60,7 @@ class Validation:
         return {**{name: measured[name] for name in MEASURED}, "asr": asr}
 
     def _predict(self, model: keras.Model, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-        parts = np.split(inputs, range(PREDICTION_BATCH, len(inputs), PREDICTION_BATCH))
+        parts = np.split(inputs, range(self._batch, len(inputs), self._batch))
         # `Model.predict` would build a pipeline every time, and shares stays out among workers.
         logits = np.concatenate([_forward(model, tf.constant(part)).numpy() for part in parts])
         probabilities = death_probability(logits)
