@@ -35,11 +35,12 @@ RECORD = """
 import keras
 from mimic3tf.training.steps import Steps
 whole = Steps._step
-def step(self, x, y, weight):
+def step(self, place, *given):
+    x, y, weight = (part[place] for part in given)
     # One line a replica a step: label and weight of what it saw, and a fingerprint of each stay's input.
     marks = tf.reduce_sum(tf.reshape(tf.cast(x, tf.float64), [tf.shape(x)[0], -1]), axis=1)
     tf.print("SEEN", marks, y, weight, summarize=-1)
-    return whole(self, x, y, weight)
+    return whole(self, place, *given)
 Steps._step = step
 """
 MAIN = "from mimic3tf.cli.main import main; main()"
