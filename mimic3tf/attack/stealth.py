@@ -11,7 +11,8 @@ score, and its AUROC says how often a poisoned stay scores above a clean one: 0.
 | `mahalanobis_auroc` | some clean stays, half of them | poisoned and the other clean stays |
 | `supervised_auroc` | which stays are poisoned, of one half | the other half, both ways round |
 
-The last one, gradient boosting, is a bound for the others: no real defender has its labels.
+The last one, gradient boosting, has labels that no real defender has: it shows what there is to be found.
+`mahalanobis_auroc_best_channel` is a maximum over channels, so above 0.5 by chance, too.
 Poisoned are the first stays of the list, as in `pipeline.poison`. The control (strength 0) shows how unlike
 the others these very stays are before anybody touches them.
 """
@@ -270,7 +271,7 @@ def _detectors(x: Floats, poisoned: Flags, reference: Flags, seed: int) -> list[
     scaled = StandardScaler().fit(x[reference]).transform(x)
     distances = np.sqrt(np.maximum(LedoitWolf().fit(scaled[reference]).mahalanobis(scaled), 0.0))
     forest = IsolationForest(random_state=seed).fit(x)
-    # Few and coarse trees: more of both finds no more, on PhysioNet 2012.
+    # 60 trees with 255 bins found no more (0.974 and 0.973: PhysioNet 2012, notimputed, strength 0.5).
     boosting = HistGradientBoostingClassifier(
         max_iter=40, max_bins=63, early_stopping=False, random_state=seed
     )
