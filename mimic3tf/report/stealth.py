@@ -18,15 +18,15 @@ COLUMNS = {
     "forest\n714": "isolation_forest_auroc 714",
     "Mahal.\n48x17": "mahalanobis_auroc 48x17",
     "Mahal.\n714": "mahalanobis_auroc 714",
-    "labels\n48x17": "supervised_auroc 48x17",
-    "labels\n714": "supervised_auroc 714",
+    "known\n48x17": "supervised_auroc 48x17",
+    "known\n714": "supervised_auroc 714",
 }
 """Heading in the terminal -> column of `summarize_stealth`."""
 CAPTION = (
     "outside range: share of measured cells that no living adult shows. KS: Kolmogorov-Smirnov statistic, "
     "mean of channels; share of channels that differ. The rest are AUROCs of detectors. range: implausible "
     "cells. copies: imputed cells that do not copy the one before. forest: isolation forest on all stays. "
-    "Mahal.: distance from known clean stays. labels: trained on stays known to be poisoned. trigger none: "
+    "Mahal.: distance from known clean stays. known: trained on stays known to be poisoned. trigger none: "
     "the same stays untouched. Chance: 0.5 +- {band:.3f} in 95 of 100 cases."
 )
 
@@ -56,6 +56,7 @@ def stealth_table(summary: pl.DataFrame) -> Table:
         caption=CAPTION.format(band=summary["chance_band 48x17"][0]),
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
     table.add_column("trigger", no_wrap=True)
     for heading in ("imputed", "strength", *COLUMNS):
