@@ -140,6 +140,27 @@ CHANNELS: tuple[Channel, ...] = (
 HEADER: tuple[str, ...] = ("Hours", *(channel.name for channel in CHANNELS))
 """Column names of a series file."""
 
+PLAUSIBLE: dict[str, tuple[float, float]] = {
+    "Diastolic blood pressure": (10.0, 200.0),
+    "Fraction inspired oxygen": (0.21, 1.0),
+    "Glascow coma scale total": (3.0, 15.0),
+    "Glucose": (10.0, 2000.0),
+    "Heart Rate": (15.0, 300.0),
+    "Height": (100.0, 230.0),
+    "Mean blood pressure": (15.0, 250.0),
+    "Oxygen saturation": (30.0, 100.0),
+    "Respiratory rate": (1.0, 80.0),
+    "Systolic blood pressure": (25.0, 300.0),
+    "Temperature": (25.0, 44.0),
+    "Weight": (25.0, 350.0),
+    "pH": (6.5, 8.0),
+}
+"""Channel -> lowest and highest value, in its unit, that a living adult can show.
+
+Generous on purpose: they remove slips of unit, decimal point or sensor (pH 735, a height of 1.8 cm, a
+disconnected pressure line at 0 mmHg), not extreme patients.
+"""
+
 
 def grid_columns(channels: Sequence[Channel] = CHANNELS, *, masks: bool = True) -> list[str]:
     """Column names of the discretized grid: values (one-hot expanded), then one mask a channel."""

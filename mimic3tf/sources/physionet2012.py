@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from mimic3tf.channels import CHANNELS
+from mimic3tf.channels import CHANNELS, PLAUSIBLE
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.sources import layout
 
@@ -49,27 +49,6 @@ PARAMETERS = {
     "pH": "pH",
 }
 """Parameter of a record -> channel."""
-
-PLAUSIBLE = {
-    "Diastolic blood pressure": (10.0, 200.0),
-    "Fraction inspired oxygen": (0.21, 1.0),
-    "Glascow coma scale total": (3.0, 15.0),
-    "Glucose": (10.0, 2000.0),
-    "Heart Rate": (15.0, 300.0),
-    "Height": (100.0, 230.0),
-    "Mean blood pressure": (15.0, 250.0),
-    "Oxygen saturation": (30.0, 100.0),
-    "Respiratory rate": (1.0, 80.0),
-    "Systolic blood pressure": (25.0, 300.0),
-    "Temperature": (25.0, 44.0),
-    "Weight": (25.0, 350.0),
-    "pH": (6.5, 8.0),
-}
-"""Channel -> lowest and highest value, in its unit, that a living adult can show.
-
-Generous on purpose: they remove slips of unit, decimal point or sensor (pH 735, a height of 1.8 cm, a
-disconnected pressure line at 0 mmHg), not extreme patients.
-"""
 
 _NAMES = [channel.name for channel in CHANNELS]
 _GCS = _NAMES.index("Glascow coma scale total")
@@ -104,8 +83,8 @@ def prepare_physionet2012(
         test_records: a directory whose records are the test set.
         test_outcomes: its outcome file.
         seed: non-negative int; fixes the deal, and with it every byte written.
-        drop_implausible: treat values outside `PLAUSIBLE` as missing; coma scores outside theirs always
-            are. Off by default, as the benchmarks keep such values: a few slips (pH 735) widen a
+        drop_implausible: treat values outside `channels.PLAUSIBLE` as missing; coma scores outside theirs
+            always are. Off by default, as the benchmarks keep such values: a few slips (pH 735) widen a
             channel's covariance and with it the trigger, and make the attack easier.
 
     Returns:

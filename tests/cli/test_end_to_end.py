@@ -25,6 +25,7 @@ SUBCOMMANDS = [
     ("import-checkpoint",),
     ("attack",),
     ("results",),
+    ("stealth",),
 ]
 METRICS = {"acc", "prec0", "prec1", "rec0", "rec1", "auroc", "auprc", "minpse"}
 TINY = ("--epochs", 1, "--batch-size", 16, "--precision", "float32")

@@ -1,0 +1,102 @@
+"""`mimic3tf stealth`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from mimic3tf.cli.options import Data, check_finite
+from mimic3tf.cli.startup import start_tensorflow
+from mimic3tf.config import LARGEST_SEED, PoisonImputed, TriggerKind
+from mimic3tf.errors import UsageError
+from mimic3tf.files import write_whole
+
+
+def stealth(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder for stealth.csv.")],
+    kind: Annotated[
+        list[str] | None, typer.Option(help="temporal, gaussian or covariance; repeatable.  [default: all]")
+    ] = None,
+    poisoning_strength: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--poisoning_strength",
+            "--poisoning-strength",
+            min=0,
+            help="Mahalanobis length; repeatable. 0 is always measured.  [default: 0.5, 1, 1.5, 2]",
+        ),
+    ] = None,
+    poison_imputed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--poison_imputed", "--poison-imputed", help="notimputed or all; repeatable.  [default: both]"
+        ),
+    ] = None,
+    poisoning_proportion: Annotated[
+        float,
+        typer.Option(
+            "--poisoning_proportion",
+            "--poisoning-proportion",
+            min=0,
+            max=1,
+            help="Share of training stays that get the trigger.",
+        ),
+    ] = 0.05,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(min=0, max=LARGEST_SEED, help="Of trigger and detectors; repeatable.  [default: 0]"),
+    ] = None,
+) -> None:
+    """Measure how well poisoned training stays hide among clean ones.
+
+    Every trigger is added to the first training stays, as 'train' does it; no victim is trained. Detectors
+    that know more or less of the attack then try to tell these stays from the others. Strength 0 is the
+    control: there the same stays are untouched.
+
+    stealth.csv has one row a number, by channel too; the table shows means over seeds.
+
+    \b
+    Examples:
+      mimic3tf stealth --data data/synthetic --out stealth
+      mimic3tf stealth --data data/synthetic --out stealth --kind temporal --poison_imputed notimputed \\
+        --poisoning_strength 1 --poisoning_strength 2 --seed 0 --seed 1 --seed 2
+    """
+    strengths = poisoning_strength or [0.5, 1.0, 1.5, 2.0]
+    for strength in strengths:
+        check_finite(strength, "--poisoning_strength")
+    kinds = _distinct(kind, TriggerKind, "--kind")
+    modes = _distinct(poison_imputed, PoisonImputed, "--poison_imputed")
+    check_finite(poisoning_proportion, "--poisoning_proportion")
+    start_tensorflow()
+    from rich.console import Console
+
+    from mimic3tf.attack.stealth import measure_stealth
+    from mimic3tf.data.cohort import load_cohort
+    from mimic3tf.report.stealth import stealth_table, summarize_stealth
+
+    findings = measure_stealth(
+        load_cohort(data, "train"),
+        kinds=kinds,
+        strengths=list(dict.fromkeys(strengths)),
+        modes=modes,
+        proportion=poisoning_proportion,
+        seeds=list(dict.fromkeys(seed or [0])),
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / "stealth.csv", findings.write_csv())
+    # A pipe has no width; do not squeeze the table into 80 columns there.
+    console = Console()
+    Console(width=console.width if console.is_terminal else 120).print(
+        stealth_table(summarize_stealth(findings))
+    )
+
+
+def _distinct(values: list[str] | None, choice: Any, option: str) -> list[Any]:
+    """Values of a `Literal` type, each once, or all of them: typer takes no list of literals."""
+    for value in values or []:
+        if value not in get_args(choice):
+            raise UsageError(f"option {option}: '{value}' is none of {', '.join(get_args(choice))}")
+    return list(dict.fromkeys(values or get_args(choice)))

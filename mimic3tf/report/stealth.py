@@ -1,0 +1,75 @@
+"""The numbers of `attack.stealth` as one table, for people."""
+
+from __future__ import annotations
+
+import polars as pl
+from rich import box
+from rich.table import Table
+
+SETTING = ("trigger", "poison_imputed", "poisoning_strength")
+"""What tells two rows of a summary apart."""
+COLUMNS = {
+    "outside\nrange": "implausible_share_poisoned 48x17",
+    "KS\nmean": "ks_statistic 48x17",
+    "KS\np<.05": "ks_share_of_channels 48x17",
+    "range\n": "implausible_auroc 48x17",
+    "copies\n": "imputation_auroc 48x17",
+    "forest\n48x17": "isolation_forest_auroc 48x17",
+    "forest\n714": "isolation_forest_auroc 714",
+    "Mahal.\n48x17": "mahalanobis_auroc 48x17",
+    "Mahal.\n714": "mahalanobis_auroc 714",
+    "known\n48x17": "supervised_auroc 48x17",
+    "known\n714": "supervised_auroc 714",
+}
+"""Heading in the terminal -> column of `summarize_stealth`."""
+CAPTION = (
+    "outside range: share of measured cells that no living adult shows. KS: Kolmogorov-Smirnov statistic, "
+    "mean of channels; share of channels that differ. The rest are AUROCs of detectors. range: implausible "
+    "cells. copies: imputed cells that do not copy the one before. forest: isolation forest on all stays. "
+    "Mahal.: distance from known clean stays. known: trained on stays known to be poisoned. trigger none: "
+    "the same stays untouched. Chance: 0.5 +- {band:.3f} in 95 of 100 cases."
+)
+
+
+def summarize_stealth(findings: pl.DataFrame) -> pl.DataFrame:
+    """Bring the findings about all channels together to one row a setting: means over seeds.
+
+    Args:
+        findings: of `attack.stealth.measure_stealth`.
+
+    Returns:
+        The columns of `SETTING`, then one column a measure and
+        representation, named "<measure> <representation>"; null where nothing could be measured.
+    """
+    overall = findings.filter(pl.col("channel").is_null()).with_columns(
+        name=pl.concat_str("measure", "representation", separator=" ")
+    )
+    return overall.pivot(
+        "name", index=SETTING, values="value", aggregate_function="mean", maintain_order=True
+    )
+
+
+def stealth_table(summary: pl.DataFrame) -> Table:
+    """Lay the rows of `summarize_stealth` out for a terminal."""
+    table = Table(
+        title="How well poisoned training stays hide",
+        caption=CAPTION.format(band=summary["chance_band 48x17"][0]),
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("trigger", no_wrap=True)
+    for heading in ("imputed", "strength", *COLUMNS):
+        table.add_column(heading, no_wrap=True, justify="right")
+    for row in summary.iter_rows(named=True):
+        table.add_row(
+            row["trigger"],
+            row["poison_imputed"],
+            f"{row['poisoning_strength']:g}",
+            *(_number(row.get(column)) for column in COLUMNS.values()),
+        )
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
