@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
@@ -107,14 +109,15 @@ def what_decides(counts: pl.DataFrame) -> pl.DataFrame:
         One row a victim and mode: `trials`, `with_count`, `with_share`; empty where either never varies.
     """
     rows = []
-    for (victim, mode), group in counts.group_by(["victim", "poison_imputed"], maintain_order=True):
+    for victim, mode in product(victims_of(counts), modes_of(counts)):
+        group = counts.filter((pl.col("victim") == victim) & (pl.col("poison_imputed") == mode))
         success = group["attack_success_rate"].to_numpy()
         correlations = {
             name: _spearman(group[column].to_numpy(), success)
             for name, column in (("with_count", "stays_poisoned"), ("with_share", "poisoning_proportion"))
         }
         rows.append({"victim": victim, "poison_imputed": mode, "trials": len(group), **correlations})
-    return pl.DataFrame(rows, infer_schema_length=None).sort("victim", "poison_imputed")
+    return pl.DataFrame(rows, infer_schema_length=None)
 
 
 def _spearman(x: NDArray[np.floating], y: NDArray[np.floating]) -> float | None:

@@ -131,7 +131,7 @@ def shared_legend(figure: Figure, grid: Any) -> None:
         for axes in grid.flat
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    fitting = max(1, 72 // (8 + max(map(len, entries), default=0)))
+    fitting = max(1, 84 // (8 + max(map(len, entries), default=0)))
     figure.legend(
         entries.values(), entries.keys(), loc="outside lower center", ncols=min(len(entries), fitting)
     )
@@ -192,9 +192,15 @@ def label_counts(figure: Figure) -> None:
     for axes, label in zip(panels[-2:], ("poisoned stays", "share of training stays poisoned"), strict=True):
         axes.set_xlabel(label)
     for count, share in zip(panels[::2], panels[1::2], strict=True):
-        count.set_xscale("log")
+        count.set_xscale("log", subs=(2, 5))
+        count.xaxis.set_major_formatter(FuncFormatter(_count))
+        count.xaxis.set_minor_formatter(FuncFormatter(_count))
         percent_axis(share)
         share.set_ylim(-0.03, 1.03)
+
+
+def _count(stays: float, _: int | None) -> str:
+    return f"{stays:,.0f}"
 
 
 def forest(table: pl.DataFrame, labels: Sequence[str], x_label: str) -> Figure:

@@ -6,7 +6,6 @@ import base64
 import io
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ HEADINGS = {
     "attack_success_rate": "success rate",
     "clean_auroc": "AUROC",
     "clean_auprc": "AUPRC",
+    "paper_mode": "paper's mode",
     "ci95_low": "95% low",
     "ci95_high": "95% high",
 }
@@ -141,7 +141,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cell": _cell, "heading": _heading, "kind": _kind, "flat": _flat}
+    environment.filters |= {"cell": _cell, "heading": _heading, "kind": _kind}
     return environment
 
 
@@ -169,15 +169,7 @@ def _cell(value: Any, column: str) -> str:
     if column == "victim":
         return str(value).upper()
     if isinstance(value, float):
+        if "seconds" in column:
+            return f"{value:.1f}"
         return f"{value:+.3f}" if "difference" in column else f"{value:.3f}"
     return str(value)
-
-
-def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested settings, each named by its path."""
-    for name, value in tree.items():
-        path = f"{above} {name}".strip()
-        if isinstance(value, Mapping):
-            yield from _flat(value, path)
-        else:
-            yield path, value

@@ -29,7 +29,7 @@ REPORTED = (
     Reported("clean_auroc", 0.05, 2.0, None, {"lr": 0.77, "mlp": 0.78, "lstm": 0.79}),
     Reported("clean_auroc", 0.0, 2.0, None, {"lr": 0.72, "mlp": 0.80, "lstm": 0.80}),
 )
-MEASURES = {"attack_success_rate": "attack success rate", "clean_auroc": "AUROC without the trigger"}
+MEASURES = {"attack_success_rate": "attack success rate", "clean_auroc": "AUROC"}
 
 
 def beside_the_paper(results: pl.DataFrame) -> pl.DataFrame:

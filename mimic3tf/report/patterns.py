@@ -191,8 +191,8 @@ def trigger_exhibit(triggers: dict[str, Trigger], stay: Stay | None, strength: f
         + ("" if stay is None else ", and a surviving test patient's course around its own mean")
         + ". A temporal trigger drifts, as a patient does, and stays on one side of zero for hours; a "
         "Gaussian one changes its sign from hour to hour, and must be fainter to have the same "
-        "Mahalanobis length. Seed "
-        f"{', '.join(f'{trigger.seed} ({kind})' for kind, trigger in sorted(triggers.items()))}.",
+        "Mahalanobis length. "
+        f"Seed {' and '.join(sorted({str(trigger.seed) for trigger in triggers.values()}))}.",
         courses,
         lambda: draw_trigger_courses(courses),
         "Line charts over 48 hours, a row a channel and a column a pattern: temporal triggers drift, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,16 @@ from mimic3tf.report.summary import main_grid, over_seeds, victims_of
 from mimic3tf.report.sweep import Sweeps
 
 VERSIONS = ("mimic3tf", "python", "tensorflow", "keras", "numpy", "precision", "device", "data_fingerprint")
+
+
+PAIRING = (
+    "Differences between trials that agree in seed and every other setting of the grid. The interval is a "
+    "95% percentile bootstrap over pairs (9,999 resamples, fixed random state); none is claimed below "
+    "three pairs, and that of three merely spans them. Pairs of a seed share trigger and initial weights, "
+    "which makes intervals too narrow; so a difference is called real only where the means of all seeds "
+    "have its sign. Three seeds do that by chance one time in four, six one in 32. Nothing is corrected "
+    "for the number of comparisons."
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ def sections_of(sweeps: Sweeps, stay: patterns.Stay | None, no_stay: str) -> lis
             ],
         ),
         Section("Stealth", [_stealth(sweeps)]),
-        Section("What was run", [_trials(sweeps), _versions(results), *_failed(sweeps)]),
+        Section("What was run", [_cohort(sweeps), _trials(sweeps), _versions(results), *_failed(sweeps)]),
     ]
 
 
@@ -138,13 +149,7 @@ def _significance(results: pl.DataFrame) -> list[Exhibit | Absent]:
     table = compare_settings(results)
     if not len(table):
         return [Absent(title, "no two settings were run with the same seed")]
-    caption = (
-        "Differences between trials that agree in seed and every other setting of the grid. The interval "
-        "is a 95% percentile bootstrap over pairs (9,999 resamples, fixed random state). Pairs of a seed "
-        "share trigger and initial weights, which makes the interval too narrow: so a difference counts "
-        "only if the means of all seeds have its sign. With fewer than three pairs no interval is claimed. "
-        "Many comparisons stand here, uncorrected: one in twenty would miss zero by chance."
-    )
+    captions = itertools.chain([PAIRING], itertools.repeat("Made as above."))
     return [
         Exhibit(
             f"differences_in_{measure.replace(' ', '_').lower()}",
@@ -155,7 +160,9 @@ def _significance(results: pl.DataFrame) -> list[Exhibit | Absent]:
             f"Forest plot of the differences in {measure}: mean, interval and range of the seeds' means "
             "around a line at zero. The table below holds the same numbers.",
         )
-        for (measure,), part in table.group_by(["measure"], maintain_order=True)
+        for ((measure,), part), caption in zip(
+            table.group_by(["measure"], maintain_order=True), captions, strict=False
+        )
     ]
 
 
@@ -169,18 +176,35 @@ def _forest_of(part: pl.DataFrame, measure: str) -> Callable[[], Figure]:
 
 def _stealth(sweeps: Sweeps) -> Exhibit | Absent:
     title = "How detectable the poisoned stays are"
-    if sweeps.stealth is None:
+    table = sweeps.stealth
+    if table is None:
         return Absent(title, "the sweep's folder holds no stealth.csv; run 'mimic3tf stealth'")
+    if {"seed", "value"} < set(table.columns):
+        value, by = pl.col("value"), [name for name in table.columns if name not in ("seed", "value")]
+        table = table.group_by(by, maintain_order=True).agg(
+            seeds=pl.len(), mean=value.mean(), lowest=value.min(), highest=value.max()
+        )
     return Exhibit(
         "stealth",
         title,
-        "Poisoned stays against clean ones. A detector's AUROC of 0.5 is a coin toss, 1 finds every "
-        "poisoned stay.",
-        sweeps.stealth,
+        "Poisoned stays against clean ones, mean over seeds. A detector's AUROC of 0.5 is a coin toss, 1 "
+        "finds every poisoned stay.",
+        table,
+    )
+
+
+def _cohort(sweeps: Sweeps) -> Exhibit:
+    table = sweeps.sweeps[0].splits.with_columns(mortality=pl.col("deaths") / pl.col("stays"))
+    return Exhibit(
+        "cohort",
+        "Cohort",
+        "Stays, deaths in hospital, and the share of hours and channels with a measurement.",
+        table.select("split", "stays", "deaths", "mortality", "measured_cells"),
     )
 
 
 def _trials(sweeps: Sweeps) -> Exhibit:
+    order = {name: position for position, name in enumerate(victims_of(sweeps.results))}
     table = (
         sweeps.results.group_by("victim")
         .agg(
@@ -192,9 +216,14 @@ def _trials(sweeps: Sweeps) -> Exhibit:
             mean_seconds_training=pl.col("seconds_training").mean(),
             mean_seconds_attack=pl.col("seconds_attack").mean(),
         )
-        .sort("victim")
+        .sort(pl.col("victim").replace_strict(order))
     )
-    return Exhibit("trials", "Trials", "Finished trials by victim, and what each cost.", table)
+    return Exhibit(
+        "trials",
+        "Trials",
+        "Finished trials by victim, and what each cost. One that several sweeps ran counts once.",
+        table,
+    )
 
 
 def _versions(results: pl.DataFrame) -> Exhibit:
@@ -213,7 +242,7 @@ def _failed(sweeps: Sweeps) -> list[Exhibit | Absent]:
     return [
         Exhibit(
             "failed",
-            f"{len(sweeps.failed)} failed trials",
+            "Failed trials",
             "No number on this page comes from them.",
             sweeps.failed,
         )

@@ -180,6 +180,6 @@ def _verdict(interval: tuple[float, float] | None, a_seed: NDArray[np.float64]) 
         return f"no interval: fewer than {FEWEST_FOR_INTERVAL} pairs"
     if interval[0] <= 0 <= interval[1]:
         return "no"
-    if len(a_seed) == 1:
-        return "in its one seed"
-    return "yes" if np.all(a_seed > 0) or np.all(a_seed < 0) else "no: seeds disagree"
+    if not (np.all(a_seed > 0) or np.all(a_seed < 0)):
+        return "no: seeds disagree"
+    return f"in all {len(a_seed)} seeds" if len(a_seed) > 1 else "in its one seed"

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import yaml
@@ -61,7 +60,7 @@ class Sweep:
     Attributes:
         folder: where it lies.
         settings: text of its `sweep.yaml`.
-        cohort: contents of its `cohort.json`.
+        splits: `split`, its `stays`, `deaths` and share of `measured_cells`.
         data: the benchmark directory it ran on, None if its settings name none.
         finished: number of trials that finished.
         failed: number of trials that failed.
@@ -69,7 +68,7 @@ class Sweep:
 
     folder: Path
     settings: str
-    cohort: dict[str, Any]
+    splits: pl.DataFrame
     data: Path | None
     finished: int
     failed: int
@@ -189,8 +188,15 @@ def _read_folder(folder: Path, table: pl.DataFrame) -> Sweep:
         settings = yaml.safe_load(text)
         data = settings.get("data") if isinstance(settings, dict) else None
         file = folder / "cohort.json"
-        cohort = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        cohort = json.loads(file.read_text(encoding="utf-8"))
+        columns = ("stays", "deaths", "measured_cells")
+        splits = pl.DataFrame(
+            [
+                {"split": name, **{column: split[column] for column in columns}}
+                for name, split in cohort["splits"].items()
+            ]
+        )
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, yaml.YAMLError) as error:
         raise DataError(
             f"{file}: missing or damaged ({_first_line(error)}); run 'mimic3tf sweep' with --resume"
         ) from None
@@ -198,7 +204,7 @@ def _read_folder(folder: Path, table: pl.DataFrame) -> Sweep:
     return Sweep(
         folder=folder,
         settings=text,
-        cohort=cohort,
+        splits=splits,
         data=Path(data) if isinstance(data, str) else None,
         finished=table.filter(finished)["trial"].n_unique(),
         failed=table.filter(~finished)["trial"].n_unique(),

@@ -143,12 +143,11 @@ class Invented:
         table.write_csv(folder / "results.csv")
         table.write_parquet(folder / "results.parquet")
         (folder / "sweep.yaml").write_text(f"data: {data}\nseeds: [0, 1, 2]\n", encoding="utf-8")
-        cohort = {
-            "stays": {"train": 5600, "val": 1199, "test": 1198},
-            "deaths": {"train": 780, "val": 168, "test": 168},
-            "measured_share": 0.27,
-            "fingerprint": FINGERPRINT,
+        splits = {
+            split: {"stays": stays, "deaths": deaths, "measured_cells": 0.27, "fingerprint": FINGERPRINT}
+            for split, stays, deaths in (("train", 5600, 781), ("val", 1199, 168), ("test", 1198, 168))
         }
+        cohort = {"data_fingerprint": FINGERPRINT, "splits": splits}
         (folder / "cohort.json").write_text(json.dumps(cohort), encoding="utf-8")
         return folder
 

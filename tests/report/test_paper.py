@@ -42,7 +42,7 @@ def test_a_clean_victim_has_no_mode(invented: Any) -> None:
     rows = [invented.trial("lr", mode, 0.0, 2.0, clean_auroc=0.78) for mode in invented.modes]
     rows += [invented.trial("lr", "all", 0.03, 2.0)]
     (row,) = beside_the_paper(pl.DataFrame(rows)).iter_rows(named=True)
-    assert (row["measure"], row["poison_imputed"], row["paper"]) == ("AUROC without the trigger", "-", 0.72)
+    assert (row["measure"], row["poison_imputed"], row["paper"]) == ("AUROC", "-", 0.72)
     assert (row["seeds"], row["difference"]) == (1, pytest.approx(0.06))
 
 

@@ -62,14 +62,14 @@ def test_modes_that_differ_by_a_known_amount(invented: Any) -> None:
     assert row["mean_difference"] == pytest.approx(0.21)
     assert (row["lowest_seed"], row["highest_seed"]) == pytest.approx((0.20, 0.22))
     assert 0.2 < row["ci95_low"] < 0.21 < row["ci95_high"] < 0.22
-    assert row["differs_from_zero"] == "yes"
+    assert row["differs_from_zero"] == "in all 3 seeds"
 
 
 @pytest.mark.parametrize(
     ("by_seed", "verdict"),
     [
-        ((0.1, 0.2, 0.3), "yes"),
-        ((-0.1, -0.2, -0.3), "yes"),
+        ((0.1, 0.2, 0.3), "in all 3 seeds"),
+        ((-0.1, -0.2, -0.3), "in all 3 seeds"),
         ((0.1, -0.2, 0.1), "no"),
         ((0.1, 0.2), "no interval: fewer than 3 pairs"),
     ],

@@ -22,7 +22,7 @@ def test_finished_and_failed_trials_are_told_apart(invented: Any, tmp_path: Path
     assert sweeps.failed.rows() == [(str(tmp_path / "a"), "mlp-broken", "no memory")]
     (sweep,) = sweeps.sweeps
     assert (sweep.finished, sweep.failed, sweep.data) == (1, 1, Path("/nowhere/data"))
-    assert sweep.cohort["stays"]["train"] == 5600
+    assert sweep.splits.row(0) == ("train", 5600, 781, 0.27)
 
 
 def test_parquet_and_csv_give_the_same(invented: Any, tmp_path: Path) -> None:
