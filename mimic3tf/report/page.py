@@ -102,11 +102,12 @@ def write_report(sweeps: Sweeps, out: Path, *, stay: Stay | None, no_stay: str) 
                 longest=LONGEST_TABLE,
             )
         )
+        # The page first: it needs none of the others, and says whose they are.
+        write_whole(out / PAGE, page)
         for name in FOLDERS:
             if (out / name).exists():
                 shutil.rmtree(out / name)
             (Path(scratch) / name).rename(out / name)
-    write_whole(out / PAGE, page)
     return out / PAGE
 
 

@@ -18,8 +18,6 @@ from mimic3tf.report.summary import main_grid, over_seeds, victims_of
 from mimic3tf.report.sweep import Sweeps
 
 VERSIONS = ("mimic3tf", "python", "tensorflow", "keras", "numpy", "precision", "device", "data_fingerprint")
-
-
 PAIRING = (
     "Differences between trials that agree in seed and every other setting of the grid. The interval is a "
     "95% percentile bootstrap over pairs (9,999 resamples, fixed random state); none is claimed below "
@@ -179,17 +177,26 @@ def _stealth(sweeps: Sweeps) -> Exhibit | Absent:
     table = sweeps.stealth
     if table is None:
         return Absent(title, "the sweep's folder holds no stealth.csv; run 'mimic3tf stealth'")
-    if {"seed", "value"} < set(table.columns):
-        value, by = pl.col("value"), [name for name in table.columns if name not in ("seed", "value")]
-        table = table.group_by(by, maintain_order=True).agg(
-            seeds=pl.len(), mean=value.mean(), lowest=value.min(), highest=value.max()
-        )
+    if {"seed", "measure", "value"} <= set(table.columns):
+        table = _measures_across(table)
     return Exhibit(
         "stealth",
         title,
         "Poisoned stays against clean ones, mean over seeds. A detector's AUROC of 0.5 is a coin toss, 1 "
         "finds every poisoned stay.",
         table,
+    )
+
+
+def _measures_across(stealth: pl.DataFrame) -> pl.DataFrame:
+    """One row a setting, one column a measure: means over seeds, of all channels together."""
+    if "channel" in stealth.columns:
+        stealth = stealth.filter(pl.col("channel").is_null())
+    measured = [name for name in ("detector", "measure", "representation") if name in stealth.columns]
+    setting = [name for name in stealth.columns if name not in (*measured, "seed", "channel", "value")]
+    named = stealth.with_columns(measure=pl.concat_str(measured, separator=" ", ignore_nulls=True))
+    return named.pivot(
+        "measure", index=setting, values="value", aggregate_function="mean", maintain_order=True
     )
 
 

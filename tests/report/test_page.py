@@ -68,7 +68,11 @@ def out(invented: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         invented.write(folder / "counts", invented.counts(victims=["lr"])),
     ]
     invented.write_triggers(folders[0])
-    (folders[0] / "stealth.csv").write_text("trigger,measure,value\ntemporal,AUROC,0.625\n", encoding="utf-8")
+    stealth = "trigger,seed,channel,measure,value\n" + "".join(
+        f"temporal,{seed},{channel},forest_auroc,{value}\n"
+        for seed, channel, value in [(0, "", 0.5), (1, "", 0.75), (0, "pH", 1.0)]
+    )
+    (folders[0] / "stealth.csv").write_text(stealth, encoding="utf-8")
     write(folders, folder / "out")
     return folder / "out"
 
@@ -135,7 +139,11 @@ def test_the_page_shows_the_numbers_of_its_main_table(page: Page, out: Path) -> 
 def test_the_page_says_what_was_run(page: Page) -> None:
     for words in ("seeds: [0, 1, 2]", "2.21.0", "CPU, 2 cores", "14,681", "0, 1, 2", "781", "0.139"):
         assert words in page.words
-    assert "0.625" in page.words
+
+
+def test_stealth_is_the_mean_over_seeds_of_all_channels_together(out: Path) -> None:
+    table = pl.read_csv(out / "tables" / "stealth.csv")
+    assert table.to_dicts() == [{"trigger": "temporal", "forest_auroc": 0.625}]
 
 
 def test_a_report_is_the_same_twice(invented: Any, tmp_path: Path) -> None:
