@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,14 +17,17 @@ from mimic3tf.report.summary import main_grid, over_seeds, victims_of
 from mimic3tf.report.sweep import Sweeps
 
 VERSIONS = ("mimic3tf", "python", "tensorflow", "keras", "numpy", "precision", "device", "data_fingerprint")
-PAIRING = (
-    "Differences between trials that agree in seed and every other setting of the grid. The interval is a "
-    "95% percentile bootstrap over pairs (9,999 resamples, fixed random state); none is claimed below "
-    "three pairs, and that of three merely spans them. Pairs of a seed share trigger and initial weights, "
-    "which makes intervals too narrow; so a difference is called real only where the means of all seeds "
-    "have its sign. Three seeds do that by chance one time in four, six one in 32. Nothing is corrected "
-    "for the number of comparisons."
-)
+DIFFERENCES = {
+    "attack success rate": "Right of zero, the setting named first succeeds more often. Differences are "
+    "between trials that agree in seed and every other setting of the grid. The interval is a 95% percentile "
+    "bootstrap over pairs (9,999 resamples, fixed random state); none is claimed below three pairs, and that "
+    "of three merely spans them. Pairs of a seed share trigger and initial weights, which makes intervals "
+    "too narrow; so a difference is called real only where the means of all seeds have its sign. Three seeds "
+    "do that by chance one time in four, six one in 32. Nothing is corrected for the number of comparisons.",
+    "AUROC": "Left of zero, the poisoned victim tells survivors from deaths less well than the clean one of "
+    "its seed, on untouched test stays. Pairs and intervals as for the attack success rate.",
+}
+"""What to see in the paired differences of each measure."""
 
 
 @dataclass(frozen=True)
@@ -147,20 +149,17 @@ def _significance(results: pl.DataFrame) -> list[Exhibit | Absent]:
     table = compare_settings(results)
     if not len(table):
         return [Absent(title, "no two settings were run with the same seed")]
-    captions = itertools.chain([PAIRING], itertools.repeat("Made as above."))
     return [
         Exhibit(
             f"differences_in_{measure.replace(' ', '_').lower()}",
             f"{title}: {measure}",
-            caption,
+            DIFFERENCES[measure],
             part,
             _forest_of(part, measure),
             f"Forest plot of the differences in {measure}: mean, interval and range of the seeds' means "
             "around a line at zero. The table below holds the same numbers.",
         )
-        for ((measure,), part), caption in zip(
-            table.group_by(["measure"], maintain_order=True), captions, strict=False
-        )
+        for (measure,), part in table.group_by(["measure"], maintain_order=True)
     ]
 
 
