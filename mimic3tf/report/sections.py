@@ -212,7 +212,9 @@ def _cohort(sweeps: Sweeps) -> Exhibit:
 def _trials(sweeps: Sweeps) -> Exhibit:
     order = {name: position for position, name in enumerate(victims_of(sweeps.results))}
     table = (
-        sweeps.results.group_by("victim")
+        # A clean victim has a row for every attack, and was trained once.
+        sweeps.results.unique("trial", keep="first", maintain_order=True)
+        .group_by("victim")
         .agg(
             trials=pl.col("trial").n_unique(),
             seeds=pl.col("seed").unique().sort().cast(pl.String).str.join(", "),

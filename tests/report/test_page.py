@@ -141,6 +141,16 @@ def test_the_page_says_what_was_run(page: Page) -> None:
         assert words in page.words
 
 
+def test_a_clean_victims_training_counts_once(invented: Any, tmp_path: Path) -> None:
+    rows = [
+        *(invented.trial("lr", mode, 0.0, seconds_training=10.0) for mode in invented.modes),
+        invented.trial(seconds_training=40.0),
+    ]
+    write([invented.write(tmp_path / "a", rows)], tmp_path / "out")
+    (row,) = pl.read_csv(tmp_path / "out" / "tables" / "trials.csv").iter_rows(named=True)
+    assert (row["trials"], row["mean_seconds_training"]) == (2, 25.0)
+
+
 def test_stealth_is_the_mean_over_seeds_of_all_channels_together(out: Path) -> None:
     table = pl.read_csv(out / "tables" / "stealth.csv")
     assert table.to_dicts() == [{"trigger": "temporal", "forest_auroc": 0.625}]
