@@ -8,7 +8,17 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from mimic3tf.cli import attack, generate_trigger, import_checkpoint, poison, prepare, results, stealth, train
+from mimic3tf.cli import (
+    attack,
+    generate_trigger,
+    import_checkpoint,
+    poison,
+    prepare,
+    report,
+    results,
+    stealth,
+    train,
+)
 from mimic3tf.errors import UserError
 
 app = typer.Typer(
@@ -27,6 +37,7 @@ app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("attack")(attack.attack)
 app.command("stealth")(stealth.stealth)
 app.command("results")(results.results)
+app.command("report")(report.report)
 
 
 def main() -> None:

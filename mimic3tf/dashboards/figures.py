@@ -1,4 +1,4 @@
-"""Pictures of triggers and patients, as arrays that TensorBoard shows."""
+"""Pictures of triggers and patients; TensorBoard shows them as arrays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def trigger_heatmap(trigger: Trigger) -> NDArray[np.uint8]:
     figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.subplots()
     relative = trigger.values / channel_spread(trigger)
-    _heatmap(axes, relative, limit=max(float(np.abs(relative).max()), 1e-9), names=True)
+    heatmap(axes, relative, limit=max(float(np.abs(relative).max()), 1e-9), names=True)
     axes.set_title(f"{trigger.kind} trigger, strength 1, seed {trigger.seed}")
     figure.colorbar(axes.images[0], label="shift in standard deviations of the channel")
     return _pixels(figure)
@@ -53,7 +53,7 @@ def patient_before_and_after(
     pictures = ((clean - normal) / spread, (triggered - normal) / spread, (triggered - clean) / spread)
     labels = ("before", "after", "difference")
     for axes, picture, label in zip(panels, pictures, labels, strict=True):
-        _heatmap(axes, picture, limit=3.0, names=axes is panels[0])
+        heatmap(axes, picture, limit=3.0, names=axes is panels[0])
         hours, channels = np.nonzero(mask)
         axes.scatter(hours, channels, s=2, color="black")
         axes.set_title(label)
@@ -72,7 +72,15 @@ def channel_spread(trigger: Trigger) -> NDArray[np.float64]:
     return np.where(variance > 0, np.sqrt(variance), 1.0)
 
 
-def _heatmap(axes: Axes, picture: NDArray[np.float64], *, limit: float, names: bool) -> None:
+def heatmap(axes: Axes, picture: NDArray[np.float64], *, limit: float, names: bool) -> None:
+    """Draw values [T, C] in standard deviations, cut off at a limit, a row a channel.
+
+    Args:
+        axes: where to draw.
+        picture: float64 [T, C].
+        limit: value of the darkest color.
+        names: whether the channels are named at the left.
+    """
     axes.imshow(picture.T, aspect="auto", cmap=COLORS, vmin=-limit, vmax=limit, interpolation="nearest")
     axes.set_xlabel("hours since admission")
     axes.set_yticks(range(len(CHANNELS)))

@@ -1,0 +1,124 @@
+"""Is it the share of poisoned stays that decides, or their number?"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from mimic3tf.report import figures
+from mimic3tf.report.exhibits import BAND, Absent, Exhibit
+from mimic3tf.report.summary import modes_of, over_seeds, victims_of
+
+
+def counts_and_shares(results: pl.DataFrame) -> list[Exhibit | Absent]:
+    """Success rate against count and share of poisoned stays, a figure a mode, and what orders it."""
+    title = "Share or count?"
+    counts = count_sweep(results)
+    if counts is None:
+        return [Absent(title, "needs trials with training sets of two or more sizes")]
+    strength = f"{counts['poisoning_strength'][0]:g}"
+    exhibits: list[Exhibit | Absent] = [
+        _counts_of_mode(counts.filter(pl.col("poison_imputed") == mode), mode, strength)
+        for mode in modes_of(counts)
+    ]
+    return [
+        *exhibits,
+        Exhibit(
+            "what_decides",
+            "Share or count, in one number",
+            "Spearman's rank correlation of the attack success rate with the number of poisoned stays and "
+            "with their share, over all trials above. The larger one orders the trials better; the two "
+            "differ only as far as the sizes tried pull count and share apart.",
+            what_decides(counts),
+        ),
+    ]
+
+
+def _counts_of_mode(counts: pl.DataFrame, mode: str, strength: str) -> Exhibit:
+    by = ["victim", "training_stays", "stays_poisoned", "poisoning_proportion"]
+    table = over_seeds(counts, by, "attack_success_rate")
+    axes_of = {
+        "stays_poisoned": "number of poisoned stays",
+        "poisoning_proportion": "share of poisoned stays",
+    }
+    panels = pl.concat(
+        table.select(pl.all(), pl.lit(name).alias("against"), pl.col(column).cast(pl.Float64).alias("x"))
+        for column, name in axes_of.items()
+    )
+    sizes = sorted(table["training_stays"].unique())
+
+    def draw() -> Figure:
+        figure = figures.line_panels(
+            panels,
+            rows=("victim", victims_of(counts), str.upper),
+            columns=("against", list(axes_of.values()), str),
+            x="x",
+            lines=("training_stays", sizes, lambda stays: f"{stays:,} training stays"),
+            styles=figures.ordered_styles(sizes),
+            x_label="",
+            y_label="attack success rate",
+            share_x="col",
+        )
+        figures.label_counts(figure)
+        return figure
+
+    return Exhibit(
+        f"count_or_share_{mode}",
+        f"Share or count? Mode {mode}",
+        "The same trials twice: against the number of poisoned stays (left, logarithmic) and against their "
+        f"share of the training set (right), strength {strength}. Where the lines of different training set "
+        f"sizes fall together, that axis decides. {BAND}",
+        table,
+        draw,
+        "Line charts, a row a victim: attack success rate over the number of poisoned stays at the left "
+        "and over their share at the right, one line a training set size. The table below holds the same "
+        "numbers.",
+    )
+
+
+def count_sweep(results: pl.DataFrame) -> pl.DataFrame | None:
+    """The poisoned trials at the one strength that was tried with the most training set sizes.
+
+    Returns:
+        Rows of the temporal trigger; None where only one size was tried.
+    """
+    rows = results.filter((pl.col("trigger") == "temporal") & (pl.col("stays_poisoned") > 0))
+    sizes = (
+        rows.group_by("poisoning_strength")
+        .agg(sizes=pl.col("training_stays").n_unique())
+        .filter(pl.col("sizes") > 1)
+        .sort("sizes", "poisoning_strength")
+    )
+    if not len(sizes):
+        return None
+    return rows.filter(pl.col("poisoning_strength") == sizes["poisoning_strength"][-1])
+
+
+def what_decides(counts: pl.DataFrame) -> pl.DataFrame:
+    """Spearman's rank correlation of the success rate with the count and with the share of poisoned stays.
+
+    Args:
+        counts: rows of `count_sweep`.
+
+    Returns:
+        One row a victim and mode: `trials`, `with_count`, `with_share`; empty where either never varies.
+    """
+    rows = []
+    for victim, mode in product(victims_of(counts), modes_of(counts)):
+        group = counts.filter((pl.col("victim") == victim) & (pl.col("poison_imputed") == mode))
+        success = group["attack_success_rate"].to_numpy()
+        correlations = {
+            name: _spearman(group[column].to_numpy(), success)
+            for name, column in (("with_count", "stays_poisoned"), ("with_share", "poisoning_proportion"))
+        }
+        rows.append({"victim": victim, "poison_imputed": mode, "trials": len(group), **correlations})
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _spearman(x: NDArray[np.floating], y: NDArray[np.floating]) -> float | None:
+    return float(spearmanr(x, y).statistic) if np.ptp(x) > 0 and np.ptp(y) > 0 else None

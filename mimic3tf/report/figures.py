@@ -1,0 +1,233 @@
+"""Figures of a sweep's results: each draws what it is given, told apart by more than color."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import polars as pl
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from matplotlib.typing import RcKeyType
+
+STYLE: dict[RcKeyType, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    # The same figure is the same file.
+    "svg.hashsalt": "mimic3tf",
+    "pdf.fonttype": 42,
+}
+"""Matplotlib settings that all figures are drawn and saved with."""
+WIDTH = 7.2
+"""Inches: the text width of a printed page."""
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+"""Okabe and Ito's colors for color-blind readers, without the yellow that white paper swallows."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
+MODES = {"all": "imputed cells too (all)", "notimputed": "measured cells only (notimputed)"}
+SEQUENTIAL = colormaps["cividis"]
+
+
+class Style(NamedTuple):
+    """How a line is told from the others."""
+
+    color: Any
+    marker: str
+    linestyle: Any
+
+
+def named_styles(names: Sequence[Any]) -> dict[Any, Style]:
+    """Styles of lines that have no order."""
+    return {name: Style(OKABE_ITO[i % 7], MARKERS[i % 7], LINES[i % 7]) for i, name in enumerate(names)}
+
+
+def ordered_styles(values: Sequence[Any]) -> dict[Any, Style]:
+    """Styles of lines that have an order: the first is the darkest."""
+    shades = np.linspace(0, 0.78, max(len(values), 2))
+    return {
+        value: Style(SEQUENTIAL(shades[i]), MARKERS[i % 7], LINES[i % 7]) for i, value in enumerate(values)
+    }
+
+
+def line_panels(
+    table: pl.DataFrame,
+    *,
+    rows: tuple[str, Sequence[Any], Callable[[Any], str]],
+    columns: tuple[str, Sequence[Any], Callable[[Any], str]],
+    x: str,
+    lines: tuple[str, Sequence[Any], Callable[[Any], str]],
+    styles: dict[Any, Style],
+    x_label: str,
+    y_label: str | None = None,
+    share_x: bool | Literal["col"] = True,
+    share_y: bool | Literal["row"] = True,
+) -> Figure:
+    """Small multiples of means over seeds, with a band where there is an interval.
+
+    Args:
+        table: columns `mean`, `ci95_low`, `ci95_high`, x and those of rows, columns and lines.
+        rows: column that a panel row is of, its values, and how a value is written.
+        columns: the same for panel columns.
+        x: column of the x axis.
+        lines: the same for the lines of a panel.
+        styles: style of every line.
+        x_label: what the x axis shows.
+        y_label: what the y axes show; the row's value if not given.
+        share_x: as for Matplotlib's subplots.
+        share_y: as for Matplotlib's subplots.
+
+    Returns:
+        The figure; call it within `STYLE`.
+    """
+    figure = Figure(figsize=(WIDTH, 0.7 + 2.1 * len(rows[1])), layout="constrained")
+    grid = figure.subplots(len(rows[1]), len(columns[1]), squeeze=False, sharex=share_x, sharey=share_y)
+    for panels, row in zip(grid, rows[1], strict=True):
+        for axes, column in zip(panels, columns[1], strict=True):
+            panel = table.filter((pl.col(rows[0]) == row) & (pl.col(columns[0]) == column))
+            for line in lines[1]:
+                points = panel.filter(pl.col(lines[0]) == line).sort(x)
+                draw_line(axes, points, x, styles[line], lines[2](line))
+            title = columns[2](column) if y_label is None else f"{rows[2](row)}, {columns[2](column)}"
+            axes.set_title(title, loc="left")
+        panels[0].set_ylabel(rows[2](row) if y_label is None else y_label)
+    for axes in grid[-1]:
+        axes.set_xlabel(x_label)
+    shared_legend(figure, grid)
+    return figure
+
+
+def draw_line(axes: Axes, points: pl.DataFrame, x: str, style: Style, label: str) -> None:
+    """Draw means over seeds, and the band of those that have an interval."""
+    if not len(points):
+        return
+    at = points[x].to_numpy()
+    axes.plot(
+        at,
+        points["mean"].to_numpy(),
+        color=style.color,
+        marker=style.marker,
+        linestyle=style.linestyle,
+        label=label,
+    )
+    low, high = (points[name].cast(pl.Float64).to_numpy() for name in ("ci95_low", "ci95_high"))
+    axes.fill_between(at, low, high, color=style.color, alpha=0.15, linewidth=0)
+
+
+def shared_legend(figure: Figure, grid: Any) -> None:
+    """One legend below all panels, of the lines of any of them."""
+    entries = {
+        label: handle
+        for axes in grid.flat
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    fitting = max(1, 84 // (8 + max(map(len, entries), default=0)))
+    figure.legend(
+        entries.values(), entries.keys(), loc="outside lower center", ncols=min(len(entries), fitting)
+    )
+
+
+def rate_heatmaps(table: pl.DataFrame, victims: Sequence[str], modes: Sequence[str]) -> Figure:
+    """Success rate by proportion and strength, its number in every cell, a panel a victim and mode.
+
+    Args:
+        table: columns `victim`, `poison_imputed`, `poisoning_proportion`, `poisoning_strength`, `mean`.
+        victims: panel rows.
+        modes: panel columns.
+    """
+    proportions = sorted(table["poisoning_proportion"].unique())
+    strengths = sorted(table["poisoning_strength"].unique(), reverse=True)
+    height = 0.7 + len(victims) * (0.7 + 0.3 * len(strengths))
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    grid = figure.subplots(len(victims), len(modes), squeeze=False, sharex=True, sharey=True)
+    for panels, victim in zip(grid, victims, strict=True):
+        for axes, mode in zip(panels, modes, strict=True):
+            picture = np.full((len(strengths), len(proportions)), np.nan)
+            panel = table.filter((pl.col("victim") == victim) & (pl.col("poison_imputed") == mode))
+            for row in panel.iter_rows(named=True):
+                at = (
+                    strengths.index(row["poisoning_strength"]),
+                    proportions.index(row["poisoning_proportion"]),
+                )
+                picture[at] = row["mean"]
+            image = axes.imshow(picture, cmap=SEQUENTIAL, vmin=0, vmax=1, aspect="auto")
+            for (y, x), rate in np.ndenumerate(picture):
+                text = "not run" if np.isnan(rate) else f"{rate:.2f}"
+                color = "white" if rate < 0.5 else "black"
+                axes.text(x, y, text, ha="center", va="center", color=color, fontsize=8)
+            axes.grid(visible=False)
+            axes.set_title(f"{victim.upper()}, {MODES[mode]}", loc="left")
+            axes.set_xticks(range(len(proportions)), [percent(proportion) for proportion in proportions])
+            axes.set_yticks(range(len(strengths)), [f"{strength:g}" for strength in strengths])
+        panels[0].set_ylabel("strength")
+    for axes in grid[-1]:
+        axes.set_xlabel("training stays poisoned")
+    figure.colorbar(image, ax=grid.ravel().tolist(), label="attack success rate", shrink=0.6)
+    return figure
+
+
+def percent(share: float) -> str:
+    """A share as text, with the decimals it needs."""
+    return f"{100 * share:.3g}%"
+
+
+def percent_axis(axes: Axes) -> None:
+    """Write the shares of an x axis in percent."""
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
+
+
+def label_counts(figure: Figure) -> None:
+    """Finish panels of counts (left, logarithmic) and shares (right): axes, limits and labels."""
+    panels = [axes for axes in figure.axes if axes.get_subplotspec() is not None]
+    for axes, label in zip(panels[-2:], ("poisoned stays", "share of training stays poisoned"), strict=True):
+        axes.set_xlabel(label)
+    for count, share in zip(panels[::2], panels[1::2], strict=True):
+        count.set_xscale("log", subs=(2, 5))
+        count.xaxis.set_major_formatter(FuncFormatter(_count))
+        count.xaxis.set_minor_formatter(FuncFormatter(_count))
+        percent_axis(share)
+        share.set_ylim(-0.03, 1.03)
+
+
+def _count(stays: float, _: int | None) -> str:
+    return f"{stays:,.0f}"
+
+
+def forest(table: pl.DataFrame, labels: Sequence[str], x_label: str) -> Figure:
+    """Mean differences with their intervals, one below the other, and the mean of every seed's range.
+
+    Args:
+        table: columns `mean_difference`, `ci95_low`, `ci95_high`, `lowest_seed`, `highest_seed`.
+        labels: what each row compares.
+        x_label: what is measured.
+    """
+    figure = Figure(figsize=(WIDTH, 1.1 + 0.27 * len(table)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(0, color="black", linewidth=0.8)
+    at = np.arange(len(table))
+    axes.hlines(
+        at,
+        table["lowest_seed"],
+        table["highest_seed"],
+        color="0.75",
+        linewidth=6,
+        label="range of the seeds' means",
+    )
+    low, high = (table[name].cast(pl.Float64).to_numpy() for name in ("ci95_low", "ci95_high"))
+    axes.hlines(at, low, high, color=OKABE_ITO[0], linewidth=1.8, label="95% bootstrap interval")
+    axes.plot(table["mean_difference"], at, "o", color=OKABE_ITO[1], label="mean difference")
+    axes.set_yticks(at, labels)
+    axes.invert_yaxis()
+    axes.set_xlabel(x_label)
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure

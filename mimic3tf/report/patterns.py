@@ -1,0 +1,233 @@
+"""Figures of triggers and of a stay that carries one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mimic3tf.attack.trigger import Trigger
+from mimic3tf.channels import CHANNELS
+from mimic3tf.dashboards.figures import channel_spread, heatmap
+from mimic3tf.data.grid import ordinal_view
+from mimic3tf.report.exhibits import Absent, Exhibit
+from mimic3tf.report.figures import OKABE_ITO, WIDTH
+
+SHOWN = ("Heart Rate", "Systolic blood pressure", "Respiratory rate", "Temperature")
+"""Channels whose course is drawn: often measured, with a course to see."""
+KINDS = ("temporal", "covariance", "gaussian")
+INDEX = {channel.name: position for position, channel in enumerate(CHANNELS)}
+
+
+@dataclass(frozen=True)
+class Stay:
+    """A surviving patient's stay without and with the trigger.
+
+    Attributes:
+        values: float32 [T, C], category indices in categorical channels.
+        mask: bool [T, C], where measured.
+        triggered: the same values with the trigger, by mode.
+        strength: the trigger's.
+    """
+
+    values: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    triggered: Mapping[str, NDArray[np.float32]]
+    strength: float
+
+
+def trigger_courses(triggers: Mapping[str, Trigger], stay: Stay | None, strength: float) -> pl.DataFrame:
+    """Courses of some channels in triggers, and in a stay from its own mean, in standard deviations.
+
+    Returns:
+        Columns `pattern`, `channel`, `hour`, `standard_deviations`.
+    """
+    spread = channel_spread(next(iter(triggers.values())))
+    patterns = {} if stay is None else {"stay": ordinal_view(stay.values[None])[0]}
+    patterns |= {kind: strength * triggers[kind].values for kind in KINDS if kind in triggers}
+    parts = []
+    for name, values in patterns.items():
+        for channel in SHOWN:
+            course = values[:, INDEX[channel]] / spread[INDEX[channel]]
+            parts.append(
+                pl.DataFrame(
+                    {
+                        "pattern": name,
+                        "channel": channel,
+                        "hour": np.arange(len(course)),
+                        "standard_deviations": course - course.mean() if name == "stay" else course,
+                    }
+                )
+            )
+    return pl.concat(parts)
+
+
+def draw_trigger_courses(courses: pl.DataFrame) -> Figure:
+    """Small multiples of `trigger_courses`: a row a channel, a column a pattern."""
+    names = courses["pattern"].unique(maintain_order=True).to_list()
+    figure = Figure(figsize=(WIDTH, 1.0 + 1.35 * len(SHOWN)), layout="constrained")
+    grid = figure.subplots(len(SHOWN), len(names), squeeze=False, sharex=True)
+    for column, name in enumerate(names):
+        pattern = courses.filter(pl.col("pattern") == name)
+        # Triggers have one scale, so that their sizes can be compared; a stay varies far more.
+        alike = pattern if name == "stay" else courses.filter(pl.col("pattern") != "stay")
+        limit = 1.1 * float(np.abs(alike["standard_deviations"].to_numpy()).max())
+        for axes, channel in zip(grid[:, column], SHOWN, strict=True):
+            course = pattern.filter(pl.col("channel") == channel)
+            axes.axhline(0, color="0.6", linewidth=0.8)
+            axes.plot(
+                course["hour"],
+                course["standard_deviations"],
+                color="black" if name == "stay" else OKABE_ITO[KINDS.index(name)],
+                linewidth=1.2,
+            )
+            axes.set_ylim(-limit, limit)
+            axes.set_xticks([0, 24, 48])
+            if column > 1 or (column == 1 and names[0] != "stay"):
+                axes.tick_params(labelleft=False)
+        grid[0, column].set_title("a stay (own scale)" if name == "stay" else name, loc="left")
+        grid[-1, column].set_xlabel("hours")
+    for axes, channel in zip(grid[:, 0], SHOWN, strict=True):
+        axes.set_ylabel(channel.replace(" blood", "\nblood").replace(" rate", "\nrate"))
+    figure.supylabel("standard deviations of the channel", fontsize=9)
+    return figure
+
+
+def stay_courses(stay: Stay) -> pl.DataFrame:
+    """Some channels of a stay: columns `channel`, `unit`, `hour`, `measured`, `before` and one a mode."""
+    return pl.concat(
+        pl.DataFrame(
+            {
+                "channel": channel,
+                "unit": CHANNELS[INDEX[channel]].unit,
+                "hour": np.arange(len(stay.values)),
+                "measured": stay.mask[:, INDEX[channel]],
+                "before": stay.values[:, INDEX[channel]],
+                **{mode: values[:, INDEX[channel]] for mode, values in stay.triggered.items()},
+            }
+        )
+        for channel in SHOWN
+    )
+
+
+def draw_stay_courses(courses: pl.DataFrame) -> Figure:
+    """Courses of `stay_courses` before and after, a panel a channel."""
+    figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
+    grid = figure.subplots(2, 2, sharex=True)
+    for axes, channel in zip(grid.flat, SHOWN, strict=True):
+        course = courses.filter(pl.col("channel") == channel)
+        hour, before = course["hour"].to_numpy(), course["before"].to_numpy()
+        axes.plot(hour, course["all"], ":", color=OKABE_ITO[1], label="after, all")
+        axes.plot(hour, course["notimputed"], "--", color=OKABE_ITO[0], label="after, notimputed")
+        axes.plot(hour, before, color="black", linewidth=1, label="before")
+        measured = course["measured"].to_numpy()
+        axes.plot(hour[measured], before[measured], ".", color="black", markersize=4, label="measured")
+        axes.set_title(channel, loc="left")
+        axes.set_ylabel(course["unit"][0])
+    for axes in grid[-1]:
+        axes.set_xlabel("hours since admission")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def stay_cells(stay: Stay) -> pl.DataFrame:
+    """All cells of a stay: columns `channel`, `hour`, `measured`, `before` and one a mode."""
+    bins, channels = stay.values.shape
+    return pl.DataFrame(
+        {
+            "channel": np.tile([channel.name for channel in CHANNELS], bins),
+            "hour": np.repeat(np.arange(bins), channels),
+            "measured": stay.mask.ravel(),
+            "before": ordinal_view(stay.values[None]).ravel(),
+            **{mode: ordinal_view(values[None]).ravel() for mode, values in stay.triggered.items()},
+        }
+    )
+
+
+def draw_stay_cells(stay: Stay, spread: NDArray[np.float64]) -> Figure:
+    """All channels of a stay before and after in both modes, from the normal value.
+
+    Args:
+        stay: what to draw.
+        spread: float64 [C], standard deviations of the channels.
+    """
+    normal = np.array([[[channel.normal_number for channel in CHANNELS]]])
+    pictures = {"before": stay.values} | {f"after, {mode}": v for mode, v in stay.triggered.items()}
+    figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
+    panels = figure.subplots(1, len(pictures), sharey=True)
+    for axes, (title, values) in zip(panels, pictures.items(), strict=True):
+        relative = (ordinal_view(values[None])[0] - ordinal_view(normal)[0]) / spread
+        heatmap(axes, relative, limit=3.0, names=axes is panels[0])
+        hours, channels = np.nonzero(stay.mask)
+        axes.scatter(hours, channels, s=1.5, color="black", linewidths=0)
+        axes.set_title(title, loc="left")
+        axes.set_xlabel("hours")
+        axes.grid(visible=False)
+        axes.tick_params(labelsize=8)
+    figure.colorbar(
+        panels[0].images[0],
+        ax=list(panels),
+        location="bottom",
+        shrink=0.5,
+        label="standard deviations from the normal value; dots: measured",
+    )
+    return figure
+
+
+def trigger_exhibit(triggers: dict[str, Trigger], stay: Stay | None, strength: float) -> Exhibit | Absent:
+    """The kinds of trigger beside each other, and a stay's course."""
+    title = "What the triggers look like"
+    if not triggers:
+        return Absent(title, "the sweep's folder holds no trigger files")
+    courses = trigger_courses(triggers, stay, strength)
+    return Exhibit(
+        "trigger_patterns",
+        title,
+        f"Triggers at strength {strength:g}"
+        + ("" if stay is None else ", and a surviving test patient's course around its own mean")
+        + ". A temporal trigger drifts, as a patient does, and stays on one side of zero for hours; a "
+        "Gaussian one changes its sign from hour to hour, and must be fainter to have the same "
+        "Mahalanobis length. "
+        f"Seed {' and '.join(sorted({str(trigger.seed) for trigger in triggers.values()}))}.",
+        courses,
+        lambda: draw_trigger_courses(courses),
+        "Line charts over 48 hours, a row a channel and a column a pattern: temporal triggers drift, "
+        "Gaussian ones jump around zero and are smaller.",
+    )
+
+
+def stay_exhibits(stay: Stay | None, trigger: Trigger | None, reason: str) -> list[Exhibit | Absent]:
+    """A stay in both modes: some channels' courses, and all channels."""
+    if stay is None or trigger is None:
+        return [Absent("A patient before and after", reason)]
+    courses = stay_courses(stay)
+    return [
+        Exhibit(
+            "stay_courses",
+            "A patient before and after",
+            "A surviving test patient's first 48 hours (the one with the most measured cells), without the "
+            f"temporal trigger and with it at strength {stay.strength:g}. Mode notimputed moves measured "
+            "hours only and leaves the carried-forward ones; all moves every hour. This is a real record: "
+            "see whether your data's licence lets you pass the page on, or write it with --no-patient.",
+            courses,
+            lambda: draw_stay_courses(courses),
+            "Line charts of four channels over 48 hours, before and after the trigger in both modes; the "
+            "lines run close together.",
+        ),
+        Exhibit(
+            "stay_cells",
+            "All channels of that patient",
+            "Every cell's distance from the channel's normal value; dots mark what was measured. Look for "
+            "cells that differ between the panels: they are what the trigger changes. A coma scale may "
+            "leap, since its steps follow the benchmarks' order of texts, in which a total of 3 comes "
+            "after 14.",
+            stay_cells(stay),
+            lambda: draw_stay_cells(stay, channel_spread(trigger)),
+            "Three heatmaps of 17 channels by 48 hours, before, after in mode notimputed and after in mode "
+            "all; they differ little.",
+        ),
+    ]

@@ -1,0 +1,257 @@
+"""A report's sections, in reading order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from mimic3tf.report import figures, patterns, success
+from mimic3tf.report.counts import counts_and_shares
+from mimic3tf.report.exhibits import Absent, Exhibit
+from mimic3tf.report.paper import TRAINING_STAYS, beside_the_paper
+from mimic3tf.report.significance import compare_settings
+from mimic3tf.report.summary import main_grid, over_seeds, victims_of
+from mimic3tf.report.sweep import Sweeps
+
+VERSIONS = ("mimic3tf", "python", "tensorflow", "keras", "numpy", "precision", "device", "data_fingerprint")
+DIFFERENCES = {
+    "attack success rate": "Right of zero, the setting named first succeeds more often. Differences are "
+    "between trials that agree in seed and every other setting of the grid. The interval is a 95% percentile "
+    "bootstrap over pairs (9,999 resamples, fixed random state); none is claimed below three pairs, and that "
+    "of three merely spans them. Pairs of a seed share trigger and initial weights, which makes intervals "
+    "too narrow; so a difference is called real only where the means of all seeds have its sign. Three seeds "
+    "do that by chance one time in four, six one in 32. Nothing is corrected for the number of comparisons.",
+    "AUROC": "Left of zero, the poisoned victim tells survivors from deaths less well than the clean one of "
+    "its seed, on untouched test stays. Pairs and intervals as for the attack success rate.",
+}
+"""What to see in the paired differences of each measure."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Some exhibits under one heading."""
+
+    heading: str
+    shows: list[Exhibit | Absent]
+
+
+def sections_of(sweeps: Sweeps, stay: patterns.Stay | None, no_stay: str) -> list[Section]:
+    """Everything a report shows.
+
+    Args:
+        sweeps: what was measured.
+        stay: a stay with and without the trigger, or None.
+        no_stay: why there is none.
+    """
+    results = sweeps.results
+    strength = stay.strength if stay else strongest(results)
+    temporal = sweeps.triggers.get("temporal")
+    return [
+        Section("What it finds", [_main_table(results), _paper(results)]),
+        Section(
+            "The attack",
+            [
+                success.success_by_proportion(results),
+                success.success_heatmap(results),
+                success.clean_metrics(results),
+                success.strength_curve(results),
+            ],
+        ),
+        Section("What decides: share or count", counts_and_shares(results)),
+        Section("Is it more than chance", _significance(results)),
+        Section(
+            "The trigger",
+            [
+                patterns.trigger_exhibit(sweeps.triggers, stay, strength),
+                *patterns.stay_exhibits(stay, temporal, no_stay),
+            ],
+        ),
+        Section("Stealth", [_stealth(sweeps)]),
+        Section("What was run", [_cohort(sweeps), _trials(sweeps), _versions(results), *_failed(sweeps)]),
+    ]
+
+
+def strongest(results: pl.DataFrame) -> float:
+    """The largest strength of the grid."""
+    grid = main_grid(results)
+    return float((grid if len(grid) else results)["poisoning_strength"].to_numpy().max())
+
+
+def _main_table(results: pl.DataFrame) -> Exhibit:
+    """Clean and most poisoned victims, attacked at the largest strength of the grid, with every trigger."""
+    grid = main_grid(results)
+    largest = (grid if len(grid) else results)["poisoning_proportion"].max()
+    rows = results.filter(
+        (pl.col("training_stays") == pl.col("training_stays").max())
+        & (pl.col("poisoning_strength") == strongest(results))
+        & pl.col("poisoning_proportion").is_in([0.0, largest])
+    )
+    by = ["poison_imputed", "victim", "poisoning_proportion", "trigger"]
+    table = over_seeds(rows, by, "attack_success_rate").rename({"mean": "attack_success_rate"})
+    for column in ("clean_auroc", "clean_auprc", "baseline_positive_rate"):
+        means = over_seeds(rows, by, column).select(*by, pl.col("mean").alias(column))
+        table = table.join(means, on=by, how="left")
+    order = {name: position for position, name in enumerate(victims_of(results))}
+    table = table.sort(
+        "poison_imputed",
+        pl.col("victim").replace_strict(order),
+        "poisoning_proportion",
+        pl.col("trigger") != "temporal",
+    )
+    return Exhibit(
+        "main",
+        f"Clean and poisoned victims, strength {strongest(results):g}",
+        "AUROC and AUPRC are of test stays without the trigger; attack success rate is the share of "
+        "surviving test patients predicted to die with it (mean over seeds, lowest and highest seed), "
+        "untriggered the share of the same patients without it. Compare a poisoned row with the clean one "
+        "above it, which carries the trigger too.",
+        table.select(
+            *by,
+            "clean_auroc",
+            "clean_auprc",
+            "attack_success_rate",
+            "lowest",
+            "highest",
+            pl.col("baseline_positive_rate").alias("untriggered"),
+            "seeds",
+        ),
+    )
+
+
+def _paper(results: pl.DataFrame) -> Exhibit | Absent:
+    title = "Beside the paper"
+    table = beside_the_paper(results)
+    if not len(table):
+        return Absent(title, "none of the paper's settings (5% and 1% poisoned at strength 2) was run")
+    stays = int(results["training_stays"].to_numpy().max())
+    data = (
+        "The training set has as many stays as the paper's."
+        if stays == TRAINING_STAYS
+        else f"The data differ: the paper's are MIMIC-III with {TRAINING_STAYS:,} training stays, these "
+        f"have {stays:,}, so a difference is no failure to reproduce it by itself."
+    )
+    return Exhibit(
+        "paper",
+        title,
+        f"Numbers of Joe et al. (arXiv 2106.07925), and ours at the same proportion and strength 2. {data} "
+        "The paper's AUROC values are approximate; where its mode is not stated, ours stand for both. The "
+        "training loop differs too: gradients are zeroed, and the epoch kept is chosen without knowing the "
+        "trigger.",
+        table,
+    )
+
+
+def _significance(results: pl.DataFrame) -> list[Exhibit | Absent]:
+    title = "Paired differences"
+    table = compare_settings(results)
+    if not len(table):
+        return [Absent(title, "no two settings were run with the same seed")]
+    return [
+        Exhibit(
+            f"differences_in_{measure.replace(' ', '_').lower()}",
+            f"{title}: {measure}",
+            DIFFERENCES[measure],
+            part,
+            _forest_of(part, measure),
+            f"Forest plot of the differences in {measure}: mean, interval and range of the seeds' means "
+            "around a line at zero. The table below holds the same numbers.",
+        )
+        for (measure,), part in table.group_by(["measure"], maintain_order=True)
+    ]
+
+
+def _forest_of(part: pl.DataFrame, measure: str) -> Callable[[], Figure]:
+    labels = [
+        ", ".join(filter(None, (row["difference"], row["victim"].upper(), row["poison_imputed"])))
+        for row in part.iter_rows(named=True)
+    ]
+    return lambda: figures.forest(part, labels, f"difference in {measure}")
+
+
+def _stealth(sweeps: Sweeps) -> Exhibit | Absent:
+    title = "How detectable the poisoned stays are"
+    table = sweeps.stealth
+    if table is None:
+        return Absent(title, "the sweep's folder holds no stealth.csv; run 'mimic3tf stealth'")
+    if {"seed", "measure", "value"} <= set(table.columns):
+        table = _measures_across(table)
+    return Exhibit(
+        "stealth",
+        title,
+        "Poisoned stays against clean ones, mean over seeds. A detector's AUROC of 0.5 is a coin toss, 1 "
+        "finds every poisoned stay.",
+        table,
+    )
+
+
+def _measures_across(stealth: pl.DataFrame) -> pl.DataFrame:
+    """One row a setting, one column a measure: means over seeds, of all channels together."""
+    if "channel" in stealth.columns:
+        stealth = stealth.filter(pl.col("channel").is_null())
+    measured = [name for name in ("detector", "measure", "representation") if name in stealth.columns]
+    setting = [name for name in stealth.columns if name not in (*measured, "seed", "channel", "value")]
+    named = stealth.with_columns(measure=pl.concat_str(measured, separator=" ", ignore_nulls=True))
+    return named.pivot(
+        "measure", index=setting, values="value", aggregate_function="mean", maintain_order=True
+    )
+
+
+def _cohort(sweeps: Sweeps) -> Exhibit:
+    table = sweeps.sweeps[0].splits.with_columns(mortality=pl.col("deaths") / pl.col("stays"))
+    return Exhibit(
+        "cohort",
+        "Cohort",
+        "Stays, deaths in hospital, and the share of hours and channels with a measurement.",
+        table.select("split", "stays", "deaths", "mortality", "measured_cells"),
+    )
+
+
+def _trials(sweeps: Sweeps) -> Exhibit:
+    order = {name: position for position, name in enumerate(victims_of(sweeps.results))}
+    table = (
+        # A clean victim has a row for every attack, and was trained once.
+        sweeps.results.unique("trial", keep="first", maintain_order=True)
+        .group_by("victim")
+        .agg(
+            trials=pl.col("trial").n_unique(),
+            seeds=pl.col("seed").unique().sort().cast(pl.String).str.join(", "),
+            training_stays=pl.col("training_stays").max(),
+            test_stays=pl.col("test_stays").max(),
+            survivors_attacked=pl.col("victims").max(),
+            mean_seconds_training=pl.col("seconds_training").mean(),
+            mean_seconds_attack=pl.col("seconds_attack").mean(),
+        )
+        .sort(pl.col("victim").replace_strict(order))
+    )
+    return Exhibit(
+        "trials",
+        "Trials",
+        "Finished trials by victim, and what each cost. One that several sweeps ran counts once.",
+        table,
+    )
+
+
+def _versions(results: pl.DataFrame) -> Exhibit:
+    rows = [
+        {"of": name.replace("_", " "), "value": ", ".join(sorted(results[name].drop_nulls().unique()))}
+        for name in VERSIONS
+    ]
+    return Exhibit(
+        "versions", "Versions and hardware", "More than one value: trials ran on several.", pl.DataFrame(rows)
+    )
+
+
+def _failed(sweeps: Sweeps) -> list[Exhibit | Absent]:
+    if not len(sweeps.failed):
+        return []
+    return [
+        Exhibit(
+            "failed",
+            "Failed trials",
+            "No number on this page comes from them.",
+            sweeps.failed,
+        )
+    ]

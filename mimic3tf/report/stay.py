@@ -1,0 +1,47 @@
+"""A real stay with and without the trigger, for a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from mimic3tf import pipeline
+from mimic3tf.attack.trigger import Trigger, check_trigger_fits
+from mimic3tf.config import PoisonImputed
+from mimic3tf.data.cohort import load_cohort
+from mimic3tf.errors import UsageError
+from mimic3tf.report.patterns import Stay
+
+
+def most_measured_stay(data: Path, trigger: Trigger, strength: float) -> Stay:
+    """Take the surviving test patient with the most measured cells, and give it the trigger in both modes.
+
+    Args:
+        data: benchmark directory that the sweep ran on.
+        trigger: the trigger.
+        strength: Mahalanobis length.
+
+    Raises:
+        UsageError: the directory does not exist, holds other stays, or no surviving test patient.
+        DataError: it breaks the layout.
+    """
+    if load_cohort(data, "train").fingerprint != trigger.cohort_fingerprint:
+        raise UsageError(
+            f"--data {data}: holds other stays than the sweep's trigger was made from; name that directory"
+        )
+    cohort = load_cohort(data, "test")
+    check_trigger_fits(trigger, cohort, data)
+    measured = np.where(cohort.labels == 0, cohort.mask.sum(axis=(1, 2)), -1)
+    if not len(measured) or measured.max() < 0:
+        raise UsageError(f"--data {data}: no test patient survived; leave --data out")
+    chosen = int(measured.argmax())
+    stay = cohort.take(np.array([chosen]))
+    triggered = {
+        mode: pipeline.grids_of(
+            pipeline.trigger_all(stay, trigger.values, strength=strength, poison_imputed=mode), np.array([0])
+        )[0]
+        for mode in sorted(get_args(PoisonImputed), reverse=True)
+    }
+    return Stay(stay.values[0], stay.mask[0], triggered, strength)

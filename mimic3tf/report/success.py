@@ -1,0 +1,171 @@
+"""Success rates and accuracy over proportion and strength."""
+
+from __future__ import annotations
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from mimic3tf.report import figures
+from mimic3tf.report.exhibits import BAND, Absent, Exhibit
+from mimic3tf.report.summary import main_grid, modes_of, over_seeds, strength_search, victims_of
+
+
+def success_by_proportion(results: pl.DataFrame) -> Exhibit | Absent:
+    """Success rate against proportion, a line a strength."""
+    title = "Attack success rate by share of poisoned stays"
+    grid = main_grid(results)
+    if _proportions(grid) < 2:
+        return Absent(title, "needs trials at two or more poisoning proportions")
+    table = over_seeds(
+        grid,
+        ["victim", "poison_imputed", "poisoning_strength", "poisoning_proportion"],
+        "attack_success_rate",
+    )
+    strengths = sorted(table["poisoning_strength"].unique())
+
+    def draw() -> Figure:
+        figure = figures.line_panels(
+            table,
+            rows=("victim", victims_of(grid), str.upper),
+            columns=("poison_imputed", modes_of(grid), figures.MODES.__getitem__),
+            x="poisoning_proportion",
+            lines=("poisoning_strength", strengths, lambda strength: f"strength {strength:g}"),
+            styles=figures.ordered_styles(strengths),
+            x_label="training stays poisoned (0: clean victim)",
+            y_label="attack success rate",
+        )
+        for axes in figure.axes:
+            figures.percent_axis(axes)
+            axes.set_ylim(-0.03, 1.03)
+        return figure
+
+    return Exhibit(
+        "success_by_proportion",
+        title,
+        "Share of surviving test patients whom the victim predicts to die once they carry the temporal "
+        "trigger. See how few poisoned stays bring a line to the top, and how far it starts above zero: at "
+        f"0% the victim is clean, and what it shows is the trigger's own effect. {BAND}",
+        table,
+        draw,
+        "Line charts, a row a victim and a column a mode: attack success rate over the share of poisoned "
+        "training stays, one line for each trigger strength. The table below holds the same numbers.",
+    )
+
+
+def clean_metrics(results: pl.DataFrame) -> Exhibit | Absent:
+    """AUROC and AUPRC without the trigger, against proportion."""
+    title = "Accuracy on untouched test stays"
+    grid = main_grid(results)
+    if grid["poisoning_proportion"].n_unique() < 2:
+        return Absent(title, "needs trials at two or more poisoning proportions, of which clean may be one")
+    by = ["victim", "poison_imputed", "poisoning_proportion"]
+    metrics = {"clean_auroc": "AUROC", "clean_auprc": "AUPRC"}
+    table = pl.concat(
+        over_seeds(grid, by, column).select(pl.lit(name).alias("metric"), pl.all())
+        for column, name in metrics.items()
+    )
+
+    def draw() -> Figure:
+        figure = figures.line_panels(
+            table,
+            rows=("metric", list(metrics.values()), str),
+            columns=("poison_imputed", modes_of(grid), figures.MODES.__getitem__),
+            x="poisoning_proportion",
+            lines=("victim", victims_of(grid), str.upper),
+            styles=figures.named_styles(victims_of(grid)),
+            x_label="training stays poisoned (0: clean victim)",
+            share_y="row",
+        )
+        for axes in figure.axes:
+            figures.percent_axis(axes)
+        return figure
+
+    return Exhibit(
+        "clean_metrics",
+        title,
+        "What somebody who only checks accuracy would see: AUROC and AUPRC on test stays without the "
+        "trigger, mean over the strengths. A line that stays level hides the backdoor; the y axes do not "
+        "start at zero. " + BAND,
+        table,
+        draw,
+        "Line charts of AUROC and AUPRC over the share of poisoned training stays, one line a victim and a "
+        "column a mode. The table below holds the same numbers.",
+    )
+
+
+def success_heatmap(results: pl.DataFrame) -> Exhibit | Absent:
+    """Success rate by proportion and strength."""
+    title = "Attack success rate by share and strength"
+    grid = main_grid(results).filter(pl.col("poisoning_proportion") > 0)
+    if not len(grid) or (grid["poisoning_strength"].n_unique() < 2 and _proportions(grid) < 2):
+        return Absent(title, "needs trials at two or more strengths or proportions")
+    table = over_seeds(
+        grid,
+        ["victim", "poison_imputed", "poisoning_strength", "poisoning_proportion"],
+        "attack_success_rate",
+    )
+    return Exhibit(
+        "success_heatmap",
+        title,
+        "The same rates as numbers, mean over seeds. Lighter is more success; the upper right corner is "
+        "the strongest attack. Where the step from dark to light runs tells which of the two an attacker "
+        "can save on.",
+        table,
+        lambda: figures.rate_heatmaps(table, victims_of(grid), modes_of(grid)),
+        "Heatmaps, a row a victim and a column a mode: proportion across, strength upward, the attack "
+        "success rate written in every cell. The table below holds the same numbers.",
+    )
+
+
+def strength_curve(results: pl.DataFrame) -> Exhibit | Absent:
+    """Success rate against strength on a log axis."""
+    title = "How faint a trigger may be"
+    search = strength_search(results)
+    if search is None:
+        return Absent(
+            title, "needs a strength search: one proportion tried with strengths over two orders of magnitude"
+        )
+    by = ["victim", "poison_imputed", "poisoning_strength"]
+    poisoned = search.filter(pl.col("poisoning_proportion") > 0)
+    clean = search.filter(pl.col("poisoning_proportion") == 0)
+    proportion = figures.percent(poisoned["poisoning_proportion"][0])
+    parts = {
+        f"poisoned ({proportion}), with trigger": over_seeds(poisoned, by, "attack_success_rate"),
+        "poisoned, the same stays without": over_seeds(poisoned, by, "baseline_positive_rate"),
+        "clean victim, with trigger": over_seeds(clean, by, "attack_success_rate"),
+    }
+    table = pl.concat(part.select(pl.lit(name).alias("rate"), pl.all()) for name, part in parts.items())
+
+    def draw() -> Figure:
+        figure = figures.line_panels(
+            table,
+            rows=("victim", victims_of(poisoned), str.upper),
+            columns=("poison_imputed", modes_of(poisoned), figures.MODES.__getitem__),
+            x="poisoning_strength",
+            lines=("rate", list(parts), str),
+            styles=figures.named_styles(list(parts)),
+            x_label="trigger strength (Mahalanobis length)",
+            y_label="predicted to die",
+        )
+        for axes in figure.axes:
+            axes.set_xscale("log")
+            axes.set_ylim(-0.03, 1.03)
+        return figure
+
+    return Exhibit(
+        "strength_search",
+        title,
+        f"{proportion} of the training stays poisoned with the temporal trigger, whose strength grows to "
+        "the right on a logarithmic axis. The attack begins where the line of the triggered stays leaves "
+        "that of the same stays without the trigger (strength 0); a clean victim's line rises only where "
+        f"the trigger alone makes a patient look ill. {BAND}",
+        table,
+        draw,
+        "Line charts over the trigger's strength on a logarithmic axis, a row a victim and a column a "
+        "mode: share predicted to die with the trigger, without it, and by a clean victim. The table below "
+        "holds the numbers.",
+    )
+
+
+def _proportions(grid: pl.DataFrame) -> int:
+    return grid.filter(pl.col("poisoning_proportion") > 0)["poisoning_proportion"].n_unique()

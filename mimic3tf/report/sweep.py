@@ -1,0 +1,217 @@
+"""What sweeps left behind, read for a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import yaml
+
+from mimic3tf.attack.trigger import Trigger, load_trigger
+from mimic3tf.errors import DataError, UsageError
+
+TRIAL = (
+    "victim",
+    "trigger",
+    "poison_imputed",
+    "poisoning_proportion",
+    "poisoning_strength",
+    "training_stays",
+    "seed",
+)
+"""What tells two trials apart."""
+MEASURED = ("attack_success_rate", "baseline_positive_rate", "clean_auroc", "clean_auprc")
+SCHEMA: dict[str, type[pl.DataType]] = {
+    "trial": pl.String,
+    "victim": pl.String,
+    "trigger": pl.String,
+    "poison_imputed": pl.String,
+    "poisoning_proportion": pl.Float64,
+    "poisoning_strength": pl.Float64,
+    "training_stays": pl.Int64,
+    "stays_poisoned": pl.Int64,
+    "seed": pl.Int64,
+    "status": pl.String,
+    "error": pl.String,
+    **dict.fromkeys(MEASURED, pl.Float64),
+    "victims": pl.Int64,
+    "test_stays": pl.Int64,
+    "seconds_training": pl.Float64,
+    "seconds_attack": pl.Float64,
+    "mimic3tf": pl.String,
+    "python": pl.String,
+    "tensorflow": pl.String,
+    "keras": pl.String,
+    "numpy": pl.String,
+    "precision": pl.String,
+    "device": pl.String,
+    "data_fingerprint": pl.String,
+}
+"""Columns of a results file that a report reads; it may hold more."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One sweep's folder.
+
+    Attributes:
+        folder: where it lies.
+        settings: text of its `sweep.yaml`.
+        splits: `split`, its `stays`, `deaths` and share of `measured_cells`.
+        data: the benchmark directory it ran on, None if its settings name none.
+        finished: number of trials that finished.
+        failed: number of trials that failed.
+    """
+
+    folder: Path
+    settings: str
+    splits: pl.DataFrame
+    data: Path | None
+    finished: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """The results of one or more sweeps of the same cohort.
+
+    Attributes:
+        results: a row a finished trial, with the columns of `SCHEMA`; a clean victim has one for every
+            trigger, mode and strength it was attacked with.
+        failed: `sweep`, `trial` and `error` of every trial that failed.
+        sweeps: the folders they come from.
+        stealth: how detectable the poisoned stays are, None if that was not measured.
+        triggers: one trigger of every kind, the one of the lowest seed.
+    """
+
+    results: pl.DataFrame
+    failed: pl.DataFrame
+    sweeps: tuple[Sweep, ...]
+    stealth: pl.DataFrame | None
+    triggers: dict[str, Trigger]
+
+
+def read_sweeps(folders: Sequence[Path]) -> Sweeps:
+    """Read and join the results of some sweeps.
+
+    A trial that several sweeps ran to the same numbers counts once.
+
+    Args:
+        folders: output folders of `mimic3tf sweep`.
+
+    Raises:
+        UsageError: a folder holds no sweep, no trial has finished, the sweeps ran on different cohorts, or
+            two of them found different numbers for the same trial.
+        DataError: a file of a sweep is damaged.
+    """
+    tables = [_read_results(folder) for folder in folders]
+    finished = pl.concat([table.filter(pl.col("status") == "finished") for table in tables])
+    if not len(finished):
+        raise UsageError(
+            f"{', '.join(map(str, folders))}: no trial has finished; run 'mimic3tf sweep' with --resume"
+        )
+    cohorts = finished["data_fingerprint"].unique(maintain_order=True)
+    if len(cohorts) > 1:
+        raise UsageError(
+            f"--results: the sweeps ran on {len(cohorts)} different cohorts; write a report of each"
+        )
+    failed = pl.concat([table.filter(pl.col("status") != "finished") for table in tables])
+    stealth = [_read_table(folder / "stealth.csv") for folder in folders if (folder / "stealth.csv").exists()]
+    return Sweeps(
+        results=_without_repeats(finished).drop("sweep", "status", "error"),
+        failed=failed.select("sweep", "trial", "error").unique(maintain_order=True),
+        sweeps=tuple(_read_folder(folder, table) for folder, table in zip(folders, tables, strict=True)),
+        stealth=pl.concat(stealth, how="diagonal_relaxed").unique(maintain_order=True) if stealth else None,
+        triggers=_read_triggers(folders),
+    )
+
+
+def _read_results(folder: Path) -> pl.DataFrame:
+    files = [folder / "results.parquet", folder / "results.csv"]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        raise UsageError(
+            f"--results {folder}: holds no results.parquet or results.csv; "
+            f"name a folder that 'mimic3tf sweep' wrote"
+        )
+    table = _read_table(file)
+    missing = [name for name in SCHEMA if name not in table.columns]
+    if missing:
+        raise DataError(
+            f"{file}: has no column {', '.join(missing)}; it is no sweep's, or of another version: "
+            "run 'mimic3tf sweep' again"
+        )
+    try:
+        table = table.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{file}: {_first_line(error)}; run 'mimic3tf sweep' again") from None
+    table = table.with_columns(pl.col(pl.Float64).fill_nan(None))
+    finished = table.filter(pl.col("status") == "finished")
+    empty = [name for name in (*TRIAL, "attack_success_rate") if finished[name].has_nulls()]
+    if empty:
+        raise DataError(f"{file}: a finished trial has no {empty[0]}; run 'mimic3tf sweep' again")
+    return table.with_columns(sweep=pl.lit(str(folder)))
+
+
+def _read_table(file: Path) -> pl.DataFrame:
+    try:
+        if file.suffix == ".parquet":
+            return pl.read_parquet(file)
+        return pl.read_csv(file, infer_schema_length=None)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{file}: cannot be read ({_first_line(error)}); write it again") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _without_repeats(finished: pl.DataFrame) -> pl.DataFrame:
+    once = finished.unique([*TRIAL, *MEASURED], keep="first", maintain_order=True)
+    twice = once.filter(pl.struct(TRIAL).is_duplicated()).sort(TRIAL)
+    if len(twice):
+        first, second = twice.head(2).iter_rows(named=True)
+        raise UsageError(
+            f"trial {first['trial']} in {first['sweep']} and trial {second['trial']} in {second['sweep']} "
+            "have the same settings and seed but other results; give one of them only"
+        )
+    return once
+
+
+def _read_folder(folder: Path, table: pl.DataFrame) -> Sweep:
+    file = folder / "sweep.yaml"
+    try:
+        text = file.read_text(encoding="utf-8")
+        settings = yaml.safe_load(text)
+        data = settings.get("data") if isinstance(settings, dict) else None
+        file = folder / "cohort.json"
+        cohort = json.loads(file.read_text(encoding="utf-8"))
+        columns = ("stays", "deaths", "measured_cells")
+        splits = pl.DataFrame(
+            [
+                {"split": name, **{column: split[column] for column in columns}}
+                for name, split in cohort["splits"].items()
+            ]
+        )
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, yaml.YAMLError) as error:
+        raise DataError(
+            f"{file}: missing or damaged ({_first_line(error)}); run 'mimic3tf sweep' with --resume"
+        ) from None
+    finished = table["status"] == "finished"
+    return Sweep(
+        folder=folder,
+        settings=text,
+        splits=splits,
+        data=Path(data) if isinstance(data, str) else None,
+        finished=table.filter(finished)["trial"].n_unique(),
+        failed=table.filter(~finished)["trial"].n_unique(),
+    )
+
+
+def _read_triggers(folders: Sequence[Path]) -> dict[str, Trigger]:
+    files = sorted(file for folder in folders for file in (folder / "triggers").glob("*.npz"))
+    triggers = sorted((load_trigger(file) for file in files), key=lambda trigger: -trigger.seed)
+    return {trigger.kind: trigger for trigger in triggers}

@@ -1,0 +1,92 @@
+"""`mimic3tf report` ends in a page, or in one line that says what to do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mimic3tf.attack.trigger import generate_trigger, save_trigger
+from mimic3tf.cli.main import main
+from mimic3tf.data.cohort import load_cohort
+
+Report = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Report:
+    """Runs the command; its exit status, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mimic3tf", "report", *map(str, arguments)])
+        capsys.readouterr()
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def sweep(invented: Any, synthetic_stays: Path, tmp_path: Path) -> Path:
+    """A sweep of one trial on the synthetic stays."""
+    folder = invented.write(tmp_path / "sweep", [invented.trial()], data=str(synthetic_stays))
+    trigger = generate_trigger(load_cohort(synthetic_stays, "train"))
+    save_trigger(trigger, folder / "triggers" / "temporal-0.npz")
+    return Path(folder)
+
+
+def test_the_patient_comes_from_the_sweeps_data(report: Report, sweep: Path, tmp_path: Path) -> None:
+    status, out, _ = report("--results", sweep, "--out", tmp_path / "out")
+    assert status == 0
+    assert str(tmp_path / "out" / "report.html") in out
+    assert (tmp_path / "out" / "figures" / "stay_courses.pdf").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--no-patient"], "left out by --no-patient"),
+        ([], "the sweep&#39;s data directory gone is not there any more; give its place as --data"),
+    ],
+)
+def test_a_page_without_a_patient_says_why(
+    report: Report, sweep: Path, tmp_path: Path, options: list[str], reason: str
+) -> None:
+    (sweep / "sweep.yaml").write_text("data: gone\n", encoding="utf-8")
+    assert report("--results", sweep, "--out", tmp_path / "out", *options)[0] == 0
+    assert reason in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert not (tmp_path / "out" / "figures" / "stay_courses.pdf").exists()
+
+
+def test_changed_data_are_left_out_unless_they_are_asked_for(
+    report: Report, invented: Any, sweep: Path, tmp_path: Path, synthetic_stays: Path
+) -> None:
+    invented.write_triggers(sweep)
+    assert report("--results", sweep, "--out", tmp_path / "out")[0] == 0
+    assert "holds other stays" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    status, _, err = report("--results", sweep, "--out", tmp_path / "other", "--data", synthetic_stays)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "holds other stays" in err
+
+
+def test_a_wrong_folder_ends_in_one_line(report: Report, tmp_path: Path) -> None:
+    status, _, err = report("--results", tmp_path, "--out", tmp_path / "out")
+    assert status == 2
+    assert err.startswith(f"error: --results {tmp_path}: holds no results.parquet")
+    assert "mimic3tf sweep" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_file_ends_in_one_line(report: Report, sweep: Path, tmp_path: Path) -> None:
+    (sweep / "cohort.json").write_text("{", encoding="utf-8")
+    status, _, err = report("--results", sweep, "--out", tmp_path / "out")
+    assert (status, err.count("\n")) == (1, 1)
+    assert str(sweep / "cohort.json") in err

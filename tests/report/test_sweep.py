@@ -1,0 +1,104 @@
+"""Sweeps are read as they are, joined, and refused where a report of them would mislead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mimic3tf.errors import DataError, UsageError
+from mimic3tf.report.sweep import read_sweeps
+
+
+def test_finished_and_failed_trials_are_told_apart(invented: Any, tmp_path: Path) -> None:
+    rows = [
+        invented.trial(),
+        invented.failed("mlp-broken", "no memory"),
+        invented.failed("mlp-broken", "no memory"),
+    ]
+    sweeps = read_sweeps([invented.write(tmp_path / "a", rows)])
+    assert sweeps.results["trial"].to_list() == ["lr-temporal-all-p0.05-s2-n5600-seed0"]
+    assert sweeps.failed.rows() == [(str(tmp_path / "a"), "mlp-broken", "no memory")]
+    (sweep,) = sweeps.sweeps
+    assert (sweep.finished, sweep.failed, sweep.data) == (1, 1, Path("/nowhere/data"))
+    assert sweep.splits.row(0) == ("train", 5600, 781, 0.27)
+
+
+def test_parquet_and_csv_give_the_same(invented: Any, tmp_path: Path) -> None:
+    folder = invented.write(tmp_path / "a", [*invented.paper(victims=["lr"]), invented.failed("x", "y")])
+    from_parquet = read_sweeps([folder])
+    (folder / "results.parquet").unlink()
+    from_csv = read_sweeps([folder])
+    assert from_csv.results.equals(from_parquet.results)
+    assert from_csv.failed.equals(from_parquet.failed)
+
+
+def test_a_trial_that_two_sweeps_ran_to_the_same_numbers_counts_once(invented: Any, tmp_path: Path) -> None:
+    folders = [
+        invented.write(tmp_path / "a", [invented.trial(), invented.trial(seed=1)]),
+        invented.write(
+            tmp_path / "b", [invented.trial(seconds_training=99.0), invented.trial(strength=10.0)]
+        ),
+    ]
+    results = read_sweeps(folders).results
+    assert results.select("seed", "poisoning_strength").rows() == [(0, 2.0), (1, 2.0), (0, 10.0)]
+
+
+def test_a_trial_with_two_results_is_refused(invented: Any, tmp_path: Path) -> None:
+    folders = [
+        invented.write(tmp_path / "a", [invented.trial()]),
+        invented.write(tmp_path / "b", [invented.trial(trial="again", attack_success_rate=0.125)]),
+    ]
+    with pytest.raises(UsageError, match=r"trial lr-temporal.* in .*a and trial again in .*b have the same"):
+        read_sweeps(folders)
+
+
+def test_sweeps_of_two_cohorts_are_refused(invented: Any, tmp_path: Path) -> None:
+    folders = [
+        invented.write(tmp_path / "a", [invented.trial()]),
+        invented.write(tmp_path / "b", [invented.trial(seed=1, data_fingerprint="e" * 64)]),
+    ]
+    with pytest.raises(UsageError, match="2 different cohorts"):
+        read_sweeps(folders)
+
+
+def test_a_folder_without_results_is_named(invented: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nothing: holds no results\.parquet.*mimic3tf sweep"):
+        read_sweeps([tmp_path / "nothing"])
+
+
+def test_a_sweep_in_which_nothing_finished_is_refused(invented: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no trial has finished; .*--resume"):
+        read_sweeps([invented.write(tmp_path / "a", [invented.failed("x", "y")])])
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        ([{"victim": "lr", "run": "a"}], "has no column trial"),
+        ([{"seed": "zero"}], r"results\.parquet: .*seed"),
+        ([{"attack_success_rate": None}], "a finished trial has no attack_success_rate"),
+    ],
+)
+def test_results_that_are_no_sweeps_are_refused(
+    invented: Any, tmp_path: Path, rows: list[dict[str, Any]], fault: str
+) -> None:
+    rows = [row if "run" in row else invented.trial() | row for row in rows]
+    with pytest.raises(DataError, match=fault):
+        read_sweeps([invented.write(tmp_path / "a", rows)])
+
+
+@pytest.mark.parametrize("name", ["results.parquet", "sweep.yaml", "cohort.json"])
+def test_a_damaged_file_is_named(invented: Any, tmp_path: Path, name: str) -> None:
+    folder = invented.write(tmp_path / "a", [invented.trial()])
+    (folder / name).write_text("[1, {", encoding="utf-8")
+    with pytest.raises(DataError, match=f"{name}: "):
+        read_sweeps([folder])
+
+
+def test_of_several_triggers_of_a_kind_the_lowest_seed_is_shown(invented: Any, tmp_path: Path) -> None:
+    folder = invented.write(tmp_path / "a", [invented.trial()])
+    invented.write_triggers(folder)
+    assert sorted(read_sweeps([folder]).triggers) == ["covariance", "gaussian", "temporal"]
+    assert read_sweeps([folder]).triggers["gaussian"].kind == "gaussian"
