@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 OriginalVictim = Literal["lr", "mlp", "lstm"]
 """Those of Joe et al. 2020."""
-VictimName = Literal[OriginalVictim, "gru", "tcn", "channelwise-lstm", "transformer"]
+VictimName = Literal[OriginalVictim, "gru", "tcn", "channelwise-lstm", "transformer", "summary-lstm"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def victim_of(name: VictimName) -> Victim:
     Keras is only imported here, so that names are known without it. With it come the victims' own layers,
     without which Keras cannot read their files.
     """
-    from mimic3tf.victims import channelwise_lstm, gru, lr, lstm, mlp, tcn, transformer
+    from mimic3tf.victims import channelwise_lstm, gru, lr, lstm, mlp, summary_lstm, tcn, transformer
 
     return {
         "lr": Victim("LR", "714", (714,), lr.build),
@@ -47,4 +47,5 @@ def victim_of(name: VictimName) -> Victim:
         "tcn": Victim("TCN", "48x76", (48, 76), tcn.build),
         "channelwise-lstm": Victim("Channel-wise LSTM", "48x76", (48, 76), channelwise_lstm.build),
         "transformer": Victim("Transformer", "48x76", (48, 76), transformer.build),
+        "summary-lstm": Victim("Summary LSTM", "48x76", (48, 76), summary_lstm.build),
     }[name]

@@ -32,6 +32,9 @@ PARAMETERS = {
     + 2 * (4 * (32 * 32 + 32) + (32 * 64 + 64) + (64 * 32 + 32) + 2 * 64)
     + 64
     + (32 * 2 + 2),
+    # Mean, maximum and minimum of 76 columns: 228, with a mean and a deviation each; then four LSTMs, each
+    # pooled in three ways.
+    "summary-lstm": 2 * 228 + 4 * (64 * (228 + 17) + (3 * 16 * 2 + 2)),
 }
 STAYS = 6
 
