@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from mimic3tf.cli import attack, generate_trigger, import_checkpoint, poison, prepare, results, train
+from mimic3tf.cli import attack, generate_trigger, import_checkpoint, poison, prepare, results, sweep, train
 from mimic3tf.errors import UserError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("train")(train.train)
 app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("attack")(attack.attack)
 app.command("results")(results.results)
+app.command("sweep")(sweep.sweep)
 
 
 def main() -> None:

@@ -1,0 +1,119 @@
+"""How a sweep goes, in the terminal."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from mimic3tf.sweeps.outcomes import FAILED, read_rows
+from mimic3tf.sweeps.trial import Job
+
+SHOWN = 10
+"""Trials that ended last which the table shows."""
+
+
+class SweepBoard:
+    """A live table of trials on a terminal; elsewhere a line for each that ends.
+
+    Args:
+        left: the trials to run.
+        before: number of trials that had finished before.
+        workers: trials at a time.
+    """
+
+    def __init__(self, left: Sequence[Job], *, before: int, workers: int) -> None:
+        self.failed = 0
+        self._before, self._workers = before, workers
+        self._waiting = {job.trial.name: job.trial.victim for job in left}
+        self._running: dict[str, float] = {}
+        self._seconds: dict[str, list[float]] = defaultdict(list)
+        self._ended: deque[tuple[str, ...]] = deque(maxlen=SHOWN)
+        self._progress = Progress(
+            TextColumn("Trials"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}")
+        )
+        self._task = self._progress.add_task("", total=before + len(left), completed=before)
+        self._console = Console(stderr=True, soft_wrap=True, highlight=False)
+        self._live = Live(
+            get_renderable=self._render, console=self._console, transient=True, auto_refresh=True
+        )
+
+    def __enter__(self) -> SweepBoard:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def started(self, job: Job) -> None:
+        """A worker has begun a trial."""
+        self._running[job.trial.name] = time.monotonic()
+
+    def ended(self, job: Job) -> None:
+        """A trial has ended, well or not; its rows are written."""
+        name = job.trial.name
+        seconds = time.monotonic() - self._running.pop(name, time.monotonic())
+        self._seconds[self._waiting.pop(name)].append(seconds)
+        self._progress.advance(self._task)
+        rows = read_rows(job.folder)
+        if rows[0]["status"] == FAILED:
+            self.failed += 1
+            outcome = ("failed", "")
+            self._console.print(f"{name} failed: {rows[0]['error']}", markup=False)
+        else:
+            rates = [row["attack_success_rate"] for row in rows]
+            lowest, highest = f"{min(rates):.3f}", f"{max(rates):.3f}"
+            rate = lowest if lowest == highest else f"{lowest} to {highest}"
+            auroc = rows[0]["clean_auroc"]
+            outcome = (rate, "-" if auroc is None else f"{auroc:.3f}")
+        self._ended.append((name, *outcome, _duration(seconds)))
+        if not self._console.is_terminal:
+            done = int(self._progress.tasks[0].completed)
+            total = int(self._progress.tasks[0].total or 0)
+            asr, auroc = outcome
+            self._console.print(
+                f"{done}/{total} {name}: ASR {asr}, AUROC {auroc}, {_duration(seconds)}; {self._state()}",
+                markup=False,
+            )
+
+    def _state(self) -> str:
+        left = self._left()
+        return f"{self.failed} failed" + (f", about {_duration(left)} left" if left else "")
+
+    def _left(self) -> float:
+        """Seconds to go: a trial takes as long as those of its victim did, or as all did."""
+        means = {victim: sum(taken) / len(taken) for victim, taken in self._seconds.items()}
+        if not means:
+            return 0.0
+        usual = sum(means.values()) / len(means)
+        return sum(means.get(victim, usual) for victim in self._waiting.values()) / self._workers
+
+    def _render(self) -> RenderableType:
+        table = Table()
+        table.add_column("trial", no_wrap=True)
+        for heading in ("ASR", "AUROC", "took"):
+            table.add_column(heading, no_wrap=True, justify="right")
+        for row in self._ended:
+            table.add_row(*row)
+        self._progress.update(self._task, description=f"{len(self._running)} running, {self._state()}")
+        now = time.monotonic()
+        for name, since in list(self._running.items()):
+            table.add_row(name, "", "", _duration(now - since), style="dim")
+        return Group(table, self._progress)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
