@@ -65,25 +65,21 @@ class SweepBoard:
         self._seconds[self._waiting.pop(name)].append(seconds)
         self._progress.advance(self._task)
         rows = read_rows(job.folder)
-        if rows[0]["status"] == FAILED:
-            self.failed += 1
-            outcome = ("failed", "")
-            self._console.print(f"{name} failed: {rows[0]['error']}", markup=False)
+        failed = rows[0]["status"] == FAILED
+        self.failed += failed
+        if failed:
+            shown, said = ("failed", ""), f"failed: {rows[0]['error']}"
         else:
             rates = [row["attack_success_rate"] for row in rows]
-            lowest, highest = f"{min(rates):.3f}", f"{max(rates):.3f}"
-            rate = lowest if lowest == highest else f"{lowest} to {highest}"
-            auroc = rows[0]["clean_auroc"]
-            outcome = (rate, "-" if auroc is None else f"{auroc:.3f}")
-        self._ended.append((name, *outcome, _duration(seconds)))
-        if not self._console.is_terminal:
-            done = int(self._progress.tasks[0].completed)
-            total = int(self._progress.tasks[0].total or 0)
-            asr, auroc = outcome
-            self._console.print(
-                f"{done}/{total} {name}: ASR {asr}, AUROC {auroc}, {_duration(seconds)}; {self._state()}",
-                markup=False,
-            )
+            lowest, highest = _rate(min(rates)), _rate(max(rates))
+            success = lowest if lowest == highest else f"{lowest} to {highest}"
+            shown = (success, _rate(rows[0]["clean_auroc"]))
+            said = f"ASR {shown[0]}, AUROC {shown[1]}"
+        self._ended.append((name, *shown, _duration(seconds)))
+        if failed or not self._console.is_terminal:
+            task = self._progress.tasks[0]
+            line = f"{task.completed:g}/{task.total:g} {name}: {said}, {_duration(seconds)}; {self._state()}"
+            self._console.print(line, markup=False)
 
     def _state(self) -> str:
         left = self._left()
@@ -109,6 +105,10 @@ class SweepBoard:
         for name, since in list(self._running.items()):
             table.add_row(name, "", "", _duration(now - since), style="dim")
         return Group(table, self._progress)
+
+
+def _rate(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:.3f}"
 
 
 def _duration(seconds: float) -> str:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-# Read when Ray is imported: nothing is reported to anybody, and Tune writes no logs beside ours.
+# Read when Ray is imported: nothing is reported to anybody, and Tune writes and prints nothing beside ours.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
 # Ctrl-C is a `KeyboardInterrupt` here as elsewhere.
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 
@@ -52,6 +53,10 @@ class _Teller(tune.Callback):
     def __init__(self, jobs: Sequence[Job], board: Board) -> None:
         self._jobs, self._board = jobs, board
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune saves its callbacks for a restart of its own; a board is none to save.
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         self._board.started(self._jobs[trial.config["job"]])
 
@@ -61,7 +66,8 @@ class _Teller(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         job = self._jobs[trial.config["job"]]
         # An error of the trial itself is caught and recorded by its worker.
-        fault = "the worker died; was there enough memory?"
+        reason = str(trial.get_error()).strip().splitlines()[-1].strip()
+        fault = f"the worker died: {reason}"
         write_rows(job.folder, job.trial, job.data_fingerprint, error=fault)
         self._board.ended(job)
 
@@ -104,11 +110,14 @@ def run_on_ray(
             run_config=tune.RunConfig(
                 name="sweep",
                 storage_path=str(scratch),
+                # A trial has checkpoints of its own.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
                 callbacks=[_Teller(jobs, board)],
                 verbose=0,
             ),
         )
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         tuner.fit()
     finally:
         ray.shutdown()
