@@ -99,7 +99,7 @@ def sweep(
                     )
             failed = board.failed
     except KeyboardInterrupt:
-        typer.echo(f"Stopped. Go on with the same command and --resume: {command} --resume", err=True)
+        typer.echo("Stopped. To go on, give the same command with --resume.", err=True)
         raise typer.Exit(INTERRUPTED) from None
     results = write_results(out, [job.folder for job in folder.jobs])
     if failed == len(folder.jobs):
