@@ -16,8 +16,11 @@ def start_tensorflow(cores: int | None = None) -> None:
     setting silences. They are shown after all if the import fails.
 
     Args:
-        cores: cores to use; all of the machine's if not given.
+        cores: cores to use, by one of several processes; all of the machine's if not given.
     """
+    if cores:
+        # Otherwise the first process takes all memory of a GPU that several share.
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     fresh = "tensorflow" not in sys.modules
     sys.stderr.flush()

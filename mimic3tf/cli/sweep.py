@@ -67,44 +67,41 @@ def sweep(
     file = read_sweep(config)
     command = shlex.join(["mimic3tf", *sys.argv[1:]])
     folder = open_folder(out, file, data, command=command, resume=resume)
-    cores = os.cpu_count() or 1
-    at_once = min(workers or cores, max(len(folder.left), 1))
-    failed = 0
+    board = SweepBoard(folder.left, before=len(folder.jobs) - len(folder.left))
     try:
-        if folder.left:
-            with SweepBoard(
-                folder.left, before=len(folder.jobs) - len(folder.left), workers=at_once
-            ) as board:
-                if engine == "ray":
-                    from mimic3tf.sweeps.on_ray import run_on_ray
+        with board:
+            if engine == "ray":
+                from mimic3tf.sweeps.on_ray import run_on_ray
 
-                    run_on_ray(
-                        folder.left,
-                        address=ray_address,
-                        workers=workers,
-                        resources=file.sweep.resources,
-                        start=partial(start_tensorflow, file.sweep.resources.cpus),
-                        scratch=out.resolve() / "ray",
-                        board=board,
-                    )
-                else:
-                    from mimic3tf.sweeps.local import run_locally
+                resources = file.sweep.resources
+                run_on_ray(
+                    folder.left,
+                    address=ray_address,
+                    workers=workers,
+                    resources=resources,
+                    start=partial(start_tensorflow, resources.cpus),
+                    scratch=out.resolve() / "ray",
+                    board=board,
+                )
+            else:
+                from mimic3tf.sweeps.local import run_locally
 
-                    run_locally(
-                        folder.left,
-                        workers=at_once,
-                        start=partial(start_tensorflow, max(cores // at_once, 1)),
-                        log=out / "workers.log",
-                        board=board,
-                    )
-            failed = board.failed
+                cores = os.cpu_count() or 1
+                at_once = min(workers or cores, len(folder.left))
+                run_locally(
+                    folder.left,
+                    workers=at_once,
+                    start=partial(start_tensorflow, max(cores // max(at_once, 1), 1)),
+                    log=out / "workers.log",
+                    board=board,
+                )
     except KeyboardInterrupt:
         typer.echo("Stopped. To go on, give the same command with --resume.", err=True)
         raise typer.Exit(INTERRUPTED) from None
     results = write_results(out, [job.folder for job in folder.jobs])
-    if failed == len(folder.jobs):
+    if board.failed == len(folder.jobs):
         raise UserError(f"every trial failed; the first: {results['error'][0]}")
-    if failed:
-        typer.echo(f"{failed} trials failed (column 'error'); --resume tries them again")
+    if board.failed:
+        typer.echo(f"{board.failed} trials failed (column 'error'); --resume tries them again")
     typer.echo(f"{len(folder.jobs)} trials, {len(results)} attacks: {out / 'results.csv'}")
     typer.echo(f"Next: mimic3tf report --results {out} --out {out / 'report'}")

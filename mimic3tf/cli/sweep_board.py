@@ -25,12 +25,11 @@ class SweepBoard:
     Args:
         left: the trials to run.
         before: number of trials that had finished before.
-        workers: trials at a time.
     """
 
-    def __init__(self, left: Sequence[Job], *, before: int, workers: int) -> None:
+    def __init__(self, left: Sequence[Job], *, before: int) -> None:
         self.failed = 0
-        self._before, self._workers = before, workers
+        self._at_once = 1
         self._waiting = {job.trial.name: job.trial.victim for job in left}
         self._running: dict[str, float] = {}
         self._seconds: dict[str, list[float]] = defaultdict(list)
@@ -57,6 +56,7 @@ class SweepBoard:
     def started(self, job: Job) -> None:
         """A worker has begun a trial."""
         self._running[job.trial.name] = time.monotonic()
+        self._at_once = max(self._at_once, len(self._running))
 
     def ended(self, job: Job) -> None:
         """A trial has ended, well or not; its rows are written."""
@@ -91,7 +91,7 @@ class SweepBoard:
         if not means:
             return 0.0
         usual = sum(means.values()) / len(means)
-        return sum(means.get(victim, usual) for victim in self._waiting.values()) / self._workers
+        return sum(means.get(victim, usual) for victim in self._waiting.values()) / self._at_once
 
     def _render(self) -> RenderableType:
         table = Table()

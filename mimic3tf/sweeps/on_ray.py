@@ -97,6 +97,8 @@ def run_on_ray(
         UsageError: there is no such cluster, or nothing in it that has such resources.
         UserError: a machine of the cluster cannot read the data.
     """
+    if not jobs:
+        return
     _connect(address)
     try:
         _check_resources(resources)

@@ -53,7 +53,9 @@ def run_trial(job: Job) -> None:
     An error is tried a second time, unless it is a fault of settings or data, which would only come again.
     A training that was interrupted goes on.
     """
-    (job.folder / ROWS).unlink(missing_ok=True)
+    # What an earlier end left would make the folder look like no run directory.
+    for name in (ROWS, f"{ROWS}.partial"):
+        (job.folder / name).unlink(missing_ok=True)
     for attempt in range(1, ATTEMPTS + 1):
         try:
             write_rows(job.folder, job.trial, job.data_fingerprint, _train_and_attack(job))
