@@ -41,7 +41,7 @@ TRIALS = [
     "lr-temporal-all-p0.2-s2-seed3",
     "mlp-temporal-all-k7-s2-n60-seed3",
 ]
-PATIENCE = 240
+PATIENCE = 600
 """Seconds; only a hung sweep takes as long."""
 
 
@@ -150,7 +150,7 @@ def test_a_killed_sweep_that_is_resumed_ends_as_one_that_was_not(
     swept: Path, place: Place, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
-    process = place.start(out)
+    process = place.start(out, "--workers", 1)
     until(lambda: any(out.glob("trials/*/trial.json")))
     process.kill()
     # The pipes close when the last worker is gone: none writes on while the sweep is resumed.
@@ -158,7 +158,7 @@ def test_a_killed_sweep_that_is_resumed_ends_as_one_that_was_not(
     assert not (out / "results.csv").exists()
     before = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/trial.json")}
     assert 0 < len(before) < 4
-    resumed = place.start(out, "--resume")
+    resumed = place.start(out, "--workers", 1, "--resume")
     _, errors = resumed.communicate(timeout=PATIENCE)
     assert resumed.returncode == 0, errors
     assert errors.count("ASR") == 4 - len(before)
