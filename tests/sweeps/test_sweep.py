@@ -76,11 +76,19 @@ def swept(place: Place) -> Path:
     """Folder of a sweep that nothing interrupted."""
     out = place.folder / "whole"
     process = place.start(out)
-    printed, errors = process.communicate(timeout=PATIENCE)
+    printed, errors = finish(process)
     assert process.returncode == 0, errors
     assert "4 trials, 5 attacks" in printed
     assert "4/4" in errors
     return out
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What a sweep printed, and its errors; it is gone afterwards, with its workers."""
+    try:
+        return process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
 
 
 def results_of(out: Path) -> pl.DataFrame:
@@ -154,12 +162,12 @@ def test_a_killed_sweep_that_is_resumed_ends_as_one_that_was_not(
     until(lambda: any(out.glob("trials/*/trial.json")))
     process.kill()
     # The pipes close when the last worker is gone: none writes on while the sweep is resumed.
-    process.communicate(timeout=PATIENCE)
+    finish(process)
     assert not (out / "results.csv").exists()
     before = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/trial.json")}
     assert 0 < len(before) < 4
     resumed = place.start(out, "--workers", 1, "--resume")
-    _, errors = resumed.communicate(timeout=PATIENCE)
+    _, errors = finish(resumed)
     assert resumed.returncode == 0, errors
     assert errors.count("ASR") == 4 - len(before)
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -171,7 +179,7 @@ def test_ctrl_c_ends_the_sweep_and_says_how_to_go_on(place: Place, tmp_path: Pat
     process = place.start(out)
     until((out / "workers.log").exists)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=PATIENCE)
+    _, errors = finish(process)
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert "--resume" in errors.splitlines()[-1]
@@ -182,7 +190,7 @@ def test_ctrl_c_ends_the_sweep_and_says_how_to_go_on(place: Place, tmp_path: Pat
 
 
 def refused(process: subprocess.Popen[str]) -> str:
-    _, errors = process.communicate(timeout=PATIENCE)
+    _, errors = finish(process)
     (line,) = (line for line in errors.splitlines() if line.strip())
     assert process.returncode == 2, line
     return line
@@ -195,7 +203,7 @@ def test_a_sweep_is_not_begun_where_there_is_one(swept: Path, place: Place) -> N
 def test_a_finished_sweep_needs_no_resuming(swept: Path, place: Place) -> None:
     before = (swept / "results.csv").read_bytes()
     process = place.start(swept, "--resume")
-    assert "4 trials, 5 attacks" in process.communicate(timeout=PATIENCE)[0]
+    assert "4 trials, 5 attacks" in finish(process)[0]
     assert (swept / "results.csv").read_bytes() == before
 
 
