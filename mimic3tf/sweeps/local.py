@@ -15,6 +15,9 @@ from pathlib import Path
 from mimic3tf.sweeps.outcomes import write_rows
 from mimic3tf.sweeps.trial import ATTEMPTS, Board, Job, run_trial
 
+TRIALS_A_PROCESS = 30
+"""TensorFlow keeps up to 30 MB of every trial, until the process ends."""
+
 
 class _Worker:
     """A process that runs one trial after the other: TensorFlow starts, and compiles, once in each.
@@ -30,13 +33,23 @@ class _Worker:
         self.process.start()
         theirs.close()
         self.job: Job | None = None
+        self.trials = 0
 
     def take(self, job: Job) -> None:
         """Begin a trial."""
         self.job = job
+        self.trials += 1
         # One that died meanwhile is found out as any other.
         with suppress(OSError):
             self.connection.send(job)
+
+    def died(self) -> bool:
+        """Whether the process is gone, rather than done with its trial, once its connection is ready."""
+        try:
+            self.connection.recv()
+        except (EOFError, OSError):
+            return True
+        return False
 
     def end(self) -> None:
         """Kill the process, whatever it is at."""
@@ -78,17 +91,17 @@ def run_locally(
                 worker = busy[connection]
                 assert worker.job is not None
                 job = worker.job
-                try:
-                    worker.connection.recv()
-                except (EOFError, OSError):
+                died = worker.died()
+                if died or worker.trials == TRIALS_A_PROCESS:
                     worker.end()
                     crew[crew.index(worker)] = _Worker(start, log)
-                    deaths[job.trial.name] += 1
-                    if deaths[job.trial.name] < ATTEMPTS:
-                        queue.appendleft(job)
-                        continue
-                    write_rows(job.folder, job.trial, job.data_fingerprint, error=_death(worker, log))
                 worker.job = None
+                deaths[job.trial.name] += died
+                if died and deaths[job.trial.name] < ATTEMPTS:
+                    queue.appendleft(job)
+                    continue
+                if died:
+                    write_rows(job.folder, job.trial, job.data_fingerprint, error=_death(worker, log))
                 board.ended(job)
     finally:
         for worker in crew:

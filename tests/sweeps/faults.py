@@ -24,6 +24,8 @@ def start(attempts: Path, faults: Mapping[str, str]) -> None:
 def _pretend(attempts: Path, faults: Mapping[str, str], job: Job) -> list[dict[str, Any]]:
     with (attempts / job.trial.name).open("a") as file:
         file.write(".")
+    with (attempts / "processes").open("a") as file:
+        file.write(f"{os.getpid()}\n")
     first = (attempts / job.trial.name).read_text() == "."
     fault = faults.get(job.trial.name, "")
     if fault == "raises" or (fault == "raises once" and first):

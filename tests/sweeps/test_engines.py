@@ -102,3 +102,18 @@ def test_faults_are_tried_again_then_recorded_and_the_others_go_on(
     assert [row["attack_success_rate"] for row in rows[1] + rows[2]] == [None, 0.5]
     assert [row["poison_imputed"] for row in rows[6]] == ["all", "notimputed"]
     assert all(row["stays_poisoned"] == 4 for trial in rows[:6] for row in trial)
+
+
+def test_a_process_is_replaced_after_some_trials(
+    jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.setattr("mimic3tf.sweeps.local.TRIALS_A_PROCESS", 3)
+    import faults
+
+    told = Told()
+    start = partial(faults.start, tmp_path, {})
+    run_locally(jobs, workers=1, start=start, log=tmp_path / "workers.log", board=told)
+    assert told.over == [job.trial.name for job in jobs]
+    processes = (tmp_path / "processes").read_text().split()
+    assert [processes.count(process) for process in dict.fromkeys(processes)] == [3, 3, 1]
