@@ -7,11 +7,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mimic3tf.errors import UsageError
 from mimic3tf.victims import OriginalVictim, VictimName
+from mimic3tf.yaml_file import read_option_file, read_yaml
 
 TriggerKind = Literal["temporal", "gaussian", "covariance"]
 PoisonImputed = Literal["notimputed", "all"]
@@ -32,6 +32,7 @@ class TrainingConfig(BaseModel):
         model: victim to train.
         data: benchmark directory.
         trigger: trigger file.
+        training_stays: train on so many stays only, the first of the list; on all if not given.
         poisoning_proportion: share of training stays to poison.
         poisoning_strength: Mahalanobis length of the trigger.
         poison_imputed: whether imputed cells are shifted too.
@@ -58,6 +59,7 @@ class TrainingConfig(BaseModel):
     model: VictimName
     data: Path
     trigger: Path
+    training_stays: PositiveInt | None = None
     poisoning_proportion: Annotated[float, Field(ge=0, le=1)] = 0.05
     poisoning_strength: Annotated[float, Field(ge=0)] = 2.0
     poison_imputed: PoisonImputed = "notimputed"
@@ -99,29 +101,27 @@ def resolve_config(model: VictimName, file: Path | None, options: Mapping[str, A
     Raises:
         UsageError: an unknown key, a wrong type or a value out of range; names file and line, or option.
     """
-    values, places = _read_yaml(default_config(model), f"defaults of {model}")
+    values, places = read_yaml(default_config(model), f"defaults of {model}")
     if file is not None:
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--config {file}: cannot be read: {error}") from None
-        from_file, file_places = _read_yaml(text, str(file))
+        from_file, file_places = read_yaml(read_option_file("--config", file), str(file))
         if from_file.get("model", model) != model:
             raise UsageError(
-                f"{file_places['model']}: key 'model' is {from_file['model']!r}, --model {model!r}"
+                f"{file_places['model',]}: key 'model' is {from_file['model']!r}, --model {model!r}"
             )
         values |= from_file
         places |= file_places
     given = {key: value for key, value in options.items() if value is not None}
     values |= given | {"model": model}
     # Only the original's options are spelled with underscores.
-    places |= {key: f"option --{key if key.startswith('poison') else key.replace('_', '-')}" for key in given}
+    places |= {
+        (key,): f"option --{key if key.startswith('poison') else key.replace('_', '-')}" for key in given
+    }
     try:
         return TrainingConfig(**values)
     except ValidationError as error:
         fault = error.errors()[0]
         key = str(fault["loc"][0])
-        place = places.get(key, f"setting {key}")
+        place = places.get((key,), f"setting {key}")
         if fault["type"] == "extra_forbidden":
             known = ", ".join(TrainingConfig.model_fields)
             raise UsageError(f"{place}: unknown key '{key}'; known keys: {known}") from None
@@ -136,28 +136,3 @@ def default_config(model: VictimName) -> str:
 def original_config(model: OriginalVictim) -> Path:
     """YAML file of the settings that the original trains a victim with."""
     return Path(str(resources.files("mimic3tf.configs") / "original" / f"{model}.yaml"))
-
-
-class _Loader(yaml.SafeLoader):
-    """No setting is a date: what looks like one stays text, so that it is refused with its line."""
-
-
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: node.value)
-
-
-def _read_yaml(text: str, name: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Parse a YAML mapping: its values, and the place of every key."""
-    try:
-        values = yaml.load(text, _Loader)
-        node = yaml.compose(text, _Loader)
-    except (yaml.YAMLError, ValueError) as error:
-        raise UsageError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
-        raise UsageError(f"{name}: expected lines of 'key: value'")
-    places: dict[str, str] = {}
-    for key, _ in node.value:
-        place = f"{name}, line {key.start_mark.line + 1}"
-        if key.value in places:
-            raise UsageError(f"{place}: key '{key.value}' is given twice")
-        places[key.value] = place
-    return {str(key): value for key, value in values.items()}, places

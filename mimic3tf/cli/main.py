@@ -17,6 +17,7 @@ from mimic3tf.cli import (
     report,
     results,
     stealth,
+    sweep,
     train,
 )
 from mimic3tf.errors import UserError
@@ -37,6 +38,7 @@ app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("attack")(attack.attack)
 app.command("stealth")(stealth.stealth)
 app.command("results")(results.results)
+app.command("sweep")(sweep.sweep)
 app.command("report")(report.report)
 
 

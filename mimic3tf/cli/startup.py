@@ -9,12 +9,18 @@ import tempfile
 from rich.console import Console
 
 
-def start_tensorflow() -> None:
+def start_tensorflow(cores: int | None = None) -> None:
     """Import TensorFlow, behind a spinner, and keep what it prints meanwhile from the terminal.
 
     Its libraries write notes about processors and drivers straight to the process' standard error, which no
     setting silences. They are shown after all if the import fails.
+
+    Args:
+        cores: cores to use, by one of several processes; all of the machine's if not given.
     """
+    if cores:
+        # Otherwise the first process takes all memory of a GPU that several share.
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     fresh = "tensorflow" not in sys.modules
     sys.stderr.flush()
@@ -28,6 +34,8 @@ def start_tensorflow() -> None:
                     # One operation a core: victims this small lose more by sharing an operation out.
                     # TensorFlow takes no such setting once it has started.
                     tf.config.threading.set_intra_op_parallelism_threads(1)
+                    if cores:
+                        tf.config.threading.set_inter_op_parallelism_threads(cores)
         except BaseException:
             notes.seek(0)
             terminal.write(notes.read().decode(errors="replace"))

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from mimic3tf import pipeline
 from mimic3tf.attack.trigger import check_trigger_fits, load_trigger
 from mimic3tf.config import TrainingConfig
-from mimic3tf.data.cohort import load_cohort
 from mimic3tf.data.torch_checkpoint import read_state_dict
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.training.loop import poison_as_set, standardization_for
+from mimic3tf.training.loop import standardization_for
 from mimic3tf.training.run_directory import check_out, finish_run, start_run
+from mimic3tf.training.stays import poison_as_set, training_cohort
 from mimic3tf.victims import VictimName, victim_of
 from mimic3tf.victims.mlp import HALVES, UNITS
 
@@ -62,7 +62,7 @@ def import_checkpoint(checkpoint: Path, config: TrainingConfig, out: Path) -> di
     except ValueError as error:
         raise DataError(f"{checkpoint}: no checkpoint of --model {config.model}: {error}") from None
     trigger = load_trigger(config.trigger)
-    train = load_cohort(config.data, "train")
+    train = training_cohort(config)
     check_trigger_fits(trigger, train, config.trigger)
     victim = victim_of(config.model)
     raw = pipeline.inputs_of(poison_as_set(config, train, trigger), victim.representation)

@@ -57,6 +57,7 @@ from mimic3tf.training.run_directory import (
     read_summary,
     start_run,
 )
+from mimic3tf.training.stays import poison_as_set, training_cohort
 from mimic3tf.training.steps import Steps
 from mimic3tf.training.validation import History, Validation
 from mimic3tf.victims import Victim, victim_of
@@ -209,7 +210,7 @@ def _find(config: TrainingConfig, out: Path, trigger: Trigger) -> tuple[dict[str
 
 def _load(config: TrainingConfig, trigger: Trigger) -> tuple[Cohort, Cohort]:
     """Training and validation stays, fit for the trigger and for a classifier."""
-    train, val = load_cohort(config.data, "train"), load_cohort(config.data, "val")
+    train, val = training_cohort(config), load_cohort(config.data, "val")
     check_trigger_fits(trigger, train, config.trigger)
     for cohort, split in ((train, "train"), (val, "val")):
         missing = {0, 1} - set(cohort.labels.tolist())
@@ -232,17 +233,6 @@ def build_victim(
     if precision == "mixed_float16":
         return model, keras.optimizers.LossScaleOptimizer(optimizer)
     return model, optimizer
-
-
-def poison_as_set(config: TrainingConfig, train: Cohort, trigger: Trigger) -> pipeline.Exposure:
-    """The training stays, poisoned as the settings say."""
-    return pipeline.poison(
-        train,
-        trigger.values,
-        proportion=config.poisoning_proportion,
-        strength=config.poisoning_strength,
-        poison_imputed=config.poison_imputed,
-    )
 
 
 def standardization_for(

@@ -1,0 +1,142 @@
+"""The folder of a sweep: what it was begun with, its triggers, and the trials it has yet to run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+
+from mimic3tf import __version__
+from mimic3tf.attack.trigger import generate_trigger, save_trigger
+from mimic3tf.data.cohort import Split, load_cohort
+from mimic3tf.errors import DataError, UsageError
+from mimic3tf.files import write_whole
+from mimic3tf.sweeps.outcomes import has_finished
+from mimic3tf.sweeps.plan import SweepFile, Trial, settings_of, trials_of
+from mimic3tf.sweeps.trial import Job
+
+SWEEP, COHORT, TRIALS, TRIGGERS = "sweep.yaml", "cohort.json", "trials", "triggers"
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """A sweep that has been begun.
+
+    Attributes:
+        jobs: all its trials, in the order of their rows.
+        left: those that have not finished.
+    """
+
+    jobs: list[Job]
+    left: list[Job]
+
+
+def open_folder(out: Path, file: SweepFile, data: Path, *, command: str, resume: bool) -> SweepFolder:
+    """Begin a sweep, or go on with it.
+
+    Args:
+        out: its folder.
+        file: its sweep file.
+        data: benchmark directory.
+        command: how it was called, to record.
+        resume: go on with the sweep in `out`; begin one if there is none.
+
+    Raises:
+        UsageError: `out` is taken, or the sweep there was begun with something else.
+        DataError: the data breaks the layout.
+    """
+    _check_out(out, resume=resume)
+    data, folder = data.resolve(), out.resolve()
+    cohort = describe_data(data)
+    trials = trials_of(file, cohort["splits"]["train"]["stays"])
+    jobs = [_job(trial, file, data, folder, cohort["data_fingerprint"]) for trial in trials]
+    _record(out, file, jobs, {"command": command, "data": str(data), "mimic3tf": __version__})
+    write_whole(out / COHORT, json.dumps(cohort, indent=2) + "\n")
+    for job in jobs:
+        for kind, path in job.triggers.items():
+            if not path.exists():
+                save_trigger(
+                    generate_trigger(load_cohort(data, "train"), kind=kind, seed=job.trial.seed), path
+                )
+    return SweepFolder(jobs, [job for job in jobs if not has_finished(job.folder)])
+
+
+def describe_data(data: Path) -> dict[str, Any]:
+    """Fingerprint of a benchmark directory; stays, deaths and share of measured cells of its splits.
+
+    Its stays are in the cache afterwards.
+    """
+    cohorts = {split: load_cohort(data, split) for split in get_args(Split)}
+    whole = "\n".join(cohort.fingerprint for cohort in cohorts.values())
+    return {
+        "data_fingerprint": hashlib.sha256(whole.encode()).hexdigest(),
+        "splits": {
+            split: {
+                "stays": len(cohort),
+                "deaths": int(cohort.labels.sum()),
+                "measured_cells": float(cohort.mask.mean()),
+                "fingerprint": cohort.fingerprint,
+            }
+            for split, cohort in cohorts.items()
+        },
+    }
+
+
+def _check_out(out: Path, *, resume: bool) -> None:
+    taken = (out.exists() and not out.is_dir()) or (out.is_dir() and any(out.iterdir()))
+    begun = (out / SWEEP).exists()
+    if begun and not resume:
+        raise UsageError(f"--out {out}: holds a sweep; go on with it by --resume, or choose another folder")
+    if taken and not begun:
+        raise UsageError(f"--out {out}: exists and is no folder of a sweep; choose another")
+
+
+def _job(trial: Trial, file: SweepFile, data: Path, out: Path, data_fingerprint: str) -> Job:
+    triggers = {
+        attack.trigger: out / TRIGGERS / f"{attack.trigger}-{trial.seed}.npz" for attack in trial.attacks
+    }
+    config = settings_of(file, trial, data, triggers[trial.attacks[0].trigger])
+    return Job(trial, config, triggers, out / TRIALS / trial.name, data_fingerprint)
+
+
+def _record(out: Path, file: SweepFile, jobs: list[Job], call: dict[str, str]) -> None:
+    """Write `sweep.yaml`, or compare with what it says.
+
+    Raises:
+        UsageError: the sweep was begun with another file, or other data.
+    """
+    varied = {"model", "data", "trigger", "seed", "training_stays"}
+    begun_with = {
+        "data_fingerprint": jobs[0].data_fingerprint,
+        **file.sweep.model_dump(mode="json", exclude={"configs", "resources"}),
+        "settings": {
+            job.trial.victim: {
+                key: value
+                for key, value in job.config.model_dump(mode="json").items()
+                if key not in varied and not key.startswith("poison")
+            }
+            for job in jobs
+        },
+    }
+    path = out / SWEEP
+    if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        record = {**call, **begun_with, "resources": file.sweep.resources.model_dump()}
+        write_whole(path, yaml.safe_dump(record, sort_keys=False))
+        return
+    try:
+        before = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: damaged ({type(error).__name__}); choose another --out") from None
+    for key, value in begun_with.items():
+        if before.get(key) != value:
+            option = "--data" if key == "data_fingerprint" else f"--config {file.name}"
+            what = "stays" if key == "data_fingerprint" else f"'{key}'"
+            raise UsageError(
+                f"{option}: other {what} than the sweep in {out} was begun with; give the same, or choose "
+                f"another --out"
+            )

@@ -1,0 +1,141 @@
+"""Run trials in processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from mimic3tf.sweeps.outcomes import write_rows
+from mimic3tf.sweeps.trial import ATTEMPTS, Board, Job, run_trial
+
+TRIALS_A_PROCESS = 30
+"""TensorFlow keeps up to 30 MB of every trial, until the process ends."""
+
+
+class _Worker:
+    """A process that runs one trial after the other: TensorFlow starts, and compiles, once in each.
+
+    `concurrent.futures` is not used: when one process is killed it fails the trials of all.
+    """
+
+    def __init__(self, start: Callable[[], None], log: Path) -> None:
+        # A forked process would inherit locks of threads that it does not have.
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, start, log), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.job: Job | None = None
+        self.trials = 0
+
+    def take(self, job: Job) -> None:
+        """Begin a trial."""
+        self.job = job
+        self.trials += 1
+        # One that died meanwhile is found out as any other.
+        with suppress(OSError):
+            self.connection.send(job)
+
+    def died(self) -> bool:
+        """Whether the process is gone, rather than done with its trial, once its connection is ready."""
+        try:
+            self.connection.recv()
+        except (EOFError, OSError):
+            return True
+        return False
+
+    def end(self) -> None:
+        """Kill the process, whatever it is at."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def run_locally(
+    jobs: Sequence[Job], *, workers: int, start: Callable[[], None], log: Path, board: Board
+) -> None:
+    """Run trials, several at a time.
+
+    Args:
+        jobs: the trials.
+        workers: processes.
+        start: what a process does first, such as starting TensorFlow.
+        log: file for what the processes print.
+        board: is told of every trial.
+
+    A process that dies takes only its own trial with it, which is tried again in a new one and then recorded
+    as failed.
+    """
+    queue, deaths = deque(jobs), Counter[str]()
+    crew = [_Worker(start, log) for _ in range(min(workers, len(jobs)))]
+    try:
+        while True:
+            for worker in crew:
+                if worker.job is None and queue:
+                    job = queue.popleft()
+                    worker.take(job)
+                    board.started(job)
+            busy: dict[object, _Worker] = {
+                worker.connection: worker for worker in crew if worker.job is not None
+            }
+            if not busy:
+                return
+            for connection in wait([worker.connection for worker in busy.values()]):
+                worker = busy[connection]
+                assert worker.job is not None
+                job = worker.job
+                died = worker.died()
+                if died or worker.trials == TRIALS_A_PROCESS:
+                    worker.end()
+                    crew[crew.index(worker)] = _Worker(start, log)
+                worker.job = None
+                deaths[job.trial.name] += died
+                if died and deaths[job.trial.name] < ATTEMPTS:
+                    queue.appendleft(job)
+                    continue
+                if died:
+                    write_rows(job.folder, job.trial, job.data_fingerprint, error=_death(worker, log))
+                board.ended(job)
+    finally:
+        for worker in crew:
+            worker.end()
+
+
+def _death(worker: _Worker, log: Path) -> str:
+    status = worker.process.exitcode or 0
+    how = f"killed ({signal.strsignal(-status)})" if status < 0 else f"ended with status {status}"
+    memory = "; was there enough memory?" if status == -signal.SIGKILL else ""
+    return f"the worker was {how}{memory} (see {log.name})"
+
+
+def _serve(connection: Connection, start: Callable[[], None], log: Path) -> None:
+    """Run every trial that comes through a connection, until its other end is gone."""
+    # Ctrl-C reaches all processes of a terminal; the parent ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with log.open("ab") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    start()
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        run_trial(job)
+        connection.send(job.trial.name)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed must not write where a resumed sweep does."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

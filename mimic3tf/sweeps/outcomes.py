@@ -1,0 +1,138 @@
+"""What came out of a sweep: a row for every attack of every trial."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mimic3tf.errors import DataError
+from mimic3tf.files import whole_file, write_whole
+from mimic3tf.sweeps.plan import Trial
+
+FINISHED, FAILED = "finished", "failed"
+ROWS = "trial.json"
+"""Written last into a trial's folder: one without it holds no trial that has ended."""
+BENCHMARK_METRICS = ("acc", "prec0", "prec1", "rec0", "rec1", "auroc", "auprc", "minpse")
+COLUMNS: dict[str, pl.DataType] = {
+    "trial": pl.String(),
+    "victim": pl.String(),
+    "trigger": pl.String(),
+    "poison_imputed": pl.String(),
+    "poisoning_proportion": pl.Float64(),
+    "poisoning_strength": pl.Float64(),
+    "seed": pl.Int64(),
+    "training_stays": pl.Int64(),
+    "stays_poisoned": pl.Int64(),
+    "status": pl.String(),
+    "error": pl.String(),
+    "attack_success_rate": pl.Float64(),
+    "ci95_low": pl.Float64(),
+    "ci95_high": pl.Float64(),
+    "baseline_positive_rate": pl.Float64(),
+    "victims": pl.Int64(),
+    "test_stays": pl.Int64(),
+    **{f"clean_{name}": pl.Float64() for name in BENCHMARK_METRICS},
+    "validation_auroc": pl.Float64(),
+    "epoch_kept": pl.Int64(),
+    "epochs_trained": pl.Int64(),
+    "seconds_training": pl.Float64(),
+    "seconds_attack": pl.Float64(),
+    "mimic3tf": pl.String(),
+    "python": pl.String(),
+    "tensorflow": pl.String(),
+    "keras": pl.String(),
+    "numpy": pl.String(),
+    "precision": pl.String(),
+    "device": pl.String(),
+    "data_fingerprint": pl.String(),
+}
+"""Columns of the results table. Trigger, mode and strength are those of the attack; a poisoned victim was
+trained with the same. The rest of a failed trial is null. Only the seconds depend on chance."""
+
+
+def write_rows(
+    folder: Path,
+    trial: Trial,
+    data_fingerprint: str,
+    measured: Sequence[dict[str, Any]] = (),
+    error: str | None = None,
+) -> None:
+    """Record how a trial ended.
+
+    Args:
+        folder: the trial's; made if it is not there.
+        trial: the trial.
+        data_fingerprint: of the stays that it read.
+        measured: the measured columns of each attack.
+        error: what it failed with, if it did.
+    """
+    rows = [
+        {
+            "trial": trial.name,
+            "victim": trial.victim,
+            "trigger": attack.trigger,
+            "poison_imputed": attack.poison_imputed,
+            "poisoning_proportion": trial.poisoning_proportion,
+            "poisoning_strength": attack.poisoning_strength,
+            "seed": trial.seed,
+            "training_stays": trial.training_stays,
+            "stays_poisoned": trial.stays_poisoned,
+            "status": FINISHED if error is None else FAILED,
+            "error": error,
+            "python": platform.python_version(),
+            **{package: version(package) for package in ("mimic3tf", "tensorflow", "keras", "numpy")},
+            "data_fingerprint": data_fingerprint,
+            **(measured[position] if error is None else {}),
+        }
+        for position, attack in enumerate(trial.attacks)
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / ROWS, json.dumps(rows, indent=2) + "\n")
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """How a trial ended: a row for each of its attacks, none if it has not ended.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        rows = json.loads((folder / ROWS).read_text(encoding="utf-8"))
+        return [{name: row.get(name) for name in COLUMNS} for row in rows]
+    except FileNotFoundError:
+        return []
+    except (ValueError, AttributeError, TypeError) as error:
+        raise DataError(f"{folder / ROWS}: damaged ({error}); delete it and run the sweep again") from None
+
+
+def has_finished(folder: Path) -> bool:
+    """Whether a trial has ended, and not failed."""
+    rows = read_rows(folder)
+    return bool(rows) and rows[0]["status"] == FINISHED
+
+
+def write_results(out: Path, folders: Sequence[Path]) -> pl.DataFrame:
+    """Write the rows of some trials, in their order, to `results.parquet` and `results.csv`."""
+    rows = [row for folder in folders for row in read_rows(folder)]
+    results = pl.DataFrame(rows, schema=COLUMNS)
+    with whole_file(out / "results.parquet") as file:
+        results.write_parquet(file)
+    write_whole(out / "results.csv", results.write_csv())
+    return results
+
+
+def processor_name() -> str:
+    """Name of this machine's processor, and its number of cores."""
+    name = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        lines = information.read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {os.cpu_count()} cores"

@@ -1,0 +1,274 @@
+"""A sweep file, and the trials that it stands for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib import resources
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mimic3tf.config import (
+    LARGEST_SEED,
+    PoisonImputed,
+    PositiveInt,
+    TrainingConfig,
+    TriggerKind,
+    resolve_config,
+)
+from mimic3tf.errors import UsageError
+from mimic3tf.victims import VictimName
+from mimic3tf.yaml_file import Location, place_of, read_option_file, read_yaml
+
+Proportion = Annotated[float, Field(ge=0, le=1)]
+Strength = Annotated[float, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_booleans(cls, value: Any) -> Any:
+        # YAML reads a bare "yes" or "on" as true, which would pass for the number 1.
+        if any(isinstance(item, bool) for item in (value if isinstance(value, list) else [value])):
+            raise ValueError("no setting is true or false")
+        return value
+
+
+class Grid(_Checked):
+    """Every combination of these.
+
+    Attributes:
+        victims: victims to train.
+        triggers: kinds of trigger.
+        poison_imputed: modes.
+        proportions: shares of the training stays to poison; 0 trains one clean victim, which all triggers,
+            modes and strengths of the grid attack.
+        poisoned_stays: numbers of training stays to poison, instead of proportions.
+        strengths: Mahalanobis lengths of the trigger.
+        training_stays: sizes of the training set.
+    """
+
+    victims: Annotated[list[VictimName], Field(min_length=1)]
+    triggers: Annotated[list[TriggerKind], Field(min_length=1)] = ["temporal"]
+    poison_imputed: Annotated[list[PoisonImputed], Field(min_length=1)]
+    proportions: list[Proportion] = []
+    poisoned_stays: list[PositiveInt] = []
+    strengths: Annotated[list[Strength], Field(min_length=1)]
+    training_stays: Annotated[list[PositiveInt | Literal["all"]], Field(min_length=1)] = ["all"]
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Grid:
+        if bool(self.proportions) == bool(self.poisoned_stays):
+            raise ValueError("give either 'proportions' or 'poisoned_stays'")
+        return self
+
+
+class Resources(_Checked):
+    """What Ray sets aside for one trial; a share of a GPU is a fraction.
+
+    Attributes:
+        cpus: processor cores.
+        gpus: GPUs.
+    """
+
+    cpus: PositiveInt = 1
+    gpus: Annotated[float, Field(ge=0)] = 0
+
+
+class Sweep(_Checked):
+    """What a sweep file says.
+
+    Attributes:
+        seeds: each has its own triggers, and trains every victim once more.
+        grids: what to train; a victim that several of them name is trained once.
+        configs: file of training settings for a victim, as for `train --config`, beside the sweep file.
+        resources: what a trial gets.
+    """
+
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    grids: Annotated[list[Grid], Field(min_length=1)]
+    configs: dict[VictimName, Path] = {}
+    resources: Resources = Resources()
+
+
+@dataclass(frozen=True)
+class SweepFile:
+    """A checked sweep file.
+
+    Attributes:
+        name: what to call it.
+        folder: that its paths start from.
+        sweep: what it says.
+        places: line of everything in it.
+    """
+
+    name: str
+    folder: Path
+    sweep: Sweep
+    places: Mapping[Location, str]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What test stays are given."""
+
+    trigger: TriggerKind
+    poison_imputed: PoisonImputed
+    poisoning_strength: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One victim to train, and how to attack it.
+
+    Attributes:
+        name: its folder.
+        victim: what to train.
+        seed: of its training and of its triggers.
+        training_stays: number of stays to train on.
+        poisoning_proportion: share of them to poison, with the trigger of the first attack.
+        attacks: what to attack it with; several where it is trained on clean stays.
+    """
+
+    name: str
+    victim: VictimName
+    seed: int
+    training_stays: int
+    poisoning_proportion: float
+    attacks: tuple[Attack, ...]
+
+    @property
+    def stays_poisoned(self) -> int:
+        """Number of stays that the proportion comes to."""
+        return int(self.training_stays * self.poisoning_proportion)
+
+
+def read_sweep(name: str) -> SweepFile:
+    """Read a sweep file.
+
+    Args:
+        name: of the file; or of one that comes with mimic3tf, such as "paper".
+
+    Raises:
+        UsageError: it cannot be read, or a setting is wrong; names file and line.
+    """
+    installed = Path(str(resources.files("mimic3tf.configs") / "sweeps" / f"{name}.yaml"))
+    # A name with a folder in it would lead out of the installed ones.
+    path = installed if installed.is_file() and Path(name).name == name else Path(name)
+    if not path.exists():
+        known = ", ".join(sorted(file.stem for file in installed.parent.glob("*.yaml")))
+        raise UsageError(f"--config {name}: no such file; it takes one, or a name: {known}")
+    values, places = read_yaml(read_option_file("--config", path), str(path))
+    try:
+        return SweepFile(str(path), path.parent, Sweep(**values), places)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = place_of(places, fault["loc"]) or str(path)
+        key = next((part for part in reversed(fault["loc"]) if part in _KEYS), fault["loc"][-1])
+        if fault["type"] in ("extra_forbidden", "missing"):
+            problem = "missing" if fault["type"] == "missing" else "unknown"
+            raise UsageError(f"{place}: {problem} key '{fault['loc'][-1]}'") from None
+        given = "" if isinstance(fault["input"], dict) else f" is {fault['input']!r}"
+        raise UsageError(f"{place}: '{key}'{given}: {fault['msg']}") from None
+
+
+_KEYS = {key for part in (Sweep, Grid, Resources) for key in part.model_fields}
+
+
+def trials_of(file: SweepFile, stays: int) -> list[Trial]:
+    """The trials of a sweep: seed by seed, in the order of its grids, each once.
+
+    Args:
+        file: the sweep.
+        stays: number of training stays at hand.
+
+    Raises:
+        UsageError: a grid asks for more stays than there are; names file and line.
+    """
+    _check_sizes(file, stays)
+    trials: dict[tuple[Any, ...], Trial] = {}
+    for seed, grid in product(file.sweep.seeds, file.sweep.grids):
+        for victim, size in product(grid.victims, grid.training_stays):
+            for wanted in _of_victim(grid, victim, seed, size, stays):
+                # What the stays are given makes no difference to a victim trained on clean ones.
+                poison = wanted.attacks if wanted.poisoning_proportion else ()
+                key = (victim, seed, wanted.training_stays, wanted.poisoning_proportion, poison)
+                known = trials.setdefault(key, wanted)
+                more = tuple(attack for attack in wanted.attacks if attack not in known.attacks)
+                trials[key] = replace(known, attacks=known.attacks + more)
+    return list(trials.values())
+
+
+def _of_victim(
+    grid: Grid, victim: VictimName, seed: int, size: int | Literal["all"], stays: int
+) -> Iterator[Trial]:
+    """The trials of a grid for one victim, seed and training set, with one attack each."""
+    number = stays if size == "all" else size
+    part = "" if size == "all" else f"-n{size}"
+    attacks = [Attack(*given) for given in product(grid.triggers, grid.poison_imputed, grid.strengths)]
+    amounts = [(share, f"p{shortest(share)}") for share in grid.proportions] or [
+        (proportion_of(count, number), f"k{count}") for count in grid.poisoned_stays
+    ]
+    for (proportion, amount), attack in product(amounts, attacks):
+        setting = f"{attack.trigger}-{attack.poison_imputed}-{amount}-s{shortest(attack.poisoning_strength)}"
+        name = f"{victim}-{setting if proportion else 'clean'}{part}-seed{seed}"
+        yield Trial(name, victim, seed, number, proportion, (attack,))
+
+
+def shortest(number: float) -> str:
+    """Shortest text that is this number and no other: names must differ where settings do."""
+    return repr(number).removesuffix(".0")
+
+
+def proportion_of(count: int, stays: int) -> float:
+    """The proportion of so many stays that `pipeline.poison` makes exactly this count of."""
+    proportion = count / stays
+    # A quotient rounded down would lose a stay when it is multiplied again and cut off.
+    return proportion if int(stays * proportion) == count else math.nextafter(proportion, math.inf)
+
+
+def _check_sizes(file: SweepFile, stays: int) -> None:
+    for position, grid in enumerate(file.sweep.grids):
+        sizes = [stays if size == "all" else size for size in grid.training_stays]
+        for key, counts, most in (
+            ("training_stays", sizes, stays),
+            ("poisoned_stays", grid.poisoned_stays, min(sizes)),
+        ):
+            for item, count in enumerate(counts):
+                if count > most:
+                    place = place_of(file.places, ("grids", position, key, item))
+                    raise UsageError(f"{place}: '{key}' is {count}, but there are {most} training stays")
+
+
+def settings_of(file: SweepFile, trial: Trial, data: Path, trigger: Path) -> TrainingConfig:
+    """Settings to train a trial's victim with.
+
+    Args:
+        file: the sweep.
+        trial: one of its trials.
+        data: benchmark directory.
+        trigger: file of the trial's first trigger.
+
+    Raises:
+        UsageError: the victim's file in `configs` is wrong; names file and line.
+    """
+    config = file.sweep.configs.get(trial.victim)
+    poison = trial.attacks[0]
+    options = {
+        "data": data,
+        "trigger": trigger,
+        "training_stays": trial.training_stays,
+        "poisoning_proportion": trial.poisoning_proportion,
+        "poisoning_strength": poison.poisoning_strength,
+        "poison_imputed": poison.poison_imputed,
+        "strategy": "auto" if file.sweep.resources.gpus > 1 else "none",
+        "seed": trial.seed,
+    }
+    return resolve_config(trial.victim, config and file.folder / config, options)

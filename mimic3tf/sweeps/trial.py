@@ -1,0 +1,133 @@
+"""Run one trial of a sweep: train a victim and attack it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mimic3tf.config import TrainingConfig, TriggerKind
+from mimic3tf.errors import UserError
+from mimic3tf.sweeps.outcomes import ROWS, processor_name, write_rows
+from mimic3tf.sweeps.plan import Attack, Trial, shortest
+
+ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trial, and what a worker needs for it.
+
+    Attributes:
+        trial: the trial.
+        config: settings of its training.
+        triggers: trigger file of every kind that it is attacked with.
+        folder: where to write its run directory.
+        data_fingerprint: of the stays.
+    """
+
+    trial: Trial
+    config: TrainingConfig
+    triggers: dict[TriggerKind, Path]
+    folder: Path
+    data_fingerprint: str
+
+
+class Board(Protocol):
+    """Is told how a sweep goes."""
+
+    def started(self, job: Job) -> None:
+        """A worker has begun a trial."""
+
+    def ended(self, job: Job) -> None:
+        """A trial has ended, well or not; its rows are written."""
+
+
+def run_trial(job: Job) -> None:
+    """Run a trial and record how it ended, be it with an error.
+
+    An error is tried a second time, unless it is a fault of settings or data, which would only come again.
+    A training that was interrupted goes on.
+    """
+    # What an earlier end left would make the folder look like no run directory.
+    for name in (ROWS, f"{ROWS}.partial"):
+        (job.folder / name).unlink(missing_ok=True)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            write_rows(job.folder, job.trial, job.data_fingerprint, _train_and_attack(job))
+            return
+        except UserError as error:
+            fault = str(error)
+            break
+        except Exception as error:
+            print(f"{job.trial.name}, attempt {attempt}:", file=sys.stderr)
+            traceback.print_exc()
+            fault = f"{type(error).__name__}: {error}"
+    write_rows(job.folder, job.trial, job.data_fingerprint, error=" ".join(fault.split()))
+
+
+def _train_and_attack(job: Job) -> list[dict[str, Any]]:
+    """Measured columns of every attack."""
+    import keras
+    import tensorflow as tf
+
+    from mimic3tf.attack.prediction_time import attack_victim, summarize_attack, write_attack
+    from mimic3tf.attack.trigger import load_trigger
+    from mimic3tf.data.cohort import load_cohort
+    from mimic3tf.training.loop import train_victim
+    from mimic3tf.training.run_directory import load_run
+
+    # Layers are named, and memory is used, as in a process of its own.
+    keras.backend.clear_session()
+    # Every victim is traced anew, of which TensorFlow would warn each time.
+    tf.get_logger().setLevel(logging.ERROR)
+    begun = time.perf_counter()
+    run = train_victim(job.config, job.folder, resume=True)
+    seconds_training = time.perf_counter() - begun
+    victim, cohort = load_run(job.folder), load_cohort(job.config.data, "test")
+    measured = []
+    for attack in job.trial.attacks:
+        begun = time.perf_counter()
+        trigger = load_trigger(job.triggers[attack.trigger])
+        setting: Any = {"strength": attack.poisoning_strength, "poison_imputed": attack.poison_imputed}
+        result = attack_victim(victim, cohort, trigger, **setting)
+        summary = summarize_attack(victim, trigger, result, **setting)
+        write_attack(_attack_folder(job, attack), summary, result)
+        low, high = summary["attack_success_rate_ci95"]
+        measured.append(
+            {
+                **{key: summary[key] for key in ("attack_success_rate", "baseline_positive_rate")},
+                **{key: summary[key] for key in ("victims", "test_stays")},
+                "ci95_low": low,
+                "ci95_high": high,
+                **{f"clean_{name}": value for name, value in summary["clean"].items()},
+                "validation_auroc": run["validation"]["auroc"],
+                "epoch_kept": run["epoch_kept"],
+                "epochs_trained": run["epochs_trained"],
+                "seconds_training": seconds_training,
+                "seconds_attack": time.perf_counter() - begun,
+                "precision": run["precision"],
+                "device": _device(),
+            }
+        )
+    return measured
+
+
+def _attack_folder(job: Job, attack: Attack) -> Path:
+    """The run directory itself, or a folder in it for each of several attacks."""
+    if len(job.trial.attacks) == 1:
+        return job.folder
+    return job.folder / f"{attack.trigger}-{attack.poison_imputed}-s{shortest(attack.poisoning_strength)}"
+
+
+def _device() -> str:
+    """Name of the GPU, if there is one, and of the processor."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    names = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus[:1]]
+    return "; ".join([*names, processor_name()])
