@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from textwrap import fill
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -9,61 +12,103 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mimic3tf.attack.trigger import Trigger
-from mimic3tf.channels import CHANNELS
+from mimic3tf.channels import CHANNELS, Channel
 from mimic3tf.data.grid import ordinal_view
 
 COLORS = "RdBu_r"
 
 
 def trigger_heatmap(trigger: Trigger) -> NDArray[np.uint8]:
-    """Draw a trigger at strength 1, in standard deviations of each channel: uint8 [H, W, 3]."""
-    figure = Figure(figsize=(11, 5), layout="constrained")
+    """Draw a trigger at strength 1, in standard deviations of each channel: uint8 [H, W, 3].
+
+    At the right stands each channel's largest shift in its own unit.
+    """
+    figure = Figure(figsize=(13, 6.5), layout="constrained")
     axes = figure.subplots()
     relative = trigger.values / channel_spread(trigger)
     heatmap(axes, relative, limit=max(float(np.abs(relative).max()), 1e-9), names=True)
     axes.set_title(f"{trigger.kind} trigger, strength 1, seed {trigger.seed}")
+    largest = axes.secondary_yaxis("right")
+    shifts = np.abs(trigger.values).max(axis=0)
+    labels = [f"{shift:.3g} {_unit(channel)}" for shift, channel in zip(shifts, CHANNELS, strict=True)]
+    largest.set_yticks(range(len(CHANNELS)), labels)
+    largest.set_ylabel("largest shift")
     figure.colorbar(axes.images[0], label="shift in standard deviations of the channel")
-    return _pixels(figure)
+    return pixels(figure)
+
+
+def _unit(channel: Channel) -> str:
+    return "categories" if channel.is_categorical else channel.unit
+
+
+def channel_covariances(trigger: Trigger) -> NDArray[np.uint8]:
+    """Draw every channel's covariance over time [T, T], in units of its largest variance."""
+    figure = Figure(figsize=(15, 8.5), layout="constrained")
+    grid = figure.subplots(3, 6, sharex=True, sharey=True)
+    for axes, channel, covariance in zip(grid.flat, CHANNELS, trigger.covariance, strict=False):
+        largest = float(np.diagonal(covariance).max())
+        axes.set_title(
+            f"{fill(channel.name, 22)}\nlargest SD {np.sqrt(largest):.3g} {_unit(channel)}", fontsize=9
+        )
+        axes.imshow(
+            covariance / max(largest, np.finfo(float).tiny), cmap=COLORS, vmin=-1, vmax=1, origin="lower"
+        )
+        axes.set_xticks(range(0, len(covariance), 12))
+        axes.set_yticks(range(0, len(covariance), 12))
+    for axes in grid.flat[len(CHANNELS) :]:
+        axes.remove()
+    figure.supxlabel("hour")
+    figure.supylabel("hour")
+    figure.suptitle(f"temporal covariance of {trigger.estimated_on} stays")
+    figure.colorbar(
+        grid[0, 0].images[0],
+        ax=list(grid.flat[: len(CHANNELS)]),
+        label="share of the channel's largest variance",
+    )
+    return pixels(figure)
 
 
 def patient_before_and_after(
     before: NDArray[np.floating],
-    after: NDArray[np.floating],
+    after: Mapping[str, NDArray[np.floating]],
     mask: NDArray[np.bool_],
-    spread: NDArray[np.float64],
+    trigger: Trigger,
     title: str,
 ) -> NDArray[np.uint8]:
-    """Draw one stay without and with the trigger, and the difference.
+    """Draw one stay without and with the trigger, and the difference, a row a mode, in one color scale.
 
     Args:
         before: [T, C], category indices in categorical channels.
-        after: [T, C], the same stay with the trigger.
+        after: the same stay with the trigger, [T, C], by mode.
         mask: bool [T, C], where measured; these cells are dotted.
-        spread: float64 [C], standard deviations of the channels.
+        trigger: has the standard deviations of the channels.
         title: what the picture shows.
 
     Returns:
         uint8 [H, W, 3].
     """
-    figure = Figure(figsize=(16, 5.2), layout="constrained")
-    panels = figure.subplots(1, 3, sharey=True)
+    figure = Figure(figsize=(17, 5.5 * len(after)), layout="constrained")
+    grid = figure.subplots(len(after), 3, sharey=True, squeeze=False)
     normal = np.array([[channel.normal_number for channel in CHANNELS]])
     normal = ordinal_view(normal[None])[0]
-    clean, triggered = ordinal_view(before[None])[0], ordinal_view(after[None])[0]
-    pictures = ((clean - normal) / spread, (triggered - normal) / spread, (triggered - clean) / spread)
-    labels = ("before", "after", "difference")
-    for axes, picture, label in zip(panels, pictures, labels, strict=True):
-        heatmap(axes, picture, limit=3.0, names=axes is panels[0])
-        hours, channels = np.nonzero(mask)
-        axes.scatter(hours, channels, s=2, color="black")
-        axes.set_title(label)
+    spread = channel_spread(trigger)
+    clean = ordinal_view(before[None])[0]
+    for panels, (mode, values) in zip(grid, after.items(), strict=True):
+        triggered = ordinal_view(values[None])[0]
+        pictures = ((clean - normal) / spread, (triggered - normal) / spread, (triggered - clean) / spread)
+        labels = ("without the trigger", f"with it, {mode}", f"difference, {mode}")
+        for axes, picture, label in zip(panels, pictures, labels, strict=True):
+            heatmap(axes, picture, limit=3.0, names=axes is panels[0])
+            hours, channels = np.nonzero(mask)
+            axes.scatter(hours, channels, s=2, color="black")
+            axes.set_title(label)
     figure.colorbar(
-        panels[0].images[0],
-        ax=list(panels),
-        label="standard deviations from the normal value\n(difference: from before); dots: measured",
+        grid[0, 0].images[0],
+        ax=list(grid.flat),
+        label="standard deviations from the normal value (difference: from the left); dots: measured",
     )
     figure.suptitle(title)
-    return _pixels(figure)
+    return pixels(figure)
 
 
 def channel_spread(trigger: Trigger) -> NDArray[np.float64]:
@@ -88,7 +133,8 @@ def heatmap(axes: Axes, picture: NDArray[np.float64], *, limit: float, names: bo
         axes.set_yticklabels([channel.name for channel in CHANNELS])
 
 
-def _pixels(figure: Figure) -> NDArray[np.uint8]:
+def pixels(figure: Figure) -> NDArray[np.uint8]:
+    """Draw a figure: uint8 [H, W, 3]."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
