@@ -32,7 +32,7 @@ KEPT = {
     "minpse": "kept epoch/min +P,Se",
     "loss": "kept epoch/loss",
 }
-"""Tag of what the epoch kept so far reached, most important first."""
+"""Tag of what the epoch kept so far reached."""
 CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "Did the backdoor take?": {
         "attack success rate, and the same stays without the trigger": ("asr", "baseline_positive_rate"),

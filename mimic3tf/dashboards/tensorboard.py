@@ -57,12 +57,8 @@ class RunLog:
         versions: Mapping[str, str],
     ) -> None:
         """Write what is known before training."""
-        for summary in (
-            hyperparameters.experiment(),
-            hyperparameters.session_start(self._config),
-            scalars.layout(),
-        ):
-            self._file.write(summary)
+        self._file.write(hyperparameters.session_start(self._config))
+        self._file.write(scalars.layout())
         if not self._minimal:
             for summary in (
                 text.settings(self._config),

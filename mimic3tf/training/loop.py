@@ -175,7 +175,7 @@ def _train(
             # Other processors may round otherwise, and all must stop at the same epoch.
             history.add(json.loads(from_chief(strategy, json.dumps(metrics).encode())), model)
             course = {
-                "learning_rate": float(optimizer.learning_rate),
+                "learning_rate": float(tf.convert_to_tensor(optimizer.learning_rate)),
                 "stays_per_second": len(train) / trained.seconds,
                 "input_wait": trained.waited / trained.seconds,
             }
