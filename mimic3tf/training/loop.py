@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import tempfile
 from dataclasses import replace
@@ -23,7 +21,6 @@ from mimic3tf.dashboards.tensorboard import RunLog
 from mimic3tf.data.cohort import Cohort, load_cohort
 from mimic3tf.data.preprocessing import Normalizer
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.files import write_whole
 from mimic3tf.training.batches import stay_batches
 from mimic3tf.training.checkpoint import (
     CHECKPOINT,
@@ -43,6 +40,7 @@ from mimic3tf.training.distribution import (
     resolve_strategy,
 )
 from mimic3tf.training.gradients import GradientNorms
+from mimic3tf.training.metrics_file import MetricsFile
 from mimic3tf.training.optimizer import optimizer_of
 from mimic3tf.training.precision import resolve_precision
 from mimic3tf.training.progress import EpochProgress
@@ -63,8 +61,6 @@ from mimic3tf.training.steps import Steps
 from mimic3tf.training.validation import History, Validation
 from mimic3tf.victims import Victim, victim_of
 from mimic3tf.victims.input_dropout import with_input_dropout
-
-LOGGED_METRICS = ("loss", "auroc", "auprc", "minpse", "asr")
 
 
 def train_victim(
@@ -267,23 +263,3 @@ def _load_standardization(path: Path, columns: int) -> pipeline.Standardization:
     if len(normalizer.means) != columns:
         raise DataError(f"--normalizer {path}: has {len(normalizer.means)} columns, the grid {columns}")
     return pipeline.continuous_only(normalizer.means, normalizer.stds)
-
-
-class MetricsFile(keras.callbacks.Callback):
-    """Writes the epochs' metrics to a CSV file, which always is a whole one."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._path, self._text = path, io.StringIO()
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Write the header."""
-        self._write("epoch", *LOGGED_METRICS)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Write the epoch's row."""
-        self._write(epoch + 1, *(f"{logs[name]:.6f}" for name in LOGGED_METRICS))
-
-    def _write(self, *row: object) -> None:
-        csv.writer(self._text, lineterminator="\n").writerow(row)
-        write_whole(self._path, self._text.getvalue())

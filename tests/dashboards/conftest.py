@@ -18,7 +18,7 @@ EPOCHS = 3
 
 @pytest.fixture(scope="session")
 def run_at(tmp_path_factory: pytest.TempPathFactory) -> Callable[[LogLevel], Path]:
-    """Run directory of an LR that was trained at a log level; the names of all lie in one folder."""
+    """Run directory of an LR that was trained at a log level, with a profile at the full one."""
     folder = tmp_path_factory.mktemp("tensorboard")
     data, trigger = folder / "data", folder / "trigger.npz"
     runs: dict[LogLevel, Path] = {}
@@ -33,7 +33,7 @@ def run_at(tmp_path_factory: pytest.TempPathFactory) -> Callable[[LogLevel], Pat
                 options = {"data": data, "trigger": trigger, "epochs": EPOCHS, "precision": "float32"}
                 settings = resolve_config("lr", None, options | {"learning_rate": 0.01, "log_level": level})
                 runs[level] = folder / "runs" / level
-                train_victim(settings, runs[level])
+                train_victim(settings, runs[level], profile=level == "full")
         return runs[level]
 
     return run

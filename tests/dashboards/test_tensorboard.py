@@ -253,6 +253,13 @@ def test_the_full_level_embeds_clean_triggered_and_dead_stays(run_at: RunAt, val
     assert 'metadata_path: "activations-metadata.tsv"' in config
 
 
+def test_a_profile_is_written_on_request(run_at: RunAt) -> None:
+    profiles = "tensorboard/plugins/profile/*/*.xplane.pb"
+    (profile,) = run_at("full").glob(profiles)
+    assert profile.stat().st_size > 10_000
+    assert not list(run_at("default").glob(profiles))
+
+
 def finished_inputs() -> Any:
     import keras
 
