@@ -75,7 +75,7 @@ def stealth(
 
     from mimic3tf.attack.stealth import measure_stealth
     from mimic3tf.data.cohort import load_cohort
-    from mimic3tf.report.stealth import stealth_table, summarize_stealth
+    from mimic3tf.report.stealth import STEALTH, stealth_table, summarize_stealth
 
     findings = measure_stealth(
         load_cohort(data, "train"),
@@ -86,7 +86,7 @@ def stealth(
         seeds=list(dict.fromkeys(seed or [0])),
     )
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / "stealth.csv", findings.write_csv())
+    write_whole(out / STEALTH, findings.write_csv())
     # A pipe has no width; do not squeeze the table into 80 columns there.
     console = Console()
     Console(width=console.width if console.is_terminal else 120).print(

@@ -13,6 +13,7 @@ from mimic3tf.report.counts import counts_and_shares
 from mimic3tf.report.exhibits import Absent, Exhibit
 from mimic3tf.report.paper import TRAINING_STAYS, beside_the_paper
 from mimic3tf.report.significance import compare_settings
+from mimic3tf.report.stealth import CAPTION, COLUMNS, SETTING, summarize_stealth
 from mimic3tf.report.summary import main_grid, over_seeds, victims_of
 from mimic3tf.report.sweep import Sweeps
 
@@ -173,29 +174,19 @@ def _forest_of(part: pl.DataFrame, measure: str) -> Callable[[], Figure]:
 
 def _stealth(sweeps: Sweeps) -> Exhibit | Absent:
     title = "How detectable the poisoned stays are"
-    table = sweeps.stealth
-    if table is None:
-        return Absent(title, "the sweep's folder holds no stealth.csv; run 'mimic3tf stealth'")
-    if {"seed", "measure", "value"} <= set(table.columns):
-        table = _measures_across(table)
+    if sweeps.stealth is None:
+        return Absent(
+            title, "the sweep's folder holds no stealth.csv; run 'mimic3tf stealth' with that folder as --out"
+        )
+    summary = summarize_stealth(sweeps.stealth)
+    measures = {
+        " ".join(heading.split()): name for heading, name in COLUMNS.items() if name in summary.columns
+    }
     return Exhibit(
         "stealth",
         title,
-        "Poisoned stays against clean ones, mean over seeds. A detector's AUROC of 0.5 is a coin toss, 1 "
-        "finds every poisoned stay.",
-        table,
-    )
-
-
-def _measures_across(stealth: pl.DataFrame) -> pl.DataFrame:
-    """One row a setting, one column a measure: means over seeds, of all channels together."""
-    if "channel" in stealth.columns:
-        stealth = stealth.filter(pl.col("channel").is_null())
-    measured = [name for name in ("detector", "measure", "representation") if name in stealth.columns]
-    setting = [name for name in stealth.columns if name not in (*measured, "seed", "channel", "value")]
-    named = stealth.with_columns(measure=pl.concat_str(measured, separator=" ", ignore_nulls=True))
-    return named.pivot(
-        "measure", index=setting, values="value", aggregate_function="mean", maintain_order=True
+        CAPTION.format(band=summary["chance_band 48x17"][0]) + " Means over seeds.",
+        summary.select(*SETTING, *(pl.col(name).alias(heading) for heading, name in measures.items())),
     )
 
 

@@ -6,8 +6,11 @@ import polars as pl
 from rich import box
 from rich.table import Table
 
+STEALTH = "stealth.csv"
 SETTING = ("trigger", "poison_imputed", "poisoning_strength")
 """What tells two rows of a summary apart."""
+FINDINGS = (*SETTING, "seed", "representation", "channel", "measure", "value")
+"""Columns of the file, one row a number."""
 COLUMNS = {
     "outside\nrange": "implausible_share_poisoned 48x17",
     "KS\nmean": "ks_statistic 48x17",

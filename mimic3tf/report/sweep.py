@@ -12,6 +12,7 @@ import yaml
 
 from mimic3tf.attack.trigger import Trigger, load_trigger
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.report.stealth import FINDINGS, STEALTH
 
 TRIAL = (
     "victim",
@@ -119,12 +120,12 @@ def read_sweeps(folders: Sequence[Path]) -> Sweeps:
             f"--results: the sweeps ran on {len(cohorts)} different cohorts; write a report of each"
         )
     failed = pl.concat([table.filter(pl.col("status") != "finished") for table in tables])
-    stealth = [_read_table(folder / "stealth.csv") for folder in folders if (folder / "stealth.csv").exists()]
+    stealth = [_read_stealth(folder / STEALTH) for folder in folders if (folder / STEALTH).exists()]
     return Sweeps(
         results=_without_repeats(finished).drop("sweep", "status", "error"),
         failed=failed.select("sweep", "trial", "error").unique(maintain_order=True),
         sweeps=tuple(_read_folder(folder, table) for folder, table in zip(folders, tables, strict=True)),
-        stealth=pl.concat(stealth, how="diagonal_relaxed").unique(maintain_order=True) if stealth else None,
+        stealth=pl.concat(stealth).unique(maintain_order=True) if stealth else None,
         triggers=_read_triggers(folders),
     )
 
@@ -209,6 +210,13 @@ def _read_folder(folder: Path, table: pl.DataFrame) -> Sweep:
         finished=table.filter(finished)["trial"].n_unique(),
         failed=table.filter(~finished)["trial"].n_unique(),
     )
+
+
+def _read_stealth(file: Path) -> pl.DataFrame:
+    table = _read_table(file)
+    if set(FINDINGS) - set(table.columns) or not len(table):
+        raise DataError(f"{file}: not written by this version of 'mimic3tf stealth'; run it again")
+    return table.select(FINDINGS)
 
 
 def _read_triggers(folders: Sequence[Path]) -> dict[str, Trigger]:

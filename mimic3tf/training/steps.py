@@ -90,17 +90,31 @@ class Steps:
         return total, waited
 
     def _step(self, step: tf.Tensor, *given: tf.Tensor) -> tf.Tensor:
-        x, y, weight = (part[step] for part in given)
+        batch = [part[step] for part in given]
+        halves = zip(*(tf.split(part, self._side_by_side(batch)) for part in batch), strict=True)
+        losses, gradients = zip(*(self._gradients(*half) for half in halves), strict=True)
+        summed = [tf.add_n(parts) for parts in zip(*gradients, strict=True)]
+        if self._overflows:
+            # Keras looks for overflow on one replica; so every replica gets the mean.
+            context = tf.distribute.get_replica_context()
+            summed = context.all_reduce(tf.distribute.ReduceOp.MEAN, summed)
+        self._optimizer.apply(summed, self._model.trainable_variables)
+        return tf.add_n(losses)
+
+    def _side_by_side(self, batch: list[tf.Tensor]) -> int:
+        """Parts of a replica's batch that go through the model side by side."""
+        x = batch[0]
+        # On a CPU an operation runs on one core (`cli.startup`), and a recurrent victim's operations wait for
+        # each other. Batch normalization must see the whole batch.
+        splits = x.shape.rank == 3 and x.shape[0] % 2 == 0 and not self._model.non_trainable_weights
+        alone = self._strategy.num_replicas_in_sync == 1 and not tf.config.list_logical_devices("GPU")
+        return 2 if splits and alone else 1
+
+    def _gradients(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Loss of some stays, and its gradients, scaled as the optimizer expects them."""
         with tf.GradientTape() as tape:
             logits = self._model(x, training=True)
             # A sum, as the weights of a batch sum to 1; the optimizer sums the replicas' gradients.
             loss = tf.reduce_sum(weight * tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
             scaled = self._optimizer.scale_loss(loss)
-        variables = self._model.trainable_variables
-        gradients = tape.gradient(scaled, variables)
-        if self._overflows:
-            # Keras looks for overflow on one replica; so every replica gets the mean.
-            context = tf.distribute.get_replica_context()
-            gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
-        self._optimizer.apply(gradients, variables)
-        return loss
+        return loss, tape.gradient(scaled, self._model.trainable_variables)

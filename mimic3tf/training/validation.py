@@ -19,8 +19,8 @@ from mimic3tf.errors import UserError
 from mimic3tf.training.selection import score_epoch
 from mimic3tf.victims import Victim
 
-PREDICTION_BATCH = {"48x76": 64, "714": 1024}
-"""Stays that a victim predicts at once. A recurrent one compiles every size anew, and trains on 64."""
+PREDICTION_BATCH = {"48x76": 32, "714": 1024}
+"""Stays that a victim predicts at once. A recurrent one compiles every size anew, and trains on 32."""
 MEASURED = ("auroc", "auprc", "minpse", "prec1", "rec1")
 
 

@@ -15,9 +15,7 @@ _ONE_FUNCTION = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_thres
 if "xla_backend_extra_options" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_ONE_FUNCTION}".strip()
 
-PARTS = 2
-"""Parts of a batch that run side by side."""
-SMALL_BATCH, LARGE_BATCH = 64, 512
+SMALL_BATCH, LARGE_BATCH = 32, 512
 """A batch is filled up to a multiple of the first, one larger than the second to a multiple of that: XLA
 compiles every size anew."""
 
@@ -76,16 +74,13 @@ def _recurrence(
     rows = tf.reshape(x, [-1, width])
     gates = tf.reshape(tf.matmul(rows, kernel * doubled) + bias * doubled, [-1, steps, 4 * units])
     doubled_kernel = recurrent_kernel * doubled
-    passes = [_forward(part, doubled_kernel, order) for part in _parts(gates)]
-    outputs, before = (tf.concat([part[n] for part in passes], 0)[:batch] for n in range(2))
+    outputs, *saved = _forward(_filled_up(gates), doubled_kernel, order)
+    outputs, before = outputs[:batch], saved.pop(0)[:batch]
 
     def gradient(by_outputs: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
         transposed_kernel = tf.transpose(recurrent_kernel)
-        by_gates = [
-            _backward(share, *saved, transposed_kernel, order)
-            for share, (_, _, *saved) in zip(_parts(by_outputs), passes, strict=True)
-        ]
-        by_rows = tf.reshape(tf.concat(by_gates, 0)[:batch], [-1, 4 * units])
+        by_gates = _backward(_filled_up(by_outputs), *saved, transposed_kernel, order)
+        by_rows = tf.reshape(by_gates[:batch], [-1, 4 * units])
         return (
             tf.reshape(tf.matmul(by_rows, kernel, transpose_b=True), [-1, steps, width]),
             tf.matmul(rows, by_rows, transpose_a=True),
@@ -97,11 +92,11 @@ def _recurrence(
     return outputs, gradient
 
 
-def _parts(batch: tf.Tensor) -> list[tf.Tensor]:
-    """Equal parts of a batch [B, T, F], the last one filled up with zeros."""
+def _filled_up(batch: tf.Tensor) -> tf.Tensor:
+    """A batch [B, T, F], filled up with zeros to a size that is likely to be compiled already."""
     size = tf.shape(batch)[0]
     multiple = tf.where(size <= LARGE_BATCH, SMALL_BATCH, LARGE_BATCH)
-    return tf.split(tf.pad(batch, [[0, -size % multiple], [0, 0], [0, 0]]), PARTS)
+    return tf.pad(batch, [[0, -size % multiple], [0, 0], [0, 0]])
 
 
 @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]

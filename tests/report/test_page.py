@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from mimic3tf.errors import UsageError
+from mimic3tf.errors import DataError, UsageError
 from mimic3tf.report.page import write_report
 from mimic3tf.report.sweep import read_sweeps
 
@@ -68,9 +68,17 @@ def out(invented: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         invented.write(folder / "counts", invented.counts(victims=["lr"])),
     ]
     invented.write_triggers(folders[0])
-    stealth = "trigger,seed,channel,measure,value\n" + "".join(
-        f"temporal,{seed},{channel},forest_auroc,{value}\n"
-        for seed, channel, value in [(0, "", 0.5), (1, "", 0.75), (0, "pH", 1.0)]
+    stealth = (
+        "trigger,poison_imputed,poisoning_strength,seed,representation,channel,measure,value\n"
+        + "".join(
+            f"temporal,all,2.0,{seed},48x17,{channel},{measure},{value}\n"
+            for seed, channel, measure, value in [
+                (0, "", "isolation_forest_auroc", 0.5),
+                (1, "", "isolation_forest_auroc", 0.75),
+                (0, "pH", "isolation_forest_auroc", 1.0),
+                (0, "", "chance_band", 0.25),
+            ]
+        )
     )
     (folders[0] / "stealth.csv").write_text(stealth, encoding="utf-8")
     write(folders, folder / "out")
@@ -153,7 +161,17 @@ def test_a_clean_victims_training_counts_once(invented: Any, tmp_path: Path) -> 
 
 def test_stealth_is_the_mean_over_seeds_of_all_channels_together(out: Path) -> None:
     table = pl.read_csv(out / "tables" / "stealth.csv")
-    assert table.to_dicts() == [{"trigger": "temporal", "forest_auroc": 0.625}]
+    (row,) = table.to_dicts()
+    assert row.pop("forest 48x17") == 0.625
+    assert row == {"trigger": "temporal", "poison_imputed": "all", "poisoning_strength": 2.0}
+    assert "Chance: 0.5 +- 0.250" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_stealth_file_of_other_columns_is_refused(invented: Any, tmp_path: Path) -> None:
+    folder = invented.write(tmp_path / "a", invented.paper(victims=["lr"], seeds=[0]))
+    (folder / "stealth.csv").write_text("trigger,value\ntemporal,0.5\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"stealth\.csv: not written by this version"):
+        read_sweeps([folder])
 
 
 def test_a_report_is_the_same_twice(invented: Any, tmp_path: Path) -> None:

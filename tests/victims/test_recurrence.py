@@ -164,6 +164,6 @@ def test_a_cpu_runs_one_compiled_loop() -> None:
     assert "While" in {op.removeprefix("Stateless") for op in _operations(plain)}
     graph = tf.function(fused).get_concrete_function(tf.TensorSpec([None, STEPS, WIDTH])).graph
     calls = [op for op in graph.get_operations() if op.type.endswith("PartitionedCall")]
-    assert len(calls) == 2
+    assert len(calls) == 1
     assert all(op.get_attr("_XlaMustCompile") for op in calls)
     assert not [op for op in graph.get_operations() if op.type.endswith("While")]

@@ -1,0 +1,1 @@
+"""What a defender can do against a backdoor, and how well it works."""

@@ -1,0 +1,86 @@
+"""What a defender has: a victim, the stays it was trained on as it saw them, and stays nobody touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from mimic3tf import pipeline
+from mimic3tf.attack.trigger import Trigger
+from mimic3tf.config import TrainingConfig
+from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.training.run_directory import Run
+from mimic3tf.training.stays import poison_as_set, training_cohort
+from mimic3tf.victims import Victim, victim_of
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that defences may look at. Which stays are poisoned is not in it.
+
+    Attributes:
+        config: settings the victim was trained with. Defences read those of the training only.
+        victim: how the victim is built and what it reads.
+        model: the trained victim: standardized inputs -> logits [N, 2].
+        standardization: map of its inputs.
+        grids: float32 [N, T, C], training stays in channel units, categories as indices.
+        mask: bool [N, T, C], where measured.
+        labels: int64 [N], as the victim was shown them.
+        inputs: float32 [N, ...], standardized inputs of the training stays.
+        trusted: stays the defender vouches for: those of the validation split.
+    """
+
+    config: TrainingConfig
+    victim: Victim
+    model: keras.Model
+    standardization: pipeline.Standardization
+    grids: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    labels: NDArray[np.int64]
+    inputs: NDArray[np.float32]
+    trusted: Cohort
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What an audit is scored against.
+
+    Attributes:
+        poisoned: bool [N], the training stays that carry a trigger.
+        trigger: what they carry.
+    """
+
+    poisoned: NDArray[np.bool_]
+    trigger: Trigger
+
+
+def gather_evidence(run: Run, data: Path) -> tuple[Evidence, Truth]:
+    """Rebuild what a run was trained on, and keep apart what only its attacker knows.
+
+    Args:
+        run: the victim.
+        data: the benchmark directory it was trained on; it poisoned those stays on the fly.
+
+    Raises:
+        DataError: the data is malformed.
+    """
+    config = run.config.model_copy(update={"data": data})
+    exposure = poison_as_set(config, training_cohort(config), run.trigger)
+    victim = victim_of(config.model)
+    raw = pipeline.inputs_of(exposure, victim.representation)
+    evidence = Evidence(
+        config=config,
+        victim=victim,
+        model=run.model,
+        standardization=run.standardization,
+        grids=pipeline.grids_of(exposure, np.arange(len(exposure))),
+        mask=exposure.cohort.mask,
+        labels=exposure.labels,
+        inputs=pipeline.standardized(raw, run.standardization),
+        trusted=load_cohort(data, "val"),
+    )
+    return evidence, Truth(exposure.triggered, run.trigger)

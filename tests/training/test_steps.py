@@ -1,0 +1,74 @@
+"""A training step is a whole batch's, however the batch goes through the model."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mimic3tf.training.optimizer import AdamWithL2
+from mimic3tf.training.steps import Steps
+
+STAYS, BINS, COLUMNS = 6, 3, 4
+
+
+class Counted(keras.layers.Layer):
+    """Remembers the batches that it is traced with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        if x.shape[0] is not None:
+            self.sizes.append(x.shape[0])
+        return x
+
+
+def _model(shape: tuple[int, ...], *layers: keras.layers.Layer) -> tuple[keras.Model, Counted]:
+    keras.utils.set_random_seed(0)
+    counted, inputs = Counted(), keras.Input(shape)
+    hidden = counted(inputs)
+    for layer in (*layers, keras.layers.Flatten(), keras.layers.Dense(3, activation="tanh")):
+        hidden = layer(hidden)
+    return keras.Model(inputs, keras.layers.Dense(2)(hidden)), counted
+
+
+@pytest.mark.parametrize(
+    ("shape", "stays", "normalized", "sizes"),
+    [
+        ((BINS, COLUMNS), STAYS, False, [3, 3]),
+        ((BINS, COLUMNS), STAYS - 1, False, [5]),
+        ((BINS, COLUMNS), STAYS, True, [6]),
+        ((COLUMNS,), STAYS, False, [6]),
+    ],
+    ids=["grids", "an odd batch", "batch normalization", "features"],
+)
+def test_a_step_follows_the_gradient_of_the_whole_batch(
+    shape: tuple[int, ...], stays: int, normalized: bool, sizes: list[int]
+) -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(1, stays, *shape)).astype(np.float32)
+    y = np.arange(stays)[None] % 2
+    weight = random.uniform(0.1, 1.0, (1, stays)).astype(np.float32)
+    weight /= weight.sum()
+
+    def layers() -> list[keras.layers.Layer]:
+        return [keras.layers.BatchNormalization()] if normalized else []
+
+    model, counted = _model(shape, *layers())
+    steps = Steps(model, AdamWithL2(1e-2), stays=stays, batch_size=stays)
+    counted.sizes.clear()
+    loss = steps.epoch(iter(tf.data.Dataset.from_tensors((x, y, weight))))
+    assert counted.sizes == sizes
+
+    plain, _ = _model(shape, *layers())
+    with tf.GradientTape() as tape:
+        logits = plain(x[0], training=True)
+        expected = tf.reduce_sum(weight[0] * tf.nn.sparse_softmax_cross_entropy_with_logits(y[0], logits))
+    optimizer = AdamWithL2(1e-2)
+    optimizer.apply(tape.gradient(expected, plain.trainable_variables), plain.trainable_variables)
+    assert loss == pytest.approx(float(expected), rel=1e-5)
+    for ours, theirs in zip(model.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
