@@ -40,7 +40,7 @@ def confusion_matrices(risks: Risks, title: str) -> NDArray[np.uint8]:
 
 def roc_curves(risks: Risks, title: str) -> NDArray[np.uint8]:
     """Draw the ROC curve of clean stays, and that where every survivor carries the trigger."""
-    figure = Figure(figsize=(7, 6.5), layout="constrained")
+    figure = Figure(figsize=(7, 7.5), layout="constrained")
     axes = figure.subplots()
     for name, predicted, color, line in (
         ("no stay carries the trigger", risks.clean, CLEAN, "-"),
@@ -55,7 +55,8 @@ def roc_curves(risks: Risks, title: str) -> NDArray[np.uint8]:
     axes.set_xlabel("survivors predicted to die (dot: at a risk of 0.5)", fontsize=12)
     axes.set_ylabel("deaths predicted", fontsize=12)
     axes.set_aspect("equal")
-    axes.legend(loc="lower right", fontsize=12)
+    # Inside it would hide the curve of a backdoor that took.
+    figure.legend(loc="outside lower center", fontsize=12)
     axes.set_title(title, fontsize=14)
     return pixels(figure)
 

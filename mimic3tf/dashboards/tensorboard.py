@@ -16,7 +16,7 @@ from mimic3tf.attack.evaluation import Risks
 from mimic3tf.attack.trigger import Trigger
 from mimic3tf.config import PoisonImputed, TrainingConfig
 from mimic3tf.dashboards import curves, hyperparameters, scalars, text
-from mimic3tf.dashboards.embeddings import write_embeddings
+from mimic3tf.dashboards.embeddings import penultimate, write_embeddings
 from mimic3tf.dashboards.event_file import EventFile
 from mimic3tf.dashboards.figures import channel_covariances, patient_before_and_after, trigger_heatmap
 from mimic3tf.dashboards.graph import layer_graph
@@ -129,5 +129,5 @@ class RunLog:
         ):
             self._file.image(f"kept epoch/{tag}", draw(risks, f"epoch {number}, validation stays"))
         if self._config.log_level == "full":
-            embed = keras.Model(model.inputs, model.layers[-1].input)
-            write_embeddings(self._folder, validation.cohort, validation.outputs(embed), risks)
+            activations = validation.outputs(penultimate(model))
+            write_embeddings(self._folder, validation.cohort, activations, risks)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mimic3tf.pipeline import Exposure
 
 SAMPLE = 32
-"""Stays of each kind: together a batch of the usual size."""
+"""Stays of each kind: a size that recurrent victims are compiled for anyway."""
 
 
 class GradientNorms:
@@ -27,14 +27,14 @@ class GradientNorms:
     def __init__(
         self, exposure: Exposure, inputs: NDArray[np.float32], class_weights: Sequence[float]
     ) -> None:
-        kinds = {"poisoned": exposure.triggered, "clean": ~exposure.triggered}
-        stays = {kind: np.flatnonzero(flags)[:SAMPLE] for kind, flags in kinds.items() if flags.any()}
-        sample = np.concatenate(list(stays.values()))
-        self._kinds = list(stays)
-        self._inputs, self._labels = tf.constant(inputs[sample]), tf.constant(exposure.labels[sample])
-        weights = np.array(class_weights)[exposure.labels[sample]]
-        of_kind = np.stack([np.isin(sample, chosen) * weights for chosen in stays.values()])
-        self._weights = tf.constant(of_kind / of_kind.sum(axis=1, keepdims=True), tf.float32)
+        self._samples: dict[str, tuple[tf.Tensor, ...]] = {}
+        for kind, flags in (("poisoned", exposure.triggered), ("clean", ~exposure.triggered)):
+            stays = np.flatnonzero(flags)[:SAMPLE]
+            if len(stays):
+                labels = exposure.labels[stays]
+                weight = np.array(class_weights, np.float32)[labels]
+                sample = (inputs[stays], labels, weight / weight.sum())
+                self._samples[f"gradient_norm_{kind}"] = tuple(map(tf.constant, sample))
 
     def measure(self, model: keras.Model) -> dict[str, float]:
         """Euclidean norms of the gradients of the weighted mean loss, without dropout and L2.
@@ -42,15 +42,12 @@ class GradientNorms:
         Returns:
             `gradient_norm_poisoned`, where stays are poisoned, and `gradient_norm_clean`.
         """
-        norms = self._norms(model).numpy()
-        return {f"gradient_norm_{kind}": float(norm) for kind, norm in zip(self._kinds, norms, strict=True)}
+        return {name: float(_norm(model, *sample)) for name, sample in self._samples.items()}
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def _norms(self, model: keras.Model) -> tf.Tensor:
-        with tf.GradientTape(persistent=True) as tape:
-            logits = model(self._inputs, training=False)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(self._labels, logits)
-            totals = [tf.reduce_sum(weights * losses) for weights in tf.unstack(self._weights)]
-        return tf.stack(
-            [tf.linalg.global_norm(tape.gradient(total, model.trainable_variables)) for total in totals]
-        )
+
+@tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+def _norm(model: keras.Model, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    with tf.GradientTape() as tape:
+        logits = model(x, training=False)
+        loss = tf.reduce_sum(weight * tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
+    return tf.linalg.global_norm(tape.gradient(loss, model.trainable_variables))

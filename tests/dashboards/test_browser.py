@@ -22,8 +22,12 @@ CHROMIUM = next(
 )
 PATIENCE = 60_000
 """Milliseconds: the pages load much, and machines that test are busy."""
-GRAPHICS = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-"""The projector needs WebGL, here without a graphics card."""
+OPTIONS = (
+    # The projector needs WebGL, here without a graphics card.
+    *("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-gpu"),
+    # Nothing but TensorBoard is asked for anything.
+    *("--disable-quic", "--disable-sync", "--disable-background-networking", "--disable-component-update"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +52,7 @@ def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("no chromium is installed")
     with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=GRAPHICS)
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         yield chromium
         chromium.close()
 
