@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,18 @@ from tensorboard.backend.event_processing.event_file_loader import RawEventFileL
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.image.metadata import create_summary_metadata as image_metadata
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
-PATTERN = "events.out.tfevents.*"
+NAME = "events.out.tfevents"
+"""What TensorBoard takes for a file of events begins so."""
 
 
 class EventFile:
     """Writes TensorBoard events of one run to one file.
 
     Not `tf.summary`: there an event gets the time at which it is written, and those of the epochs before an
-    interruption shall keep theirs.
+    interruption shall keep theirs. Not TensorBoard's writer: its checksums, in Python, take longer than all
+    else.
 
     Args:
         folder: directory of the file, made if there is none.
@@ -31,11 +33,12 @@ class EventFile:
     """
 
     def __init__(self, folder: Path, *, epochs: int = 0) -> None:
-        old = sorted(folder.glob(PATTERN))
+        folder.mkdir(parents=True, exist_ok=True)
+        old = sorted(folder.glob(f"{NAME}.*"))
         kept = _events_of(old, epochs)
-        self._writer = EventFileWriter(str(folder))
-        for event in kept:
-            self._writer.add_event(event)
+        self._writer = tf.io.TFRecordWriter(str(folder / f"{NAME}.{time.time_ns()}.{platform.node()}"))
+        for event in (Event(wall_time=time.time(), file_version="brain.Event:2"), *kept):
+            self._add(event)
         self.flush()
         # Only now: a kill before this finds every event at least once, and the next start takes it once.
         for path in old:
@@ -44,7 +47,7 @@ class EventFile:
     def write(self, summary: Any, step: int = 0) -> None:
         """Write a summary, of any of TensorBoard's and TensorFlow's classes for it."""
         message = Summary.FromString(summary.SerializeToString())
-        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=message))
+        self._add(Event(wall_time=time.time(), step=step, summary=message))
 
     def image(self, tag: str, picture: NDArray[np.uint8]) -> None:
         """Write a picture uint8 [H, W, 3] at step 0."""
@@ -56,7 +59,10 @@ class EventFile:
 
     def graph(self, graph: Any) -> None:
         """Write a graph, a `GraphDef`."""
-        self._writer.add_event(Event(wall_time=time.time(), graph_def=graph.SerializeToString()))
+        self._add(Event(wall_time=time.time(), graph_def=graph.SerializeToString()))
+
+    def _add(self, event: Event) -> None:
+        self._writer.write(event.SerializeToString())
 
     def flush(self) -> None:
         """Write out what is still in memory."""

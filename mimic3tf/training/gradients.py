@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -42,10 +42,15 @@ class GradientNorms:
         Returns:
             `gradient_norm_poisoned`, where stays are poisoned, and `gradient_norm_clean`.
         """
-        return {name: float(_norm(model, *sample)) for name, sample in self._samples.items()}
+        norms = _norms(model, self._samples)
+        return {name: float(norm) for name, norm in norms.items()}
 
 
 @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+def _norms(model: keras.Model, samples: Mapping[str, tuple[tf.Tensor, ...]]) -> dict[str, tf.Tensor]:
+    return {name: _norm(model, *sample) for name, sample in samples.items()}
+
+
 def _norm(model: keras.Model, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     with tf.GradientTape() as tape:
         logits = model(x, training=False)
