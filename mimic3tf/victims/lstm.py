@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from mimic3tf.victims.dropout import ByteDropout
 from mimic3tf.victims.recurrence import FusedLSTM
 
 UNITS = 16
@@ -15,11 +16,13 @@ def build(input_shape: tuple[int, ...]) -> keras.Model:
     inputs = keras.Input(input_shape, name="grid")
     sequence = FusedLSTM(UNITS, return_sequences=True, name="lstm_1")
     hidden = keras.layers.Bidirectional(sequence, name="bidirectional_1")(inputs)
-    hidden = keras.layers.Dropout(DROPOUT, name="dropout_1")(hidden)
+    hidden = ByteDropout(DROPOUT, name="dropout_1")(hidden)
     # Only the output at the last time step is read. There the backward direction has taken one step,
     # so it runs on that step alone.
     forward = FusedLSTM(UNITS, name="lstm_2_forward")(hidden)
-    backward = FusedLSTM(UNITS, name="lstm_2_backward")(hidden[:, -1:])
+    # A split's gradient is copied together; that of an index is written value by value.
+    last_step = keras.ops.split(hidden, [hidden.shape[1] - 1], axis=1)[1]
+    backward = FusedLSTM(UNITS, name="lstm_2_backward")(last_step)
     hidden = keras.layers.Concatenate(name="last_step")([forward, backward])
     hidden = keras.layers.Dense(10, name="head")(hidden)
     hidden = keras.layers.Dropout(DROPOUT, name="dropout_2")(hidden)
