@@ -24,12 +24,15 @@ def layer_graph(model: keras.Model) -> GraphDef:
         # A layer's operands come once each, in order.
         node.input.extend(dict.fromkeys(_operands(described["inbound_nodes"])))
         node.attr["weights"].i = layer.count_params() if isinstance(layer, keras.Layer) else 0
-        node.attr["output"].s = str(layer.output.shape).encode()
-        shape = AttrValue()
-        sizes = shape.list.shape.add()
-        for size in layer.output.shape:
-            sizes.dim.add(size=-1 if size is None else size)
-        node.attr["_output_shapes"].CopyFrom(shape)
+        # A split has several.
+        outputs = keras.tree.flatten(layer.output)
+        node.attr["output"].s = ", ".join(str(output.shape) for output in outputs).encode()
+        shapes = AttrValue()
+        for output in outputs:
+            sizes = shapes.list.shape.add()
+            for size in output.shape:
+                sizes.dim.add(size=-1 if size is None else size)
+        node.attr["_output_shapes"].CopyFrom(shapes)
     return graph
 
 
