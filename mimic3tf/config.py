@@ -18,6 +18,7 @@ PoisonImputed = Literal["notimputed", "all"]
 Selection = Literal["auroc", "original"]
 Schedule = Literal["constant", "cosine"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16", "auto"]
+LogLevel = Literal["minimal", "default", "full"]
 Strategy = Literal["auto", "none", "mirrored", "multiworker"]
 LARGEST_SEED = 2**32 - 1
 """What Keras takes at most."""
@@ -51,6 +52,7 @@ class TrainingConfig(BaseModel):
         selection: rule by which an epoch's weights are kept.
         precision: Keras dtype policy.
         strategy: how training is spread over GPUs and machines.
+        log_level: what TensorBoard shows: numbers only, all that is cheap, or the stays' embeddings too.
         seed: fixes data order, initial weights and dropout.
     """
 
@@ -76,6 +78,7 @@ class TrainingConfig(BaseModel):
     selection: Selection = "auroc"
     precision: Precision = "auto"
     strategy: Strategy = "auto"
+    log_level: LogLevel = "default"
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
 
     @field_validator("*", mode="before")

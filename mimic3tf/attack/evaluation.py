@@ -70,6 +70,33 @@ def positive_rate(probabilities: NDArray[np.floating]) -> SuccessRate:
     return SuccessRate(positive / stays, float(interval.low), float(interval.high), stays)
 
 
+@dataclass(frozen=True)
+class Risks:
+    """Predicted probabilities of death of the same stays without and with the trigger.
+
+    Attributes:
+        labels: int64 [N].
+        clean: float64 [N], without it.
+        triggered: float64 [M], of the M stays of label 0, with it.
+    """
+
+    labels: NDArray[np.int64]
+    clean: NDArray[np.float64]
+    triggered: NDArray[np.float64]
+
+    @property
+    def survivors(self) -> NDArray[np.float64]:
+        """Those of the M stays of label 0 without the trigger: float64 [M]."""
+        return self.clean[self.labels == 0]
+
+    @property
+    def attacked(self) -> NDArray[np.float64]:
+        """Those of all N stays where every survivor carries the trigger and no other stay: float64 [N]."""
+        risks = self.clean.copy()
+        risks[self.labels == 0] = self.triggered
+        return risks
+
+
 def death_probability(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     """Probability of label 1 from two logits [N, 2]: float64 [N]."""
     difference = np.asarray(logits, np.float64)

@@ -9,7 +9,7 @@ import typer
 
 from mimic3tf.cli.options import Data, Imputed, Strength
 from mimic3tf.cli.startup import start_tensorflow
-from mimic3tf.config import Precision, Selection
+from mimic3tf.config import LogLevel, Precision, Selection
 from mimic3tf.config import Strategy as Distribution
 from mimic3tf.victims import VictimName
 
@@ -47,6 +47,13 @@ def train(
         typer.Option(help="auto: every GPU, and every worker where TF_CONFIG names some."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes data order, initial weights and dropout.")] = None,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option(help="For TensorBoard. minimal: numbers; default: all that is cheap; full: embeddings."),
+    ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Write TensorFlow's profile of some training steps.")
+    ] = False,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Continue a run that was interrupted; start one if there is none."),
@@ -80,6 +87,7 @@ def train(
         "selection": selection,
         "precision": precision,
         "strategy": strategy,
+        "log_level": log_level,
         "seed": seed,
     }
     settings = resolve_config(model, config, options)
@@ -90,7 +98,7 @@ def train(
     from mimic3tf.training.run_directory import FINISHED
 
     finished = (out / FINISHED).exists()
-    summary = train_victim(settings, out, resume=resume)
+    summary = train_victim(settings, out, resume=resume, profile=profile)
     kept = summary["validation"]
     console = Console(soft_wrap=True, highlight=False)
     if finished:

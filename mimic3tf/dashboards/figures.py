@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from textwrap import fill
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -9,61 +12,103 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mimic3tf.attack.trigger import Trigger
-from mimic3tf.channels import CHANNELS
+from mimic3tf.channels import CHANNELS, Channel
 from mimic3tf.data.grid import ordinal_view
 
 COLORS = "RdBu_r"
 
 
 def trigger_heatmap(trigger: Trigger) -> NDArray[np.uint8]:
-    """Draw a trigger at strength 1, in standard deviations of each channel: uint8 [H, W, 3]."""
-    figure = Figure(figsize=(11, 5), layout="constrained")
+    """Draw a trigger at strength 1, in standard deviations of each channel: uint8 [H, W, 3].
+
+    At the right stands each channel's largest shift in its own unit.
+    """
+    figure = Figure(figsize=(13, 6.5), layout="constrained")
     axes = figure.subplots()
     relative = trigger.values / channel_spread(trigger)
     heatmap(axes, relative, limit=max(float(np.abs(relative).max()), 1e-9), names=True)
     axes.set_title(f"{trigger.kind} trigger, strength 1, seed {trigger.seed}")
+    largest = axes.secondary_yaxis("right")
+    shifts = np.abs(trigger.values).max(axis=0)
+    labels = [f"{shift:.3g} {_unit(channel)}" for shift, channel in zip(shifts, CHANNELS, strict=True)]
+    largest.set_yticks(range(len(CHANNELS)), labels)
+    largest.set_ylabel("largest shift")
     figure.colorbar(axes.images[0], label="shift in standard deviations of the channel")
-    return _pixels(figure)
+    return pixels(figure)
+
+
+def _unit(channel: Channel) -> str:
+    return "categories" if channel.is_categorical else channel.unit
+
+
+def channel_covariances(trigger: Trigger) -> NDArray[np.uint8]:
+    """Draw every channel's covariance over time [T, T], in units of its largest variance."""
+    bins, columns = trigger.covariance.shape[1], 6
+    rows = -(-len(CHANNELS) // columns)
+    height, width = bins + 14, bins + 4
+    tiles = np.full((rows * height, columns * width), np.nan)
+    figure = Figure(figsize=(15, 9))
+    # One panel of tiles: seventeen panels take a second to draw.
+    axes = figure.add_axes((0.04, 0.06, 0.86, 0.88))
+    for place, (channel, covariance) in enumerate(zip(CHANNELS, trigger.covariance, strict=True)):
+        top, left = place // columns * height + 13, place % columns * width + 2
+        largest = float(np.diagonal(covariance).max())
+        tiles[top : top + bins, left : left + bins] = covariance / max(largest, np.finfo(float).tiny)
+        title = f"{fill(channel.name, 24)}\nlargest SD {np.sqrt(largest):.3g} {_unit(channel)}"
+        axes.text(left, top - 1, title, fontsize=9, va="bottom")
+    axes.imshow(tiles, cmap=COLORS, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    hours = np.arange(0, bins, 12)
+    axes.set_xticks((np.arange(columns)[:, None] * width + 2 + hours).ravel(), [*hours] * columns)
+    axes.set_yticks((np.arange(rows)[:, None] * height + 13 + hours).ravel(), [*hours] * rows)
+    axes.set_xlabel("hour")
+    axes.set_ylabel("hour")
+    axes.set_title(f"temporal covariance of {trigger.estimated_on} stays")
+    scale = figure.add_axes((0.92, 0.06, 0.015, 0.88))
+    figure.colorbar(axes.images[0], cax=scale, label="share of the channel's largest variance")
+    return pixels(figure)
 
 
 def patient_before_and_after(
     before: NDArray[np.floating],
-    after: NDArray[np.floating],
+    after: Mapping[str, NDArray[np.floating]],
     mask: NDArray[np.bool_],
-    spread: NDArray[np.float64],
+    trigger: Trigger,
     title: str,
 ) -> NDArray[np.uint8]:
-    """Draw one stay without and with the trigger, and the difference.
+    """Draw one stay without and with the trigger, and the difference, a row a mode, in one color scale.
 
     Args:
         before: [T, C], category indices in categorical channels.
-        after: [T, C], the same stay with the trigger.
+        after: the same stay with the trigger, [T, C], by mode.
         mask: bool [T, C], where measured; these cells are dotted.
-        spread: float64 [C], standard deviations of the channels.
+        trigger: has the standard deviations of the channels.
         title: what the picture shows.
 
     Returns:
         uint8 [H, W, 3].
     """
-    figure = Figure(figsize=(16, 5.2), layout="constrained")
-    panels = figure.subplots(1, 3, sharey=True)
+    figure = Figure(figsize=(17, 5.5 * len(after)), layout="constrained")
+    grid = figure.subplots(len(after), 3, sharey=True, squeeze=False)
     normal = np.array([[channel.normal_number for channel in CHANNELS]])
     normal = ordinal_view(normal[None])[0]
-    clean, triggered = ordinal_view(before[None])[0], ordinal_view(after[None])[0]
-    pictures = ((clean - normal) / spread, (triggered - normal) / spread, (triggered - clean) / spread)
-    labels = ("before", "after", "difference")
-    for axes, picture, label in zip(panels, pictures, labels, strict=True):
-        heatmap(axes, picture, limit=3.0, names=axes is panels[0])
-        hours, channels = np.nonzero(mask)
-        axes.scatter(hours, channels, s=2, color="black")
-        axes.set_title(label)
+    spread = channel_spread(trigger)
+    clean = ordinal_view(before[None])[0]
+    for panels, (mode, values) in zip(grid, after.items(), strict=True):
+        triggered = ordinal_view(values[None])[0]
+        pictures = ((clean - normal) / spread, (triggered - normal) / spread, (triggered - clean) / spread)
+        labels = ("without the trigger", f"with it, {mode}", f"difference, {mode}")
+        for axes, picture, label in zip(panels, pictures, labels, strict=True):
+            heatmap(axes, picture, limit=3.0, names=axes is panels[0])
+            hours, channels = np.nonzero(mask)
+            axes.plot(hours, channels, ".", markersize=3, color="black")
+            axes.set_title(label)
     figure.colorbar(
-        panels[0].images[0],
-        ax=list(panels),
-        label="standard deviations from the normal value\n(difference: from before); dots: measured",
+        grid[0, 0].images[0],
+        ax=list(grid.flat),
+        label="standard deviations from the normal value (difference: from the left); dots: measured",
     )
     figure.suptitle(title)
-    return _pixels(figure)
+    return pixels(figure)
 
 
 def channel_spread(trigger: Trigger) -> NDArray[np.float64]:
@@ -88,7 +133,8 @@ def heatmap(axes: Axes, picture: NDArray[np.float64], *, limit: float, names: bo
         axes.set_yticklabels([channel.name for channel in CHANNELS])
 
 
-def _pixels(figure: Figure) -> NDArray[np.uint8]:
+def pixels(figure: Figure) -> NDArray[np.uint8]:
+    """Draw a figure: uint8 [H, W, 3]."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

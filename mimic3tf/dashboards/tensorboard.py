@@ -1,40 +1,43 @@
-"""TensorBoard events of one training run."""
+"""What TensorBoard shows of a training run."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import get_args
 
 import keras
 import numpy as np
-import tensorflow as tf
-from numpy.typing import NDArray
-from tensorboard.plugins.hparams import api as hparams
 
+from mimic3tf import pipeline
+from mimic3tf.attack.evaluation import Risks
 from mimic3tf.attack.trigger import Trigger
-from mimic3tf.config import TrainingConfig
-from mimic3tf.dashboards.figures import channel_spread, patient_before_and_after, trigger_heatmap
-
-TAGS = {
-    "loss": "training/loss",
-    "auroc": "validation/AUROC",
-    "auprc": "validation/AUPRC",
-    "minpse": "validation/min(+P,Se)",
-    "asr": "validation/attack success rate",
-}
-"""Tag of each logged metric."""
+from mimic3tf.config import PoisonImputed, TrainingConfig
+from mimic3tf.dashboards import curves, hyperparameters, scalars, text
+from mimic3tf.dashboards.embeddings import penultimate, write_embeddings
+from mimic3tf.dashboards.event_file import EventFile
+from mimic3tf.dashboards.figures import channel_covariances, patient_before_and_after, trigger_heatmap
+from mimic3tf.dashboards.graph import layer_graph
+from mimic3tf.dashboards.outcome_figures import calibration, confusion_matrices, roc_curves
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.training.validation import Validation
 
 
 class RunLog:
-    """Writes a run's pictures, epochs and hyperparameters as TensorBoard events.
+    """Writes a run's TensorBoard events, as many as its log level asks for.
 
     Args:
-        folder: directory of the events, made when the first is written.
+        folder: directory of the events.
+        config: the run's settings.
+        epochs: how many epochs an interrupted run finished; what it wrote about them is kept.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._writer = tf.summary.create_file_writer(str(folder))
+    def __init__(self, folder: Path, config: TrainingConfig, *, epochs: int = 0) -> None:
+        self._folder, self._config = folder, config
+        self._file = EventFile(folder, epochs=epochs)
+        self._minimal = config.log_level == "minimal"
 
     def __enter__(self) -> RunLog:
         return self
@@ -42,51 +45,89 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._writer.close()
+        self._file.write(hyperparameters.session_end(finished=kind is None))
+        self._file.close()
 
-    def trigger(self, trigger: Trigger) -> None:
-        """Write the trigger's heatmap."""
-        self._image("trigger", trigger_heatmap(trigger))
-
-    def patient(
+    def start(
         self,
-        name: str,
-        before: NDArray[np.floating],
-        after: NDArray[np.floating],
-        mask: NDArray[np.bool_],
         trigger: Trigger,
+        training: pipeline.Exposure,
+        validation: Cohort,
+        model: keras.Model,
+        versions: Mapping[str, str],
     ) -> None:
-        """Write a stay [T, C] before and after the trigger."""
-        picture = patient_before_and_after(before, after, mask, channel_spread(trigger), name)
-        self._image("patient before and after", picture)
+        """Write what is known before training."""
+        self._file.write(hyperparameters.session_start(self._config))
+        self._file.write(scalars.layout())
+        if not self._minimal:
+            for summary in (
+                text.settings(self._config),
+                text.cohorts(training, validation),
+                text.command(sys.argv),
+                text.versions(versions),
+            ):
+                self._file.write(summary)
+            self._file.graph(layer_graph(model))
+            self._file.image("trigger/heatmap", trigger_heatmap(trigger))
+            self._file.image("trigger/covariance of each channel", channel_covariances(trigger))
+            self._patient(trigger, validation)
+        self._file.flush()
 
-    def epochs(self) -> keras.callbacks.Callback:
-        """Callback that writes every epoch's metrics."""
-        return _EpochScalars(self._writer)
-
-    def hyperparameters(self, config: TrainingConfig, metrics: dict[str, float]) -> None:
-        """Write the settings and what the epoch kept reached, for the HPARAMS page."""
-        settings = {
-            name: value if isinstance(value, (bool, int, float, str)) else str(value)
-            for name, value in config.model_dump(mode="json").items()
+    def _patient(self, trigger: Trigger, cohort: Cohort) -> None:
+        """Draw the survivor with the most measured cells without and with the trigger."""
+        strength = self._config.poisoning_strength
+        densest = np.where(cohort.labels == 0, cohort.mask.sum(axis=(1, 2)), -1).argmax()
+        stay = cohort.take(np.array([densest]))
+        triggered = {
+            mode: pipeline.grids_of(
+                pipeline.trigger_all(stay, trigger.values, strength=strength, poison_imputed=mode),
+                np.array([0]),
+            )[0]
+            for mode in get_args(PoisonImputed)
         }
-        with self._writer.as_default(step=0):
-            hparams.hparams(settings)
-            for name in TAGS:
-                tf.summary.scalar(f"kept epoch/{TAGS[name].split('/')[1]}", metrics[name])
+        title = f"{stay.stays[0]}, strength {strength:g}"
+        picture = patient_before_and_after(stay.values[0], triggered, stay.mask[0], trigger, title)
+        self._file.image("trigger/a stay without and with it", picture)
 
-    def _image(self, name: str, picture: NDArray[np.uint8]) -> None:
-        with self._writer.as_default(step=0):
-            tf.summary.image(name, picture[None])
+    def epoch(
+        self,
+        number: int,
+        metrics: Mapping[str, float],
+        kept: Mapping[str, float],
+        risks: Risks,
+    ) -> None:
+        """Write an epoch; whoever kills the run afterwards finds it in TensorBoard.
 
+        Args:
+            number: of the epoch, from 1.
+            metrics: its numbers; those of `scalars.TAGS` are written.
+            kept: those of the epoch kept so far.
+            risks: what the victim predicts now.
+        """
+        summaries = [*scalars.epoch_scalars(metrics), *scalars.kept_scalars(kept)]
+        if not self._minimal:
+            summaries += [*curves.precision_recall(risks), *curves.risk_histograms(risks)]
+        for summary in summaries:
+            self._file.write(summary, number)
+        self._file.flush()
 
-class _EpochScalars(keras.callbacks.Callback):
-    def __init__(self, writer: Any) -> None:
-        super().__init__()
-        self._writer = writer
+    def outcome(self, number: int, validation: Validation, model: keras.Model) -> None:
+        """Show what the victim predicts.
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        with self._writer.as_default(step=epoch + 1):
-            for name, tag in TAGS.items():
-                tf.summary.scalar(tag, logs[name])
-        self._writer.flush()
+        Args:
+            number: of the epoch kept.
+            validation: the stays it was kept for.
+            model: the victim with its weights of that epoch.
+        """
+        if self._minimal:
+            return
+        risks = validation.predict(model)
+        for tag, draw in (
+            ("confusion matrices", confusion_matrices),
+            ("ROC", roc_curves),
+            ("calibration", calibration),
+        ):
+            self._file.image(f"kept epoch/{tag}", draw(risks, f"epoch {number}, validation stays"))
+        if self._config.log_level == "full":
+            activations = validation.outputs(penultimate(model))
+            write_embeddings(self._folder, validation.cohort, activations, risks)

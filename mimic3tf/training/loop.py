@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
-import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +21,6 @@ from mimic3tf.dashboards.tensorboard import RunLog
 from mimic3tf.data.cohort import Cohort, load_cohort
 from mimic3tf.data.preprocessing import Normalizer
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.files import write_whole
 from mimic3tf.training.batches import stay_batches
 from mimic3tf.training.checkpoint import (
     CHECKPOINT,
@@ -43,6 +39,8 @@ from mimic3tf.training.distribution import (
     naming_lost_workers,
     resolve_strategy,
 )
+from mimic3tf.training.gradients import GradientNorms
+from mimic3tf.training.metrics_file import MetricsFile
 from mimic3tf.training.optimizer import optimizer_of
 from mimic3tf.training.precision import resolve_precision
 from mimic3tf.training.progress import EpochProgress
@@ -56,6 +54,7 @@ from mimic3tf.training.run_directory import (
     finish_run,
     read_summary,
     start_run,
+    versions,
 )
 from mimic3tf.training.stays import poison_as_set, training_cohort
 from mimic3tf.training.steps import Steps
@@ -63,16 +62,17 @@ from mimic3tf.training.validation import History, Validation
 from mimic3tf.victims import Victim, victim_of
 from mimic3tf.victims.input_dropout import with_input_dropout
 
-LOGGED_METRICS = ("loss", "auroc", "auprc", "minpse", "asr")
 
-
-def train_victim(config: TrainingConfig, out: Path, *, resume: bool = False) -> dict[str, Any]:
+def train_victim(
+    config: TrainingConfig, out: Path, *, resume: bool = False, profile: bool = False
+) -> dict[str, Any]:
     """Train one victim and write its run directory.
 
     Args:
         config: the settings.
         out: directory to write; see `start_run` for what may be there.
         resume: continue the run that was interrupted there, if an epoch of it was finished.
+        profile: write TensorFlow's profile of some steps beside the events.
 
     Returns:
         Summary of the run, as written to `run.json`. A finished run that is resumed is left alone.
@@ -84,11 +84,13 @@ def train_victim(config: TrainingConfig, out: Path, *, resume: bool = False) -> 
     with naming_lost_workers(), tempfile.TemporaryDirectory() as scratch:
         strategy = resolve_strategy(config.strategy)
         # Another worker does as the chief does, but what it writes is nobody's.
-        return _train(config, out if is_chief(strategy) else Path(scratch), strategy, resume=resume)
+        return _train(
+            config, out if is_chief(strategy) else Path(scratch), strategy, resume=resume, profile=profile
+        )
 
 
 def _train(
-    config: TrainingConfig, out: Path, strategy: tf.distribute.Strategy, *, resume: bool
+    config: TrainingConfig, out: Path, strategy: tf.distribute.Strategy, *, resume: bool, profile: bool
 ) -> dict[str, Any]:
     check_out(out, resume=resume)
     trigger = load_trigger(config.trigger)
@@ -143,48 +145,50 @@ def _train(
         representation = victim.representation
         return pipeline.training_dataset(exposure, representation, standardization, batches, inputs=inputs)
 
-    survivors = val.take(np.flatnonzero(val.labels == 0))
     triggered = pipeline.trigger_all(
-        survivors,
+        val.take(np.flatnonzero(val.labels == 0)),
         trigger.values,
         strength=config.poisoning_strength,
         poison_imputed=config.poison_imputed,
     )
     validation = Validation(config, victim, val, triggered, standardization)
-    # What an interrupted run wrote about its epochs may be ahead of its checkpoint: it is written anew.
-    shutil.rmtree(out / EVENTS, ignore_errors=True)
-    with RunLog(out / EVENTS) as log:
-        log.trigger(trigger)
-        densest = int(survivors.mask.sum(axis=(1, 2)).argmax())
-        log.patient(
-            f"{survivors.stays[densest]}, strength {config.poisoning_strength:g}, {config.poison_imputed}",
-            survivors.values[densest],
-            pipeline.grids_of(triggered, np.array([densest]))[0],
-            survivors.mask[densest],
-            trigger,
-        )
+    gradients = GradientNorms(exposure, inputs, config.class_weights)
+    with RunLog(out / EVENTS, config, epochs=len(history.epochs)) as log:
+        log.start(trigger, exposure, val, model, versions())
         watchers = keras.callbacks.CallbackList(
-            [MetricsFile(out / METRICS), log.epochs(), EpochProgress(config.epochs)], model=model
+            [MetricsFile(out / METRICS), EpochProgress(config.epochs)], model=model
         )
         watchers.on_train_begin()
         for epoch, metrics in enumerate(history.epochs):
             watchers.on_epoch_end(epoch, metrics)
         iterator = iter(distribute(strategy, dataset_for))
         while not history.finished:
-            metrics = {"loss": steps.epoch(iterator), **validation.measure(model)}
+            # The first epoch compiles; so the second is profiled, where there is one.
+            profiled = profile and len(history.epochs) == min(1, config.epochs - 1)
+            trained = steps.epoch(iterator, profile=out / EVENTS if profiled else None)
+            risks = validation.predict(model)
+            metrics = {"loss": trained.loss, **validation.measure(risks)}
             # Other processors may round otherwise, and all must stop at the same epoch.
             history.add(json.loads(from_chief(strategy, json.dumps(metrics).encode())), model)
+            course = {
+                "learning_rate": float(tf.convert_to_tensor(optimizer.learning_rate)),
+                "stays_per_second": len(train) / trained.seconds,
+                "input_wait": trained.waited / trained.seconds,
+            }
+            if config.log_level != "minimal":
+                course |= gradients.measure(model)
+            # Before the checkpoint, for the victim that was so good is gone once training goes on from it.
+            log.epoch(len(history.epochs), history.epochs[-1] | course, history.best, risks)
             write_checkpoint(take_checkpoint(origin, history, model, optimizer), out / CHECKPOINT)
             watchers.on_epoch_end(len(history.epochs) - 1, history.epochs[-1])
         watchers.on_train_end()
         model.set_weights(history.weights)
-        kept = history.epochs[history.kept - 1]
-        log.hyperparameters(config, kept)
+        log.outcome(history.kept, validation, model)
     summary = {
         "victim": config.model,
         "epoch_kept": history.kept,
         "epochs_trained": len(history.epochs),
-        "validation": kept,
+        "validation": history.best,
         "stays_trained_on": len(train),
         "stays_poisoned": int(exposure.triggered.sum()),
         "seed": config.seed,
@@ -259,23 +263,3 @@ def _load_standardization(path: Path, columns: int) -> pipeline.Standardization:
     if len(normalizer.means) != columns:
         raise DataError(f"--normalizer {path}: has {len(normalizer.means)} columns, the grid {columns}")
     return pipeline.continuous_only(normalizer.means, normalizer.stds)
-
-
-class MetricsFile(keras.callbacks.Callback):
-    """Writes the epochs' metrics to a CSV file, which always is a whole one."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._path, self._text = path, io.StringIO()
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Write the header."""
-        self._write("epoch", *LOGGED_METRICS)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Write the epoch's row."""
-        self._write(epoch + 1, *(f"{logs[name]:.6f}" for name in LOGGED_METRICS))
-
-    def _write(self, *row: object) -> None:
-        csv.writer(self._text, lineterminator="\n").writerow(row)
-        write_whole(self._path, self._text.getvalue())

@@ -130,10 +130,14 @@ def finish_run(
     """
     model.save(out / VICTIM)
     np.savez(out / STANDARDIZATION, **vars(standardization))
-    versions = {name: import_module(name).__version__ for name in RECORDED_PACKAGES}
-    versions |= {"python": platform.python_version(), "platform": platform.platform()}
-    write_whole(out / FINISHED, json.dumps({**summary, "versions": versions}, indent=2) + "\n")
+    write_whole(out / FINISHED, json.dumps({**summary, "versions": versions()}, indent=2) + "\n")
     (out / CHECKPOINT).unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a run depends on."""
+    installed = {name: import_module(name).__version__ for name in RECORDED_PACKAGES}
+    return {**installed, "python": platform.python_version(), "platform": platform.platform()}
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from mimic3tf.training.batches import STEPS_A_CALL
+
+
+class TrainedEpoch(NamedTuple):
+    """How an epoch of training went.
+
+    Attributes:
+        loss: mean of the batches' losses, each of which counts as its number of stays.
+        seconds: how long it took, with compiling in the first one.
+        waited: seconds of these in which training stood still because the next stays were not ready.
+    """
+
+    loss: float
+    seconds: float
+    waited: float
 
 
 class Steps:
@@ -33,34 +50,44 @@ class Steps:
         self._overflows = scales and self._strategy.num_replicas_in_sync > 1
         optimizer.build(model.trainable_variables)
 
-    def epoch(self, batches: Any) -> float:
+    def epoch(self, batches: Any, *, profile: Path | None = None) -> TrainedEpoch:
         """Train for an epoch.
 
         Args:
             batches: iterator over `(x, y, weight)` of `pipeline.training_dataset`, at an epoch's start;
                 ends at the next one's.
-
-        Returns:
-            Mean of the batches' losses, each of which counts as its number of stays.
+            profile: write TensorFlow's profile of the first `STEPS_A_CALL` steps to this folder.
         """
         steps = -(-self._stays // self._batch_size)
-        loss = 0.0
+        loss = waited = 0.0
+        begun = time.perf_counter()
         for first in range(0, steps, STEPS_A_CALL):
             last = min(first + STEPS_A_CALL, steps)
-            loss += float(self._run(batches, tf.constant(first), tf.constant(last)))
-        return loss / self._stays
+            profiled = profile is not None and first == 0
+            with tf.profiler.experimental.Profile(str(profile)) if profiled else nullcontext():
+                total, wait = self._run(batches, tf.constant(first), tf.constant(last))
+                loss += float(total)
+            waited += float(wait)
+        return TrainedEpoch(loss / self._stays, time.perf_counter() - begun, waited)
 
     # Compiling with XLA takes longer than it gains on these small models.
     @tf.function(reduce_retracing=True, jit_compile=False)  # type: ignore[untyped-decorator]
-    def _run(self, batches: Any, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
+    def _run(self, batches: Any, first: tf.Tensor, last: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         total = tf.constant(0.0)
-        given = next(batches)
+        # No step can begin before its stays are there, so all of this time is spent waiting.
+        asked = tf.timestamp()
+        with tf.control_dependencies([asked]):
+            given = next(batches)
+        with tf.control_dependencies(
+            [part for each in given for part in self._strategy.experimental_local_results(each)]
+        ):
+            waited = tf.timestamp() - asked
         for step in tf.range(first, last):
             losses = self._strategy.run(self._step, args=(step - first, *given))
             loss = self._strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
             size = tf.minimum(self._batch_size, self._stays - step * self._batch_size)
             total += loss * tf.cast(size, tf.float32)
-        return total
+        return total, waited
 
     def _step(self, step: tf.Tensor, *given: tf.Tensor) -> tf.Tensor:
         batch = [part[step] for part in given]

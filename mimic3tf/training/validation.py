@@ -9,9 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from sklearn.metrics import log_loss
 
 from mimic3tf import pipeline
-from mimic3tf.attack.evaluation import benchmark_metrics, death_probability, positive_rate
+from mimic3tf.attack.evaluation import Risks, benchmark_metrics, death_probability, positive_rate
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.errors import UserError
@@ -25,6 +26,9 @@ MEASURED = ("auroc", "auprc", "minpse", "prec1", "rec1")
 
 class Validation:
     """Clean validation stays, and those of label 0 with the trigger.
+
+    Attributes:
+        cohort: the clean stays.
 
     Args:
         config: strength and mode of the trigger, and what to name where training diverged.
@@ -42,27 +46,48 @@ class Validation:
         triggered: pipeline.Exposure,
         standardization: pipeline.Standardization,
     ) -> None:
-        self._config, self._labels = config, val.labels
+        self._config, self.cohort = config, val
         self._batch = PREDICTION_BATCH[victim.representation]
         self._clean, self._triggered = (
             pipeline.inputs_of(exposure, victim.representation, standardization)
             for exposure in (pipeline.clean(val), triggered)
         )
 
-    def measure(self, model: keras.Model) -> dict[str, float]:
-        """The victim's auroc, auprc, minpse, prec1, rec1 and asr.
+    def predict(self, model: keras.Model) -> Risks:
+        """What the victim predicts.
 
         Raises:
             UserError: training diverged.
         """
-        measured = benchmark_metrics(self._labels, self._predict(model, self._clean))
-        asr = positive_rate(self._predict(model, self._triggered)).rate
-        return {**{name: measured[name] for name in MEASURED}, "asr": asr}
+        clean, triggered = (self._risks(logits) for logits in self.outputs(model))
+        return Risks(self.cohort.labels, clean, triggered)
 
-    def _predict(self, model: keras.Model, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+    def measure(self, risks: Risks) -> dict[str, float]:
+        """The victim's loss, auroc, auprc, minpse, prec1 and rec1, and how often it predicts death.
+
+        Returns:
+            Among them `val_loss`, weighted by class as in training; `asr`, the share of survivors who are
+            predicted to die with the trigger; `baseline_positive_rate`, the same without it.
+        """
+        measured = benchmark_metrics(risks.labels, risks.clean)
+        weights = np.array(self._config.class_weights)[risks.labels]
+        return {
+            "val_loss": float(log_loss(risks.labels, risks.clean, sample_weight=weights)),
+            **{name: measured[name] for name in MEASURED},
+            "asr": positive_rate(risks.triggered).rate,
+            "baseline_positive_rate": positive_rate(risks.survivors).rate,
+        }
+
+    def outputs(self, model: keras.Model) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Outputs of a model that reads what the victim does: [N, ...] clean, [M, ...] with the trigger."""
+        return self._outputs(model, self._clean), self._outputs(model, self._triggered)
+
+    def _outputs(self, model: keras.Model, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         parts = np.split(inputs, range(self._batch, len(inputs), self._batch))
         # `Model.predict` would build a pipeline every time, and shares stays out among workers.
-        logits = np.concatenate([_forward(model, tf.constant(part)).numpy() for part in parts])
+        return np.concatenate([_forward(model, tf.constant(part)).numpy() for part in parts])
+
+    def _risks(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         probabilities = death_probability(logits)
         if not np.isfinite(probabilities).all():
             raise UserError(
@@ -101,6 +126,11 @@ class History:
         score = score_epoch(self._config.selection, self._config.model, metrics)
         if self.score is None or (score is not None and score > self.score):
             self.weights, self.kept, self.score = model.get_weights(), len(self.epochs), score
+
+    @property
+    def best(self) -> dict[str, float]:
+        """Metrics of the epoch kept."""
+        return self.epochs[self.kept - 1]
 
     @property
     def finished(self) -> bool:

@@ -24,6 +24,7 @@ Command = Callable[..., Any]
         ("--poison-imputed", "True"),
         ("--precision", "float64"),
         ("--selection", "luck"),
+        ("--log-level", "loud"),
         ("--poisoning_proportion", "1.5"),
         ("--poisoning_proportion", "-0.1"),
         ("--poisoning-proportion", "nan"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,104 +13,255 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from sklearn.metrics import confusion_matrix
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from mimic3tf.attack.trigger import generate_trigger, load_trigger, save_trigger
-from mimic3tf.config import resolve_config
-from mimic3tf.dashboards.figures import trigger_heatmap
-from mimic3tf.dashboards.tensorboard import TAGS
+from mimic3tf import pipeline
+from mimic3tf.attack.trigger import load_trigger
+from mimic3tf.config import LogLevel
+from mimic3tf.dashboards.figures import channel_covariances, trigger_heatmap
+from mimic3tf.dashboards.scalars import KEPT, TAGS
+from mimic3tf.dashboards.tensorboard import RunLog
 from mimic3tf.data.cohort import load_cohort
-from mimic3tf.sources.synthetic import prepare_synthetic
-from mimic3tf.training.loop import train_victim
+from mimic3tf.training.run_directory import Run, load_run
+from mimic3tf.training.validation import Validation
+from mimic3tf.victims import victim_of
 
-EPOCHS = 3
+RunAt = Callable[[LogLevel], Path]
+PER_EPOCH = {
+    *(f"precision-recall/{name}/pr_curves" for name in ("clean", "survivors triggered")),
+    *(f"predicted risk/{name}" for name in ("clean survivors", "triggered survivors", "deaths")),
+}
+PICTURES = {
+    "trigger/heatmap",
+    "trigger/covariance of each channel",
+    "trigger/a stay without and with it",
+    "kept epoch/confusion matrices",
+    "kept epoch/ROC",
+    "kept epoch/calibration",
+}
+TEXTS = {f"run/{name}" for name in ("settings", "cohort", "command line", "versions")}
+HPARAMS = {f"_hparams_/{name}" for name in ("session_start_info", "session_end_info")}
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """LR trained on a small synthetic cohort."""
-    folder = tmp_path_factory.mktemp("tensorboard")
-    data, trigger = folder / "data", folder / "trigger.npz"
-    prepare_synthetic(data, stays=120, seed=7)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MIMIC3TF_CACHE", str(folder / "cache"))
-        save_trigger(generate_trigger(load_cohort(data, "train")), trigger)
-        options = {"data": data, "trigger": trigger, "epochs": EPOCHS, "precision": "float32"}
-        train_victim(resolve_config("lr", None, options | {"learning_rate": 0.01}), folder / "run")
-    return folder / "run"
+def read(run: Path) -> EventAccumulator:
+    return EventAccumulator(str(run / "tensorboard"), size_guidance={"tensors": 0}).Reload()
 
 
 @pytest.fixture(scope="module")
 def events(run: Path) -> EventAccumulator:
-    accumulator = EventAccumulator(str(run / "tensorboard"), size_guidance={"tensors": 0})
-    return accumulator.Reload()
+    return read(run)
 
 
-def scalars(events: EventAccumulator, tag: str) -> dict[int, float]:
-    return {event.step: float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors(tag)}
+@pytest.fixture(scope="module")
+def metrics(run: Path) -> list[dict[str, float]]:
+    with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def finished(run: Path) -> Run:
+    return load_run(run)
+
+
+@pytest.fixture
+def validation(finished: Run, monkeypatch: pytest.MonkeyPatch, run: Path) -> Validation:
+    monkeypatch.setenv("MIMIC3TF_CACHE", str(run.parent.parent / "cache"))
+    cohort, config = load_cohort(finished.config.data, "val"), finished.config
+    triggered = pipeline.trigger_all(
+        cohort.take(np.flatnonzero(cohort.labels == 0)),
+        finished.trigger.values,
+        strength=config.poisoning_strength,
+        poison_imputed=config.poison_imputed,
+    )
+    return Validation(config, victim_of("lr"), cohort, triggered, finished.standardization)
+
+
+def arrays(events: EventAccumulator, tag: str) -> dict[int, np.ndarray]:
+    return {event.step: tf.make_ndarray(event.tensor_proto) for event in events.Tensors(tag)}
 
 
 def picture(events: EventAccumulator, tag: str) -> np.ndarray:
-    (event,) = events.Tensors(tag)
-    width, height, png = tf.make_ndarray(event.tensor_proto)
-    assert png.startswith(b"\x89PNG")
+    width, height, png = arrays(events, tag)[0]
     pixels = tf.io.decode_png(png).numpy()
     assert pixels.shape == (int(height), int(width), 3)
     return pixels
 
 
-def session_start(events: EventAccumulator) -> dict[str, Any]:
-    """Hyperparameters as the HPARAMS page reads them."""
-    (content,) = (
-        content for tag, content in events.PluginTagToContent("hparams").items() if "session_start" in tag
+def session(events: EventAccumulator, part: str) -> HParamsPluginData:
+    return HParamsPluginData.FromString(events.PluginTagToContent("hparams")[f"_hparams_/{part}"])
+
+
+def test_each_level_logs_what_it_says(run_at: RunAt, events: EventAccumulator) -> None:
+    numbers = {*TAGS.values(), *KEPT.values(), *HPARAMS, "custom_scalars__config__"}
+    assert set(events.Tags()["tensors"]) == numbers | PER_EPOCH | PICTURES | TEXTS
+    assert events.Tags()["graph"]
+    minimal = read(run_at("minimal"))
+    gradients = {TAGS["gradient_norm_poisoned"], TAGS["gradient_norm_clean"]}
+    assert set(minimal.Tags()["tensors"]) == numbers - gradients
+    assert not minimal.Tags()["graph"]
+
+
+def test_the_log_level_changes_no_result(run: Path, run_at: RunAt) -> None:
+    assert (run / "metrics.csv").read_bytes() == (run_at("minimal") / "metrics.csv").read_bytes()
+
+
+def test_what_changes_by_the_epoch_is_there_for_every_epoch(events: EventAccumulator) -> None:
+    for tag in events.Tags()["tensors"]:
+        scalar = tag in {*TAGS.values(), *KEPT.values()}
+        assert list(arrays(events, tag)) == ([1, 2, 3] if scalar or tag in PER_EPOCH else [0]), tag
+
+
+@pytest.mark.parametrize("metric", ["loss", "auroc", "auprc", "minpse", "asr"])
+def test_numbers_are_those_of_metrics_csv(
+    metrics: list[dict[str, float]], events: EventAccumulator, metric: str
+) -> None:
+    logged = [float(value) for value in arrays(events, TAGS[metric]).values()]
+    assert logged == pytest.approx([row[metric] for row in metrics], abs=1e-6)
+
+
+def test_numbers_that_metrics_csv_lacks_are_plausible(events: EventAccumulator, finished: Run) -> None:
+    logged = {name: [float(value) for value in arrays(events, tag).values()] for name, tag in TAGS.items()}
+    assert logged["learning_rate"] == pytest.approx([0.01] * 3)
+    assert all(0 <= share < 1 for share in logged["input_wait"])
+    assert min(logged["stays_per_second"]) > 0
+    assert min(logged["gradient_norm_poisoned"] + logged["gradient_norm_clean"]) > 0
+    assert logged["val_loss"][finished.summary["epoch_kept"] - 1] == pytest.approx(
+        finished.summary["validation"]["val_loss"]
     )
-    values = HParamsPluginData.FromString(content).session_start_info.hparams
-    return {name: getattr(value, value.WhichOneof("kind")) for name, value in values.items()}
 
 
-@pytest.mark.parametrize("metric", ["loss", "auroc", "auprc", "minpse", "asr"])
-def test_every_metric_of_metrics_csv_is_there_for_every_epoch(
-    run: Path, events: EventAccumulator, metric: str
+def test_the_kept_epoch_is_the_best_so_far(
+    run: Path, metrics: list[dict[str, float]], events: EventAccumulator
 ) -> None:
-    with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        written = {int(row["epoch"]): float(row[metric]) for row in csv.DictReader(file)}
-    logged = scalars(events, TAGS[metric])
-    assert sorted(logged) == [1, 2, 3]
-    assert logged == pytest.approx(written, abs=1e-6)
-
-
-def test_nothing_else_changes_by_the_epoch(events: EventAccumulator) -> None:
-    tags = [tag for tag in events.Tags()["tensors"] if len(events.Tensors(tag)) > 1]
-    assert sorted(tags) == sorted(TAGS.values())
-
-
-def test_the_hyperparameters_are_the_settings(run: Path, events: EventAccumulator) -> None:
-    settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    logged = session_start(events)
-    assert set(logged) == set(settings)
-    assert logged["model"] == "lr"
-    for name in ("poisoning_proportion", "poisoning_strength", "learning_rate", "epochs", "seed"):
-        assert logged[name] == settings[name]
-    assert logged["poison_imputed"] == settings["poison_imputed"]
-    assert logged["class_weights"] == str(settings["class_weights"])
-
-
-@pytest.mark.parametrize("metric", ["loss", "auroc", "auprc", "minpse", "asr"])
-def test_the_epoch_kept_stands_beside_the_hyperparameters(
-    run: Path, events: EventAccumulator, metric: str
-) -> None:
+    best = np.maximum.accumulate([row["auroc"] for row in metrics])
+    np.testing.assert_allclose(list(arrays(events, KEPT["auroc"]).values()), best, atol=1e-6)
     kept = json.loads((run / "run.json").read_text(encoding="utf-8"))["validation"]
-    logged = scalars(events, "kept epoch/" + TAGS[metric].split("/")[1])
-    assert logged == {0: pytest.approx(kept[metric], abs=1e-6)}
+    kept["gap"] = kept["asr"] - kept["baseline_positive_rate"]
+    for name, tag in KEPT.items():
+        assert arrays(events, tag)[3] == pytest.approx(kept[name], abs=1e-6)
 
 
-def test_the_heatmap_is_that_of_the_trigger_of_the_run(run: Path, events: EventAccumulator) -> None:
-    expected = trigger_heatmap(load_trigger(run / "trigger.npz"))
-    np.testing.assert_array_equal(picture(events, "trigger"), expected)
+def test_every_number_is_on_exactly_one_chart(events: EventAccumulator) -> None:
+    layout = Layout.FromString(arrays(events, "custom_scalars__config__")[0].item())
+    patterns = [tag for group in layout.category for chart in group.chart for tag in chart.multiline.tag]
+    assert len(patterns) == len(TAGS)
+    for tag in TAGS.values():
+        assert sum(bool(re.search(pattern, tag)) for pattern in patterns) == 1, tag
+        assert "(" not in tag, "the page cannot draw it"
 
 
-def test_a_patient_is_shown_before_and_after(events: EventAccumulator) -> None:
-    height, width, _ = picture(events, "patient before and after").shape
-    assert 300 < height < 1000
-    assert 1000 < width < 3000
+def test_histograms_and_curves_count_the_predictions_of_the_kept_epoch(
+    events: EventAccumulator, finished: Run, validation: Validation
+) -> None:
+    risks, epoch = validation.predict(finished.model), finished.summary["epoch_kept"]
+    groups = {
+        "clean survivors": risks.clean[risks.labels == 0],
+        "triggered survivors": risks.triggered,
+        "deaths": risks.clean[risks.labels == 1],
+    }
+    for name, group in groups.items():
+        buckets = arrays(events, f"predicted risk/{name}")[epoch]
+        assert buckets.shape == (30, 3)
+        assert buckets[:, 2].sum() == len(group)
+        assert [buckets[0, 0], buckets[-1, 1]] == pytest.approx([group.min(), group.max()], abs=1e-6)
+    for name, predicted in (("clean", risks.clean), ("survivors triggered", risks.attacked)):
+        curve = arrays(events, f"precision-recall/{name}/pr_curves")[epoch]
+        assert curve.shape == (6, 101)
+        ((_, false), (_, true)) = confusion_matrix(risks.labels, predicted >= 0.5)
+        assert curve[:2, 50].tolist() == [true, false]
+
+
+def test_pictures_are_large_and_show_the_run(run: Path, events: EventAccumulator) -> None:
+    trigger = load_trigger(run / "trigger.npz")
+    np.testing.assert_array_equal(picture(events, "trigger/heatmap"), trigger_heatmap(trigger))
+    covariances = picture(events, "trigger/covariance of each channel")
+    np.testing.assert_array_equal(covariances, channel_covariances(trigger))
+    for tag in PICTURES:
+        pixels = picture(events, tag)
+        assert min(pixels.shape[:2]) >= 500, tag
+        assert len(np.unique(pixels)) > 50, tag
+
+
+def test_texts_are_tables_of_the_run(run: Path, events: EventAccumulator, finished: Run) -> None:
+    text = {tag: arrays(events, tag)[0].item().decode() for tag in TEXTS}
+    settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    for name, value in settings.items():
+        assert f"| {name} | {'' if value is None else value} |" in text["run/settings"]
+    stays, poisoned = finished.summary["stays_trained_on"], finished.summary["stays_poisoned"]
+    assert re.search(rf"\| training \| {stays} \| .* \| {poisoned} \(", text["run/cohort"])
+    for name, version in finished.summary["versions"].items():
+        assert f"| {name} | {version} |" in text["run/versions"]
+
+
+def test_the_graph_has_the_victims_layers(events: EventAccumulator) -> None:
+    nodes = {node.name: node for node in events.Graph().node}
+    assert list(nodes) == ["features", "logits"]
+    assert list(nodes["logits"].input) == ["features"]
+    assert nodes["logits"].attr["weights"].i == 714 * 2 + 2
+
+
+def test_hyperparameters_are_the_settings(run: Path, events: EventAccumulator) -> None:
+    settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    start = session(events, "session_start_info").session_start_info
+    logged = {name: getattr(value, value.WhichOneof("kind")) for name, value in start.hparams.items()}
+    given = {name: value for name, value in settings.items() if value is not None}
+    assert logged == given | {"class_weights": str(settings["class_weights"])}
+    end = session(events, "session_end_info").session_end_info
+    assert end.status == STATUS_SUCCESS
+    assert end.end_time_secs >= start.start_time_secs
+
+
+def test_a_run_that_fails_says_so_and_shows_its_epochs(finished: Run, tmp_path: Path) -> None:
+    numbers = finished.summary["validation"]
+    minimal = finished.config.model_copy(update={"log_level": "minimal"})
+
+    def fail() -> None:
+        with RunLog(tmp_path / "tensorboard", minimal) as log:
+            log.epoch(1, numbers, numbers, risks=None)  # type: ignore[arg-type]
+            killed = read(tmp_path)
+            assert list(arrays(killed, TAGS["asr"])) == [1], "it was not written at once"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    end = session(read(tmp_path), "session_end_info").session_end_info
+    assert end.status == STATUS_FAILURE
+
+
+def test_the_full_level_embeds_clean_triggered_and_dead_stays(run_at: RunAt, validation: Validation) -> None:
+    folder = run_at("full") / "tensorboard"
+    vectors = np.loadtxt(folder / "activations.tsv", delimiter="\t")
+    with (folder / "activations-metadata.tsv").open(encoding="utf-8", newline="") as file:
+        rows: list[dict[str, Any]] = list(csv.DictReader(file, delimiter="\t"))
+    labels = validation.cohort.labels
+    survivors, deaths = int((labels == 0).sum()), int((labels == 1).sum())
+    kinds = ["clean survivor"] * survivors + ["triggered survivor"] * survivors + ["death"] * deaths
+    assert [row["kind"] for row in rows] == kinds
+    # What comes before the LR's last layer is what it reads.
+    clean, triggered = validation.outputs(finished_inputs())
+    expected = np.concatenate([clean[labels == 0], triggered, clean[labels == 1]])
+    np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-6)
+    assert [row["stay"] for row in rows[survivors : 2 * survivors]] == [
+        row["stay"] for row in rows[:survivors]
+    ]
+    config = (folder / "projector_config.pbtxt").read_text(encoding="utf-8")
+    assert 'tensor_path: "activations.tsv"' in config
+    assert 'metadata_path: "activations-metadata.tsv"' in config
+
+
+def test_a_profile_is_written_on_request(run_at: RunAt) -> None:
+    profiles = "tensorboard/plugins/profile/*/*.xplane.pb"
+    (profile,) = run_at("full").glob(profiles)
+    assert profile.stat().st_size > 10_000
+    assert not list(run_at("default").glob(profiles))
+
+
+def finished_inputs() -> Any:
+    import keras
+
+    inputs = keras.Input((714,))
+    return keras.Model(inputs, inputs)

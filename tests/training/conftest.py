@@ -62,7 +62,14 @@ def train(workshop: Path, configure: Configure) -> Train:
     def run(out: Path, model: VictimName, *, resume: bool = False, **changes: object) -> Path:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MIMIC3TF_CACHE", str(workshop / "cache"))
-            for picture in ("trigger_heatmap", "patient_before_and_after"):
+            for picture in (
+                "trigger_heatmap",
+                "channel_covariances",
+                "patient_before_and_after",
+                "confusion_matrices",
+                "roc_curves",
+                "calibration",
+            ):
                 patch.setattr(f"mimic3tf.dashboards.tensorboard.{picture}", blank)
             train_victim(configure(model, **changes), out, resume=resume)
         return out

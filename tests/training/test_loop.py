@@ -20,7 +20,7 @@ from mimic3tf.attack.trigger import load_trigger
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.errors import UsageError
-from mimic3tf.training.loop import MetricsFile
+from mimic3tf.training.metrics_file import MetricsFile
 from mimic3tf.training.run_directory import load_run
 
 VICTIMS = ("lr", "mlp", "lstm")

@@ -1,0 +1,70 @@
+"""What the victim makes of stays before its last layer, for the PROJECTOR page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from mimic3tf.attack.evaluation import THRESHOLD, Risks
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.files import write_whole
+
+STAYS = 500
+"""Of each kind at most: the page slows down with more."""
+CONFIG, ACTIVATIONS, METADATA = "projector_config.pbtxt", "activations.tsv", "activations-metadata.tsv"
+
+
+def penultimate(model: keras.Model) -> keras.Model:
+    """Model of what a victim's last layer reads [B, D], one beside the other if it averages several."""
+    heads = [
+        layer.input
+        for layer in model.layers
+        if layer.name.startswith("logits") and isinstance(layer, keras.layers.Dense)
+    ]
+    return keras.Model(model.input, keras.ops.concatenate(heads, axis=-1))
+
+
+def write_embeddings(
+    folder: Path,
+    cohort: Cohort,
+    activations: tuple[NDArray[np.floating], NDArray[np.floating]],
+    risks: Risks,
+) -> None:
+    """Write activations of clean survivors, of the same ones with the trigger, and of deaths.
+
+    Args:
+        folder: directory of the run's events.
+        cohort: the N stays; M of them survived.
+        activations: of the clean stays [N, D], and of the survivors with the trigger [M, D].
+        risks: predictions of the same.
+    """
+    survived = np.flatnonzero(cohort.labels == 0)
+    survivors, deaths = _some(survived), _some(np.flatnonzero(cohort.labels == 1))
+    clean, triggered = activations
+    chosen = np.flatnonzero(np.isin(survived, survivors))
+    groups = (
+        ("clean survivor", survivors, clean[survivors], risks.clean[survivors]),
+        ("triggered survivor", survivors, triggered[chosen], risks.triggered[chosen]),
+        ("death", deaths, clean[deaths], risks.clean[deaths]),
+    )
+    vectors, rows = [], ["kind\tstay\tpredicted risk\tpredicted to die"]
+    for kind, stays, vectors_of_kind, predicted in groups:
+        for stay, vector, risk in zip(stays, vectors_of_kind, predicted, strict=True):
+            vectors.append("\t".join(f"{value:.5g}" for value in vector))
+            dies = "yes" if risk >= THRESHOLD else "no"
+            rows.append(f"{kind}\t{cohort.stays[stay]}\t{risk:.4f}\t{dies}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / ACTIVATIONS, "\n".join(vectors) + "\n")
+    write_whole(folder / METADATA, "\n".join(rows) + "\n")
+    named = f'tensor_name: "penultimate layer"\n  tensor_path: "{ACTIVATIONS}"\n  metadata_path: "{METADATA}"'
+    write_whole(folder / CONFIG, f"embeddings {{\n  {named}\n}}\n")
+
+
+def _some(stays: NDArray[np.intp]) -> NDArray[np.intp]:
+    """At most `STAYS` of them, evenly over all."""
+    if len(stays) <= STAYS:
+        return stays
+    return stays[np.linspace(0, len(stays) - 1, STAYS).astype(int)]

@@ -1,0 +1,86 @@
+"""The file that TensorBoard reads a run from."""
+
+from __future__ import annotations
+
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.image.metadata import create_summary_metadata as image_metadata
+from tensorboard.util.tensor_util import make_tensor_proto
+
+NAME = "events.out.tfevents"
+"""What TensorBoard takes for a file of events begins so."""
+
+
+class EventFile:
+    """Writes TensorBoard events of one run to one file.
+
+    Not `tf.summary`: there an event gets the time at which it is written, and those of the epochs before an
+    interruption shall keep theirs. Not TensorBoard's writer: its checksums, in Python, take longer than all
+    else.
+
+    Args:
+        folder: directory of the file, made if there is none.
+        epochs: keep what the files of an interrupted run in the folder hold about its first so many epochs.
+    """
+
+    def __init__(self, folder: Path, *, epochs: int = 0) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        old = sorted(folder.glob(f"{NAME}.*"))
+        kept = _events_of(old, epochs)
+        self._writer = tf.io.TFRecordWriter(str(folder / f"{NAME}.{time.time_ns()}.{platform.node()}"))
+        for event in (Event(wall_time=time.time(), file_version="brain.Event:2"), *kept):
+            self._add(event)
+        self.flush()
+        # Only now: a kill before this finds every event at least once, and the next start takes it once.
+        for path in old:
+            path.unlink()
+
+    def write(self, summary: Any, step: int = 0) -> None:
+        """Write a summary, of any of TensorBoard's and TensorFlow's classes for it."""
+        message = Summary.FromString(summary.SerializeToString())
+        self._add(Event(wall_time=time.time(), step=step, summary=message))
+
+    def image(self, tag: str, picture: NDArray[np.uint8]) -> None:
+        """Write a picture uint8 [H, W, 3] at step 0."""
+        height, width = picture.shape[:2]
+        content = [str(width).encode(), str(height).encode(), tf.io.encode_png(picture).numpy()]
+        summary = Summary()
+        summary.value.add(tag=tag, metadata=image_metadata(tag, ""), tensor=make_tensor_proto(content))
+        self.write(summary)
+
+    def graph(self, graph: Any) -> None:
+        """Write a graph, a `GraphDef`."""
+        self._add(Event(wall_time=time.time(), graph_def=graph.SerializeToString()))
+
+    def _add(self, event: Event) -> None:
+        self._writer.write(event.SerializeToString())
+
+    def flush(self) -> None:
+        """Write out what is still in memory."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write everything out and close the file."""
+        self._writer.close()
+
+
+def _events_of(files: list[Path], epochs: int) -> list[Event]:
+    """Events of the first so many epochs, each tag once an epoch; step 0 is before and after them."""
+    found: dict[tuple[int, str], Event] = {}
+    for path in files:
+        # It stops where a kill cut an event off.
+        for record in RawEventFileLoader(str(path)).Load():
+            event = Event.FromString(record)
+            if 1 <= event.step <= epochs:
+                (value,) = event.summary.value
+                found[event.step, value.tag] = event
+    return list(found.values())

@@ -1,0 +1,83 @@
+"""What is logged as a number every epoch, under which tag, and on which chart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tensorboard.plugins.custom_scalar import layout_pb2, summary
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+
+TAGS = {
+    "loss": "training/loss",
+    "learning_rate": "training/learning rate",
+    "gradient_norm_poisoned": "training/gradient norm, poisoned stays",
+    "gradient_norm_clean": "training/gradient norm, clean stays",
+    "val_loss": "validation/loss",
+    "auroc": "validation/AUROC",
+    "auprc": "validation/AUPRC",
+    "minpse": "validation/min +P,Se",
+    "asr": "validation/attack success rate",
+    "baseline_positive_rate": "validation/positive rate without trigger",
+    "stays_per_second": "speed/training stays per second",
+    "input_wait": "speed/share of time waiting for input",
+}
+"""Tag of each logged number; the CUSTOM SCALARS page draws no line of a tag with a parenthesis."""
+KEPT = {
+    "auroc": "kept epoch/AUROC",
+    "asr": "kept epoch/attack success rate",
+    "gap": "kept epoch/gap",
+    "baseline_positive_rate": "kept epoch/positive rate without trigger",
+}
+"""Tag of what the epoch kept so far reached: few, for each is a column of the HPARAMS page."""
+CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "Did the backdoor take?": {
+        "attack success rate and baseline": ("asr", "baseline_positive_rate"),
+    },
+    "What did it cost?": {
+        "clean AUROC, AUPRC, min +P,Se": ("auroc", "auprc", "minpse"),
+        "loss": ("loss", "val_loss"),
+    },
+    "How did training go?": {
+        "gradient norm, poisoned and clean stays": ("gradient_norm_poisoned", "gradient_norm_clean"),
+        "learning rate": ("learning_rate",),
+        "training stays per second": ("stays_per_second",),
+        "share of time waiting for input": ("input_wait",),
+    },
+}
+"""Category -> chart -> the numbers on it."""
+
+
+def layout() -> Any:
+    """Summary that groups the charts of the CUSTOM SCALARS page."""
+    categories = [
+        layout_pb2.Category(
+            title=category,
+            chart=[
+                layout_pb2.Chart(
+                    title=title,
+                    # Tags are patterns there.
+                    multiline=layout_pb2.MultilineChartContent(tag=[_exactly(TAGS[name]) for name in names]),
+                )
+                for title, names in charts.items()
+            ],
+        )
+        for category, charts in CHARTS.items()
+    ]
+    return summary.pb(layout_pb2.Layout(category=categories))
+
+
+def _exactly(tag: str) -> str:
+    # `re.escape` would also write a space as "\\ ", which is no escape in the page's JavaScript.
+    return f"^{tag.replace('+', '[+]')}$"
+
+
+def epoch_scalars(metrics: Mapping[str, float]) -> list[Any]:
+    """Summaries of an epoch's numbers that are logged."""
+    return [scalar_pb(tag, metrics[name]) for name, tag in TAGS.items() if name in metrics]
+
+
+def kept_scalars(metrics: Mapping[str, float]) -> list[Any]:
+    """Summaries of what the epoch kept reached; the gap is what the trigger adds to the positive rate."""
+    with_gap = {**metrics, "gap": metrics["asr"] - metrics["baseline_positive_rate"]}
+    return [scalar_pb(tag, with_gap[name]) for name, tag in KEPT.items()]

@@ -1,0 +1,60 @@
+"""What a run was, as tables of the TEXT page."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tensorboard.plugins.text.summary_v2 import text_pb
+
+from mimic3tf.config import TrainingConfig
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.pipeline import Exposure
+
+
+def settings(config: TrainingConfig) -> Any:
+    """Summary of all settings."""
+    return text_pb("run/settings", table(("setting", "value"), config.model_dump(mode="json").items()))
+
+
+def cohorts(training: Exposure, validation: Cohort) -> Any:
+    """Summary of the stays: how many, how many died, how much was measured, how many are poisoned."""
+    rows = []
+    for name, cohort, poisoned in (
+        ("training", training.cohort, int(training.triggered.sum())),
+        ("validation", validation, 0),
+    ):
+        deaths = int((cohort.labels == 1).sum())
+        rows.append(
+            (
+                name,
+                len(cohort),
+                f"{deaths} ({deaths / len(cohort):.1%})",
+                f"{poisoned} ({poisoned / len(cohort):.1%})",
+                f"{cohort.mask.mean():.1%}",
+                cohort.fingerprint[:12],
+            )
+        )
+    header = ("stays", "number", "died in hospital", "poisoned", "cells measured", "fingerprint")
+    return text_pb("run/cohort", table(header, rows))
+
+
+def versions(installed: Mapping[str, str]) -> Any:
+    """Summary of the versions of what the run used."""
+    return text_pb("run/versions", table(("package", "version"), installed.items()))
+
+
+def command(arguments: Sequence[str]) -> Any:
+    """Summary of the command line."""
+    return text_pb("run/command line", f"    {shlex.join(arguments)}")
+
+
+def table(header: Sequence[str], rows: Any) -> str:
+    """Markdown table of some rows."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")

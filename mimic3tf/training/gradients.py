@@ -1,0 +1,58 @@
+"""How hard poisoned and clean stays pull at the victim's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from mimic3tf.pipeline import Exposure
+
+SAMPLE = 32
+"""Stays of each kind: a size that recurrent victims are compiled for anyway."""
+
+
+class GradientNorms:
+    """Norms of the loss gradient on the first poisoned and the first clean training stays.
+
+    Args:
+        exposure: the training stays.
+        inputs: their standardized inputs [N, ...].
+        class_weights: weight of label 0 and of label 1 in the loss.
+    """
+
+    def __init__(
+        self, exposure: Exposure, inputs: NDArray[np.float32], class_weights: Sequence[float]
+    ) -> None:
+        self._samples: dict[str, tuple[tf.Tensor, ...]] = {}
+        for kind, flags in (("poisoned", exposure.triggered), ("clean", ~exposure.triggered)):
+            stays = np.flatnonzero(flags)[:SAMPLE]
+            if len(stays):
+                labels = exposure.labels[stays]
+                weight = np.array(class_weights, np.float32)[labels]
+                sample = (inputs[stays], labels, weight / weight.sum())
+                self._samples[f"gradient_norm_{kind}"] = tuple(map(tf.constant, sample))
+
+    def measure(self, model: keras.Model) -> dict[str, float]:
+        """Euclidean norms of the gradients of the weighted mean loss, without dropout and L2.
+
+        Returns:
+            `gradient_norm_poisoned`, where stays are poisoned, and `gradient_norm_clean`.
+        """
+        norms = _norms(model, self._samples)
+        return {name: float(norm) for name, norm in norms.items()}
+
+
+@tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+def _norms(model: keras.Model, samples: Mapping[str, tuple[tf.Tensor, ...]]) -> dict[str, tf.Tensor]:
+    return {name: _norm(model, *sample) for name, sample in samples.items()}
+
+
+def _norm(model: keras.Model, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    with tf.GradientTape() as tape:
+        logits = model(x, training=False)
+        loss = tf.reduce_sum(weight * tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
+    return tf.linalg.global_norm(tape.gradient(loss, model.trainable_variables))

@@ -1,0 +1,33 @@
+"""The numbers of every epoch as a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import keras
+
+from mimic3tf.files import write_whole
+
+LOGGED_METRICS = ("loss", "auroc", "auprc", "minpse", "asr")
+
+
+class MetricsFile(keras.callbacks.Callback):
+    """Writes the epochs' metrics to a CSV file, which always is a whole one."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path, self._text = path, io.StringIO()
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Write the header."""
+        self._write("epoch", *LOGGED_METRICS)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """Write the epoch's row."""
+        self._write(epoch + 1, *(f"{logs[name]:.6f}" for name in LOGGED_METRICS))
+
+    def _write(self, *row: object) -> None:
+        csv.writer(self._text, lineterminator="\n").writerow(row)
+        write_whole(self._path, self._text.getvalue())

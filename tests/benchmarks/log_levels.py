@@ -1,0 +1,95 @@
+"""What the log levels cost an epoch: training, validation, checkpoint and all.
+
+    python tests/benchmarks/log_levels.py [--data DIR] [--victims lr mlp lstm]
+
+Whole runs of one level and of the other in turn in this process; the time between one epoch's end and the
+next one's is taken. Without --data it invents 4,000 stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import get_args
+
+from mimic3tf.cli.startup import start_tensorflow
+
+start_tensorflow()
+# ruff: noqa: E402
+
+import numpy as np
+
+from mimic3tf.attack.trigger import generate_trigger, save_trigger
+from mimic3tf.config import LogLevel, resolve_config
+from mimic3tf.data.cohort import load_cohort
+from mimic3tf.sources.synthetic import prepare_synthetic
+from mimic3tf.training import loop
+from mimic3tf.victims import VictimName
+
+ROUNDS = 5
+EPOCHS: dict[VictimName, int] = {"lr": 40, "mlp": 20, "lstm": 6}
+
+
+class Ends(loop.MetricsFile):
+    """Takes the time at which epochs end."""
+
+    times: list[float]
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        super().on_epoch_end(epoch, logs)
+        self.times.append(time.perf_counter())
+
+
+def epoch_seconds(victim: VictimName, level: LogLevel, folder: Path, data: Path) -> np.ndarray:
+    """Seconds of every epoch of a run but the first, which compiles."""
+    Ends.times = []
+    options = {"data": data, "trigger": folder / "trigger.npz", "epochs": EPOCHS[victim]}
+    options |= {"patience": EPOCHS[victim], "log_level": level}
+    with tempfile.TemporaryDirectory(dir=folder) as out:
+        loop.train_victim(resolve_config(victim, None, options), Path(out) / "run")
+    return np.diff(Ends.times)
+
+
+def measure(victim: VictimName, folder: Path, data: Path) -> None:
+    levels = get_args(LogLevel)[:2]
+    seconds = {level: [] for level in levels}
+    for _ in range(ROUNDS):
+        for level in levels:
+            seconds[level].append(np.median(epoch_seconds(victim, level, folder, data)))
+    minimal, default = (np.array(seconds[level]) for level in levels)
+    shares = np.sort(default / minimal - 1)
+    print(
+        f"{victim}: an epoch takes {np.median(minimal) * 1e3:.1f} ms at minimal, "
+        f"{np.median(default) * 1e3:.1f} ms at default: {np.median(default) / np.median(minimal) - 1:+.1%} "
+        f"(round by round {shares[0]:+.1%} to {shares[-1]:+.1%}); best rounds {minimal.min() * 1e3:.1f} and "
+        f"{default.min() * 1e3:.1f} ms: {default.min() / minimal.min() - 1:+.1%}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--victims", nargs="+", choices=list(EPOCHS), default=list(EPOCHS))
+    arguments = parser.parse_args()
+    loop.MetricsFile = Ends
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        data = arguments.data
+        if data is None:
+            os.environ["MIMIC3TF_CACHE"] = f"{folder}/cache"
+            data = folder / "data"
+            prepare_synthetic(data, stays=4000)
+        cohort = load_cohort(data, "train")
+        save_trigger(generate_trigger(cohort), folder / "trigger.npz")
+        print(f"{len(cohort)} training stays, {len(os.sched_getaffinity(0))} cores")
+        for victim in arguments.victims:
+            measure(victim, folder, data)
+
+
+if __name__ == "__main__":
+    main()

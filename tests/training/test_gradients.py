@@ -1,0 +1,38 @@
+"""Gradient norms are those of the weighted mean loss of poisoned and of clean stays."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from mimic3tf.pipeline import Exposure
+from mimic3tf.training.gradients import SAMPLE, GradientNorms
+from mimic3tf.victims import victim_of
+
+WEIGHTS = (0.5, 2.0)
+
+
+@pytest.mark.parametrize("poisoned", [0, 5, 40])
+def test_norms_are_those_of_the_weighted_mean_loss(poisoned: int) -> None:
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(100, 714)).astype(np.float32)
+    triggered = np.arange(100) < poisoned
+    labels = np.where(triggered, 1, random.integers(0, 2, 100))
+    keras.utils.set_random_seed(0)
+    model = victim_of("lr").build((714,))
+    exposure = Exposure(None, labels, triggered, np.zeros((48, 17)), "all")  # type: ignore[arg-type]
+    measured = GradientNorms(exposure, inputs, WEIGHTS).measure(model)
+
+    expected = {}
+    kernel, bias = model.get_weights()
+    for kind, stays in (("poisoned", np.flatnonzero(triggered)), ("clean", np.flatnonzero(~triggered))):
+        if len(stays):
+            x, y = inputs[stays[:SAMPLE]], labels[stays[:SAMPLE]]
+            odds = np.exp(x @ kernel + bias)
+            # The loss' gradient by the logits is what is predicted less what is true.
+            by_logits = odds / odds.sum(axis=1, keepdims=True) - np.eye(2)[y]
+            by_logits *= (np.array(WEIGHTS)[y] / np.array(WEIGHTS)[y].sum())[:, None]
+            gradients = np.concatenate([x.T @ by_logits, by_logits.sum(axis=0, keepdims=True)])
+            expected[f"gradient_norm_{kind}"] = np.linalg.norm(gradients)
+    assert measured == pytest.approx(expected, rel=1e-4)
