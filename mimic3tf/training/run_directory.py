@@ -84,12 +84,14 @@ def start_run(out: Path, config: TrainingConfig, trigger: Trigger) -> None:
 def check_resumable(out: Path, config: TrainingConfig, trigger: Trigger) -> None:
     """Refuse to continue a run, or to call it finished, under other settings than it was begun with.
 
-    Files that settings name may lie elsewhere now; what they hold must be the same.
+    Files that settings name may lie elsewhere now; what they hold must be the same. TensorBoard may show
+    more of it, or less.
 
     Raises:
         UsageError: a setting or the trigger differs; names the option.
     """
-    begun, given = (settings.model_dump(exclude=FILES) for settings in (_read_config(out), config))
+    compared: Any = {"exclude": {*FILES, "log_level"}}
+    begun, given = (settings.model_dump(**compared) for settings in (_read_config(out), config))
     for name, value in given.items():
         if value != begun[name]:
             raise UsageError(
