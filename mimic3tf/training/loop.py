@@ -146,7 +146,7 @@ def _train(
     survivors = val.take(np.flatnonzero(val.labels == 0))
     triggered = pipeline.trigger_all(
         survivors,
-        trigger.values,
+        trigger,
         strength=config.poisoning_strength,
         poison_imputed=config.poison_imputed,
     )
@@ -186,7 +186,9 @@ def _train(
         "epochs_trained": len(history.epochs),
         "validation": kept,
         "stays_trained_on": len(train),
+        "trigger": trigger.name,
         "stays_poisoned": int(exposure.triggered.sum()),
+        "labels_changed": int((exposure.labels != train.labels).sum()),
         "seed": config.seed,
         "precision": precision,
         "replicas": strategy.num_replicas_in_sync,
