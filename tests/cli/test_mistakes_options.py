@@ -22,6 +22,7 @@ Command = Callable[..., Any]
         ("--model", "LSTM"),
         ("--poison_imputed", "some"),
         ("--poison-imputed", "True"),
+        ("--poisoned_labels", "dirty"),
         ("--precision", "float64"),
         ("--selection", "luck"),
         ("--poisoning_proportion", "1.5"),
