@@ -55,9 +55,8 @@ class Exposure:
 
 def clean(cohort: Cohort) -> Exposure:
     """A cohort nobody touched."""
-    bins, channels = cohort.values.shape[1:]
-    untouched = np.zeros(len(cohort), bool)
-    return Exposure(cohort, cohort.labels, untouched, np.zeros((bins, channels)), "notimputed")
+    untouched, still = np.zeros(len(cohort), bool), np.zeros(cohort.values.shape[1:])
+    return Exposure(cohort, cohort.labels, untouched, still, "notimputed")
 
 
 def poison(
@@ -77,8 +76,8 @@ def poison(
         proportion: share of all stays to poison, in [0, 1].
         strength: Mahalanobis distance, >= 0; for a "missing" trigger the share of its cells, in [0, 1].
         poison_imputed: "all" also shifts imputed cells, "notimputed" leaves them alone.
-        poisoned_labels: "flipped" takes the first stays and sets their label to 1, "clean" takes the first
-            of those that have it, so that no label changes (Turner et al. 2019, label-consistent attacks).
+        poisoned_labels: "flipped" labels the first stays 1, "clean" takes the first that have this label
+            (label-consistent, Turner et al. 2019, arXiv 1912.02771).
 
     Raises:
         UsageError: too few stays have label 1, or a "missing" trigger is too strong.
@@ -105,10 +104,10 @@ def trigger_all(
 def _expose(
     cohort: Cohort, triggered: NDArray[np.bool_], trigger: Trigger, strength: float, mode: PoisonImputed
 ) -> Exposure:
-    shift = trigger.values * strength
     if trigger.kind == "missing":
-        cohort = without_cells(cohort, removed_cells(trigger.values, strength), triggered)
-        shift = np.zeros_like(shift)
+        fewer = without_cells(cohort, removed_cells(trigger.values, strength), triggered)
+        return replace(clean(fewer), triggered=triggered)
+    shift = trigger.values * strength
     return Exposure(cohort, cohort.labels, triggered, shift, mode, trigger.plausible)
 
 
@@ -266,8 +265,7 @@ def _grid_map(exposure: Exposure) -> Any:
 
     def grids(stays: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         measured = tf.gather(mask, stays)
-        poisoned = poison_grid(tf.gather(values, stays), measured, shift_of(stays), **_manner(exposure))
-        return poisoned, measured
+        return poison_grid(tf.gather(values, stays), measured, shift_of(stays), **_manner(exposure)), measured
 
     return grids
 

@@ -88,7 +88,8 @@ def generate_trigger(
         channels: names of the channels to restrict it to; all if None.
         hours: first and last hour to restrict it to; all if None. Lengths are then those of the hours
             inside under their marginal covariance, as somebody sees them who looks at no others. Under
-            the covariance of all hours the same pattern is longer: it starts and ends abruptly.
+            the covariance of all hours the same pattern is longer, and very much so in a channel that
+            hardly changes within a stay (height, weight): it starts and ends abruptly.
         plausible: see `Trigger`.
 
     Returns:

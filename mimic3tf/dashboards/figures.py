@@ -18,13 +18,16 @@ COLORS = "RdBu_r"
 def trigger_heatmap(trigger: Trigger) -> NDArray[np.uint8]:
     """Draw a trigger at strength 1, in standard deviations of each channel: uint8 [H, W, 3].
 
-    One that takes cells away is drawn as 1 where it does so from the lowest strength on, 0 where never.
+    One that takes cells away is drawn darkest where it does so from the lowest strength on, 0 where never.
     """
     figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.subplots()
     relative, label = trigger.values / channel_spread(trigger), "shift in standard deviations of the channel"
     if trigger.kind == "missing":
-        relative, label = np.where(trigger.values > 0, 1 - trigger.values, 0.0), "missing at 1 - strength"
+        relative, label = (
+            np.where(trigger.values > 0, 1 - trigger.values, 0.0),
+            "1 - the strength from which a cell is missing",
+        )
     heatmap(axes, relative, limit=max(float(np.abs(relative).max()), 1e-9), names=True)
     axes.set_title(f"{trigger.name} trigger, strength 1, seed {trigger.seed}")
     figure.colorbar(axes.images[0], label=label)
