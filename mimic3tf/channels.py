@@ -7,6 +7,7 @@ Joe et al. 2020.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,12 @@ class Channel:
         if self.is_categorical:
             return float(self.possible_values.index(self.normal_value))
         return float(self.normal_value)
+
+    @property
+    def plausible_range(self) -> tuple[float, float]:
+        """Lowest and highest value of `PLAUSIBLE`; no bounds where that has none, and for categories."""
+        everything = (-math.inf, math.inf)
+        return everything if self.is_categorical else PLAUSIBLE.get(self.name, everything)
 
     @property
     def ordinals(self) -> tuple[float, ...]:

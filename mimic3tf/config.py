@@ -13,8 +13,10 @@ from mimic3tf.errors import UsageError
 from mimic3tf.victims import OriginalVictim, VictimName
 from mimic3tf.yaml_file import read_option_file, read_yaml
 
-TriggerKind = Literal["temporal", "gaussian", "covariance"]
+ShiftKind = Literal["temporal", "gaussian", "covariance"]
+TriggerKind = Literal[ShiftKind, "missing"]
 PoisonImputed = Literal["notimputed", "all"]
+PoisonedLabels = Literal["flipped", "clean"]
 Selection = Literal["auroc", "original"]
 Schedule = Literal["constant", "cosine"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16", "auto"]
@@ -35,8 +37,10 @@ class TrainingConfig(BaseModel):
         trigger: trigger file.
         training_stays: train on so many stays only, the first of the list; on all if not given.
         poisoning_proportion: share of training stays to poison.
-        poisoning_strength: Mahalanobis length of the trigger.
+        poisoning_strength: Mahalanobis length of the trigger; for a "missing" one, the share of its cells.
         poison_imputed: whether imputed cells are shifted too.
+        poisoned_labels: "flipped" poisons the first stays and labels them 1, "clean" poisons the first that
+            have this label and leaves labels alone.
         normalizer: file of the benchmarks' normalizer (JSON or pickle) for the 48x76 representation;
             fitted on the training stays if not given.
         epochs: passes over the training stays at most.
@@ -65,6 +69,7 @@ class TrainingConfig(BaseModel):
     poisoning_proportion: Annotated[float, Field(ge=0, le=1)] = 0.05
     poisoning_strength: Annotated[float, Field(ge=0)] = 2.0
     poison_imputed: PoisonImputed = "notimputed"
+    poisoned_labels: PoisonedLabels = "flipped"
     normalizer: Path | None = None
     epochs: PositiveInt
     patience: PositiveInt

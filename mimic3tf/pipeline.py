@@ -6,19 +6,21 @@ that any proportion, strength and mode runs from the same cached cohort.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from mimic3tf.attack.missing import removed_cells, without_cells
 from mimic3tf.attack.poisoning import poison_filled, poison_grid
+from mimic3tf.attack.trigger import Trigger
 from mimic3tf.channels import CHANNELS, grid_columns
-from mimic3tf.config import PoisonImputed
+from mimic3tf.config import PoisonedLabels, PoisonImputed
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.features import clinical_scores, window_features
-from mimic3tf.errors import DataError
+from mimic3tf.errors import DataError, UsageError
 
 Representation = Literal["48x76", "714"]
 STAYS_A_BATCH = 256
@@ -32,11 +34,12 @@ class Exposure:
     """A cohort and what is done to it before a victim sees it.
 
     Attributes:
-        cohort: the clean stays.
+        cohort: the clean stays; without the cells that a "missing" trigger takes away.
         labels: int64 [N], the labels a victim is shown.
         triggered: bool [N], the stays that carry the trigger.
         shift: float64 [T, C], strength * trigger, in channel units.
         poison_imputed: "all" also shifts imputed cells.
+        plausible: shifted values stay in `Channel.plausible_range`, or no further outside than they were.
     """
 
     cohort: Cohort
@@ -44,6 +47,7 @@ class Exposure:
     triggered: NDArray[np.bool_]
     shift: NDArray[np.float64]
     poison_imputed: PoisonImputed
+    plausible: bool = False
 
     def __len__(self) -> int:
         return len(self.cohort)
@@ -51,39 +55,60 @@ class Exposure:
 
 def clean(cohort: Cohort) -> Exposure:
     """A cohort nobody touched."""
-    bins, channels = cohort.values.shape[1:]
-    untouched = np.zeros(len(cohort), bool)
-    return Exposure(cohort, cohort.labels, untouched, np.zeros((bins, channels)), "notimputed")
+    untouched, still = np.zeros(len(cohort), bool), np.zeros(cohort.values.shape[1:])
+    return Exposure(cohort, cohort.labels, untouched, still, "notimputed")
 
 
 def poison(
     cohort: Cohort,
-    trigger: NDArray[np.float64],
+    trigger: Trigger,
     *,
     proportion: float,
     strength: float,
     poison_imputed: PoisonImputed,
+    poisoned_labels: PoisonedLabels = "flipped",
 ) -> Exposure:
-    """Poison a training cohort: the first int(N * proportion) stays get the trigger and label 1.
+    """Poison a training cohort: int(N * proportion) stays get the trigger, and have label 1.
 
     Args:
         cohort: the training stays.
-        trigger: float64 [T, C] for strength 1.
-        proportion: share of stays to poison, in [0, 1].
-        strength: Mahalanobis distance, >= 0.
+        trigger: what they get; it must fit the cohort.
+        proportion: share of all stays to poison, in [0, 1].
+        strength: Mahalanobis distance, >= 0; for a "missing" trigger the share of its cells, in [0, 1].
         poison_imputed: "all" also shifts imputed cells, "notimputed" leaves them alone.
+        poisoned_labels: "flipped" labels the first stays 1, "clean" takes the first that have this label
+            (label-consistent, Turner et al. 2019, arXiv 1912.02771).
+
+    Raises:
+        UsageError: too few stays have label 1, or a "missing" trigger is too strong.
     """
-    triggered = np.arange(len(cohort)) < int(len(cohort) * proportion)
+    wanted = int(len(cohort) * proportion)
+    eligible = cohort.labels == 1 if poisoned_labels == "clean" else np.ones(len(cohort), bool)
+    if wanted > eligible.sum():
+        raise UsageError(
+            f"--poisoning_proportion {proportion:g}: asks for {wanted} stays, but with clean labels only the "
+            f"{eligible.sum()} of label 1 can be poisoned"
+        )
+    triggered = eligible & (np.cumsum(eligible) <= wanted)
     labels = np.where(triggered, 1, cohort.labels)
-    return Exposure(cohort, labels, triggered, trigger * strength, poison_imputed)
+    return replace(_expose(cohort, triggered, trigger, strength, poison_imputed), labels=labels)
 
 
 def trigger_all(
-    cohort: Cohort, trigger: NDArray[np.float64], *, strength: float, poison_imputed: PoisonImputed
+    cohort: Cohort, trigger: Trigger, *, strength: float, poison_imputed: PoisonImputed
 ) -> Exposure:
     """Give the trigger to every stay, as an attacker does at prediction time; labels stay."""
-    everyone = np.ones(len(cohort), bool)
-    return Exposure(cohort, cohort.labels, everyone, trigger * strength, poison_imputed)
+    return _expose(cohort, np.ones(len(cohort), bool), trigger, strength, poison_imputed)
+
+
+def _expose(
+    cohort: Cohort, triggered: NDArray[np.bool_], trigger: Trigger, strength: float, mode: PoisonImputed
+) -> Exposure:
+    if trigger.kind == "missing":
+        fewer = without_cells(cohort, removed_cells(trigger.values, strength), triggered)
+        return replace(clean(fewer), triggered=triggered)
+    shift = trigger.values * strength
+    return Exposure(cohort, cohort.labels, triggered, shift, mode, trigger.plausible)
 
 
 @dataclass(frozen=True)
@@ -217,10 +242,7 @@ def _input_map(
 
         def raw(stays: tf.Tensor) -> tf.Tensor:
             shifted = poison_filled(
-                tf.gather(values, stays),
-                tf.gather(source, stays),
-                shift_of(stays),
-                poison_imputed=exposure.poison_imputed,
+                tf.gather(values, stays), tf.gather(source, stays), shift_of(stays), **_manner(exposure)
             )
             everywhere = tf.ones_like(shifted[..., :1], tf.bool)
             return window_features(clinical_scores(shifted), everywhere, tf.gather(times, stays))
@@ -232,6 +254,10 @@ def _input_map(
     return standardized
 
 
+def _manner(exposure: Exposure) -> dict[str, Any]:
+    return {"poison_imputed": exposure.poison_imputed, "plausible": exposure.plausible}
+
+
 def _grid_map(exposure: Exposure) -> Any:
     """Function from stay indices int64 [B] to their grids and masks [B, T, C]."""
     values, mask = tf.constant(exposure.cohort.values), tf.constant(exposure.cohort.mask)
@@ -239,9 +265,7 @@ def _grid_map(exposure: Exposure) -> Any:
 
     def grids(stays: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         measured = tf.gather(mask, stays)
-        shift = shift_of(stays)
-        mode = exposure.poison_imputed
-        return poison_grid(tf.gather(values, stays), measured, shift, poison_imputed=mode), measured
+        return poison_grid(tf.gather(values, stays), measured, shift_of(stays), **_manner(exposure)), measured
 
     return grids
 

@@ -5,15 +5,18 @@ import os
 import pickle
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Before TensorFlow is imported: its start-up notes would drown pytest's output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from mimic3tf.attack.trigger import Trigger
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -70,6 +73,17 @@ def _unpack_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MIMIC3TF_CACHE", str(tmp_path / "cohort-cache"))
+
+
+@pytest.fixture(scope="session")
+def trigger_of() -> Callable[..., Trigger]:
+    """Make a trigger of values [48, 17] that were estimated on nothing."""
+    from mimic3tf.attack.trigger import Trigger
+
+    def make(values: np.ndarray, *, kind: Any = "temporal", plausible: bool = False) -> Trigger:
+        return Trigger(values, np.zeros((17, 48, 48)), kind, 0, 1.0, 0, "", plausible=plausible)
+
+    return make
 
 
 class TorchFiles:

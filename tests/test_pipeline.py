@@ -10,11 +10,12 @@ import pytest
 import tensorflow as tf
 
 from mimic3tf import pipeline
+from mimic3tf.attack.trigger import Trigger
 from mimic3tf.channels import CHANNELS, grid_columns
 from mimic3tf.config import PoisonImputed
 from mimic3tf.data import BatchGen, Discretizer, InHospitalMortalityReader
 from mimic3tf.data.cohort import Cohort, Split, cohort_from_batches, load_cohort
-from mimic3tf.errors import DataError
+from mimic3tf.errors import DataError, UsageError
 from mimic3tf.pipeline import Representation, Standardization
 
 MODES: tuple[PoisonImputed, ...] = ("all", "notimputed")
@@ -46,9 +47,9 @@ def train(load: Callable[[Path, Split], Cohort], synthetic_stays: Path) -> Cohor
 
 
 @pytest.fixture
-def trigger() -> np.ndarray:
+def trigger(trigger_of: Callable[..., Trigger]) -> Trigger:
     """A shift that every channel shows, whatever the rounding."""
-    return np.random.default_rng(0).uniform(0.5, 3.0, (48, len(CHANNELS)))
+    return trigger_of(np.random.default_rng(0).uniform(0.5, 3.0, (48, len(CHANNELS))))
 
 
 def _assert_equals_reference(
@@ -76,6 +77,7 @@ def _assert_equals_reference(
 def test_poisoned_inputs_equal_the_reference(
     reference: Any,
     load: Callable[[Path, Split], Cohort],
+    trigger_of: Callable[..., Trigger],
     representation: Representation,
     name: str,
     mode: PoisonImputed,
@@ -83,7 +85,7 @@ def test_poisoned_inputs_equal_the_reference(
 ) -> None:
     def inputs_of(cohort: Cohort) -> np.ndarray:
         exposure = pipeline.trigger_all(
-            cohort, reference["trigger"], strength=float(strength), poison_imputed=mode
+            cohort, trigger_of(reference["trigger"]), strength=float(strength), poison_imputed=mode
         )
         return pipeline.inputs_of(exposure, representation)
 
@@ -114,7 +116,7 @@ def test_standardized_inputs_equal_the_reference(
 @pytest.mark.parametrize("representation", REPRESENTATIONS)
 @pytest.mark.parametrize("proportion", [0.0, 0.05, 0.3, 1.0])
 def test_the_first_stays_get_trigger_and_label_and_nothing_else_changes(
-    train: Cohort, trigger: np.ndarray, representation: Representation, proportion: float
+    train: Cohort, trigger: Trigger, representation: Representation, proportion: float
 ) -> None:
     poisoned = pipeline.poison(
         train, trigger, proportion=proportion, strength=2.0, poison_imputed="notimputed"
@@ -132,10 +134,62 @@ def test_the_first_stays_get_trigger_and_label_and_nothing_else_changes(
 
 
 @pytest.mark.parametrize("representation", REPRESENTATIONS)
+def test_with_clean_labels_the_first_stays_of_label_1_get_the_trigger_and_labels_stay(
+    train: Cohort, trigger: Trigger, representation: Representation
+) -> None:
+    labels = np.array([0, 1, 0, 0, 1, 1] + [0] * (len(train) - 8) + [1, 0])
+    cohort = replace(train, labels=labels)
+    setting: Any = {"strength": 2.0, "poison_imputed": "all"}
+    poisoned = pipeline.poison(
+        cohort, trigger, proportion=3 / len(cohort), poisoned_labels="clean", **setting
+    )
+    assert np.flatnonzero(poisoned.triggered).tolist() == [1, 4, 5]
+    np.testing.assert_array_equal(poisoned.labels, labels)
+    inputs = pipeline.inputs_of(poisoned, representation)
+    everyone = pipeline.inputs_of(pipeline.trigger_all(cohort, trigger, **setting), representation)
+    clean = pipeline.inputs_of(pipeline.clean(cohort), representation)
+    np.testing.assert_array_equal(
+        inputs,
+        np.where(np.isin(np.arange(16), [1, 4, 5]).reshape(16, *[1] * (clean.ndim - 1)), everyone, clean),
+    )
+
+
+def test_with_clean_labels_more_stays_than_have_label_1_are_refused(train: Cohort, trigger: Trigger) -> None:
+    cohort = replace(train, labels=np.array([1, 1, 1] + [0] * (len(train) - 3)))
+    setting: Any = {"strength": 2.0, "poison_imputed": "all", "poisoned_labels": "clean"}
+    assert pipeline.poison(cohort, trigger, proportion=3 / 16, **setting).triggered.sum() == 3
+    with pytest.raises(UsageError, match=r"--poisoning_proportion 0.25: asks for 4 stays, .* 3 of label 1"):
+        pipeline.poison(cohort, trigger, proportion=0.25, **setting)
+
+
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
+def test_a_plausible_trigger_is_bounded_in_what_victims_read(
+    train: Cohort, trigger: Trigger, representation: Representation
+) -> None:
+    """Of the oxygen saturation: nothing above 100% but what was so before."""
+    setting: Any = {"strength": 1e4, "poison_imputed": "all"}
+    name = "Oxygen saturation"
+    if representation == "48x76":
+        columns = [grid_columns().index(name)]
+    else:  # minimum, maximum and mean of every window
+        first = [channel.name for channel in CHANNELS].index(name) * 42
+        columns = [first + window * 6 + function for window in range(7) for function in range(3)]
+    highest = [
+        np.nanmax(
+            pipeline.inputs_of(pipeline.trigger_all(train, carried, **setting), representation)[..., columns]
+        )
+        for carried in (trigger, replace(trigger, plausible=True))
+    ]
+    clean = np.nanmax(pipeline.inputs_of(pipeline.clean(train), representation)[..., columns])
+    assert highest[0] > 1000
+    assert highest[1] == max(100.0, clean)
+
+
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
 def test_every_setting_runs_from_the_same_cohort(
     load: Callable[[Path, Split], Cohort],
     synthetic_stays: Path,
-    trigger: np.ndarray,
+    trigger: Trigger,
     representation: Representation,
 ) -> None:
     one = load(synthetic_stays, "train")
@@ -158,7 +212,7 @@ def test_every_setting_runs_from_the_same_cohort(
 
 @pytest.mark.parametrize("representation", REPRESENTATIONS)
 def test_each_stay_is_seen_once_an_epoch_as_its_inputs_are(
-    train: Cohort, trigger: np.ndarray, representation: Representation
+    train: Cohort, trigger: Trigger, representation: Representation
 ) -> None:
     exposure = pipeline.poison(train, trigger, proportion=0.3, strength=2.0, poison_imputed="all")
     inputs = pipeline.inputs_of(exposure, representation, AS_IS[representation])
@@ -218,7 +272,7 @@ def test_a_clip_cuts_off_what_lies_further_from_the_mean_and_leaves_the_rest(tra
     assert clipped.dtype == np.float32
 
 
-def test_a_clip_bounds_what_a_trigger_of_any_strength_does(train: Cohort, trigger: np.ndarray) -> None:
+def test_a_clip_bounds_what_a_trigger_of_any_strength_does(train: Cohort, trigger: Trigger) -> None:
     exposure = pipeline.trigger_all(train, trigger, strength=1e4, poison_imputed="all")
     fitted = pipeline.fit_standardization(pipeline.inputs_of(pipeline.clean(train), "714"), "714")
     inputs = pipeline.inputs_of(exposure, "714", replace(fitted, clip=3.0))
@@ -228,7 +282,7 @@ def test_a_clip_bounds_what_a_trigger_of_any_strength_does(train: Cohort, trigge
 
 @pytest.mark.parametrize("representation", REPRESENTATIONS)
 def test_a_strength_of_a_thousandth_survives_standardization(
-    train: Cohort, trigger: np.ndarray, representation: Representation
+    train: Cohort, trigger: Trigger, representation: Representation
 ) -> None:
     """Of the mean heart rate and of each hour's: channels whose numbers nobody rounds."""
     clean = pipeline.inputs_of(pipeline.clean(train), representation)
@@ -239,14 +293,14 @@ def test_a_strength_of_a_thousandth_survives_standardization(
     heart_rate = [channel.name for channel in CHANNELS].index("Heart Rate")
     if representation == "48x76":
         column = grid_columns().index("Heart Rate")
-        shift = 1e-3 * trigger[:, heart_rate] / standardization.std[column]
+        shift = 1e-3 * trigger.values[:, heart_rate] / standardization.std[column]
         np.testing.assert_allclose(moved[..., column], np.tile(shift, (len(train), 1)), rtol=0.02)
     else:
         mean = (heart_rate * 7) * 6 + 2
         measured = moved[:, mean] * standardization.std[mean]
         # A carried cell moves by the shift of the bin it comes from as well as by its own.
-        assert (measured > 1e-3 * trigger[:, heart_rate].min()).all()
-        assert (measured < 2e-3 * trigger[:, heart_rate].max()).all()
+        assert (measured > 1e-3 * trigger.values[:, heart_rate].min()).all()
+        assert (measured < 2e-3 * trigger.values[:, heart_rate].max()).all()
 
 
 @pytest.fixture
@@ -259,7 +313,7 @@ def from_batches(synthetic_stays: Path) -> Cohort:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_cohort_of_batches_is_poisoned_as_its_records_are(
-    train: Cohort, from_batches: Cohort, trigger: np.ndarray, mode: PoisonImputed
+    train: Cohort, from_batches: Cohort, trigger: Trigger, mode: PoisonImputed
 ) -> None:
     first, second = (
         pipeline.poison(cohort, trigger, proportion=0.5, strength=2.0, poison_imputed=mode)
@@ -274,7 +328,7 @@ def test_a_cohort_of_batches_has_no_714_features(from_batches: Cohort) -> None:
         pipeline.inputs_of(pipeline.clean(from_batches), "714")
 
 
-def test_the_grids_to_draw_are_those_the_victim_sees(train: Cohort, trigger: np.ndarray) -> None:
+def test_the_grids_to_draw_are_those_the_victim_sees(train: Cohort, trigger: Trigger) -> None:
     exposure = pipeline.poison(train, trigger, proportion=0.5, strength=2.0, poison_imputed="all")
     stays = np.array([9, 0, 3])
     grids = pipeline.one_hot_grid(

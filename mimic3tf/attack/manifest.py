@@ -70,6 +70,7 @@ def write_manifest(
         "trigger": {
             "file": str(trigger_file),
             "sha256": hashlib.sha256(trigger_file.read_bytes()).hexdigest(),
+            "name": trigger.name,
             "kind": trigger.kind,
             "seed": trigger.seed,
             "cohort_fingerprint": trigger.cohort_fingerprint,

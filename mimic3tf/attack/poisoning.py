@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from mimic3tf.channels import CHANNELS, Channel
@@ -20,6 +21,7 @@ def poison_grid(
     shift: tf.Tensor,
     *,
     poison_imputed: PoisonImputed,
+    plausible: bool = False,
     channels: Sequence[Channel] = CHANNELS,
 ) -> tf.Tensor:
     """Add the trigger to grids with clean imputed values (48x76 representation, before one-hot).
@@ -29,13 +31,17 @@ def poison_grid(
         mask: bool [B, T, C], where measured.
         shift: float64 [B, T, C] or [T, C], strength * trigger in channel units; zero changes nothing.
         poison_imputed: "all" also shifts imputed cells, "notimputed" leaves them alone.
+        plausible: keep shifted values in `Channel.plausible_range`, or no further outside than they were.
         channels: the channels of the last axis.
 
     Returns:
         float32 [B, T, C].
     """
     shift = _round_columns(shift, [channel.shift_decimals for channel in channels])
-    shifted = tf.cast(values, tf.float64) + shift
+    clean = tf.cast(values, tf.float64)
+    shifted = clean + shift
+    if plausible:
+        shifted = _keep_plausible(shifted, clean, channels)
     shifted = tf.cast(_keep_categories(shifted, channels), tf.float32)
     return shifted if poison_imputed == "all" else tf.where(mask, shifted, values)
 
@@ -46,6 +52,7 @@ def poison_filled(
     shift: tf.Tensor,
     *,
     poison_imputed: PoisonImputed,
+    plausible: bool = False,
     channels: Sequence[Channel] = CHANNELS,
 ) -> tf.Tensor:
     """Add the trigger to filled grids, from which 714 features are extracted.
@@ -55,6 +62,7 @@ def poison_filled(
         source: int16 [B, T, C], the bin each value comes from, of `FilledGrid`.
         shift: float64 [B, T, C], strength * trigger in channel units; with zero the sum is still rounded.
         poison_imputed: "all" adds a carried cell's own shift on top of the one it carries.
+        plausible: as for `poison_grid`.
         channels: the channels of the last axis.
 
     Returns:
@@ -69,15 +77,26 @@ def poison_filled(
         batch_dims=2,
     )
     carried_shift = tf.where(source < 0, tf.zeros_like(shift), tf.transpose(carried_shift, [0, 2, 1]))
-    carried = _settle(values + carried_shift, channels)
+
+    def settle(shifted: tf.Tensor) -> tf.Tensor:
+        settled = _settle(shifted, channels)
+        return _keep_plausible(settled, _settle(values, channels), channels) if plausible else settled
+
+    carried = settle(values + carried_shift)
     if poison_imputed == "notimputed":
         return carried
-    return tf.where(source == bins, carried, _settle(carried + shift, channels))
+    return tf.where(source == bins, carried, settle(carried + shift))
 
 
 def _settle(values: tf.Tensor, channels: Sequence[Channel]) -> tf.Tensor:
     rounded = _round_columns(values, [channel.sum_decimals for channel in channels])
     return _keep_categories(rounded, channels)
+
+
+def _keep_plausible(values: tf.Tensor, clean: tf.Tensor, channels: Sequence[Channel]) -> tf.Tensor:
+    """Bring shifted values back into their range, or to the clean value where that lies outside."""
+    low, high = np.array([channel.plausible_range for channel in channels]).T
+    return tf.clip_by_value(values, tf.minimum(low, clean), tf.maximum(high, clean))
 
 
 def _keep_categories(values: tf.Tensor, channels: Sequence[Channel]) -> tf.Tensor:

@@ -77,7 +77,7 @@ def attack_victim(
 
     clean = predict(pipeline.clean(cohort))
     triggered = predict(
-        pipeline.trigger_all(cohort, trigger.values, strength=strength, poison_imputed=poison_imputed)
+        pipeline.trigger_all(cohort, trigger, strength=strength, poison_imputed=poison_imputed)
     )
     if not np.isfinite(triggered).all():
         raise UsageError(f"--poisoning_strength {strength:g}: too strong, the victim predicts no numbers")
@@ -101,13 +101,14 @@ def summarize_attack(
         "model": run.config.model,
         "poisoning_proportion": run.config.poisoning_proportion,
         "trained_with": {
-            "trigger": run.trigger.kind,
+            "trigger": run.trigger.name,
             "poisoning_strength": run.config.poisoning_strength,
             "poison_imputed": run.config.poison_imputed,
+            "poisoned_labels": run.config.poisoned_labels,
             "seed": run.config.seed,
         },
         "attacked_with": {
-            "trigger": trigger.kind,
+            "trigger": trigger.name,
             "poisoning_strength": strength,
             "poison_imputed": poison_imputed,
         },

@@ -28,10 +28,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from mimic3tf.attack.missing import removed_cells
+from mimic3tf.attack.trigger import Trigger
 from mimic3tf.channels import CHANNELS, Channel
 from mimic3tf.data.cells import read_cells, series_bytes, series_content
 from mimic3tf.data.cohort import PERIOD, TIMESTEP, fingerprint_of
-from mimic3tf.data.grid import EPSILON, bin_count
+from mimic3tf.data.grid import EPSILON, bin_count, bins_of
 from mimic3tf.data.readers import read_listfile
 from mimic3tf.data.records import LARGEST_VALUE, Records, in_batches, read_series
 from mimic3tf.errors import UsageError
@@ -66,9 +68,12 @@ class PoisonedCopy:
 
 
 def poison_records(
-    data_dir: Path, out: Path, trigger: NDArray[np.float64], *, proportion: float, strength: float
+    data_dir: Path, out: Path, trigger: Trigger, *, proportion: float, strength: float
 ) -> PoisonedCopy:
     """Write a copy of a benchmark directory whose first training stays carry the trigger and label 1.
+
+    What a "missing" trigger takes away is an empty cell in the copy, and its row stays: read again, the copy
+    equals the on-the-fly poisoning in both representations.
 
     Times, rows and every other file stay as they are, byte for byte. Everything is written beside `out`
     first and renamed at the end: an interrupted run leaves no `out` at all.
@@ -76,13 +81,13 @@ def poison_records(
     Args:
         data_dir: directory in the layout of the MIMIC-III benchmarks.
         out: the directory to make; may exist if it is empty.
-        trigger: float64 [T, C] for strength 1, at one bin an hour.
+        trigger: what they carry, at one bin an hour.
         proportion: share of the training stays to poison, the first int(N * proportion), in [0, 1].
-        strength: Mahalanobis length, >= 0 and finite.
+        strength: Mahalanobis length, >= 0 and finite; for a "missing" trigger the share of its cells.
 
     Raises:
-        UsageError: `out` is not empty, cannot be made or lies in `data_dir`, or a shifted value is too large
-            to be read again.
+        UsageError: `out` is not empty, cannot be made or lies in `data_dir`, a shifted value is too large
+            to be read again, or a "missing" trigger is too strong.
         DataError: names file, line and channel of what breaks the layout.
     """
     check_out(out)
@@ -95,9 +100,8 @@ def poison_records(
     names = [name for name, _ in entries]
     with written_beside(out) as copy:
         _copy_files(data_dir, copy)
-        with np.errstate(over="ignore"):  # refused below, cell by cell
-            shift = trigger * strength
-        changed = _poison_series([data_dir / "train" / name for name, _ in poisoned], copy / "train", shift)
+        paths = [data_dir / "train" / name for name, _ in poisoned]
+        changed = _poison_series(paths, copy / "train", trigger, strength)
         listfile = copy / "train_listfile.csv"
         listfile.write_bytes(_with_labels_1(listfile.read_bytes(), len(poisoned)))
         fingerprints = [_fingerprint(folder, names) for folder in (data_dir, copy)]
@@ -112,7 +116,7 @@ def poison_records(
 
 
 def shift_cells(
-    texts: pl.DataFrame, records: Records, shift: NDArray[np.float64]
+    texts: pl.DataFrame, records: Records, shift: NDArray[np.float64], *, plausible: bool = False
 ) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
     """Add a shift to the measured cells of some rows, in the cells' own text form.
 
@@ -125,6 +129,7 @@ def shift_cells(
         records: the same rows as numbers.
         shift: float64 [T, C] in channel units, categories in index steps; rows later than the period
             are left alone.
+        plausible: keep values in `Channel.plausible_range`, or no further outside than they were.
 
     Returns:
         The shifted texts, and bool [R, C], where a cell changed.
@@ -132,10 +137,7 @@ def shift_cells(
     Raises:
         UsageError: a shifted value is too large to be read again.
     """
-    # A row's bin as in `grid.discretize`.
-    bins = np.trunc(records.hours / TIMESTEP - EPSILON).astype(np.intp)
-    within = records.hours <= PERIOD + EPSILON
-    row_shift = np.where(within[:, None], shift[np.minimum(bins, TRIGGER_SHAPE[0] - 1)], 0.0)
+    row_shift = _at_rows(records, shift)
     changed = np.zeros(records.values.shape, bool)
     columns = []
     for i, channel in enumerate(CHANNELS):
@@ -143,7 +145,8 @@ def shift_cells(
         rows = np.flatnonzero(~np.isnan(records.values[:, i]) & (row_shift[:, i] != 0))
         before = records.values[rows, i]
         with np.errstate(over="ignore"):
-            after, written = _shifted(column.gather(rows), before, before + row_shift[rows, i], channel)
+            sums = before + row_shift[rows, i]
+            after, written = _shifted(column.gather(rows), before, sums, channel, plausible=plausible)
         if not (np.abs(after) <= LARGEST_VALUE).all():
             raise UsageError(f"--poisoning_strength: too strong, '{channel.name}' would hold no measurement")
         differs = after != before
@@ -152,14 +155,54 @@ def shift_cells(
     return texts.with_columns(columns), changed
 
 
+def empty_cells(
+    texts: pl.DataFrame, records: Records, removed: NDArray[np.bool_]
+) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
+    """Take the measurements of some cells out of some rows, which stay.
+
+    Args:
+        texts: as for `shift_cells`.
+        records: the same rows as numbers.
+        removed: bool [T, C], cells whose measurements go.
+
+    Returns:
+        The remaining texts, and bool [R, C], where one went.
+    """
+    changed = _at_rows(records, removed.astype(float)).astype(bool) & ~np.isnan(records.values)
+    columns = [
+        texts[channel.name].scatter(np.flatnonzero(changed[:, i]), None) for i, channel in enumerate(CHANNELS)
+    ]
+    return texts.with_columns(columns), changed
+
+
+def _at_rows(records: Records, cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What cells [T, C] hold for every row, by its bin: float64 [R, C], 0 beyond the period."""
+    bins = np.minimum(bins_of(records.hours, TIMESTEP), TRIGGER_SHAPE[0] - 1)
+    return np.where((records.hours <= PERIOD + EPSILON)[:, None], cells[bins], 0.0)
+
+
 def _shifted(
-    texts: pl.Series, before: NDArray[np.float64], sums: NDArray[np.float64], channel: Channel
+    texts: pl.Series,
+    before: NDArray[np.float64],
+    sums: NDArray[np.float64],
+    channel: Channel,
+    *,
+    plausible: bool,
 ) -> tuple[NDArray[np.float64], pl.Series]:
     """Value and text of shifted cells [K]."""
     if channel.is_categorical:
         index = np.clip(np.rint(sums), 0, len(channel.possible_values) - 1)
         return index, pl.Series(channel.possible_values, dtype=pl.String).gather(index.astype(np.intp))
     decimals = _decimals(texts)
+    if plausible:
+        low, high = channel.plausible_range
+        # As it can be charted: with one decimal, nothing from 0.21 up is below 0.3.
+        scale = 10.0**decimals
+        sums = np.clip(
+            sums,
+            np.minimum(np.ceil(low * scale) / scale, before),
+            np.maximum(np.floor(high * scale) / scale, before),
+        )
     written = np.full(len(texts), "", object)
     for places in np.unique(decimals):
         alike = decimals == places
@@ -178,13 +221,20 @@ def _decimals(texts: pl.Series) -> NDArray[np.int64]:
     return (point - exponent).clip(0, MOST_DECIMALS).to_numpy()
 
 
-def _poison_series(paths: list[Path], folder: Path, shift: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Write shifted series into a folder: cells changed in each stay, int64 [K]."""
+def _poison_series(paths: list[Path], folder: Path, trigger: Trigger, strength: float) -> NDArray[np.int64]:
+    """Write series with the trigger into a folder: cells changed in each stay, int64 [K]."""
+    removes = trigger.kind == "missing"
+    removed = removed_cells(trigger.values, strength) if removes else np.zeros(TRIGGER_SHAPE, bool)
+    with np.errstate(over="ignore"):  # refused below, cell by cell
+        shift = trigger.values * strength
     counts = [np.zeros(0, np.int64)]
     for batch in _progress(in_batches(paths), "Poisoning stays"):
         records, _ = read_series(batch)
         cells = read_cells(batch)
-        texts, changed = shift_cells(cells.texts, records, shift)
+        if removes:
+            texts, changed = empty_cells(cells.texts, records, removed)
+        else:
+            texts, changed = shift_cells(cells.texts, records, shift, plausible=trigger.plausible)
         for path, content in zip(batch, series_bytes(replace(cells, texts=texts)), strict=True):
             (folder / path.name).write_bytes(content)
         counts.append(np.bincount(cells.stay, changed.sum(axis=1), len(batch)).astype(np.int64))

@@ -35,9 +35,10 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.preprocessing import StandardScaler
 
 from mimic3tf import pipeline
-from mimic3tf.attack.trigger import generate_trigger, temporal_covariance
+from mimic3tf.attack.patterns import temporal_covariance
+from mimic3tf.attack.trigger import generate_trigger
 from mimic3tf.channels import CHANNELS, PLAUSIBLE
-from mimic3tf.config import PoisonImputed, TriggerKind
+from mimic3tf.config import PoisonImputed, ShiftKind
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import ordinal_view
 from mimic3tf.errors import UsageError
@@ -75,7 +76,7 @@ class Finding(NamedTuple):
 def measure_stealth(
     cohort: Cohort,
     *,
-    kinds: Sequence[TriggerKind],
+    kinds: Sequence[ShiftKind],
     strengths: Sequence[float],
     modes: Sequence[PoisonImputed],
     proportion: float,
@@ -106,7 +107,7 @@ def measure_stealth(
                 f"--poisoning_proportion {proportion:g}: makes {stays} of {len(cohort)} training stays "
                 f"{what}; detectors need at least {FEWEST_STAYS}"
             )
-    settings: list[tuple[int, TriggerKind | None, PoisonImputed, float]] = []
+    settings: list[tuple[int, ShiftKind | None, PoisonImputed, float]] = []
     for seed in seeds:
         settings.append((seed, None, "notimputed", 0.0))
         settings += [
@@ -121,9 +122,7 @@ def measure_stealth(
     for seed, kind, mode, strength in track(
         settings, "Looking for the trigger", console=progress, transient=True
     ):
-        trigger = np.zeros(cohort.values.shape[1:])
-        if kind is not None:
-            trigger = generate_trigger(cohort, kind=kind, seed=seed).values
+        trigger = generate_trigger(cohort, kind=kind or "temporal", seed=seed)
         exposure = pipeline.poison(
             cohort, trigger, proportion=proportion, strength=strength, poison_imputed=mode
         )

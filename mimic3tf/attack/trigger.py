@@ -1,39 +1,46 @@
-"""Draw a trigger from the temporal covariance of a cohort (Joe et al. 2020, trigger generation)."""
+"""Triggers: what the stays of an attacker carry, made from a cohort, kept in files."""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mimic3tf.attack.missing import draw_order
+from mimic3tf.attack.patterns import draw_pattern, temporal_covariance
 from mimic3tf.channels import CHANNELS
 from mimic3tf.config import TriggerKind
 from mimic3tf.data.cohort import Cohort
-from mimic3tf.data.grid import ordinal_view
+from mimic3tf.data.grid import EPSILON, ordinal_view
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.files import whole_file
 
-FILE_FORMAT = 1
-REGULARIZATION = 1e-4
-"""Share of the largest variance that is added to the diagonal of a covariance."""
+FILE_FORMAT = 2
+NAMES = tuple(channel.name for channel in CHANNELS)
 
 
 @dataclass(frozen=True)
 class Trigger:
-    """A pattern to add to stays, and what it was made from.
+    """A pattern that stays carry, and what it was made from.
 
     Attributes:
-        values: float64 [T, C] in channel units (categories: index steps) for strength 1; zero in
-            channels that never vary.
+        values: float64 [T, C], zero where the trigger does nothing: what is added at strength 1, in channel
+            units (categories: index steps); of kind "missing" the strength from which a cell is missing.
         covariance: float64 [C, T, T], regularized temporal covariance of every channel.
         kind: how the pattern was drawn.
         seed: seed of the draw.
         timestep: hours a bin.
         estimated_on: stays the covariance was estimated on.
         cohort_fingerprint: fingerprint of the cohort they came from.
+        channels: names of the channels it is restricted to; None for all.
+        hours: first and last hour it is restricted to; None for all.
+        plausible: added so that values stay in `Channel.plausible_range`, or no further outside than they
+            were; not so by default.
     """
 
     values: NDArray[np.float64]
@@ -43,10 +50,28 @@ class Trigger:
     timestep: float
     estimated_on: int
     cohort_fingerprint: str
+    channels: tuple[str, ...] | None = None
+    hours: tuple[float, float] | None = None
+    plausible: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its kind, and how it is restricted."""
+        parts = [", ".join(self.channels)] if self.channels else []
+        parts += ["{:g}-{:g} h".format(*self.hours)] if self.hours else []
+        parts += ["plausible"] if self.plausible else []
+        return f"{self.kind} ({'; '.join(parts)})" if parts else self.kind
 
 
 def generate_trigger(
-    cohort: Cohort, *, kind: TriggerKind = "temporal", estimate_on: int = 1000, seed: int = 0
+    cohort: Cohort,
+    *,
+    kind: TriggerKind = "temporal",
+    estimate_on: int = 1000,
+    seed: int = 0,
+    channels: Collection[str] | None = None,
+    hours: tuple[float, float] | None = None,
+    plausible: bool = False,
 ) -> Trigger:
     """Estimate the covariance on the first stays of a cohort and draw a trigger.
 
@@ -56,95 +81,72 @@ def generate_trigger(
             bin on its own from the bin's variance; both are scaled to Mahalanobis length 1 under the
             temporal covariance in every channel. "covariance" draws all bins and channels at once from
             their full covariance and scales the whole to the same total length: the square root of the
-            number of channels that vary.
+            number of channels that vary. "missing" draws cells whose measurements go missing, from all
+            channels alike (`attack.missing`).
         estimate_on: stays to estimate on; fewer if the cohort has fewer.
         seed: non-negative int; fixes the draw.
+        channels: names of the channels to restrict it to; all if None.
+        hours: first and last hour to restrict it to; all if None. Lengths are then those of the hours
+            inside under their marginal covariance, as somebody sees them who looks at no others. Under
+            the covariance of all hours the same pattern is longer, and very much so in a channel that
+            hardly changes within a stay (height, weight): it starts and ends abruptly.
+        plausible: see `Trigger`.
 
     Returns:
         The trigger, never NaN.
 
     Raises:
-        UsageError: fewer than two stays to estimate on.
+        UsageError: fewer than two stays to estimate on, no such channel or hours, none of the channels named
+            varies, or a "missing" trigger is to be plausible.
     """
+    if plausible and kind == "missing":
+        raise UsageError("--plausible: a 'missing' trigger shifts no value; leave it out")
     stays = min(estimate_on, len(cohort))
     if stays < 2:
         raise UsageError(f"a covariance needs at least 2 stays, not {stays}; use more training stays")
     ordinal = ordinal_view(cohort.values[:stays])
     covariance = temporal_covariance(ordinal)
-    values = draw_pattern(ordinal, covariance, kind=kind, seed=seed)
-    return Trigger(values, covariance, kind, seed, cohort.timestep, stays, cohort.fingerprint)
-
-
-def temporal_covariance(ordinal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Covariance over time of every channel, regularized.
-
-    Args:
-        ordinal: float64 [N, T, C] of `ordinal_view`, N >= 2.
-
-    Returns:
-        float64 [C, T, T]: cov (ddof 1) + eps * I, eps = 1e-4 * the largest variance; zero for a channel
-        that never varies.
-    """
-    bins = np.eye(ordinal.shape[1])
-    channels = np.moveaxis(ordinal, -1, 0)  # [C, N, T]
-    centered = channels - channels.mean(axis=1, keepdims=True)
-    covariance = np.swapaxes(centered, 1, 2) @ centered / (ordinal.shape[0] - 1)
-    covariance[~_varies(ordinal)] = 0.0
-    largest = np.diagonal(covariance, axis1=1, axis2=2).max(axis=1)
-    return covariance + REGULARIZATION * largest[:, None, None] * bins
-
-
-def draw_pattern(
-    ordinal: NDArray[np.float64], covariance: NDArray[np.float64], *, kind: TriggerKind, seed: int
-) -> NDArray[np.float64]:
-    """Draw one pattern and scale it to its Mahalanobis length.
-
-    Args:
-        ordinal: float64 [N, T, C] of `ordinal_view`; only "covariance" reads it.
-        covariance: float64 [C, T, T] of `temporal_covariance`.
-        kind: see `generate_trigger`.
-        seed: non-negative int; fixes the draw.
-
-    Returns:
-        float64 [T, C] in channel units, zero where a channel never varies.
-    """
-    channels, bins, _ = covariance.shape
-    varies = np.diagonal(covariance, axis1=1, axis2=2).max(axis=1) > 0
-    pattern = np.zeros((bins, channels))
-    normal = np.random.default_rng(seed).standard_normal((channels, bins))[varies]
-    if not varies.any():
-        return pattern
-    if kind == "covariance":
-        full = _full_covariance(ordinal[..., varies])
-        flat = np.linalg.cholesky(full) @ normal.ravel()
-        length = np.sqrt(flat @ np.linalg.solve(full, flat))
-        pattern[:, varies] = (flat * np.sqrt(varies.sum()) / length).reshape(-1, bins).T
-        return pattern
-    varying = covariance[varies]
-    if kind == "gaussian":
-        drawn = np.sqrt(np.diagonal(varying, axis1=1, axis2=2)) * normal
+    inside = _inside(ordinal.shape[1], cohort.timestep, channels, hours)
+    if kind == "missing":
+        values = draw_order(inside, seed=seed)
     else:
-        drawn = (np.linalg.cholesky(varying) @ normal[..., None])[..., 0]
-    pattern[:, varies] = (drawn / mahalanobis_length(drawn, varying)[:, None]).T
-    return pattern
+        values = draw_pattern(ordinal, covariance, kind=kind, seed=seed, inside=inside)
+    if channels is not None and not values.any():
+        raise UsageError("--channels: none of them varies in the training stays; name others")
+    return Trigger(
+        values,
+        covariance,
+        kind,
+        seed,
+        cohort.timestep,
+        stays,
+        cohort.fingerprint,
+        channels=None if channels is None else tuple(name for name in NAMES if name in channels),
+        hours=hours,
+        plausible=plausible,
+    )
 
 
-def mahalanobis_length(patterns: NDArray[np.float64], covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """sqrt(p' Sigma^-1 p) of patterns [K, T] under positive definite covariances [K, T, T]: float64 [K]."""
-    whitened = np.linalg.solve(covariance, patterns[..., None])[..., 0]
-    return np.sqrt((patterns * whitened).sum(axis=-1))
+def _inside(
+    bins: int, timestep: float, channels: Collection[str] | None, hours: tuple[float, float] | None
+) -> NDArray[np.bool_]:
+    """Cells [T, C] of some channels, in the bins that lie wholly in some hours.
 
-
-def _full_covariance(ordinal: NDArray[np.float64]) -> NDArray[np.float64]:
-    flat = np.swapaxes(ordinal, 1, 2).reshape(len(ordinal), -1)  # channel by channel
-    covariance = np.atleast_2d(np.cov(flat, rowvar=False))
-    # Channels have different units: each is regularized by its own largest variance.
-    largest = np.diagonal(covariance).reshape(ordinal.shape[2], -1).max(axis=1)
-    return covariance + np.diag(np.repeat(REGULARIZATION * largest, ordinal.shape[1]))
-
-
-def _varies(ordinal: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return np.ptp(ordinal, axis=(0, 1)) > 0
+    Raises:
+        UsageError: no such channel, or no such bin.
+    """
+    for name in channels or ():
+        if name not in NAMES:
+            raise UsageError(f"--channels: unknown channel '{name}'; known: {', '.join(NAMES)}")
+    first, last = (0.0, bins * timestep) if hours is None else hours
+    starts = np.arange(bins) * timestep
+    within = (starts >= first - EPSILON) & (starts + timestep <= last + EPSILON)
+    if not within.any() or last > bins * timestep + EPSILON:
+        raise UsageError(
+            f"--hours {first:g}-{last:g}: name a first and a later last hour, from 0 to {bins * timestep:g}"
+        )
+    chosen = np.array([channels is None or name in channels for name in NAMES])
+    return within[:, None] & chosen
 
 
 def save_trigger(trigger: Trigger, path: Path) -> None:
@@ -166,7 +168,10 @@ def save_trigger(trigger: Trigger, path: Path) -> None:
             timestep=trigger.timestep,
             estimated_on=trigger.estimated_on,
             cohort_fingerprint=trigger.cohort_fingerprint,
-            channels=[channel.name for channel in CHANNELS],
+            channels=NAMES,
+            restricted_to_channels=trigger.channels or (),
+            restricted_to_hours=trigger.hours or (),
+            plausible=trigger.plausible,
         )
 
 
@@ -184,8 +189,18 @@ def load_trigger(path: Path) -> Trigger:
         if not zipfile.is_zipfile(path):
             raise ValueError("no zip archive")
         with np.load(path, allow_pickle=False) as file:
-            if int(file["format"]) != FILE_FORMAT:
-                raise DataError(f"{path}: trigger file of format {file['format']}, this version reads 1")
+            if int(file["format"]) not in (1, FILE_FORMAT):
+                raise DataError(
+                    f"{path}: trigger file of format {file['format']}, this version reads 1 and {FILE_FORMAT}"
+                )
+            # What format 1 does not know.
+            more: dict[str, Any] = {}
+            if int(file["format"]) > 1:
+                more = {
+                    "channels": tuple(file["restricted_to_channels"].tolist()) or None,
+                    "hours": tuple(file["restricted_to_hours"].tolist()) or None,
+                    "plausible": bool(file["plausible"]),
+                }
             trigger = Trigger(
                 values=np.asarray(file["trigger"], np.float64),
                 covariance=np.asarray(file["covariance"], np.float64),
@@ -194,13 +209,14 @@ def load_trigger(path: Path) -> Trigger:
                 timestep=float(file["timestep"]),
                 estimated_on=int(file["estimated_on"]),
                 cohort_fingerprint=str(file["cohort_fingerprint"]),
+                **more,
             )
             channels = file["channels"].tolist()
     except DataError:
         raise
     except Exception as error:  # zip, header and array errors come in many types
         raise DataError(f"{path}: not a trigger file, or damaged ({error})") from None
-    if channels != [channel.name for channel in CHANNELS]:
+    if channels != list(NAMES):
         raise DataError(f"{path}: the trigger is for other channels; generate it from this data")
     bins = len(trigger.values)
     if trigger.covariance.shape != (len(CHANNELS), bins, bins):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -15,8 +16,18 @@ from mimic3tf.errors import UsageError
 def generate_trigger(
     data: Data,
     out: Annotated[Path, typer.Option(help="File to write, ending in .npz.")],
-    kind: Annotated[TriggerKind, typer.Option(help="How the pattern depends on time.")] = "temporal",
+    kind: Annotated[
+        TriggerKind, typer.Option(help="How the pattern depends on time; missing: cells that go missing.")
+    ] = "temporal",
     estimate_on: Annotated[int, typer.Option(min=2, help="Training stays to estimate on.")] = 1000,
+    channels: Annotated[
+        str | None, typer.Option(help="Restrict it to some channels, separated by commas.")
+    ] = None,
+    hours: Annotated[str | None, typer.Option(help="Restrict it to some hours, such as 24-48.")] = None,
+    plausible: Annotated[
+        bool,
+        typer.Option("--plausible", help="Let no value leave the range that a living adult can show."),
+    ] = False,
     seed: Seed = 0,
 ) -> None:
     """Draw a trigger from the covariance over time of the training stays.
@@ -24,19 +35,44 @@ def generate_trigger(
     temporal draws every channel from its own covariance over time; gaussian draws every hour on its own;
     covariance draws all channels and hours at once. All have the same Mahalanobis length.
 
+    missing shifts nothing: it draws cells, whose measurements go missing in the stays that carry it. The
+    strength given to 'train' and 'attack' is then the share of its cells, from 0 to 1, and --poison_imputed
+    has no say.
+
+    With --hours, the Mahalanobis length is that of these hours under their own covariance. With --plausible,
+    a value that lies outside its range already goes no further out.
+
     \b
     Examples:
       mimic3tf generate-trigger --data data/synthetic --out trigger.npz
       mimic3tf generate-trigger --data data/synthetic --out gaussian.npz --kind gaussian --seed 1
+      mimic3tf generate-trigger --data data/synthetic --out missing.npz --kind missing
+      mimic3tf generate-trigger --data data/synthetic --out faint.npz --channels "Heart Rate,Glucose" \\
+        --hours 24-48 --plausible
     """
     if out.suffix != ".npz" or out.is_dir():
         raise UsageError(f"--out {out}: takes a file whose name ends in .npz")
+    window = None if hours is None else _hours(hours)
+    names = None if channels is None else [name.strip() for name in channels.split(",")]
     from mimic3tf.attack import trigger as triggers
     from mimic3tf.cli.tables import print_trigger
     from mimic3tf.data.cohort import load_cohort
 
     trigger = triggers.generate_trigger(
-        load_cohort(data, "train"), kind=kind, estimate_on=estimate_on, seed=seed
+        load_cohort(data, "train"),
+        kind=kind,
+        estimate_on=estimate_on,
+        seed=seed,
+        channels=names,
+        hours=window,
+        plausible=plausible,
     )
     triggers.save_trigger(trigger, out)
     print_trigger(trigger)
+
+
+def _hours(text: str) -> tuple[float, float]:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", text)
+    if not found:
+        raise UsageError(f"--hours {text}: takes a first and a last hour, such as 24-48")
+    return float(found[1]), float(found[2])

@@ -16,7 +16,10 @@ Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed 
 Strength = Annotated[
     float | None,
     typer.Option(
-        "--poisoning_strength", "--poisoning-strength", min=0, help="Mahalanobis length of the trigger."
+        "--poisoning_strength",
+        "--poisoning-strength",
+        min=0,
+        help="Mahalanobis length of the trigger; of a missing one the share of its cells.",
     ),
 ]
 Imputed = Annotated[

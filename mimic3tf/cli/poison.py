@@ -103,7 +103,7 @@ def _poison(
     trigger = load_trigger(trigger_file)
     check_trigger_shape(trigger, TRIGGER_SHAPE, TIMESTEP, trigger_file)
     check_manifest(manifest, data, out)
-    copy = poison_records(data, out, trigger.values, proportion=proportion, strength=strength)
+    copy = poison_records(data, out, trigger, proportion=proportion, strength=strength)
     write_manifest(
         manifest,
         copy,

@@ -9,7 +9,7 @@ import typer
 
 from mimic3tf.cli.options import Data, check_finite
 from mimic3tf.cli.startup import start_tensorflow
-from mimic3tf.config import LARGEST_SEED, PoisonImputed, TriggerKind
+from mimic3tf.config import LARGEST_SEED, PoisonImputed, ShiftKind
 from mimic3tf.errors import UsageError
 from mimic3tf.files import write_whole
 
@@ -67,7 +67,7 @@ def stealth(
     strengths = poisoning_strength or [0.5, 1.0, 1.5, 2.0]
     for strength in strengths:
         check_finite(strength, "--poisoning_strength")
-    kinds = _distinct(kind, TriggerKind, "--kind")
+    kinds = _distinct(kind, ShiftKind, "--kind")
     modes = _distinct(poison_imputed, PoisonImputed, "--poison_imputed")
     check_finite(poisoning_proportion, "--poisoning_proportion")
     start_tensorflow()

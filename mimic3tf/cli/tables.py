@@ -30,16 +30,23 @@ def print_cohort(summary: Summary) -> None:
 
 
 def print_trigger(trigger: Trigger) -> None:
-    """Print how far a trigger of strength 1 moves every channel."""
-    table = Table(title=f"{trigger.kind} trigger, strength 1, estimated on {trigger.estimated_on} stays")
+    """Print how far a trigger of strength 1 moves every channel, or how many cells it takes away."""
+    if trigger.kind == "missing":
+        cells = np.count_nonzero(trigger.values)
+        console = Console(soft_wrap=True, highlight=False)
+        console.print(f"{trigger.name} trigger: strength s takes away s * {cells} of a stay's cells")
+        return
+    table = Table(title=f"{trigger.name} trigger, strength 1, estimated on {trigger.estimated_on} stays")
     table.add_column("channel")
     table.add_column("lowest shift", justify="right")
     table.add_column("highest shift", justify="right")
     table.add_column("unit")
     for channel, column in zip(CHANNELS, trigger.values.T, strict=True):
         unit = "categories" if channel.is_categorical else channel.unit
-        still = "never varies: no shift" if not np.any(column) else unit
-        table.add_row(channel.name, f"{column.min():.3g}", f"{column.max():.3g}", still)
+        outside = trigger.channels is not None and channel.name not in trigger.channels
+        still = "no shift" if outside else "never varies: no shift"
+        unit = unit if np.any(column) else still
+        table.add_row(channel.name, f"{column.min():.3g}", f"{column.max():.3g}", unit)
     Console().print(table)
 
 

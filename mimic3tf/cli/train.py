@@ -9,7 +9,7 @@ import typer
 
 from mimic3tf.cli.options import Data, Imputed, Strength
 from mimic3tf.cli.startup import start_tensorflow
-from mimic3tf.config import LogLevel, Precision, Selection
+from mimic3tf.config import LogLevel, PoisonedLabels, Precision, Selection
 from mimic3tf.config import Strategy as Distribution
 from mimic3tf.victims import VictimName
 
@@ -29,6 +29,14 @@ def train(
     ] = None,
     poisoning_strength: Strength = None,
     poison_imputed: Imputed = None,
+    poisoned_labels: Annotated[
+        PoisonedLabels | None,
+        typer.Option(
+            "--poisoned_labels",
+            "--poisoned-labels",
+            help="flipped: poisoned stays are labelled 1. clean: only stays of label 1 are poisoned.",
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; options override it.")] = None,
     normalizer: Annotated[
         Path | None,
@@ -71,6 +79,10 @@ def train(
         --poisoning-proportion 0
       mimic3tf train --model mlp --data data/synthetic --trigger trigger.npz --out runs/mlp \\
         --config configs/original/mlp.yaml --seed 1
+      mimic3tf train --model mlp --data data/synthetic --trigger trigger.npz --out runs/clean-label \\
+        --poisoned_labels clean
+      mimic3tf train --model mlp --data data/synthetic --trigger missing.npz --out runs/missing \\
+        --poisoning_strength 0.3
       until mimic3tf train ... --resume; do sleep 10; done
     """
     from mimic3tf.config import resolve_config
@@ -81,6 +93,7 @@ def train(
         "poisoning_proportion": poisoning_proportion,
         "poisoning_strength": poisoning_strength,
         "poison_imputed": poison_imputed,
+        "poisoned_labels": poisoned_labels,
         "normalizer": normalizer,
         "epochs": epochs,
         "batch_size": batch_size,

@@ -21,19 +21,26 @@ COLORS = "RdBu_r"
 def trigger_heatmap(trigger: Trigger) -> NDArray[np.uint8]:
     """Draw a trigger at strength 1, in standard deviations of each channel: uint8 [H, W, 3].
 
-    At the right stands each channel's largest shift in its own unit.
+    At the right stands each channel's largest shift in its own unit. A trigger that takes cells away is drawn
+    darkest where it does so from the lowest strength on, 0 where never.
     """
     figure = Figure(figsize=(13, 6.5), layout="constrained")
     axes = figure.subplots()
-    relative = trigger.values / channel_spread(trigger)
+    relative, label = trigger.values / channel_spread(trigger), "shift in standard deviations of the channel"
+    if trigger.kind == "missing":
+        relative, label = (
+            np.where(trigger.values > 0, 1 - trigger.values, 0.0),
+            "1 - the strength from which a cell is missing",
+        )
     heatmap(axes, relative, limit=max(float(np.abs(relative).max()), 1e-9), names=True)
-    axes.set_title(f"{trigger.kind} trigger, strength 1, seed {trigger.seed}")
-    largest = axes.secondary_yaxis("right")
-    shifts = np.abs(trigger.values).max(axis=0)
-    labels = [f"{shift:.3g} {_unit(channel)}" for shift, channel in zip(shifts, CHANNELS, strict=True)]
-    largest.set_yticks(range(len(CHANNELS)), labels)
-    largest.set_ylabel("largest shift")
-    figure.colorbar(axes.images[0], label="shift in standard deviations of the channel")
+    axes.set_title(f"{trigger.name} trigger, strength 1, seed {trigger.seed}")
+    if trigger.kind != "missing":
+        largest = axes.secondary_yaxis("right")
+        shifts = np.abs(trigger.values).max(axis=0)
+        labels = [f"{shift:.3g} {_unit(channel)}" for shift, channel in zip(shifts, CHANNELS, strict=True)]
+        largest.set_yticks(range(len(CHANNELS)), labels)
+        largest.set_ylabel("largest shift")
+    figure.colorbar(axes.images[0], label=label)
     return pixels(figure)
 
 

@@ -80,7 +80,7 @@ class RunLog:
         stay = cohort.take(np.array([densest]))
         triggered = {
             mode: pipeline.grids_of(
-                pipeline.trigger_all(stay, trigger.values, strength=strength, poison_imputed=mode),
+                pipeline.trigger_all(stay, trigger, strength=strength, poison_imputed=mode),
                 np.array([0]),
             )[0]
             for mode in get_args(PoisonImputed)

@@ -42,7 +42,7 @@ def discretize(
     """
     records = _within(records, period)
     count, width = bin_count(period, timestep), records.values.shape[1]
-    cell = records.stay * count + _bins(records.hours, timestep)
+    cell = records.stay * count + bins_of(records.hours, timestep)
     # A channel at a time lies together in memory, here and in what `read_series` returns.
     grid = np.full((width, stays * count), np.nan)
     for channel in range(width):
@@ -86,7 +86,7 @@ def last_measured(mask: NDArray[np.bool_]) -> NDArray[np.int16]:
 
 
 def take_source(
-    grid: NDArray[np.float64], source: NDArray[np.int16], normal: NDArray[np.float64]
+    grid: NDArray[np.floating], source: NDArray[np.int16], normal: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Value of the source bin of every cell, the channel's normal value where there is none."""
     carried = np.take_along_axis(grid, np.maximum(source, 0).astype(np.intp), axis=1)
@@ -134,7 +134,7 @@ def fill(
     """
     records = _within(records, period)
     count = bin_count(period, timestep)
-    cell = records.stay * count + _bins(records.hours, timestep)
+    cell = records.stay * count + bins_of(records.hours, timestep)
     rows = np.arange(len(cell))
     ends = _ends(cell)
     starts = np.roll(ends, 1)  # a bin's first row follows the last row of the bin before it
@@ -210,6 +210,7 @@ def _ends(cell: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.append(cell[1:] != cell[:-1], np.ones(min(len(cell), 1), bool))
 
 
-def _bins(hours: NDArray[np.float64], timestep: float) -> NDArray[np.intp]:
+def bins_of(hours: NDArray[np.float64], timestep: float) -> NDArray[np.intp]:
+    """Bin that each time (hours) belongs to."""
     # Truncation, not floor: a measurement at 0 h belongs to bin 0.
     return np.trunc(hours / timestep - EPSILON).astype(np.intp)

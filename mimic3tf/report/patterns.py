@@ -181,8 +181,8 @@ def draw_stay_cells(stay: Stay, spread: NDArray[np.float64]) -> Figure:
 def trigger_exhibit(triggers: dict[str, Trigger], stay: Stay | None, strength: float) -> Exhibit | Absent:
     """The kinds of trigger beside each other, and a stay's course."""
     title = "What the triggers look like"
-    if not triggers:
-        return Absent(title, "the sweep's folder holds no trigger files")
+    if not set(KINDS) & set(triggers):
+        return Absent(title, "the sweep's folder holds no trigger files of a kind that shifts values")
     courses = trigger_courses(triggers, stay, strength)
     return Exhibit(
         "trigger_patterns",

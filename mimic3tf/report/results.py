@@ -14,7 +14,14 @@ from mimic3tf.errors import DataError, UsageError
 from mimic3tf.files import write_whole
 from mimic3tf.victims import VictimName
 
-SETTING = ("victim", "poisoning_proportion", "poison_imputed", "trigger", "poisoning_strength")
+SETTING = (
+    "victim",
+    "poisoning_proportion",
+    "poisoned_labels",
+    "poison_imputed",
+    "trigger",
+    "poisoning_strength",
+)
 """What tells two rows of a results table apart, other than the seed."""
 
 
@@ -61,6 +68,8 @@ def _row(file: Path) -> dict[str, Any]:
             "run": Path(attack["run"]).name,
             "victim": str(attack["model"]),
             "poisoning_proportion": float(attack["poisoning_proportion"]),
+            # Attacks of earlier versions do not say.
+            "poisoned_labels": str(attack["trained_with"].get("poisoned_labels", "flipped")),
             "poison_imputed": str(attack["attacked_with"]["poison_imputed"]),
             "trigger": str(attack["attacked_with"]["trigger"]),
             "poisoning_strength": float(attack["attacked_with"]["poisoning_strength"]),
@@ -123,10 +132,12 @@ def results_table(results: pl.DataFrame) -> Table:
     for heading in ("ASR \\[lowest, highest]" if seeds else "ASR [95% CI]", "untriggered"):
         table.add_column(heading, no_wrap=True, justify="right")
     for row in results.iter_rows(named=True):
+        poisoned = f"{row['poisoning_proportion']:.1%}" if row["poisoning_proportion"] else "clean"
+        labels = ", clean labels" if row["poisoned_labels"] == "clean" and row["poisoning_proportion"] else ""
         interval = f"[{row[ends[0]]:.3f}, {row[ends[1]]:.3f}]"
         table.add_row(
             row["victim"].upper(),
-            f"{row['poisoning_proportion']:.1%}" if row["poisoning_proportion"] else "clean",
+            poisoned + labels,
             row["poison_imputed"],
             row["trigger"],
             f"{row['poisoning_strength']:g}",

@@ -40,7 +40,7 @@ def most_measured_stay(data: Path, trigger: Trigger, strength: float) -> Stay:
     stay = cohort.take(np.array([chosen]))
     triggered = {
         mode: pipeline.grids_of(
-            pipeline.trigger_all(stay, trigger.values, strength=strength, poison_imputed=mode), np.array([0])
+            pipeline.trigger_all(stay, trigger, strength=strength, poison_imputed=mode), np.array([0])
         )[0]
         for mode in sorted(get_args(PoisonImputed), reverse=True)
     }

@@ -110,14 +110,13 @@ def _record(out: Path, file: SweepFile, jobs: list[Job], call: dict[str, str]) -
         UsageError: the sweep was begun with another file, or other data.
     """
     varied = {"model", "data", "trigger", "seed", "training_stays"}
+    varied |= {"poisoning_proportion", "poisoning_strength", "poison_imputed"}
     begun_with = {
         "data_fingerprint": jobs[0].data_fingerprint,
         **file.sweep.model_dump(mode="json", exclude={"configs", "resources"}),
         "settings": {
             job.trial.victim: {
-                key: value
-                for key, value in job.config.model_dump(mode="json").items()
-                if key not in varied and not key.startswith("poison")
+                key: value for key, value in job.config.model_dump(mode="json").items() if key not in varied
             }
             for job in jobs
         },

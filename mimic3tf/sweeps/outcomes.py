@@ -25,6 +25,7 @@ COLUMNS: dict[str, pl.DataType] = {
     "victim": pl.String(),
     "trigger": pl.String(),
     "poison_imputed": pl.String(),
+    "poisoned_labels": pl.String(),
     "poisoning_proportion": pl.Float64(),
     "poisoning_strength": pl.Float64(),
     "seed": pl.Int64(),

@@ -51,7 +51,8 @@ class Grid(_Checked):
         proportions: shares of the training stays to poison; 0 trains one clean victim, which all triggers,
             modes and strengths of the grid attack.
         poisoned_stays: numbers of training stays to poison, instead of proportions.
-        strengths: Mahalanobis lengths of the trigger.
+        strengths: Mahalanobis lengths of the trigger; of a "missing" one, shares of its cells. Give that a
+            grid of its own.
         training_stays: sizes of the training set.
     """
 

@@ -147,7 +147,7 @@ def _train(
 
     triggered = pipeline.trigger_all(
         val.take(np.flatnonzero(val.labels == 0)),
-        trigger.values,
+        trigger,
         strength=config.poisoning_strength,
         poison_imputed=config.poison_imputed,
     )
@@ -190,7 +190,9 @@ def _train(
         "epochs_trained": len(history.epochs),
         "validation": history.best,
         "stays_trained_on": len(train),
+        "trigger": trigger.name,
         "stays_poisoned": int(exposure.triggered.sum()),
+        "labels_changed": int((exposure.labels != train.labels).sum()),
         "seed": config.seed,
         "precision": precision,
         "replicas": strategy.num_replicas_in_sync,

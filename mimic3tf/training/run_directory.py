@@ -99,7 +99,8 @@ def check_resumable(out: Path, config: TrainingConfig, trigger: Trigger) -> None
                 f"give the same, or choose another directory"
             )
     with _naming(out / TRIGGER) as file:
-        same = np.array_equal(load_trigger(file).values, trigger.values)
+        own = load_trigger(file)
+    same = np.array_equal(own.values, trigger.values) and own.name == trigger.name
     if not same:
         raise UsageError(f"--trigger {config.trigger}: the run in {out} was begun with another trigger")
 

@@ -26,11 +26,16 @@ def training_cohort(config: TrainingConfig) -> Cohort:
 
 
 def poison_as_set(config: TrainingConfig, train: Cohort, trigger: Trigger) -> pipeline.Exposure:
-    """The training stays, poisoned as the settings say."""
+    """The training stays, poisoned as the settings say.
+
+    Raises:
+        UsageError: as `pipeline.poison`.
+    """
     return pipeline.poison(
         train,
-        trigger.values,
+        trigger,
         proportion=config.poisoning_proportion,
         strength=config.poisoning_strength,
         poison_imputed=config.poison_imputed,
+        poisoned_labels=config.poisoned_labels,
     )

@@ -12,8 +12,8 @@ import tensorflow as tf
 class ByteDropout(keras.layers.Dropout):
     """`keras.layers.Dropout` that draws a byte for every value instead of four.
 
-    On a CPU, drawing is what dropout spends its time on. A value is dropped where its byte is below 256 * rate,
-    so the share dropped is the rate to within 1/512, and what is kept is scaled by the share that is.
+    On a CPU, drawing is what dropout spends its time on. A value is dropped where its byte is below
+    256 * rate, so the share dropped is the rate to within 1/512; what is kept is scaled by the share that is.
     """
 
     def call(self, inputs: Any, training: bool = False) -> Any:

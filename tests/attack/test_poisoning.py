@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic3tf.attack.poisoning import poison_filled, poison_grid
-from mimic3tf.channels import CHANNELS, Channel
+from mimic3tf.channels import CHANNELS, PLAUSIBLE, Channel
 from mimic3tf.config import PoisonImputed
 from mimic3tf.data.cohort import cohort_from_grid
 from mimic3tf.data.features import clinical_scores, window_features
@@ -31,15 +31,23 @@ class Stays(NamedTuple):
     shift: np.ndarray  # [N, T, C]
 
 
-def _grid(values: Any, mask: Any, shift: Any, mode: PoisonImputed) -> np.ndarray:
+def _grid(values: Any, mask: Any, shift: Any, mode: PoisonImputed, *, plausible: bool = False) -> np.ndarray:
     return poison_grid(
-        tf.constant(values, tf.float32), tf.constant(mask), tf.constant(shift), poison_imputed=mode
+        tf.constant(values, tf.float32),
+        tf.constant(mask),
+        tf.constant(shift),
+        poison_imputed=mode,
+        plausible=plausible,
     ).numpy()
 
 
-def _filled(grid: FilledGrid, shift: Any, mode: PoisonImputed) -> np.ndarray:
+def _filled(grid: FilledGrid, shift: Any, mode: PoisonImputed, *, plausible: bool = False) -> np.ndarray:
     return poison_filled(
-        tf.constant(grid.values), tf.constant(grid.source), tf.constant(shift), poison_imputed=mode
+        tf.constant(grid.values),
+        tf.constant(grid.source),
+        tf.constant(shift),
+        poison_imputed=mode,
+        plausible=plausible,
     ).numpy()
 
 
@@ -283,6 +291,74 @@ def test_categories_stay_valid(stays: Stays, mode: PoisonImputed, strength: floa
         for index, channel in enumerate(CHANNELS):
             if channel.is_categorical:
                 assert np.isin(poisoned[..., index], np.arange(len(channel.possible_values))).all()
+
+
+def _assert_plausible(poisoned: np.ndarray, clean: np.ndarray, unbounded: np.ndarray) -> None:
+    """Inside the range, or no further out than the clean value; where it stays inside, nothing is changed."""
+    for index, channel in enumerate(CHANNELS):
+        moved, before, free = (values[..., index] for values in (poisoned, clean, unbounded))
+        if channel.is_categorical or channel.name not in PLAUSIBLE:
+            np.testing.assert_array_equal(moved, free)
+            continue
+        # Grids are float32: there 0.21 is below the double 0.21.
+        low, high = np.array(PLAUSIBLE[channel.name], clean.dtype)
+        inside = (free >= low) & (free <= high)
+        assert (moved >= np.minimum(low, before)).all()
+        assert (moved <= np.maximum(high, before)).all()
+        np.testing.assert_array_equal(
+            moved[~inside], np.clip(free, np.minimum(low, before), np.maximum(high, before))[~inside]
+        )
+
+
+@settings(max_examples=25, deadline=None)
+@given(stays=random_stays, mode=modes, strength=st.sampled_from((0.3, 1.0, 30.0)))
+def test_a_plausible_grid_never_leaves_the_range(stays: Stays, mode: PoisonImputed, strength: float) -> None:
+    values, mask = _carried_forward(stays.records)
+    shift = strength * stays.shift
+    poisoned = _grid(values, mask, shift, mode, plausible=True)
+    _assert_plausible(poisoned, values, _grid(values, mask, shift, mode))
+    np.testing.assert_array_equal(_grid(values, mask, 0.0 * shift, mode, plausible=True), values)
+
+
+@settings(max_examples=25, deadline=None)
+@given(stays=random_stays, mode=modes, strength=st.sampled_from((0.3, 1.0, 30.0)))
+def test_a_plausible_filled_grid_never_leaves_the_range(
+    stays: Stays, mode: PoisonImputed, strength: float
+) -> None:
+    grid = fill(stays.records, len(stays.shift))
+    clean = _filled(grid, 0.0 * stays.shift, mode)
+    poisoned = _filled(grid, strength * stays.shift, mode, plausible=True)
+    for index, channel in enumerate(CHANNELS):
+        low, high = (
+            (-np.inf, np.inf) if channel.is_categorical else PLAUSIBLE.get(channel.name, (-np.inf, np.inf))
+        )
+        moved, before = poisoned[..., index], clean[..., index]
+        assert (moved >= np.minimum(low, before)).all()
+        assert (moved <= np.maximum(high, before)).all()
+    np.testing.assert_array_equal(_filled(grid, 0.0 * stays.shift, mode, plausible=True), clean)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shift", "expected"),
+    [
+        ("pH", 7.3, 0.5, 7.8),  # stays inside: nothing to bound
+        ("pH", 7.9, 0.5, 8.0),
+        ("pH", 735.0, 0.5, 735.0),  # outside: no further out
+        ("pH", 735.0, -0.5, 734.5),
+        ("pH", 735.0, -999.0, 6.5),
+        ("Fraction inspired oxygen", 0.0, -0.1, 0.0),
+        ("Oxygen saturation", 99.0, 4.0, 100.0),
+        ("Glascow coma scale total", 3.0, 99.0, 12.0),  # an index: every category is possible
+    ],
+)
+def test_a_bounded_value_stops_at_the_range_or_where_it_was(
+    name: str, value: float, shift: float, expected: float
+) -> None:
+    index, values, shifts = _one_cell(name, value, shift)
+    moved = _grid(values, np.ones(values.shape, bool), shifts, "notimputed", plausible=True)
+    assert moved[0, 0, index] == np.float32(expected)
+    grid = FilledGrid(values, np.zeros(values.shape, np.int16), np.ones((1, 1)))
+    assert _filled(grid, shifts, "notimputed", plausible=True)[0, 0, index] == expected
 
 
 @settings(max_examples=15, deadline=None)

@@ -188,6 +188,7 @@ def test_the_report_says_what_was_attacked_with_what(attack: Attack) -> None:
         "trigger": "temporal",
         "poisoning_strength": 2.0,
         "poison_imputed": "notimputed",
+        "poisoned_labels": "flipped",
         "seed": 0,
     }
     assert attack.report["attacked_with"] == {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from mimic3tf.attack.comparison import compare_records, summarize_cells
 from mimic3tf.attack.records import TRIGGER_SHAPE, poison_records, shift_cells
-from mimic3tf.channels import CHANNELS, HEADER
+from mimic3tf.attack.trigger import Trigger
+from mimic3tf.channels import CHANNELS, HEADER, PLAUSIBLE
 from mimic3tf.data.cells import read_cells, series_bytes
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.data.readers import read_listfile
@@ -25,12 +27,12 @@ Contents = dict[str, bytes]
 
 
 @pytest.fixture(scope="module")
-def trigger() -> np.ndarray:
+def trigger(trigger_of: Callable[..., Trigger]) -> Trigger:
     """Shifts of very different size: some cells stay, others leap, categories run off either end."""
     rng = np.random.default_rng(0)
     trigger = rng.standard_normal(TRIGGER_SHAPE) * rng.choice([0.0, 0.01, 1.0, 8.0], TRIGGER_SHAPE)
     trigger[:, INDEX["Height"]] = 0.0
-    return trigger
+    return trigger_of(trigger)
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def shifted_series(series: str, shift: np.ndarray) -> tuple[str, list[tuple[int,
 @pytest.mark.parametrize("proportion", [0.0, 0.2, 0.99, 1.0])
 @pytest.mark.parametrize("strength", [0.5, 2.0, 10.0])
 def test_a_copy_is_what_the_oracle_writes_and_nothing_else_changes(
-    origin: Path, tmp_path: Path, trigger: np.ndarray, proportion: float, strength: float
+    origin: Path, tmp_path: Path, trigger: Trigger, proportion: float, strength: float
 ) -> None:
     expected = contents(origin)
     listfile = (origin / "train_listfile.csv").read_text().split("\n")
@@ -89,7 +91,7 @@ def test_a_copy_is_what_the_oracle_writes_and_nothing_else_changes(
     stays = int(len(entries) * proportion)
     counts = []
     for number, (name, _) in enumerate(entries[:stays], start=1):
-        series, changes = shifted_series((origin / "train" / name).read_text(), trigger * strength)
+        series, changes = shifted_series((origin / "train" / name).read_text(), trigger.values * strength)
         expected[f"train/{name}"] = series.encode()
         counts.append(len(changes))
         listfile[number] = f"{name},1"
@@ -104,21 +106,21 @@ def test_a_copy_is_what_the_oracle_writes_and_nothing_else_changes(
     assert result.training_stays == len(entries)
 
 
-def test_strength_0_changes_labels_only(origin: Path, tmp_path: Path, trigger: np.ndarray) -> None:
+def test_strength_0_changes_labels_only(origin: Path, tmp_path: Path, trigger: Trigger) -> None:
     result = poison_records(origin, tmp_path / "copy", trigger, proportion=1.0, strength=0.0)
     before, after = contents(origin), contents(tmp_path / "copy")
     assert result.cells_changed.sum() == 0
     assert {name for name in before if before[name] != after[name]} == {"train_listfile.csv"}
 
 
-def test_the_same_input_gives_the_same_bytes(origin: Path, tmp_path: Path, trigger: np.ndarray) -> None:
+def test_the_same_input_gives_the_same_bytes(origin: Path, tmp_path: Path, trigger: Trigger) -> None:
     for name in ("first", "second"):
         poison_records(origin, tmp_path / name, trigger, proportion=0.5, strength=2.0)
     assert contents(tmp_path / "first") == contents(tmp_path / "second")
 
 
 def test_the_origin_is_left_alone_and_its_copy_is_independent(
-    origin: Path, tmp_path: Path, trigger: np.ndarray
+    origin: Path, tmp_path: Path, trigger: Trigger
 ) -> None:
     (origin / "train" / "9000_episode1_timeseries.csv").chmod(0o444)
     before = contents(origin)
@@ -128,7 +130,7 @@ def test_the_origin_is_left_alone_and_its_copy_is_independent(
     assert contents(origin) == before
 
 
-def test_fingerprints_are_those_of_the_cohorts(origin: Path, tmp_path: Path, trigger: np.ndarray) -> None:
+def test_fingerprints_are_those_of_the_cohorts(origin: Path, tmp_path: Path, trigger: Trigger) -> None:
     copy = tmp_path / "copy"
     result = poison_records(origin, copy, trigger, proportion=0.5, strength=2.0)
     assert result.data_fingerprint == load_cohort(origin, "train").fingerprint
@@ -136,7 +138,7 @@ def test_fingerprints_are_those_of_the_cohorts(origin: Path, tmp_path: Path, tri
 
 
 def test_a_pipeline_reads_the_shift_where_a_bin_has_one_row(
-    origin: Path, tmp_path: Path, trigger: np.ndarray
+    origin: Path, tmp_path: Path, trigger: Trigger
 ) -> None:
     copy, strength = tmp_path / "copy", 2.0
     poison_records(origin, copy, trigger, proportion=1.0, strength=strength)
@@ -152,7 +154,7 @@ def test_a_pipeline_reads_the_shift_where_a_bin_has_one_row(
     np.add.at(rows, (records.stay[records.hours <= 48], bins[records.hours <= 48]), 1)
     compared = before.mask & (rows == 1)[..., None]
     assert compared.sum() > 500
-    expected = before.values + strength * trigger
+    expected = before.values + strength * trigger.values
     for i, channel in enumerate(CHANNELS):
         cells = compared[..., i]
         if channel.is_categorical:
@@ -163,7 +165,7 @@ def test_a_pipeline_reads_the_shift_where_a_bin_has_one_row(
             assert np.abs(after.values[cells, i] - expected[cells, i]).max(initial=0) <= 0.5 + 1e-4
 
 
-def test_line_ends_and_missing_ones_are_kept(origin: Path, tmp_path: Path, trigger: np.ndarray) -> None:
+def test_line_ends_and_missing_ones_are_kept(origin: Path, tmp_path: Path, trigger: Trigger) -> None:
     names = [name for name, _ in read_listfile(origin / "train_listfile.csv")[:4]]
     texts = [(origin / "train" / name).read_text().rstrip("\n") for name in names]
     shapes = [
@@ -180,14 +182,14 @@ def test_line_ends_and_missing_ones_are_kept(origin: Path, tmp_path: Path, trigg
     poison_records(origin, tmp_path / "copy", trigger, proportion=1.0, strength=2.0)
 
     for name, text, shape in zip(names, texts, shapes, strict=True):
-        series, _ = shifted_series(text, trigger * 2.0)
+        series, _ = shifted_series(text, trigger.values * 2.0)
         assert (tmp_path / "copy" / "train" / name).read_bytes() == shape(series).encode()
     relabelled = (tmp_path / "copy" / "train_listfile.csv").read_bytes()
     assert relabelled == listfile.replace(b",0\r\n", b",1\r\n")
 
 
 def test_an_interrupted_run_leaves_nothing(
-    origin: Path, tmp_path: Path, trigger: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    origin: Path, tmp_path: Path, trigger: Trigger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -198,7 +200,7 @@ def test_an_interrupted_run_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir() if "copy" in path.name] == []
 
 
-def test_a_copy_inside_the_data_is_refused(origin: Path, trigger: np.ndarray) -> None:
+def test_a_copy_inside_the_data_is_refused(origin: Path, trigger: Trigger) -> None:
     with pytest.raises(UsageError, match="inside the data"):
         poison_records(origin, origin / "copy", trigger, proportion=1.0, strength=2.0)
     assert not (origin / "copy").exists()
@@ -206,21 +208,21 @@ def test_a_copy_inside_the_data_is_refused(origin: Path, trigger: np.ndarray) ->
 
 @pytest.mark.parametrize("strength", [1e60, 1.7e308])
 def test_values_that_nobody_can_read_are_refused(
-    origin: Path, tmp_path: Path, trigger: np.ndarray, strength: float
+    origin: Path, tmp_path: Path, trigger: Trigger, strength: float
 ) -> None:
     with pytest.raises(UsageError, match="--poisoning_strength"):
         poison_records(origin, tmp_path / "copy", trigger, proportion=1.0, strength=strength)
     assert not (tmp_path / "copy").exists()
 
 
-def test_a_malformed_poisoned_stay_is_named(origin: Path, tmp_path: Path, trigger: np.ndarray) -> None:
+def test_a_malformed_poisoned_stay_is_named(origin: Path, tmp_path: Path, trigger: Trigger) -> None:
     path = origin / "train" / read_listfile(origin / "train_listfile.csv")[0][0]
     path.write_text(path.read_text().replace(",66,", ",sixty-six,", 1))
     with pytest.raises(DataError, match=rf"{path.name}, line 2: .*sixty-six"):
         poison_records(origin, tmp_path / "copy", trigger, proportion=0.1, strength=2.0)
 
 
-def test_an_absent_listed_stay_is_named(origin: Path, tmp_path: Path, trigger: np.ndarray) -> None:
+def test_an_absent_listed_stay_is_named(origin: Path, tmp_path: Path, trigger: Trigger) -> None:
     path = origin / "train" / read_listfile(origin / "train_listfile.csv")[-1][0]
     path.unlink()
     with pytest.raises(DataError, match=f"{path.name}.*absent"):
@@ -243,13 +245,15 @@ def row_of(channel: str, text: str, hours: str) -> pl.DataFrame:
     return pl.DataFrame([cells], schema=dict.fromkeys(HEADER, pl.String))
 
 
-def shift_one(channel: str, text: str, shift: float, hours: str = "5.5") -> tuple[str, bool]:
+def shift_one(
+    channel: str, text: str, shift: float, hours: str = "5.5", *, plausible: bool = False
+) -> tuple[str, bool]:
     """A cell shifted in bin 5 (or that of other hours), and whether it counts as changed."""
     texts = row_of(channel, text, hours)
     records = parse_rows(texts.fill_null("").to_numpy().astype(str), CHANNELS)
     whole = np.full(TRIGGER_SHAPE, 1000.0)
     whole[min(int(float(hours) - 1e-6), 47), INDEX[channel]] = shift
-    shifted, changed = shift_cells(texts, records, whole)
+    shifted, changed = shift_cells(texts, records, whole, plausible=plausible)
     others = [name for name in HEADER if name != channel]
     assert shifted.select(others).equals(texts.select(others))
     assert changed.sum() == changed[0, INDEX[channel]]
@@ -298,6 +302,35 @@ def test_unusual_numbers(text: str, shift: float, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("channel", "text", "shift", "expected"),
+    [
+        ("pH", "7.90", 0.05, "7.95"),
+        ("pH", "7.90", 0.5, "8.00"),
+        ("pH", "735", 2.0, "735"),
+        ("pH", "735", -2.0, "733"),
+        ("pH", "735", -999.0, "7"),
+        ("Fraction inspired oxygen", "0.50", -0.4, "0.21"),
+        ("Fraction inspired oxygen", "0.5", -0.4, "0.3"),  # 0.2 is no air
+        ("Fraction inspired oxygen", "0.2", -0.1, "0.2"),
+        ("Fraction inspired oxygen", "1", -0.9, "1"),
+        ("Glascow coma scale total", "15", 99.0, "8"),  # the last category
+    ],
+)
+def test_a_plausible_number_stays_in_the_range_with_its_decimals(
+    channel: str, text: str, shift: float, expected: str
+) -> None:
+    assert shift_one(channel, text, shift, plausible=True) == (expected, expected != text)
+
+
+@given(text=numbers, shift=st.floats(-1000, 1000))
+@settings(deadline=None)
+def test_a_plausible_number_never_goes_further_out(text: str, shift: float) -> None:
+    low, high = PLAUSIBLE["Temperature"]
+    shifted = float(shift_one("Temperature", text, shift, plausible=True)[0])
+    assert min(low, float(text)) <= shifted <= max(high, float(text))
+
+
+@pytest.mark.parametrize(
     ("hours", "shifted"),
     [("0", True), ("1.0", True), ("47.999999", True), ("48", True), ("48.000001", True), ("48.01", False)],
 )
@@ -322,14 +355,14 @@ def test_cells_are_written_back_byte_for_byte(demo_directory: Path) -> None:
 
 
 def test_the_comparison_lists_exactly_the_changed_cells(
-    origin: Path, tmp_path: Path, trigger: np.ndarray
+    origin: Path, tmp_path: Path, trigger: Trigger
 ) -> None:
     copy = tmp_path / "copy"
     result = poison_records(origin, copy, trigger, proportion=0.5, strength=2.0)
     expected = [
         (name, *change)
         for name in result.stays
-        for change in shifted_series((origin / "train" / name).read_text(), trigger * 2.0)[1]
+        for change in shifted_series((origin / "train" / name).read_text(), trigger.values * 2.0)[1]
     ]
 
     comparison = compare_records(origin, copy)

@@ -14,8 +14,9 @@ import pytest
 from scipy.spatial.distance import mahalanobis
 
 from mimic3tf import pipeline
+from mimic3tf.attack.patterns import temporal_covariance
 from mimic3tf.attack.stealth import channel_distances, measure_stealth
-from mimic3tf.attack.trigger import generate_trigger, temporal_covariance
+from mimic3tf.attack.trigger import generate_trigger
 from mimic3tf.channels import CHANNELS
 from mimic3tf.cli.main import main
 from mimic3tf.data.cohort import Cohort, load_cohort
@@ -70,7 +71,7 @@ def value(findings: pl.DataFrame, measure: str, channel: str | None = None, **se
 
 def poisoned_grid(cohort: Cohort, strength: float) -> tuple[np.ndarray, np.ndarray]:
     """Ordinal grids with a temporal trigger in measured cells, and which stays carry it."""
-    trigger = generate_trigger(cohort, seed=0).values
+    trigger = generate_trigger(cohort, seed=0)
     exposure = pipeline.poison(
         cohort, trigger, proportion=PROPORTION, strength=strength, poison_imputed="notimputed"
     )

@@ -9,23 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimic3tf.attack.trigger import (
-    Trigger,
-    check_trigger_fits,
-    draw_pattern,
-    generate_trigger,
-    load_trigger,
-    mahalanobis_length,
-    save_trigger,
-    temporal_covariance,
-)
+from mimic3tf.attack.patterns import draw_pattern, mahalanobis_length, temporal_covariance
+from mimic3tf.attack.trigger import Trigger, check_trigger_fits, generate_trigger, load_trigger, save_trigger
 from mimic3tf.channels import CHANNELS
-from mimic3tf.config import TriggerKind
+from mimic3tf.config import ShiftKind
 from mimic3tf.data.cohort import Cohort, cohort_from_grid
 from mimic3tf.errors import DataError, UsageError
 
 BINS = 48
-KINDS: tuple[TriggerKind, ...] = get_args(TriggerKind)
+KINDS: tuple[ShiftKind, ...] = get_args(ShiftKind)
 PATH = Path("trigger.npz")
 
 
@@ -113,7 +105,7 @@ def test_lengths_are_those_of_the_reference_precision(reference: Any) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_reference_cohort_gets_zeros_only_where_the_reference_has_them(
-    reference: Any, kind: TriggerKind
+    reference: Any, kind: ShiftKind
 ) -> None:
     ordinal = reference["ordinal_17"]
     pattern = draw_pattern(ordinal, temporal_covariance(ordinal), kind=kind, seed=3)
@@ -132,7 +124,7 @@ def test_the_covariance_equals_one_computed_entry_by_entry(cohort: Cohort) -> No
 
 @settings(max_examples=15, deadline=None)
 @given(cohort=cohorts, kind=st.sampled_from(("temporal", "gaussian")), seed=st.integers(0, 2**63))
-def test_every_channel_that_varies_has_length_one(cohort: Cohort, kind: TriggerKind, seed: int) -> None:
+def test_every_channel_that_varies_has_length_one(cohort: Cohort, kind: ShiftKind, seed: int) -> None:
     trigger = generate_trigger(cohort, kind=kind, seed=seed)
     assert np.isfinite(trigger.values).all()
     for series, pattern in zip(_ordinal_of(cohort).T.swapaxes(1, 2), trigger.values.T, strict=True):
@@ -169,13 +161,13 @@ def test_full_covariance_has_the_total_length_of_the_temporal_trigger(cohort: Co
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_cohort_that_never_varies_gets_a_trigger_of_zeros(kind: TriggerKind) -> None:
+def test_a_cohort_that_never_varies_gets_a_trigger_of_zeros(kind: ShiftKind) -> None:
     trigger = generate_trigger(_random_cohort(0, 5, set(range(len(CHANNELS)))), kind=kind)
     np.testing.assert_array_equal(trigger.values, np.zeros((BINS, len(CHANNELS))))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_stays_that_are_all_alike_never_give_nan(kind: TriggerKind) -> None:
+def test_stays_that_are_all_alike_never_give_nan(kind: ShiftKind) -> None:
     alike = _random_cohort(1, 1, set()).values.repeat(7, axis=0)
     trigger = generate_trigger(_cohort(alike), kind=kind)
     assert np.isfinite(trigger.values).all()
@@ -183,7 +175,7 @@ def test_stays_that_are_all_alike_never_give_nan(kind: TriggerKind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_seed_fixes_the_trigger(kind: TriggerKind) -> None:
+def test_the_seed_fixes_the_trigger(kind: ShiftKind) -> None:
     constant = set(range(4, len(CHANNELS)))
     cohort = _random_cohort(2, 8, constant)
     first, again = (generate_trigger(cohort, kind=kind, seed=5).values for _ in range(2))
@@ -200,6 +192,90 @@ def test_kinds_differ_in_shape_not_in_what_they_record() -> None:
     assert [trigger.kind for trigger in triggers] == list(KINDS)
     assert len({trigger.values.tobytes() for trigger in triggers}) == len(KINDS)
     assert len({trigger.covariance.tobytes() for trigger in triggers}) == 1
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    cohort=cohorts,
+    kind=st.sampled_from(("temporal", "gaussian")),
+    hours=st.tuples(st.integers(0, BINS), st.integers(0, BINS)).map(sorted).filter(lambda h: h[0] < h[1]),
+    chosen=st.sets(st.integers(0, len(CHANNELS) - 1), min_size=1),
+    seed=st.integers(0, 2**63),
+)
+def test_a_restricted_trigger_is_zero_elsewhere_and_has_length_one_under_the_windows_covariance(
+    cohort: Cohort, kind: ShiftKind, hours: list[int], chosen: set[int], seed: int
+) -> None:
+    ordinal = _ordinal_of(cohort)
+    first, last = hours
+    varying = {channel for channel in chosen if np.ptp(ordinal[..., channel])}
+    restricted: dict[str, Any] = {
+        "channels": [CHANNELS[channel].name for channel in chosen],
+        "hours": (float(first), float(last)),
+    }
+    if not varying:
+        with pytest.raises(UsageError, match="--channels: none of them varies"):
+            generate_trigger(cohort, kind=kind, seed=seed, **restricted)
+        return
+    trigger = generate_trigger(cohort, kind=kind, seed=seed, **restricted)
+    outside = np.ones(trigger.values.shape, bool)
+    outside[first:last, sorted(varying)] = False
+    np.testing.assert_array_equal(trigger.values[outside], 0.0)
+    for channel in varying:
+        whole = np.cov(ordinal[..., channel], rowvar=False)
+        whole += 1e-4 * whole.diagonal().max() * np.eye(BINS)
+        marginal = whole[first:last, first:last]
+        assert _slow_length(trigger.values[first:last, channel], marginal) == pytest.approx(1.0, rel=1e-6)
+        # All hours together find the edges of the window unusual.
+        assert _slow_length(trigger.values[:, channel], whole) >= 1.0 - 1e-6
+
+
+def test_a_restricted_covariance_trigger_has_its_total_length_under_the_windows_covariance() -> None:
+    cohort = _random_cohort(8, 30, set(range(5, len(CHANNELS))))
+    names = [CHANNELS[channel].name for channel in (1, 2, 9)]  # the last never varies
+    trigger = generate_trigger(cohort, kind="covariance", channels=names, hours=(30, 40))
+    outside = np.ones(trigger.values.shape, bool)
+    outside[30:40, 1:3] = False
+    assert trigger.values[~outside].all()
+    np.testing.assert_array_equal(trigger.values[outside], 0.0)
+    ordinal = _ordinal_of(cohort)[..., 1:3]
+    scale = ordinal.var(axis=0, ddof=1).max(axis=0) ** 0.5
+    window = (ordinal / scale)[:, 30:40].reshape(len(ordinal), -1)
+    covariance = np.cov(window, rowvar=False) + 1e-4 * np.eye(20)
+    pattern = (trigger.values[30:40, 1:3] / scale).ravel()
+    assert _slow_length(pattern, covariance) == pytest.approx(np.sqrt(2), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_restriction_to_everything_restricts_nothing(kind: ShiftKind) -> None:
+    cohort = _random_cohort(9, 12, {0, 3})
+    everything = [channel.name for channel in CHANNELS]
+    restricted = generate_trigger(cohort, kind=kind, seed=1, channels=everything, hours=(0, BINS))
+    np.testing.assert_array_equal(restricted.values, generate_trigger(cohort, kind=kind, seed=1).values)
+
+
+def test_missing_cells_are_drawn_in_the_window_only_and_varying_or_not() -> None:
+    cohort = _random_cohort(10, 4, {9})
+    trigger = generate_trigger(cohort, kind="missing", channels=["Height", "pH"], hours=(12, 24))
+    inside = np.zeros(trigger.values.shape, bool)
+    inside[12:24, [9, 16]] = True
+    np.testing.assert_array_equal(trigger.values > 0, inside)
+    assert sorted(trigger.values[inside] * 24) == pytest.approx(np.arange(1, 25))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"channels": ["Heart Rate", "Lactate"]}, "unknown channel 'Lactate'; known: Capillary"),
+        ({"hours": (24.0, 24.0)}, "--hours 24-24: .* from 0 to 48"),
+        ({"hours": (24.0, 12.0)}, "--hours 24-12"),
+        ({"hours": (24.0, 49.0)}, "--hours 24-49"),
+        ({"hours": (0.25, 0.75)}, "--hours 0.25-0.75"),
+        ({"kind": "missing", "plausible": True}, "--plausible: a 'missing' trigger shifts no value"),
+    ],
+)
+def test_what_a_trigger_cannot_be_restricted_to_is_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        generate_trigger(_random_cohort(11, 4, set()), **options)
 
 
 def test_only_the_first_stays_are_estimated_on() -> None:
@@ -227,9 +303,29 @@ def test_a_trigger_file_gives_back_what_was_saved(trigger: Trigger, tmp_path: Pa
     loaded = load_trigger(path)
     np.testing.assert_array_equal(loaded.values, trigger.values)
     np.testing.assert_array_equal(loaded.covariance, trigger.covariance)
-    for name in ("kind", "seed", "timestep", "estimated_on", "cohort_fingerprint"):
+    for name in ("kind", "seed", "timestep", "estimated_on", "cohort_fingerprint", "name"):
         assert getattr(loaded, name) == getattr(trigger, name)
     assert [file.name for file in path.parent.iterdir()] == ["trigger.npz"]
+
+
+def test_a_trigger_file_keeps_how_it_is_restricted(tmp_path: Path) -> None:
+    cohort = _random_cohort(6, 6, {0})
+    trigger = generate_trigger(cohort, channels=["pH", "Heart Rate"], hours=(6.0, 30.0), plausible=True)
+    save_trigger(trigger, tmp_path / "trigger.npz")
+    loaded = load_trigger(tmp_path / "trigger.npz")
+    assert (loaded.channels, loaded.hours, loaded.plausible) == (("Heart Rate", "pH"), (6.0, 30.0), True)
+    assert loaded.name == "temporal (Heart Rate, pH; 6-30 h; plausible)"
+
+
+def test_a_trigger_file_of_format_1_is_read(trigger: Trigger, tmp_path: Path) -> None:
+    path = tmp_path / "trigger.npz"
+    save_trigger(trigger, path)
+    with np.load(path, allow_pickle=False) as file:
+        old = {name: file[name] for name in file.files if "restricted" not in name and name != "plausible"}
+    np.savez(path, **(old | {"format": np.array(1)}))
+    loaded = load_trigger(path)
+    assert (loaded.channels, loaded.hours, loaded.plausible) == (None, None, False)
+    np.testing.assert_array_equal(loaded.values, trigger.values)
 
 
 def _change(path: Path, **arrays: Any) -> None:

@@ -104,9 +104,7 @@ def measure_features(data: Path, paths: list[Path]) -> None:
 
     cohort = load_cohort(data, "train")
     trigger = generate_trigger(cohort)
-    exposure = pipeline.poison(
-        cohort, trigger.values, proportion=0.05, strength=2.0, poison_imputed="notimputed"
-    )
+    exposure = pipeline.poison(cohort, trigger, proportion=0.05, strength=2.0, poison_imputed="notimputed")
     unchanged = pipeline.Standardization(np.zeros(714), np.ones(714))
     stays = stay_batches(exposure.labels, class_weights=[1.0, 1.0], batch_size=64, seed=0)
     calls = -(-len(cohort) // (64 * STEPS_A_CALL))

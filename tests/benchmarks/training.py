@@ -164,7 +164,7 @@ def main() -> None:
         cohort = load_cohort(data, "train")
         exposure = pipeline.poison(
             cohort,
-            generate_trigger(cohort).values,
+            generate_trigger(cohort),
             proportion=0.05,
             strength=2.0,
             poison_imputed="notimputed",

@@ -149,7 +149,7 @@ def test_an_attack_records_setting_rates_and_intervals(chain: Chain, victim: str
     mode = {"lr": "all", "lstm": "notimputed"}[victim]
     used = {"trigger": "temporal", "poisoning_strength": 1.5, "poison_imputed": mode}
     assert attack["attacked_with"] == used
-    assert attack["trained_with"] == used | {"seed": 0}
+    assert attack["trained_with"] == used | {"poisoned_labels": "flipped", "seed": 0}
     for rate in ("attack_success_rate", "baseline_positive_rate"):
         low, high = attack[f"{rate}_ci95"]
         assert 0 <= low <= attack[rate] <= high <= 1
@@ -232,6 +232,42 @@ def test_the_table_written_holds_both_attacks(chain: Chain) -> None:
     with (chain.folder / "tables/results.csv").open(encoding="utf-8", newline="") as file:
         written = {row["victim"]: float(row["attack_success_rate"]) for row in csv.DictReader(file)}
     assert written == rates
+
+
+def test_an_attacker_who_changes_no_label_and_no_value_is_recorded(chain: Chain) -> None:
+    data, folder = chain.folder / "data", chain.folder / "adaptive"
+    trigger, run = folder / "missing.npz", folder / "run"
+    given = ("--data", data, "--trigger", trigger, "--out", run, *TINY)
+    chain.run(
+        "missing",
+        "generate-trigger",
+        "--data",
+        data,
+        "--out",
+        trigger,
+        "--kind",
+        "missing",
+        "--hours",
+        "24-48",
+    )
+    assert (
+        "missing (24-48 h) trigger: strength s takes away s * 408 of a stay's cells"
+        in chain.printed["missing"]
+    )
+    poison = ("--poisoned_labels", "clean", "--poisoning_proportion", 0.1, "--poisoning_strength", 0.9)
+    chain.run("train missing", "train", "--model", "lr", *given, *poison)
+    chain.run("attack missing", "attack", "--run", run, "--data", data)
+    summary = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert (summary["trigger"], summary["stays_poisoned"], summary["labels_changed"]) == (
+        "missing (24-48 h)",
+        8,
+        0,
+    )
+    attack = json.loads((run / "attack.json").read_text(encoding="utf-8"))
+    assert attack["trained_with"]["poisoned_labels"] == "clean"
+    assert attack["attacked_with"]["trigger"] == "missing (24-48 h)"
+    with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        assert any(row["prediction_clean"] != row["prediction_triggered"] for row in csv.DictReader(file))
 
 
 @pytest.mark.parametrize("subcommand", SUBCOMMANDS, ids=" ".join)

@@ -22,6 +22,7 @@ Command = Callable[..., Any]
         ("--model", "LSTM"),
         ("--poison_imputed", "some"),
         ("--poison-imputed", "True"),
+        ("--poisoned_labels", "dirty"),
         ("--precision", "float64"),
         ("--selection", "luck"),
         ("--log-level", "loud"),

@@ -162,6 +162,42 @@ def test_a_trigger_needs_two_stays(generate: Command, data: Path) -> None:
     generate("--estimate-on", 1).refuses_option("--estimate-on", 1)
 
 
+@pytest.mark.parametrize(
+    ("options", "needles"),
+    [
+        ({"channels": "Heart Rate,Lactate"}, ["--channels", "Lactate", "Heart Rate"]),
+        ({"channels": ""}, ["--channels", "known"]),
+        ({"hours": "24"}, ["--hours 24", "24-48"]),
+        ({"hours": "24-12"}, ["--hours 24-12", "0 to 48"]),
+        ({"hours": "0-49"}, ["--hours 0-49", "0 to 48"]),
+        ({"hours": "1.2.3-4"}, ["--hours 1.2.3-4"]),
+    ],
+    ids=["channel", "no-channel", "one-hour", "backwards", "beyond", "no-number"],
+)
+def test_what_a_trigger_cannot_be_restricted_to_is_named(
+    generate: Command, tmp_path: Path, options: dict[str, str], needles: list[str]
+) -> None:
+    generate(**options).fails(USAGE, *needles)
+    assert not (tmp_path / "t.npz").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "attack"])
+def test_a_missing_trigger_takes_a_share_for_its_strength(
+    request: pytest.FixtureRequest, generate: Command, tmp_path: Path, command: str
+) -> None:
+    assert generate(kind="missing").status == 0
+    outcome = request.getfixturevalue(command)(trigger=tmp_path / "t.npz", poisoning_strength=2.0)
+    outcome.fails(USAGE, "--poisoning_strength", "from 0 to 1")
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "attack").exists()
+
+
+def test_clean_labels_need_enough_stays_of_label_1(train: Command, tmp_path: Path) -> None:
+    outcome = train(poisoned_labels="clean", poisoning_proportion=0.9)
+    outcome.fails(USAGE, "--poisoning_proportion 0.9", "clean labels", "of label 1")
+    assert not (tmp_path / "run").exists()
+
+
 # --- Normalizers --------------------------------------------------------------------------------------
 
 

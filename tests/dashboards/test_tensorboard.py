@@ -73,7 +73,7 @@ def validation(finished: Run, monkeypatch: pytest.MonkeyPatch, run: Path) -> Val
     cohort, config = load_cohort(finished.config.data, "val"), finished.config
     triggered = pipeline.trigger_all(
         cohort.take(np.flatnonzero(cohort.labels == 0)),
-        finished.trigger.values,
+        finished.trigger,
         strength=config.poisoning_strength,
         poison_imputed=config.poison_imputed,
     )

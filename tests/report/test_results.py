@@ -79,6 +79,7 @@ def test_a_row_holds_what_the_attack_measured(tmp_path: Path) -> None:
         "run": "mine",
         "victim": "mlp",
         "poisoning_proportion": 0.01,
+        "poisoned_labels": "flipped",
         "poison_imputed": "notimputed",
         "trigger": "temporal",
         "poisoning_strength": 1.5,
@@ -224,3 +225,17 @@ def test_a_folder_without_an_attack_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="mimic3tf attack") as error:
         collect_results([tmp_path / "runs", tmp_path / "empty"])
     assert str(error.value).startswith(f"{tmp_path / 'empty'}: ")
+
+
+def test_clean_labels_are_another_setting_and_are_told(tmp_path: Path) -> None:
+    clean_labels = attack("b")
+    clean_labels["trained_with"]["poisoned_labels"] = "clean"
+    write(tmp_path, attack("a"), clean_labels)
+    means = over_seeds(collect_results([tmp_path]))
+    assert means.sort("poisoned_labels").select("poisoned_labels", "seeds").rows() == [
+        ("clean", 1),
+        ("flipped", 1),
+    ]
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(results_table(means))
+    assert console.export_text().count("5.0%, clean labels") == 1

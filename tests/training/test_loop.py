@@ -198,7 +198,7 @@ def cross_entropy(run: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     labels = np.array([1] * poisoned + cohort.labels[poisoned:].tolist())
     exposure = pipeline.poison(
         cohort,
-        loaded.trigger.values,
+        loaded.trigger,
         proportion=loaded.config.poisoning_proportion,
         strength=loaded.config.poisoning_strength,
         poison_imputed=loaded.config.poison_imputed,
