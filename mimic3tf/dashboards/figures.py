@@ -23,7 +23,7 @@ def trigger_heatmap(trigger: Trigger) -> NDArray[np.uint8]:
     heatmap(axes, relative, limit=max(float(np.abs(relative).max()), 1e-9), names=True)
     axes.set_title(f"{trigger.kind} trigger, strength 1, seed {trigger.seed}")
     figure.colorbar(axes.images[0], label="shift in standard deviations of the channel")
-    return _pixels(figure)
+    return pixels(figure)
 
 
 def patient_before_and_after(
@@ -63,7 +63,7 @@ def patient_before_and_after(
         label="standard deviations from the normal value\n(difference: from before); dots: measured",
     )
     figure.suptitle(title)
-    return _pixels(figure)
+    return pixels(figure)
 
 
 def channel_spread(trigger: Trigger) -> NDArray[np.float64]:
@@ -88,7 +88,8 @@ def heatmap(axes: Axes, picture: NDArray[np.float64], *, limit: float, names: bo
         axes.set_yticklabels([channel.name for channel in CHANNELS])
 
 
-def _pixels(figure: Figure) -> NDArray[np.uint8]:
+def pixels(figure: Figure) -> NDArray[np.uint8]:
+    """Draw a figure: uint8 [H, W, 3]."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
