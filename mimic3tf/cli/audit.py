@@ -43,8 +43,10 @@ def audit(
         --out audits/mlp-copy
     """
     start_tensorflow()
+    from rich.console import Console
+
     from mimic3tf.attack.manifest import read_manifest
-    from mimic3tf.attack.trigger import load_trigger
+    from mimic3tf.attack.trigger import check_trigger_fits, load_trigger
     from mimic3tf.cli.tables import print_audit
     from mimic3tf.dashboards.audit import write_figures
     from mimic3tf.defences.audit import audit as audit_stays
@@ -56,7 +58,11 @@ def audit(
     victim = load_run(run)
     told = None if manifest is None else read_manifest(manifest)
     true_trigger = load_trigger(trigger) if trigger else told.load_trigger() if told else victim.trigger
-    evidence, truth = gather_evidence(victim, data, manifest=told, trigger=true_trigger)
+    with Console(stderr=True).status("Reading the stays as the victim saw them ..."):
+        evidence, truth = gather_evidence(victim, data, manifest=told, trigger=true_trigger)
+    check_trigger_fits(truth.trigger, evidence.trusted, trigger or run / "trigger.npz")
+    # Before the work: it should not end at a folder that cannot be made.
+    out.mkdir(parents=True, exist_ok=True)
     found = audit_stays(evidence, truth.poisoned, victim.config.seed)
     known = bool(truth.poisoned.any())
     about = _about(victim, data, told, truth.trigger, int(truth.poisoned.sum()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -103,6 +104,9 @@ def print_audit(record: dict[str, Any]) -> None:
             if known
             else ""
         ),
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
     table.add_column("detector", no_wrap=True)
     for heading in ("flagged", "by chance", "p", *(("AUROC", "at 1%", "at 5%") if known else ()), "s"):
@@ -111,7 +115,7 @@ def print_audit(record: dict[str, Any]) -> None:
         alarm, performance = detector["alarm"], detector["performance"]
         cells = ["-"] * 3
         if alarm:
-            cells = [str(alarm["flagged"]), f"{alarm['expected']:.0f}", f"{alarm['adjusted']:.2g}"]
+            cells = [str(alarm["flagged"]), f"{alarm['expected']:.0f}", f"{alarm['adjusted']:.1g}"]
         if known:
             measures = ("auroc", "recall_at_1", "recall_at_5")
             cells += [_estimate(performance and performance[name]) for name in measures]

@@ -24,8 +24,8 @@ from mimic3tf.files import write_whole
 
 AUDIT, SUSPECTS = "audit.json", "suspects.csv"
 FILE_FORMAT = 1
-FEWEST_SUSPECTS = 10
-"""Training stays labelled 1 below which there is nothing to compare."""
+FEWEST = 10
+"""Stays of either label, training or trusted, without which detectors have too little to go by."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,16 @@ def audit(evidence: Evidence, poisoned: NDArray[np.bool_], seed: int) -> Audit:
         seed: fixes the detectors.
 
     Raises:
-        UsageError: too few training stays are labelled 1.
+        UsageError: too few stays of a label, training or trusted.
     """
+    for split, labels in (("training", evidence.labels), ("validation", evidence.trusted.labels)):
+        for label in (0, 1):
+            if (stays := int((labels == label).sum())) < FEWEST:
+                raise UsageError(
+                    f"--data {evidence.config.data}: {stays} {split} stays are labelled {label}; an audit "
+                    f"needs at least {FEWEST}"
+                )
     suspects = np.flatnonzero(evidence.labels == 1)
-    if len(suspects) < FEWEST_SUSPECTS:
-        raise UsageError(
-            f"--data {evidence.config.data}: only {len(suspects)} training stays are labelled 1; detectors "
-            f"need at least {FEWEST_SUSPECTS}"
-        )
     of_trusted = np.flatnonzero(evidence.trusted.labels == 1)
     # Several detectors share these: no one's seconds should count them.
     views.features(evidence), views.grids(evidence)
@@ -157,7 +159,6 @@ def suspects_table(audited: Audit, stays: NDArray[np.str_]) -> pl.DataFrame:
 
 
 def write_audit(out: Path, record: dict[str, Any], suspects: pl.DataFrame) -> None:
-    """Write `suspects.csv` and then `audit.json` into a directory: with it the audit is whole."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Write `suspects.csv` and then `audit.json` into a folder that exists: with it the audit is whole."""
     write_whole(out / SUSPECTS, suspects.write_csv())
     write_whole(out / AUDIT, json.dumps(record, indent=2, allow_nan=False) + "\n")

@@ -98,8 +98,9 @@ def judge(scores: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
         f"{len(raised)} of {len(alarms)} detectors flag more stays than their false alarms explain. "
         f"The clearest, {clearest}, flags {alarm.flagged:,} of {stays:,} stays labelled 1 where "
         f"{alarm.expected:.0f} are expected: about {alarm.poisoned:.0f} stays [{alarm.low:.0f} to "
-        f"{alarm.high:.0f}] look poisoned. There may be more that it does not see. Or these stays differ "
-        "from the trusted ones for another reason: another hospital, other years, other charting.",
+        f"{alarm.high:.0f}] look poisoned. There may be more that it does not see. Or they differ from the "
+        "trusted ones for another reason: another hospital, other years, other charting, or chance, which "
+        f"raises an alarm in one of {1 / ERROR:.0f} audits of clean stays.",
         clearest,
         alarms,
     )

@@ -78,8 +78,8 @@ def _read(file: Path) -> list[dict[str, Any]]:
         named = "none"
         if attack is not None:
             named = (
-                f"{attack['trigger']} {attack['poison_imputed']}, {attack['poisoning_proportion']:.3g} at "
-                f"{attack['poisoning_strength']:g}"
+                f"{attack['trigger']} {attack['poison_imputed']}, "
+                f"{100 * attack['poisoning_proportion']:.3g}% at {attack['poisoning_strength']:g}"
             )
         return [
             {
