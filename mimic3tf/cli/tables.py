@@ -115,7 +115,7 @@ def print_audit(record: dict[str, Any]) -> None:
         alarm, performance = detector["alarm"], detector["performance"]
         cells = ["-"] * 3
         if alarm:
-            cells = [str(alarm["flagged"]), f"{alarm['expected']:.0f}", f"{alarm['adjusted']:.1g}"]
+            cells = [str(alarm["flagged"]), f"{alarm['expected']:.0f}", _p_value(alarm["adjusted"])]
         if known:
             measures = ("auroc", "recall_at_1", "recall_at_5")
             cells += [_estimate(performance and performance[name]) for name in measures]
@@ -126,6 +126,11 @@ def print_audit(record: dict[str, Any]) -> None:
     console = console if console.is_terminal else Console(width=120)
     console.print(table)
     console.print(record["verdict"]["poisoned_stays"], highlight=False)
+
+
+def _p_value(p_value: float) -> str:
+    """Far out in the tail nothing but its order of magnitude could be read."""
+    return "<1e-9" if p_value < 1e-9 else f"{p_value:.1g}"
 
 
 def _estimate(estimate: dict[str, float] | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,9 +219,3 @@ def test_a_damaged_audit_is_named(mimic3tf: Command, tmp_path: Path, content: st
 
 def test_a_folder_without_audits_is_refused(mimic3tf: Command, tmp_path: Path) -> None:
     mimic3tf("audit-table", tmp_path).fails(USAGE, tmp_path, "mimic3tf audit")
-
-
-def test_one_audit_twice_is_refused(audit: Command, mimic3tf: Command, tmp_path: Path) -> None:
-    assert audit(out=tmp_path / "a").status == 0
-    shutil.copytree(tmp_path / "a", tmp_path / "b")
-    mimic3tf("audit-table", tmp_path).fails(USAGE, tmp_path / "a", tmp_path / "b", "same victim")

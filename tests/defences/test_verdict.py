@@ -13,23 +13,23 @@ STAYS, TRUSTED = 600, 150
 def test_clean_stays_raise_an_alarm_once_in_twenty_audits() -> None:
     random = np.random.default_rng(0)
     alarms = 0
-    for _ in range(200):
+    for _ in range(120):
         pairs = {name: (random.exponential(size=STAYS), random.exponential(size=TRUSTED)) for name in "ab"}
         alarms += judge(pairs, STAYS).clearest is not None
-    assert 3 <= alarms <= 18  # 10 expected at most
+    assert 1 <= alarms <= 12  # 6 expected at most
 
 
 def test_the_interval_holds_the_number_of_poisoned_stays() -> None:
     random = np.random.default_rng(1)
     held, spans = 0, []
-    for _ in range(150):
+    for _ in range(80):
         scores = random.normal(size=STAYS)
         scores[:90] += 9.0
         alarm = judge({"a": (scores, random.normal(size=TRUSTED))}, STAYS).alarms["a"]
         assert alarm.raised
         held += alarm.low <= 90 <= alarm.high
         spans.append(alarm.poisoned)
-    assert held >= 137
+    assert held >= 72
     assert np.mean(spans) == pytest.approx(90, abs=3)
 
 
