@@ -75,7 +75,7 @@ def _read(file: Path) -> list[dict[str, Any]]:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         attack = record["attack"]
-        named = "none"
+        named = "none known"
         if attack is not None:
             named = (
                 f"{attack['trigger']} {attack['poison_imputed']}, "

@@ -203,7 +203,7 @@ def test_the_table_shows_every_audit(
     outcome = mimic3tf("audit-table", tmp_path / "audits", "--out", tmp_path)
     assert outcome.status == 0, outcome.err
     table = pl.read_csv(tmp_path / "audits.csv")
-    assert table["attack"].to_list() == ["temporal notimputed, 5% at 2"] * 3 + ["none"] * 3
+    assert table["attack"].to_list() == ["temporal notimputed, 5% at 2"] * 3 + ["none known"] * 3
     record = json.loads((tmp_path / "audits" / "poisoned" / "audit.json").read_text())
     assert table["auroc"].to_list()[:3] == pytest.approx(
         [detector["performance"]["auroc"]["value"] for detector in record["detectors"]]

@@ -56,8 +56,8 @@ def audits(tmp_path: Path) -> Path:
 def test_seeds_are_averaged_with_their_interval(audits: Path) -> None:
     table = summarize_audits(read_audits([audits]))
     assert table.select("attack", "detector", "seeds").rows() == [
-        ("none", "one", 3),
-        ("none", "two", 3),
+        ("none known", "one", 3),
+        ("none known", "two", 3),
         ("temporal all, 5% at 2", "one", 3),
         ("temporal all, 5% at 2", "two", 3),
     ]
