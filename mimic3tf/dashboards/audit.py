@@ -16,6 +16,7 @@ from mimic3tf.defences.audit import Audit
 
 COLUMNS = 3
 BINS = 20
+COLORS = {"training": "C0", "clean": "C0", "trusted": "C2", "poisoned": "C3"}
 
 
 def write_figures(folder: Path, audited: Audit, poisoned: NDArray[np.bool_] | None) -> None:
@@ -69,7 +70,15 @@ def score_histograms(audited: Audit, poisoned: NDArray[np.bool_] | None) -> NDAr
         for group, ranks in groups.items():
             if len(ranks):
                 shares = np.full(len(ranks), 1 / len(ranks))
-                axes.hist(ranks, BINS, range=(0, 1), weights=shares, histtype="step", label=group)
+                axes.hist(
+                    ranks,
+                    BINS,
+                    range=(0, 1),
+                    weights=shares,
+                    histtype="step",
+                    color=COLORS[group],
+                    label=group,
+                )
         axes.set_title(name, fontsize=10)
         axes.legend(fontsize=7, frameon=False)
     for axes in panels[len(audited.detections) :]:
