@@ -3,9 +3,9 @@
 The victim learned from these stays and from no trusted one, so it sees the two differently even where nobody
 touched anything: trusted stays cannot say how many false alarms to expect, and there is no verdict.
 
-Adversarial Robustness Toolbox 1.20.1 has both and runs with these versions, but its spectral signatures project
-the activations uncentred, unlike the paper's Algorithm 1, and its clustering gives flags and no ranking (on an
-invented case the flags agreed with these clusters in 99.6% of the stays).
+Adversarial Robustness Toolbox 1.20.1 has both and runs with these versions, but its spectral signatures
+project the activations uncentred, unlike the paper's Algorithm 1, and its clustering gives flags, no ranking
+(on an invented case the flags agreed with these clusters for 99.6% of the stays).
 """
 
 from __future__ import annotations

@@ -65,8 +65,8 @@ def features(evidence: Evidence) -> View:
 def grids(evidence: Evidence) -> View:
     """Grids as numbers, categories as ordinals: float64 [N, T, C] and [M, T, C].
 
-    Poisoned on the fly in mode "notimputed", imputed cells carry the clean value beside shifted ones, and what
-    reads grids may find that seam. Records that were poisoned before (`mimic3tf poison`) have none.
+    Poisoned on the fly in mode "notimputed", imputed cells carry the clean value beside shifted ones, and
+    what reads grids may find that seam. Records that were poisoned before (`mimic3tf poison`) have none.
     """
     return View(ordinal_view(evidence.grids), ordinal_view(evidence.trusted.values))
 
