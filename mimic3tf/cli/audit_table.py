@@ -14,7 +14,7 @@ def audit_table(
     audits: Annotated[list[Path], typer.Argument(help="Folders that hold audits, at any depth.")],
     out: Annotated[Path | None, typer.Option(help="Folder for audits.csv.")] = None,
 ) -> None:
-    """Show several audits as one table of attacks and detectors, means over seeds.
+    """Show several audits by attack and detector, means over seeds.
 
     \b
     Examples:
@@ -23,7 +23,7 @@ def audit_table(
     """
     from rich.console import Console
 
-    from mimic3tf.report.audits import audits_table, read_audits, summarize_audits
+    from mimic3tf.report.audits import CAPTION, audits_tables, read_audits, summarize_audits
 
     summary = summarize_audits(read_audits(audits))
     if out is not None:
@@ -31,4 +31,5 @@ def audit_table(
         write_whole(out / "audits.csv", summary.write_csv())
     console = Console()
     # A pipe has no width; do not squeeze the table into 80 columns there.
-    Console(width=console.width if console.is_terminal else 120).print(audits_table(summary))
+    console = Console(width=console.width if console.is_terminal else 120, highlight=False)
+    console.print(*audits_tables(summary), CAPTION, sep="\n")

@@ -127,23 +127,27 @@ def summarize_audits(audits: pl.DataFrame) -> pl.DataFrame:
     return table.select(*by, "seeds", *measures, "flagged", "alarms", "seconds")
 
 
-def audits_table(summary: pl.DataFrame) -> Table:
-    """Lay the rows of `summarize_audits` out for a terminal."""
-    table = Table(title="What a defender would have noticed", caption=CAPTION, box=box.SIMPLE, pad_edge=False)
+def audits_tables(summary: pl.DataFrame) -> list[Table]:
+    """Lay the rows of `summarize_audits` out for a terminal, a table a victim and attack."""
+    return [
+        _table_of(f"{str(model).upper()}, poisoned: {attack}, seeds: {rows['seeds'][0]}", rows)
+        for (model, attack), rows in summary.group_by(SETTING, maintain_order=True)
+    ]
+
+
+def _table_of(title: str, rows: pl.DataFrame) -> Table:
+    table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("detector", no_wrap=True)
     for heading in ("AUROC", "at 1%", "at 5%", "flagged", "alarms", "s"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for (model, attack), rows in summary.group_by(SETTING, maintain_order=True):
-        table.add_section()
-        table.add_row(f"[bold]{str(model).upper()}, poisoned: {attack}, seeds: {rows['seeds'][0]}")
-        for row in rows.iter_rows(named=True):
-            table.add_row(
-                row["detector"],
-                *(_interval(row, name) for name in MEASURES),
-                _number(row["flagged"]),
-                _number(row["alarms"], 2),
-                f"{row['seconds']:.1f}",
-            )
+    for row in rows.iter_rows(named=True):
+        table.add_row(
+            row["detector"],
+            *(_interval(row, name) for name in MEASURES),
+            _number(row["flagged"]),
+            _number(row["alarms"], 2),
+            f"{row['seconds']:.1f}",
+        )
     return table
 
 
