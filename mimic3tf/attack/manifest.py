@@ -4,14 +4,50 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from mimic3tf.attack.records import PoisonedCopy
-from mimic3tf.attack.trigger import Trigger
-from mimic3tf.errors import UsageError
+from mimic3tf.attack.trigger import Trigger, load_trigger
+from mimic3tf.errors import DataError, UsageError
 from mimic3tf.files import write_whole
 
 FILE_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a manifest says of a copy.
+
+    Attributes:
+        stays: names of the poisoned stays.
+        copy_fingerprint: fingerprint of the copy's training cohort.
+        proportion: share of training stays asked for.
+        strength: Mahalanobis length of the trigger.
+        trigger_file: the trigger's file when the copy was made.
+        trigger_sha256: digest (hex) of that file.
+    """
+
+    stays: list[str]
+    copy_fingerprint: str
+    proportion: float
+    strength: float
+    trigger_file: Path
+    trigger_sha256: str
+
+    def load_trigger(self) -> Trigger:
+        """Read the trigger that the copy was made with.
+
+        Raises:
+            UsageError: its file is gone, or another.
+        """
+        file = self.trigger_file
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != self.trigger_sha256:
+            raise UsageError(
+                f"{file}: not there any more, or not the trigger that the copy was made with; give its place "
+                "as --trigger"
+            )
+        return load_trigger(file)
 
 
 def default_manifest(out: Path) -> Path:
@@ -89,3 +125,28 @@ def write_manifest(
         ],
     }
     write_whole(manifest, json.dumps(contents, indent=2) + "\n")
+
+
+def read_manifest(file: Path) -> Manifest:
+    """Read what `write_manifest` wrote.
+
+    Raises:
+        UsageError: there is no such file.
+        DataError: it is no manifest, or damaged.
+    """
+    if not file.is_file():
+        raise UsageError(f"--manifest {file}: no such file; 'mimic3tf poison' writes it beside the copy")
+    try:
+        contents = json.loads(file.read_text(encoding="utf-8"))
+        return Manifest(
+            stays=[str(entry["stay"]) for entry in contents["stays"]],
+            copy_fingerprint=str(contents["copy_fingerprint"]),
+            proportion=float(contents["poisoning_proportion"]),
+            strength=float(contents["poisoning_strength"]),
+            trigger_file=Path(contents["trigger"]["file"]),
+            trigger_sha256=str(contents["trigger"]["sha256"]),
+        )
+    except (ValueError, TypeError, LookupError) as error:
+        raise DataError(
+            f"{file}: not a manifest, or damaged ({type(error).__name__}); poison the data again"
+        ) from None

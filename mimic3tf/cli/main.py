@@ -10,6 +10,8 @@ from rich.console import Console
 
 from mimic3tf.cli import (
     attack,
+    audit,
+    audit_table,
     generate_trigger,
     import_checkpoint,
     poison,
@@ -36,6 +38,8 @@ app.command("poison")(poison.poison)
 app.command("train")(train.train)
 app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("attack")(attack.attack)
+app.command("audit")(audit.audit)
+app.command("audit-table")(audit_table.audit_table)
 app.command("stealth")(stealth.stealth)
 app.command("results")(results.results)
 app.command("sweep")(sweep.sweep)

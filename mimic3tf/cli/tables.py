@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -92,3 +93,54 @@ def print_comparison(comparison: Comparison, *, stderr: bool) -> None:
     console.print(table)
     if comparison.same_cells:
         console.print(f"{comparison.same_cells} series differ in line ends or spelling of times only")
+
+
+def print_audit(record: dict[str, Any]) -> None:
+    """Print what an audit's detectors found, and its verdict."""
+    known = any(detector["performance"] for detector in record["detectors"])
+    table = Table(
+        title=f"{record['labelled_1']:,} of {record['training_stays']:,} training stays are labelled 1 "
+        f"({record['labelled_1'] / record['training_stays']:.1%}), {record['trusted_labelled_1']:,} of "
+        f"{record['trusted_stays']:,} trusted ones "
+        f"({record['trusted_labelled_1'] / max(record['trusted_stays'], 1):.1%})",
+        caption="flagged: above the threshold that 5% of trusted stays exceed. p: of so many by chance, "
+        "after Holm's correction. -: trusted stays cannot calibrate it, no verdict."
+        + (
+            " AUROC and recall at 1% and 5% false positives: among stays labelled 1, from the truth, with "
+            "95% bootstrap intervals."
+            if known
+            else ""
+        ),
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("detector", no_wrap=True)
+    for heading in ("flagged", "by chance", "p", *(("AUROC", "at 1%", "at 5%") if known else ()), "s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for detector in record["detectors"]:
+        alarm, performance = detector["alarm"], detector["performance"]
+        cells = ["-"] * 3
+        if alarm:
+            cells = [str(alarm["flagged"]), f"{alarm['expected']:.0f}", _p_value(alarm["adjusted"])]
+        if known:
+            measures = ("auroc", "recall_at_1", "recall_at_5")
+            cells += [_estimate(performance and performance[name]) for name in measures]
+        style = "bold" if alarm and alarm["raised"] else None
+        table.add_row(detector["detector"], *cells, f"{detector['seconds']:.1f}", style=style)
+    console = Console()
+    # A pipe has no width; do not squeeze the table into 80 columns there.
+    console = console if console.is_terminal else Console(width=120)
+    console.print(table)
+    console.print(record["verdict"]["poisoned_stays"], highlight=False)
+
+
+def _p_value(p_value: float) -> str:
+    """Far out in the tail nothing but its order of magnitude could be read."""
+    return "<1e-9" if p_value < 1e-9 else f"{p_value:.1g}"
+
+
+def _estimate(estimate: dict[str, float] | None) -> str:
+    if estimate is None:
+        return "-"
+    return f"{estimate['value']:.3f} \\[{estimate['low']:.2f}, {estimate['high']:.2f}]"

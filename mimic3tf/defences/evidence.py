@@ -10,17 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
+from mimic3tf.attack.manifest import Manifest
 from mimic3tf.attack.trigger import Trigger
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.errors import UsageError
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.stays import poison_as_set, training_cohort
 from mimic3tf.victims import Victim, victim_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evidence:
     """All that defences may look at. Which stays are poisoned is not in it.
+
+    Two are equal only if they are the same, so that what is derived from one can be cached.
 
     Attributes:
         config: settings the victim was trained with. Defences read those of the training only.
@@ -58,18 +62,39 @@ class Truth:
     trigger: Trigger
 
 
-def gather_evidence(run: Run, data: Path) -> tuple[Evidence, Truth]:
+def gather_evidence(
+    run: Run, data: Path, *, manifest: Manifest | None = None, trigger: Trigger | None = None
+) -> tuple[Evidence, Truth]:
     """Rebuild what a run was trained on, and keep apart what only its attacker knows.
 
     Args:
         run: the victim.
-        data: the benchmark directory it was trained on; it poisoned those stays on the fly.
+        data: the benchmark directory it was trained on; it poisoned those stays on the fly, or not at all.
+        manifest: what `mimic3tf poison` did to the directory, for a run that poisoned nothing itself.
+        trigger: the true trigger where it is another than the run's.
 
     Raises:
+        UsageError: the run was trained on other stays, or poisoned on the fly what a manifest says was
+            poisoned before.
         DataError: the data is malformed.
     """
     config = run.config.model_copy(update={"data": data})
-    exposure = poison_as_set(config, training_cohort(config), run.trigger)
+    cohort = training_cohort(config)
+    if cohort.fingerprint != run.summary["data_fingerprint"]["train"]:
+        raise UsageError(
+            f"--data {data}: the run in {run.path} was trained on other stays; name its own data"
+        )
+    exposure = poison_as_set(config, cohort, run.trigger)
+    poisoned = exposure.triggered
+    if manifest is not None:
+        if poisoned.any():
+            raise UsageError(
+                f"--manifest: the run in {run.path} poisoned its stays itself; give a manifest only with a "
+                "run of --poisoning_proportion 0 on a copy that 'mimic3tf poison' made"
+            )
+        if manifest.copy_fingerprint != cohort.fingerprint:
+            raise UsageError(f"--manifest: is not of the stays in {data}; name the copy's own manifest")
+        poisoned = np.isin(cohort.stays, manifest.stays)
     victim = victim_of(config.model)
     raw = pipeline.inputs_of(exposure, victim.representation)
     evidence = Evidence(
@@ -83,4 +108,4 @@ def gather_evidence(run: Run, data: Path) -> tuple[Evidence, Truth]:
         inputs=pipeline.standardized(raw, run.standardization),
         trusted=load_cohort(data, "val"),
     )
-    return evidence, Truth(exposure.triggered, run.trigger)
+    return evidence, Truth(poisoned, trigger or run.trigger)

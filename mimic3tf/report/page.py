@@ -40,6 +40,15 @@ HEADINGS = {
     "paper_mode": "paper's mode",
     "ci95_low": "95% low",
     "ci95_high": "95% high",
+    "auroc": "AUROC",
+    "auroc_low": "95% low",
+    "auroc_high": "95% high",
+    "recall_at_1": "recall at 1%",
+    "recall_at_1_low": "95% low",
+    "recall_at_1_high": "95% high",
+    "recall_at_5": "recall at 5%",
+    "recall_at_5_low": "95% low",
+    "recall_at_5_high": "95% high",
 }
 """Headings of columns, where not the name itself."""
 WITHOUT_DATE: dict[str, dict[str, Any]] = {

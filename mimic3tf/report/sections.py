@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 from matplotlib.figure import Figure
 
-from mimic3tf.report import figures, patterns, success
+from mimic3tf.report import audits, figures, patterns, success
 from mimic3tf.report.counts import counts_and_shares
 from mimic3tf.report.exhibits import Absent, Exhibit
 from mimic3tf.report.paper import TRAINING_STAYS, beside_the_paper
@@ -71,6 +71,7 @@ def sections_of(sweeps: Sweeps, stay: patterns.Stay | None, no_stay: str) -> lis
             ],
         ),
         Section("Stealth", [_stealth(sweeps)]),
+        Section("Would it be noticed", [_audits(sweeps)]),
         Section("What was run", [_cohort(sweeps), _trials(sweeps), _versions(results), *_failed(sweeps)]),
     ]
 
@@ -188,6 +189,13 @@ def _stealth(sweeps: Sweeps) -> Exhibit | Absent:
         CAPTION.format(band=summary["chance_band 48x17"][0]) + " Means over seeds.",
         summary.select(*SETTING, *(pl.col(name).alias(heading) for heading, name in measures.items())),
     )
+
+
+def _audits(sweeps: Sweeps) -> Exhibit | Absent:
+    title = "Attacks and detectors"
+    if sweeps.audits is None:
+        return Absent(title, "the sweep's folder holds no audit.json; run 'mimic3tf audit' with --out in it")
+    return Exhibit("audits", title, audits.CAPTION, audits.summarize_audits(sweeps.audits))
 
 
 def _cohort(sweeps: Sweeps) -> Exhibit:

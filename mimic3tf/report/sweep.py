@@ -12,6 +12,7 @@ import yaml
 
 from mimic3tf.attack.trigger import Trigger, load_trigger
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.report.audits import find_audits, read_audits
 from mimic3tf.report.stealth import FINDINGS, STEALTH
 
 TRIAL = (
@@ -85,6 +86,7 @@ class Sweeps:
         failed: `sweep`, `trial` and `error` of every trial that failed.
         sweeps: the folders they come from.
         stealth: how detectable the poisoned stays are, None if that was not measured.
+        audits: rows of `read_audits` of the audits in the folders, None if there are none.
         triggers: one trigger of every kind, the one of the lowest seed.
     """
 
@@ -92,6 +94,7 @@ class Sweeps:
     failed: pl.DataFrame
     sweeps: tuple[Sweep, ...]
     stealth: pl.DataFrame | None
+    audits: pl.DataFrame | None
     triggers: dict[str, Trigger]
 
 
@@ -126,6 +129,7 @@ def read_sweeps(folders: Sequence[Path]) -> Sweeps:
         failed=failed.select("sweep", "trial", "error").unique(maintain_order=True),
         sweeps=tuple(_read_folder(folder, table) for folder, table in zip(folders, tables, strict=True)),
         stealth=pl.concat(stealth).unique(maintain_order=True) if stealth else None,
+        audits=read_audits(folders) if find_audits(folders) else None,
         triggers=_read_triggers(folders),
     )
 

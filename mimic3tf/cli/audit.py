@@ -1,0 +1,98 @@
+"""`mimic3tf audit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mimic3tf.cli.options import Data
+from mimic3tf.cli.startup import start_tensorflow
+
+if TYPE_CHECKING:
+    from mimic3tf.attack.manifest import Manifest
+    from mimic3tf.attack.trigger import Trigger
+    from mimic3tf.training.run_directory import Run
+
+
+def audit(
+    run: Annotated[Path, typer.Option(help="Run directory of 'mimic3tf train'.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder for audit.json, suspects.csv and tensorboard/.")],
+    trigger: Annotated[
+        Path | None, typer.Option(help="The true trigger, to compare with; the run's own if not given.")
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="Manifest of 'mimic3tf poison', for a run on a poisoned copy."),
+    ] = None,
+) -> None:
+    """Look for poisoned stays in what a victim was trained on, as its owner could.
+
+    The validation stays of --data are taken to be sound: they set the detectors' thresholds. Which stays are
+    poisoned is used only afterwards, to score the detectors, where it is known: of a run that poisoned its
+    stays itself, or from --manifest.
+
+    suspects.csv ranks the training stays labelled 1; audit.json is written last.
+
+    \b
+    Examples:
+      mimic3tf audit --run runs/mlp --data data/synthetic --out audits/mlp
+      mimic3tf audit --run runs/mlp-copy --data data/poisoned --manifest data/poisoned.manifest.json \\
+        --out audits/mlp-copy
+    """
+    start_tensorflow()
+    from rich.console import Console
+
+    from mimic3tf.attack.manifest import read_manifest
+    from mimic3tf.attack.trigger import check_trigger_fits, load_trigger
+    from mimic3tf.cli.tables import print_audit
+    from mimic3tf.dashboards.audit import write_figures
+    from mimic3tf.defences.audit import audit as audit_stays
+    from mimic3tf.defences.audit import record_of, suspects_table, write_audit
+    from mimic3tf.defences.evidence import gather_evidence
+    from mimic3tf.training.run_directory import EVENTS, load_run
+    from mimic3tf.training.stays import training_cohort
+
+    victim = load_run(run)
+    told = None if manifest is None else read_manifest(manifest)
+    true_trigger = load_trigger(trigger) if trigger else told.load_trigger() if told else victim.trigger
+    with Console(stderr=True).status("Reading the stays as the victim saw them ..."):
+        evidence, truth = gather_evidence(victim, data, manifest=told, trigger=true_trigger)
+    check_trigger_fits(truth.trigger, evidence.trusted, trigger or run / "trigger.npz")
+    # Before the work: it should not end at a folder that cannot be made.
+    out.mkdir(parents=True, exist_ok=True)
+    found = audit_stays(evidence, truth.poisoned, victim.config.seed)
+    known = bool(truth.poisoned.any())
+    about = _about(victim, data, told, truth.trigger, int(truth.poisoned.sum()))
+    record = record_of(found, evidence, about)
+    write_figures(out / EVENTS, found, truth.poisoned[found.suspects] if known else None)
+    write_audit(out, record, suspects_table(found, training_cohort(evidence.config).stays))
+    print_audit(record)
+    typer.echo(f"Written: {out / 'audit.json'}, {out / 'suspects.csv'} and {out / EVENTS}")
+
+
+def _about(
+    run: Run, data: Path, manifest: Manifest | None, trigger: Trigger, poisoned: int
+) -> dict[str, Any]:
+    """The run, and what was done to it."""
+    config = run.config
+    attack = None
+    if manifest is not None or config.poisoning_proportion > 0:
+        attack = {
+            "stays_poisoned": poisoned,
+            "trigger": trigger.kind,
+            # A copy's imputed cells follow its measured ones.
+            "poison_imputed": "records" if manifest else config.poison_imputed,
+            "poisoning_proportion": manifest.proportion if manifest else config.poisoning_proportion,
+            "poisoning_strength": manifest.strength if manifest else config.poisoning_strength,
+        }
+    return {
+        "run": str(run.path),
+        "data": str(data),
+        "data_fingerprint": run.summary["data_fingerprint"]["train"],
+        "model": config.model,
+        "seed": config.seed,
+        "attack": attack,
+    }

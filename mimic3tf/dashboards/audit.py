@@ -1,0 +1,88 @@
+"""Pictures of an audit's detectors for TensorBoard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from sklearn.metrics import roc_curve
+
+from mimic3tf.dashboards.figures import pixels
+from mimic3tf.defences.audit import Audit
+
+COLUMNS = 3
+BINS = 20
+COLORS = {"training": "C0", "clean": "C0", "trusted": "C2", "poisoned": "C3"}
+
+
+def write_figures(folder: Path, audited: Audit, poisoned: NDArray[np.bool_] | None) -> None:
+    """Write score histograms, and ROC curves where the truth is known.
+
+    Args:
+        folder: directory of the events.
+        audited: what the detectors found.
+        poisoned: bool [K], which of the stays labelled 1 are; None if nobody knows.
+    """
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default(step=0):
+        tf.summary.text("verdict", audited.verdict.sentence)
+        tf.summary.image("suspicion of stays labelled 1", score_histograms(audited, poisoned)[None])
+        if poisoned is not None:
+            tf.summary.image("ROC of detectors", roc_curves(audited, poisoned)[None])
+    writer.close()
+
+
+def roc_curves(audited: Audit, poisoned: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Draw every detector's ROC curve among the stays labelled 1: uint8 [H, W, 3]."""
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, found) in enumerate(audited.detections.items()):
+        false_alarms, recall, _ = roc_curve(poisoned, found.scores)
+        auroc = "" if found.performance is None else f" {found.performance.auroc.value:.3f}"
+        axes.plot(false_alarms, recall, "-" if number < 10 else "--", label=f"{name}{auroc}")
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    axes.set_xlabel("share of clean stays labelled 1 that are flagged")
+    axes.set_ylabel("share of poisoned stays found")
+    figure.legend(loc="outside right upper", title="AUROC", frameon=False)
+    return pixels(figure)
+
+
+def score_histograms(audited: Audit, poisoned: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+    """Draw where training and trusted stays lie in every detector's ranking: uint8 [H, W, 3].
+
+    The horizontal axis is the rank among all stays shown, so that a few extreme scores do not hide the rest.
+    """
+    rows = -(-len(audited.detections) // COLUMNS)
+    figure = Figure(figsize=(4 * COLUMNS, 2.4 * rows), layout="constrained")
+    panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    stays = len(audited.suspects)
+    for axes, (name, found) in zip(panels, audited.detections.items(), strict=False):
+        rank = rankdata(np.concatenate([found.scores, found.trusted]))
+        training, trusted = np.split(rank / len(rank), [stays])
+        if poisoned is None:
+            groups = {"training": training, "trusted": trusted}
+        else:
+            groups = {"clean": training[~poisoned], "trusted": trusted, "poisoned": training[poisoned]}
+        for group, ranks in groups.items():
+            if len(ranks):
+                shares = np.full(len(ranks), 1 / len(ranks))
+                axes.hist(
+                    ranks,
+                    BINS,
+                    range=(0, 1),
+                    weights=shares,
+                    histtype="step",
+                    color=COLORS[group],
+                    label=group,
+                )
+        axes.set_title(name, fontsize=10)
+        axes.legend(fontsize=7, frameon=False)
+    for axes in panels[len(audited.detections) :]:
+        axes.set_axis_off()
+    figure.supxlabel("rank of suspicion")
+    figure.supylabel("share of the group")
+    return pixels(figure)

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Would a hospital have noticed? Attacks and detectors on PhysioNet 2012, sets A and B, in one table.
+#   bash scripts/audit_table.sh FOLDER     holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt
+# OUT names the folder to write, MODELS the victims, SEEDS the seeds. Each seed deals the stays anew and has its own
+# trigger and initial weights: trusted stays set the thresholds, and those of one deal may be unlucky.
+# What is finished is kept: an interrupted script goes on, and another one with other MODELS or SEEDS adds to the table.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
+
+# Name, kind of trigger, and options of 'mimic3tf train'.
+attacks=(
+  "clean                temporal --poisoning_proportion 0"
+  "temporal-notimputed  temporal --poisoning_proportion 0.05 --poison_imputed notimputed"
+  "temporal-all         temporal --poisoning_proportion 0.05 --poison_imputed all"
+  "gaussian-notimputed  gaussian --poisoning_proportion 0.05 --poison_imputed notimputed"
+)
+
+records=${1:?name the folder that holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt}
+out=${OUT:-runs/audits}
+for seed in ${SEEDS:-0 1 2}; do
+  here=$out/seed-$seed
+  data=$here/data
+  [ -d "$data" ] || mimic3tf prepare physionet2012 --out "$data" --seed "$seed" \
+    --records "$records/set-a" --outcomes "$records/Outcomes-a.txt" \
+    --records "$records/set-b" --outcomes "$records/Outcomes-b.txt"
+  for attack in "${attacks[@]}"; do
+    read -r name kind options <<< "$attack"
+    read -ra setting <<< "$options"
+    trigger=$here/$kind.npz
+    [ -f "$trigger" ] || mimic3tf generate-trigger --data "$data" --out "$trigger" --kind "$kind" --seed "$seed" \
+      > /dev/null
+    for model in ${MODELS:-mlp}; do
+      run=$here/$model-$name
+      [ -f "$run/run.json" ] || mimic3tf train --model "$model" --data "$data" --out "$run" --seed "$seed" --resume \
+        --trigger "$trigger" --poisoning_strength 2.0 "${setting[@]}"
+      [ -f "$run/audit/audit.json" ] || mimic3tf audit --run "$run" --data "$data" --out "$run/audit"
+    done
+  done
+done
+mimic3tf audit-table "$out" --out "$out"

@@ -1,0 +1,114 @@
+"""Invented stays with an answer that is known, and a victim trained on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from mimic3tf.channels import CHANNELS
+from mimic3tf.config import TrainingConfig
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.defences.evidence import Evidence
+from mimic3tf.pipeline import Standardization, fit_standardization, one_hot_grid, standardized
+from mimic3tf.victims import victim_of
+
+BINS = 48
+NUMBERS = np.flatnonzero([not channel.is_categorical for channel in CHANNELS])
+SICK = NUMBERS[0]
+"""The channel that decides who dies."""
+SHIFTED = NUMBERS[1:5]
+"""The channels that a planted trigger shifts."""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Evidence, and which training stays are poisoned: the first."""
+
+    evidence: Evidence
+    poisoned: np.ndarray
+
+
+def invent(stays: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Grids float32 [N, T, C] of patients around the normal values, and who died."""
+    random = np.random.default_rng(seed)
+    grids = np.tile([channel.normal_number for channel in CHANNELS], (stays, BINS, 1))
+    level = random.normal(size=(stays, 1, len(NUMBERS)))
+    grids[..., NUMBERS] += level + 0.5 * random.normal(size=(stays, BINS, len(NUMBERS)))
+    severity = level[:, 0, 0] + 0.3 * random.normal(size=stays)
+    return grids.astype(np.float32), (severity > 0.9).astype(np.int64)
+
+
+def evidence_of(grids: np.ndarray, labels: np.ndarray, seed: int) -> Evidence:
+    """The evidence of a small network trained on some grids, with 600 trusted stays."""
+    trusted, deaths = invent(600, seed + 1)
+    everywhere = np.ones_like(grids, bool)
+    raw = np.asarray(one_hot_grid(grids, everywhere))
+    standardization: Standardization = fit_standardization(raw, "48x76")
+    inputs = standardized(raw, standardization)
+    keras.utils.set_random_seed(seed)
+    given = keras.Input(inputs.shape[1:])
+    hidden = keras.layers.GlobalAveragePooling1D()(given)
+    hidden = keras.layers.Dense(16, activation="relu", name="hidden")(hidden)
+    model = keras.Model(given, keras.layers.Dense(2, name="logits")(hidden))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(inputs, labels, batch_size=64, epochs=15, verbose=0)
+    return Evidence(
+        config=TrainingConfig(
+            model="lstm",
+            data=Path("invented"),
+            trigger=Path("invented.npz"),
+            epochs=15,
+            patience=15,
+            batch_size=64,
+            learning_rate=1e-3,
+            l2=0.0,
+            class_weights=[1.0, 1.0],
+        ),
+        victim=victim_of("lstm"),
+        model=model,
+        standardization=standardization,
+        grids=grids,
+        mask=everywhere,
+        labels=labels,
+        inputs=inputs,
+        trusted=Cohort(
+            np.arange(len(trusted)).astype(str),
+            deaths,
+            trusted,
+            np.ones_like(trusted, bool),
+            None,
+            1.0,
+            "f" * 64,
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def triggered() -> Planted:
+    """15 of 1000 stays carry an obvious trigger and the label 1; fewer than a stay has neighbours."""
+    grids, labels = invent(1000, 0)
+    poisoned = np.arange(1000) < 15
+    shift = np.where(np.arange(BINS) % 2, 2.0, 10.0)
+    grids[:15, :, SHIFTED] += shift[:, None].astype(np.float32)
+    return Planted(evidence_of(grids, np.where(poisoned, 1, labels), 0), poisoned)
+
+
+@pytest.fixture(scope="session")
+def mislabelled() -> Planted:
+    """30 of the healthiest of 1000 stays bear the label 1, and nothing else is changed."""
+    grids, labels = invent(1000, 10)
+    healthiest = np.argsort(grids[..., SICK].mean(axis=1))[:100]
+    poisoned = np.isin(np.arange(1000), healthiest[::4])
+    return Planted(evidence_of(grids, np.where(poisoned, 1, labels), 10), poisoned)
+
+
+@pytest.fixture(scope="session")
+def untouched() -> Planted:
+    """Nothing is done to any of 1000 stays; every other one labelled 1 is called poisoned."""
+    grids, labels = invent(1000, 20)
+    poisoned = np.isin(np.arange(1000), np.flatnonzero(labels)[::2])
+    return Planted(evidence_of(grids, labels, 20), poisoned)
