@@ -41,7 +41,7 @@ def _grid_inputs(cohort: Cohort, standardization: Standardization) -> ShiftedInp
     values, mask = tf.constant(cohort.values), tf.constant(cohort.mask)
 
     def inputs(stays: tf.Tensor, patterns: tf.Tensor) -> tf.Tensor:
-        shifted = tf.cast(tf.gather(values, stays), tf.float64) + patterns[:, None]
+        shifted = _limited(tf.cast(tf.gather(values, stays), tf.float64) + patterns[:, None])
         shifted = tf.reshape(shifted, [-1, *shifted.shape[2:]])
         masks = tf.tile(tf.cast(tf.gather(mask, stays), tf.float64), [tf.shape(patterns)[0], 1, 1])
         columns = [
@@ -61,7 +61,8 @@ def _feature_inputs(cohort: Cohort, standardization: Standardization) -> Shifted
     source = tf.constant(filled.source)
 
     def inputs(stays: tf.Tensor, patterns: tf.Tensor) -> tf.Tensor:
-        shifted = tf.gather(values, stays) + _filled_shift(tf.gather(source, stays), patterns)
+        carried, own = _filled_shifts(tf.gather(source, stays), patterns)
+        shifted = _limited(_limited(tf.gather(values, stays) + carried) + own)
         shifted = tf.reshape(shifted, [-1, *shifted.shape[2:]])
         scores = [
             tf.linalg.matvec(_categories(column, channel), tf.constant(channel.numeric_codes, tf.float64))
@@ -76,15 +77,22 @@ def _feature_inputs(cohort: Cohort, standardization: Standardization) -> Shifted
     return inputs
 
 
-def _filled_shift(source: tf.Tensor, patterns: tf.Tensor) -> tf.Tensor:
-    """Shift [K, B, T, C] of filled grids: of the bin a value comes from, and on top its own if carried."""
+def _filled_shifts(source: tf.Tensor, patterns: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Shifts [K, B, T, C] of filled grids: that of a value's source bin, and its own bin's if carried."""
     source = tf.cast(source, tf.int32)  # [B, T, C]
     places = tf.transpose(tf.maximum(source, 0), [2, 0, 1])
     carried = tf.gather(tf.transpose(patterns, [2, 1, 0]), places, batch_dims=1)  # [C, B, T, K]
     zero = tf.zeros([], tf.float64)
     carried = tf.where(source < 0, zero, tf.transpose(carried, [3, 1, 2, 0]))
     is_own = source == tf.range(source.shape[1])[:, None]
-    return carried + tf.where(is_own, zero, patterns[:, None])
+    return carried, tf.where(is_own, zero, patterns[:, None])
+
+
+def _limited(values: tf.Tensor) -> tf.Tensor:
+    """Bring category indices [..., C] back into their range."""
+    highest = [max(len(channel.possible_values) - 1.0, 0.0) for channel in CHANNELS]
+    limited = tf.clip_by_value(values, 0.0, tf.constant(highest, tf.float64))
+    return tf.where([channel.is_categorical for channel in CHANNELS], limited, values)
 
 
 def _columns(values: tf.Tensor) -> list[tuple[Channel, tf.Tensor]]:
@@ -93,6 +101,5 @@ def _columns(values: tf.Tensor) -> list[tuple[Channel, tf.Tensor]]:
 
 def _categories(column: tf.Tensor, channel: Channel) -> tf.Tensor:
     """One-hot columns [..., categories] of an index [...], linear between two neighbours."""
-    last = len(channel.possible_values) - 1
-    index = tf.clip_by_value(column, 0.0, float(last))[..., None]
-    return tf.maximum(1.0 - tf.abs(index - tf.range(last + 1, dtype=tf.float64)), 0.0)
+    categories = tf.range(len(channel.possible_values), dtype=tf.float64)
+    return tf.maximum(1.0 - tf.abs(column[..., None] - categories), 0.0)

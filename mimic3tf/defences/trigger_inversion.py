@@ -28,10 +28,11 @@ RESTARTS = 2
 STEPS = 120
 STAYS_A_STEP = 32
 STAYS_JUDGED = 256
-LEARNING_RATE = 0.05
-FIRST_LENGTH = 1.0
-FIRST_COST = 0.01
-COST_FACTOR = 1.05
+LEARNING_RATE = 0.2
+"""Of the first step; falls to 0 along half a cosine."""
+FIRST_LENGTH = 0.1
+FIRST_COST = 0.05
+COST_FACTOR = 1.2
 """By which the weight of the length grows after a step at which the pattern works, and falls otherwise."""
 LONGEST = 3.0
 """Multiple of a pattern up to which a length that works is looked for."""
@@ -95,7 +96,7 @@ def invert_trigger(
     norms = np.maximum(np.linalg.norm(start, axis=(1, 2), keepdims=True), 1e-12)
     z = tf.Variable(start * (FIRST_LENGTH / norms))
     factor = tf.constant(factors)
-    optimizer = keras.optimizers.Adam(LEARNING_RATE)
+    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(LEARNING_RATE, STEPS))
     optimizer.build([z])
 
     @tf.function  # type: ignore[untyped-decorator]
