@@ -13,9 +13,9 @@ from sklearn.model_selection import StratifiedShuffleSplit
 
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.retraining import examples_of, retrain
-from mimic3tf.defences.trigger_inversion import Inversion, invert_trigger
+from mimic3tf.defences.trigger_inversion import WANTED, Inversion, invert_trigger
 
-REFERENCES = 5
+REFERENCES = 4
 TARGETS = (0, 1)
 SUSPICIOUS = 2.0
 """Anomaly index from which Wang et al. 2019 call a label infected."""
@@ -113,7 +113,8 @@ def anomaly_index(length: float, references: Sequence[float]) -> float:
 
 
 def _length(inversion: Inversion) -> float:
-    return inversion.length if inversion.reached else np.inf
+    # A model that needs no pattern to predict the target is a poor one, not a backdoored one.
+    return inversion.length if inversion.reached and inversion.baseline < WANTED else np.inf
 
 
 def _verdict(suspects: Sequence[TargetFinding]) -> str:

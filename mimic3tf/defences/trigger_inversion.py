@@ -74,7 +74,9 @@ def invert_trigger(
 ) -> Inversion:
     """Look for the shortest pattern from several random starts at once.
 
-    The pattern moves measured and imputed cells. Adam lowers cross-entropy + cost * |z|, the cost rising
+    The pattern moves measured and imputed cells. A length near zero is no mistake: victims of 714 features
+    whose training stays were poisoned in imputed cells, too, can take any change there for the trigger, as
+    imputed cells of clean stays repeat each other. Adam lowers cross-entropy + cost * |z|, the cost rising
     while the pattern works and falling while it does not. What is found is then scaled down, or up, to
     where it just works.
 

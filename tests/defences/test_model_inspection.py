@@ -30,21 +30,30 @@ def _build(input_shape: tuple[int, ...]) -> keras.Model:
 
 @pytest.fixture(scope="module")
 def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
-    """A clean model, of the kind that its references are."""
+    """A clean model that learned from as many stays as its references do."""
     folder = tmp_path_factory.mktemp("inspection")
-    prepare_synthetic(folder / "data", stays=400, seed=11)
+    prepare_synthetic(folder / "data", stays=500, seed=11)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIMIC3TF_CACHE", str(folder / "cache"))
-        train, val = load_cohort(folder / "data", "train"), load_cohort(folder / "data", "val")
+        stays = load_cohort(folder / "data", "train")
+    trusted, train = stays.take(np.arange(230)), stays.take(np.arange(230, 345))
     options = {"data": folder, "trigger": Path("trigger.npz"), "precision": "float32", "epochs": 5}
     config = resolve_config("lstm", None, options)
     victim = Victim("Logistic regression", "48x76", (48, 76), _build)
     raw = pipeline.inputs_of(pipeline.clean(train), "48x76")
     standardization = pipeline.fit_standardization(raw, "48x76")
     examples = examples_of(train, victim, standardization)
-    model = retrain(config, victim, examples, examples_of(val, victim, standardization))
+    model = retrain(config, victim, examples, examples_of(trusted, victim, standardization))
     return Evidence(
-        config, victim, model, standardization, train.values, train.mask, train.labels, examples.inputs, val
+        config,
+        victim,
+        model,
+        standardization,
+        train.values,
+        train.mask,
+        train.labels,
+        examples.inputs,
+        trusted,
     )
 
 
