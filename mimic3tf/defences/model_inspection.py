@@ -19,8 +19,8 @@ REFERENCES = 4
 TARGETS = (0, 1)
 SUSPICIOUS = 2.0
 """Anomaly index from which Wang et al. 2019 call a label infected."""
-LEAST_SPREAD = 0.1
-"""Of the logarithm of lengths: a few references may lie together by luck."""
+LEAST_SPREAD = 0.3
+"""Of the logarithm of lengths: a few references may lie together by luck, and another start finds another length."""
 
 
 @dataclass(frozen=True)
