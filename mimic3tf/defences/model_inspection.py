@@ -20,7 +20,7 @@ TARGETS = (0, 1)
 SUSPICIOUS = 2.0
 """Anomaly index from which Wang et al. 2019 call a label infected."""
 LEAST_SPREAD = 0.3
-"""Of the logarithm of lengths: a few references may lie together by luck, and another start finds another length."""
+"""Of the logarithms of lengths: a few references may lie together by luck."""
 
 
 @dataclass(frozen=True)
