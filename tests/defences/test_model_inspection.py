@@ -61,11 +61,12 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_inspection, "REFERENCES", 3)
     monkeypatch.setattr(trigger_inversion, "STEPS", 40)
+    monkeypatch.setattr(trigger_inversion, "RESTARTS", 1)
 
 
 def test_a_clean_model_is_not_called_backdoored(evidence: Evidence) -> None:
     found = inspect_model(evidence, seed=0)
-    assert not found.looks_backdoored
+    assert not found.looks_backdoored, found.verdict
     assert found.verdict == "no sign of a backdoor found; this does not prove there is none"
     assert [finding.inversion.target for finding in found.targets] == [0, 1]
     assert all(len(finding.reference_lengths) == 3 for finding in found.targets)

@@ -104,7 +104,9 @@ def test_filtering_by_an_oracle_takes_the_backdoor_away(outcomes: dict[str, Repa
     assert repaired.attack_success_rate is not None
     assert before.attack_success_rate is not None
     assert before.attack_success_rate.rate > 0.9
-    assert repaired.attack_success_rate.rate < 0.1
+    assert repaired.baseline_positive_rate is not None
+    assert repaired.attack_success_rate.rate < repaired.baseline_positive_rate.rate + 0.1
+    assert repaired.attack_success_rate.rate < 0.5
     assert repaired.auroc is not None
     assert repaired.auroc > 0.6
     assert repaired.seconds > 0
