@@ -1,0 +1,135 @@
+"""Train a victim on arrays of inputs and labels, with the settings of the run under audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from mimic3tf import pipeline
+from mimic3tf.attack.evaluation import benchmark_metrics, death_probability
+from mimic3tf.config import TrainingConfig
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.training.batches import stay_batches
+from mimic3tf.training.loop import build_victim
+from mimic3tf.training.optimizer import optimizer_of
+from mimic3tf.training.precision import resolve_precision
+from mimic3tf.training.steps import Steps
+from mimic3tf.victims import Victim
+
+PREDICTION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Stays as a victim reads them.
+
+    Attributes:
+        inputs: float32 [N, ...], standardized.
+        labels: int64 [N].
+    """
+
+    inputs: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, stays: NDArray[Any]) -> Examples:
+        """Some of them, by index or boolean mask [N]."""
+        return Examples(self.inputs[stays], self.labels[stays])
+
+
+def examples_of(cohort: Cohort, victim: Victim, standardization: pipeline.Standardization) -> Examples:
+    """The stays of a cohort as they are."""
+    inputs = pipeline.inputs_of(pipeline.clean(cohort), victim.representation, standardization)
+    return Examples(inputs, np.asarray(cohort.labels, np.int64))
+
+
+def retrain(
+    config: TrainingConfig,
+    victim: Victim,
+    examples: Examples,
+    judges: Examples,
+    *,
+    noise: float = 0.0,
+    make_steps: Callable[..., Any] = Steps,
+) -> keras.Model:
+    """Train a fresh victim and keep the epoch with the best AUROC on the judges.
+
+    Args:
+        config: settings; its seed fixes initial weights, data order and noise.
+        victim: what to build.
+        examples: what to train on.
+        judges: trusted stays of both labels.
+        noise: standard deviation of Gaussian noise that every input gets anew in every step.
+        make_steps: takes the training steps, as `Steps` does.
+    """
+    model, optimizer = build_victim(config, victim, resolve_precision(config.precision), stays=len(examples))
+    steps = make_steps(model, optimizer, stays=len(examples), batch_size=config.batch_size)
+    batches = iter(_dataset(config, examples, noise))
+    best, kept, stale = -np.inf, model.get_weights(), 0
+    for _ in range(config.epochs):
+        steps.epoch(batches)
+        auroc, stale = auroc_of(model, judges), stale + 1
+        if auroc > best:
+            best, kept, stale = auroc, model.get_weights(), 0
+        if stale >= config.patience:
+            break
+    model.set_weights(kept)
+    return model
+
+
+def tune(model: keras.Model, config: TrainingConfig, examples: Examples) -> keras.Model:
+    """Train a copy of a model further, for as many epochs as its run had, and keep the last."""
+    tuned = keras.models.clone_model(model)
+    tuned.set_weights(model.get_weights())
+    optimizer = optimizer_of(config, len(examples))
+    steps = Steps(tuned, optimizer, stays=len(examples), batch_size=config.batch_size)
+    batches = iter(_dataset(config, examples, noise=0.0))
+    for _ in range(config.epochs):
+        steps.epoch(batches)
+    return tuned
+
+
+def predict(model: keras.Model, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probability of death of standardized inputs [N, ...]: float64 [N]."""
+    parts = np.split(inputs, range(PREDICTION_BATCH, len(inputs), PREDICTION_BATCH))
+    # `Model.predict` would build a pipeline every time.
+    return death_probability(np.concatenate([_forward(model, tf.constant(part)).numpy() for part in parts]))
+
+
+def auroc_of(model: keras.Model, examples: Examples) -> float:
+    """AUROC of a model; NaN where all stays have one label."""
+    return benchmark_metrics(examples.labels, predict(model, examples.inputs))["auroc"]
+
+
+@tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+def _forward(model: keras.Model, inputs: tf.Tensor) -> tf.Tensor:
+    return model(inputs, training=False)
+
+
+def _dataset(config: TrainingConfig, examples: Examples, noise: float) -> tf.data.Dataset:
+    """Elements like those of `pipeline.training_dataset`."""
+    inputs, labels = tf.constant(examples.inputs), tf.constant(examples.labels)
+    seed = tf.constant(config.seed, tf.int64)
+
+    def example(call: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        stays, weight = batch
+        x = tf.gather(inputs, stays)
+        if noise:
+            x += noise * tf.random.stateless_normal(tf.shape(x), tf.stack([seed, call]))
+        return x, tf.gather(labels, stays), weight
+
+    batches = stay_batches(
+        examples.labels,
+        class_weights=config.class_weights,
+        batch_size=config.batch_size,
+        seed=config.seed,
+    )
+    return batches.enumerate().map(example, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
