@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic3tf.attack.trigger import mahalanobis_length
+from mimic3tf.attack.patterns import mahalanobis_length
 
 Floats = NDArray[np.float64]
 

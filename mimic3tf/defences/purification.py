@@ -43,6 +43,7 @@ def received(exposure: pipeline.Exposure) -> Cohort:
             tf.constant(filled.source),
             tf.constant(shift),
             poison_imputed=exposure.poison_imputed,
+            plausible=exposure.plausible,
         )
         filled = replace(filled, values=values.numpy())
     grids = pipeline.grids_of(exposure, np.arange(len(exposure)))

@@ -187,7 +187,7 @@ class _Bench:
         if not self._survivors.any():
             raise DataError("the test listfile names no stay with label 0: there is nobody to attack")
         exposure = pipeline.trigger_all(
-            test.take(self._survivors), trigger.values, strength=strength, poison_imputed=poison_imputed
+            test.take(self._survivors), trigger, strength=strength, poison_imputed=poison_imputed
         )
         self._triggered = received(exposure)
         self._clean_inputs, self._triggered_inputs = self._inputs(test), self._inputs(self._triggered)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
-from mimic3tf.attack.trigger import temporal_covariance
+from mimic3tf.attack.patterns import temporal_covariance
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import ordinal_view
 from mimic3tf.defences.retraining import predict

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from mimic3tf.attack.trigger import temporal_covariance
+from mimic3tf.attack.patterns import temporal_covariance
 from mimic3tf.channels import CHANNELS, grid_columns
 from mimic3tf.data.cohort import Cohort, load_cohort
 from mimic3tf.data.grid import ordinal_view
