@@ -147,7 +147,7 @@ def invert_trigger(
         lengths=lengths[best],
         length=float(totals[best]),
         reached=bool(reached[best]),
-        success=share(pipeline.trigger_all(others, pattern, strength=1.0, poison_imputed="all")),
+        success=share(pipeline.Exposure(others, others.labels, np.ones(len(others), bool), pattern, "all")),
         baseline=share(pipeline.clean(others)),
     )
 

@@ -49,7 +49,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Audited:
         prepare_synthetic(made.data, stays=1200, seed=0)
         save_trigger(generate_trigger(load_cohort(made.data, "train")), made.trigger)
         trigger = load_trigger(made.trigger)
-        changed = poison_records(made.data, made.copy, trigger.values, proportion=0.05, strength=2.0)
+        changed = poison_records(made.data, made.copy, trigger, proportion=0.05, strength=2.0)
         write_manifest(
             made.manifest,
             changed,

@@ -60,7 +60,7 @@ def _both(cohort: Cohort) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("mode", ["notimputed", "all"])
 def test_received_stays_give_a_victim_the_inputs_of_the_attack(cohort: Cohort, mode: PoisonImputed) -> None:
-    trigger = generate_trigger(cohort, seed=1).values
+    trigger = generate_trigger(cohort, seed=1)
     exposure = pipeline.poison(cohort, trigger, proportion=0.5, strength=3.0, poison_imputed=mode)
     arrived = received(exposure)
     np.testing.assert_array_equal(arrived.labels, exposure.labels)

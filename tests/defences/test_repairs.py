@@ -52,7 +52,7 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, Trigge
         return Examples(pipeline.inputs_of(exposure, "48x76", standardization), exposure.labels)
 
     def triggered(trigger: Trigger) -> pipeline.Exposure:
-        return pipeline.trigger_all(test, trigger.values, strength=STRENGTH, poison_imputed="all")
+        return pipeline.trigger_all(test, trigger, strength=STRENGTH, poison_imputed="all")
 
     trusted = examples(pipeline.clean(val))
     # To a victim that never saw it the trigger must not look like dying: then its opposite is taken.
@@ -63,7 +63,7 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, Trigge
         for exposure in (triggered(drawn), pipeline.clean(test))
     )
     trigger = replace(drawn, values=-drawn.values) if moved > as_they_were else drawn
-    exposure = pipeline.poison(train, trigger.values, proportion=0.1, strength=STRENGTH, poison_imputed="all")
+    exposure = pipeline.poison(train, trigger, proportion=0.1, strength=STRENGTH, poison_imputed="all")
     given = examples(exposure)
     evidence = Evidence(
         config,

@@ -50,7 +50,8 @@ def test_agrees_with_the_attack_where_nothing_is_rounded(
     exact = ~np.isin(COLUMN_CHANNELS[representation], rounded)
     assert exact.sum() > 0.7 * len(exact)
     for pattern, part in zip(patterns, np.split(given, 2), strict=True):
-        exposure = pipeline.trigger_all(cohort, pattern, strength=1.0, poison_imputed="all")
+        everyone = np.ones(len(cohort), bool)
+        exposure = pipeline.Exposure(cohort, cohort.labels, everyone, pattern, "all")
         expected = pipeline.inputs_of(exposure, representation, standardization)
         np.testing.assert_allclose(part[..., exact], expected[..., exact], rtol=1e-5, atol=1e-5)
 
