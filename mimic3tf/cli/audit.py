@@ -27,12 +27,17 @@ def audit(
         Path | None,
         typer.Option(help="Manifest of 'mimic3tf poison', for a run on a poisoned copy."),
     ] = None,
+    repairs: Annotated[
+        bool,
+        typer.Option(help="Try repairs, where the attack is known that they are measured with."),
+    ] = True,
 ) -> None:
-    """Look for poisoned stays in what a victim was trained on, as its owner could.
+    """Look for a backdoor in a victim and in what it was trained on, as its owner could.
 
-    The validation stays of --data are taken to be sound: they set the detectors' thresholds. Which stays are
-    poisoned is used only afterwards, to score the detectors, where it is known: of a run that poisoned its
-    stays itself, or from --manifest.
+    Detectors look for poisoned training stays; inverted triggers tell whether the model looks backdoored.
+    The validation stays of --data are taken to be sound: they set the thresholds. What the attacker did is
+    used only afterwards, to score what was found, and to attack the repaired victims, where it is known: of
+    a run that poisoned its stays itself, from --manifest, or from --trigger.
 
     suspects.csv ranks the training stays labelled 1; audit.json is written last.
 
@@ -49,9 +54,13 @@ def audit(
     from mimic3tf.attack.trigger import check_trigger_fits, load_trigger
     from mimic3tf.cli.tables import print_audit
     from mimic3tf.dashboards.audit import write_figures
+    from mimic3tf.data.cohort import load_cohort
     from mimic3tf.defences.audit import audit as audit_stays
-    from mimic3tf.defences.audit import record_of, suspects_table, write_audit
+    from mimic3tf.defences.audit import record_of, suspects_table, suspicion_to_filter_by, write_audit
     from mimic3tf.defences.evidence import gather_evidence
+    from mimic3tf.defences.model_inspection import inspect_model
+    from mimic3tf.defences.outcomes import model_record, repairs_record, superposition_record
+    from mimic3tf.defences.repairs import try_repairs
     from mimic3tf.training.run_directory import EVENTS, load_run
     from mimic3tf.training.stays import training_cohort
 
@@ -63,11 +72,32 @@ def audit(
     check_trigger_fits(truth.trigger, evidence.trusted, trigger or run / "trigger.npz")
     # Before the work: it should not end at a folder that cannot be made.
     out.mkdir(parents=True, exist_ok=True)
-    found = audit_stays(evidence, truth.poisoned, victim.config.seed)
+    seed = victim.config.seed
+    found = audit_stays(evidence, truth.poisoned, seed)
+    findings = inspect_model(evidence, seed=seed)
     known = bool(truth.poisoned.any())
     about = _about(victim, data, told, truth.trigger, int(truth.poisoned.sum()))
     record = record_of(found, evidence, about)
-    write_figures(out / EVENTS, found, truth.poisoned[found.suspects] if known else None)
+    strength = told.strength if told else victim.config.poisoning_strength
+    shifts = truth.trigger.kind != "missing"
+    record["model_inspection"] = model_record(
+        findings, truth.trigger if (known or trigger) and shifts else None, strength
+    )
+    if known or trigger:
+        attack: Any = {"strength": strength, "poison_imputed": victim.config.poison_imputed}
+        test = load_cohort(data, "test")
+        record["superposition"] = superposition_record(evidence, test, truth.trigger, **attack, seed=seed)
+        if repairs:
+            suspicion = suspicion_to_filter_by(found, len(evidence.labels))
+            tried = try_repairs(evidence, test, truth.trigger, **attack, suspicion=suspicion, seed=seed)
+            record["repairs"] = repairs_record(tried)
+    write_figures(
+        out / EVENTS,
+        found,
+        truth.poisoned[found.suspects] if known else None,
+        findings,
+        truth.trigger if (known or trigger) and shifts else None,
+    )
     write_audit(out, record, suspects_table(found, training_cohort(evidence.config).stays))
     print_audit(record)
     typer.echo(f"Written: {out / 'audit.json'}, {out / 'suspects.csv'} and {out / EVENTS}")
@@ -82,7 +112,8 @@ def _about(
     if manifest is not None or config.poisoning_proportion > 0:
         attack = {
             "stays_poisoned": poisoned,
-            "trigger": trigger.kind,
+            "trigger": trigger.name,
+            "poisoned_labels": config.poisoned_labels,
             # A copy's imputed cells follow its measured ones.
             "poison_imputed": "records" if manifest else config.poison_imputed,
             "poisoning_proportion": manifest.proportion if manifest else config.poisoning_proportion,

@@ -12,9 +12,11 @@ from mimic3tf.files import write_whole
 
 def audit_table(
     audits: Annotated[list[Path], typer.Argument(help="Folders that hold audits, at any depth.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for audits.csv.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for detectors.csv, models.csv and repairs.csv.")
+    ] = None,
 ) -> None:
-    """Show several audits by attack and detector, means over seeds.
+    """Show several audits by attack and defence, means over seeds.
 
     \b
     Examples:
@@ -23,13 +25,19 @@ def audit_table(
     """
     from rich.console import Console
 
-    from mimic3tf.report.audits import CAPTION, audits_tables, read_audits, summarize_audits
+    from mimic3tf.report import audits as report
 
-    summary = summarize_audits(read_audits(audits))
+    found = report.read_audits(audits)
+    detectors = report.summarize_detectors(found.detectors)
+    models, repairs = report.summarize_models(found.models), report.summarize_repairs(found.repairs)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / "audits.csv", summary.write_csv())
+        for name, summary in (("detectors", detectors), ("models", models), ("repairs", repairs)):
+            write_whole(out / f"{name}.csv", summary.write_csv())
     console = Console()
     # A pipe has no width; do not squeeze the table into 80 columns there.
     console = Console(width=console.width if console.is_terminal else 120, highlight=False)
-    console.print(*audits_tables(summary), CAPTION, sep="\n")
+    console.print(*report.detectors_tables(detectors), report.CAPTION, sep="\n")
+    console.print(report.models_table(models), report.MODEL_CAPTION, sep="\n")
+    if len(repairs):
+        console.print(*report.repairs_tables(repairs), report.REPAIR_CAPTION, sep="\n")

@@ -133,6 +133,36 @@ def print_audit(record: dict[str, Any]) -> None:
     console = console if console.is_terminal else Console(width=120)
     console.print(table)
     console.print(record["verdict"]["poisoned_stays"], highlight=False)
+    inspection = record["model_inspection"]
+    console.print(f"\nInverted triggers: {inspection['verdict']}.", highlight=False)
+    if "superposition" in record:
+        score = record["superposition"]
+        console.print(
+            f"Superposition at prediction time: AUROC {score['auroc']:.3f}; finds {score['recall_at_5']:.1%} "
+            f"of the triggered stays where it flags {score['false_positives_at_5']:.1%} of the clean ones.",
+            highlight=False,
+        )
+    if "repairs" in record:
+        console.print(_repairs_table(record["repairs"]))
+
+
+def _repairs_table(repairs: list[dict[str, Any]]) -> Table:
+    table = Table(
+        title="Repairs",
+        caption="ASR: attack success rate.",
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("repair", no_wrap=True)
+    for heading in ("ASR", "untriggered", "AUROC", "s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("what was done")
+    for repair in repairs:
+        measures = ("attack_success_rate", "baseline_positive_rate", "auroc")
+        cells = ("-" if repair[name] is None else f"{repair[name]:.3f}" for name in measures)
+        table.add_row(repair["repair"], *cells, f"{repair['seconds']:.1f}", repair["detail"])
+    return table
 
 
 def _p_value(p_value: float) -> str:

@@ -11,25 +11,36 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.metrics import roc_curve
 
-from mimic3tf.dashboards.figures import pixels
+from mimic3tf.attack.trigger import Trigger
+from mimic3tf.dashboards.figures import heatmap, pixels
 from mimic3tf.defences.audit import Audit
+from mimic3tf.defences.model_inspection import ModelFindings
 
 COLUMNS = 3
 BINS = 20
 COLORS = {"training": "C0", "clean": "C0", "trusted": "C2", "poisoned": "C3"}
 
 
-def write_figures(folder: Path, audited: Audit, poisoned: NDArray[np.bool_] | None) -> None:
-    """Write score histograms, and ROC curves where the truth is known.
+def write_figures(
+    folder: Path,
+    audited: Audit,
+    poisoned: NDArray[np.bool_] | None,
+    findings: ModelFindings,
+    trigger: Trigger | None,
+) -> None:
+    """Write score histograms and recovered patterns, with ROC curves and the trigger where they are known.
 
     Args:
         folder: directory of the events.
         audited: what the detectors found.
         poisoned: bool [K], which of the stays labelled 1 are; None if nobody knows.
+        findings: of the model's inspection.
+        trigger: the true one; None if nobody knows, or it shifts nothing.
     """
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default(step=0):
-        tf.summary.text("verdict", audited.verdict.sentence)
+        tf.summary.text("verdict", f"{audited.verdict.sentence}\n\nInverted triggers: {findings.verdict}.")
+        tf.summary.image("recovered patterns", recovered_patterns(findings, trigger)[None])
         tf.summary.image("suspicion of stays labelled 1", score_histograms(audited, poisoned)[None])
         if poisoned is not None:
             tf.summary.image("ROC of detectors", roc_curves(audited, poisoned)[None])
@@ -48,6 +59,25 @@ def roc_curves(audited: Audit, poisoned: NDArray[np.bool_]) -> NDArray[np.uint8]
     axes.set_xlabel("share of clean stays labelled 1 that are flagged")
     axes.set_ylabel("share of poisoned stays found")
     figure.legend(loc="outside right upper", title="AUROC", frameon=False)
+    return pixels(figure)
+
+
+def recovered_patterns(findings: ModelFindings, trigger: Trigger | None) -> NDArray[np.uint8]:
+    """Draw the patterns that lead to each label, and the true trigger at strength 1: uint8 [H, W, 3].
+
+    Every channel is in units of its largest shift: inversion finds a direction, at a length that just works.
+    """
+    inversions = [finding.inversion for finding in findings.targets]
+    patterns = {f"leads to {one.target}, length {one.length:.2g}": one.pattern for one in inversions}
+    if trigger is not None:
+        patterns[f"true trigger, {trigger.name}"] = trigger.values
+    figure = Figure(figsize=(6 * len(patterns), 5), layout="constrained")
+    panels = figure.subplots(1, len(patterns), squeeze=False).ravel()
+    for number, (axes, (title, pattern)) in enumerate(zip(panels, patterns.items(), strict=True)):
+        largest = np.abs(pattern).max(axis=0)
+        heatmap(axes, pattern / np.where(largest > 0, largest, 1.0), limit=1.0, names=number == 0)
+        axes.set_title(title, fontsize=10)
+    figure.colorbar(panels[0].images[0], ax=panels, label="share of the channel's largest shift")
     return pixels(figure)
 
 

@@ -99,6 +99,21 @@ def audit(evidence: Evidence, poisoned: NDArray[np.bool_], seed: int) -> Audit:
     return Audit(suspects, detections, verdict)
 
 
+def suspicion_to_filter_by(audited: Audit, stays: int) -> dict[str, NDArray[np.float64]]:
+    """Suspicion [N] of the clearest detector, by its name; of none if nothing was found: why filter then?
+
+    Args:
+        audited: what was found.
+        stays: number of training stays, N.
+    """
+    clearest = audited.verdict.clearest
+    if clearest is None:
+        return {}
+    suspicion = np.full(stays, -np.inf)
+    suspicion[audited.suspects] = audited.detections[clearest].scores
+    return {clearest: suspicion}
+
+
 def record_of(audited: Audit, evidence: Evidence, about: dict[str, Any]) -> dict[str, Any]:
     """Contents of `audit.json`.
 

@@ -1,9 +1,10 @@
-"""Audits of several victims, brought together: attack by detector."""
+"""Audits of several victims, brought together: attack by defence."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,26 @@ from mimic3tf.report.summary import over_seeds
 AUDIT = "audit.json"
 SETTING = ("model", "attack")
 MEASURES = ("auroc", "recall_at_1", "recall_at_5")
-SCHEMA: dict[str, type[pl.DataType]] = {
-    "model": pl.String,
-    "attack": pl.String,
-    "seed": pl.Int64,
+_AUDIT: dict[str, type[pl.DataType]] = {"model": pl.String, "attack": pl.String, "seed": pl.Int64}
+DETECTORS: dict[str, type[pl.DataType]] = {
+    **_AUDIT,
     "detector": pl.String,
-    **dict.fromkeys(MEASURES, pl.Float64),
-    "flagged": pl.Float64,
-    "alarms": pl.Float64,
-    "seconds": pl.Float64,
+    **dict.fromkeys((*MEASURES, "flagged", "alarms", "seconds"), pl.Float64),
+}
+MODEL_MEASURES = (
+    "looks_backdoored",
+    "anomaly_index_0",
+    "anomaly_index_1",
+    "correlation",
+    "superposition_auroc",
+    "superposition_at_5",
+)
+MODELS: dict[str, type[pl.DataType]] = {**_AUDIT, **dict.fromkeys(MODEL_MEASURES, pl.Float64)}
+REPAIR_MEASURES = ("attack_success_rate", "baseline_positive_rate", "auroc")
+REPAIRS: dict[str, type[pl.DataType]] = {
+    **_AUDIT,
+    "repair": pl.String,
+    **dict.fromkeys((*REPAIR_MEASURES, "seconds"), pl.Float64),
 }
 CAPTION = (
     "Each detector ranks the training stays labelled 1. AUROC: how often a poisoned one ranks above a clean "
@@ -34,6 +46,33 @@ CAPTION = (
     "that 5% of trusted stays exceed, found without knowing the truth; on clean data these are its false "
     "alarms. Alarms: share of the audits in which these were more than chance explains. Means over seeds."
 )
+MODEL_CAPTION = (
+    "Does the model look backdoored? Backdoored: share of the audits that say so, from inverted triggers. "
+    "Anomaly index, of the pattern that leads to 0 and to 1: above 2 is suspicious. Correlation of the "
+    "pattern that leads to 1 with the true trigger. Superposition: how well it tells triggered stays from "
+    "clean ones at prediction time, as AUROC, and the share of triggered ones found at 5% false positives. Means over "
+    "seeds."
+)
+REPAIR_CAPTION = (
+    "What repairs leave. ASR: attack success rate; untriggered: the same stays without the trigger; AUROC of "
+    "untouched test stays. Filters drop the stays that the clearest detector ranks highest. Means over "
+    "seeds, 95% intervals."
+)
+
+
+@dataclass(frozen=True)
+class Audits:
+    """What several audits found.
+
+    Attributes:
+        detectors: one row an audit and detector, columns of `DETECTORS`.
+        models: one row an audit, columns of `MODELS`; null where nothing was measured.
+        repairs: one row an audit and repair that could be applied, columns of `REPAIRS`.
+    """
+
+    detectors: pl.DataFrame
+    models: pl.DataFrame
+    repairs: pl.DataFrame
 
 
 def find_audits(folders: Sequence[Path]) -> list[Path]:
@@ -41,11 +80,8 @@ def find_audits(folders: Sequence[Path]) -> list[Path]:
     return sorted({file for folder in folders for file in folder.rglob(AUDIT)})
 
 
-def read_audits(folders: Sequence[Path]) -> pl.DataFrame:
-    """Read the audits in some folders.
-
-    Returns:
-        One row an audit and detector, columns of `SCHEMA`, in the order of the files and detectors.
+def read_audits(folders: Sequence[Path]) -> Audits:
+    """Read the audits in some folders, in the order of their files.
 
     Raises:
         UsageError: there are none, or two are of the same victim, attack and seed.
@@ -57,35 +93,42 @@ def read_audits(folders: Sequence[Path]) -> pl.DataFrame:
             f"{', '.join(map(str, folders))}: no audit.json there or below; run 'mimic3tf audit' first"
         )
     seen: dict[tuple[Any, ...], Path] = {}
-    rows = []
+    detectors: list[dict[str, Any]] = []
+    models, repairs = list(detectors), list(detectors)
     for file in files:
-        found = _read(file)
-        key = tuple(found[0][name] for name in (*SETTING, "seed"))
+        model, found, tried = _read(file)
+        key = tuple(model[name] for name in (*SETTING, "seed"))
         if key in seen:
             raise UsageError(
                 f"{seen[key]} and {file} are audits of the same victim, attack and seed; name folders with "
                 "one of them"
             )
         seen[key] = file
-        rows += found
-    return pl.DataFrame(rows, schema=SCHEMA)
+        models.append(model)
+        detectors += found
+        repairs += tried
+    return Audits(
+        pl.DataFrame(detectors, schema=DETECTORS),
+        pl.DataFrame(models, schema=MODELS),
+        pl.DataFrame(repairs, schema=REPAIRS),
+    )
 
 
-def _read(file: Path) -> list[dict[str, Any]]:
+def _read(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         attack = record["attack"]
         named = "none known"
         if attack is not None:
+            labels = ", clean labels" if attack["poisoned_labels"] == "clean" else ""
             named = (
-                f"{attack['trigger']} {attack['poison_imputed']}, "
+                f"{attack['trigger']} {attack['poison_imputed']}{labels}, "
                 f"{100 * attack['poisoning_proportion']:.3g}% at {attack['poisoning_strength']:g}"
             )
-        return [
+        audit = {"model": record["model"], "attack": named, "seed": record["seed"]}
+        detectors = [
             {
-                "model": record["model"],
-                "attack": named,
-                "seed": record["seed"],
+                **audit,
                 "detector": detector["detector"],
                 **{
                     name: detector["performance"][name]["value"] if detector["performance"] else None
@@ -97,15 +140,58 @@ def _read(file: Path) -> list[dict[str, Any]]:
             }
             for detector in record["detectors"]
         ]
+        repairs = [
+            {**audit, **{name: repair[name] for name in ("repair", *REPAIR_MEASURES, "seconds")}}
+            for repair in record.get("repairs", [])
+            if repair["auroc"] is not None
+        ]
+        return audit | _model_measures(record), detectors, repairs
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{file}: not an audit, or damaged ({type(error).__name__}); audit again") from None
 
 
-def summarize_audits(audits: pl.DataFrame) -> pl.DataFrame:
+def _model_measures(record: dict[str, Any]) -> dict[str, Any]:
+    inspection, superposition = record["model_inspection"], record.get("superposition", {})
+    targets = {target["target"]: target for target in inspection["targets"]}
+    return {
+        "looks_backdoored": float(inspection["looks_backdoored"]),
+        **{f"anomaly_index_{target}": found["anomaly_index"] for target, found in targets.items()},
+        "correlation": targets[1].get("true_trigger", {}).get("correlation"),
+        "superposition_auroc": superposition.get("auroc"),
+        "superposition_at_5": superposition.get("recall_at_5"),
+    }
+
+
+def summarize_models(models: pl.DataFrame) -> pl.DataFrame:
+    """Means over seeds of `Audits.models`: the columns of `SETTING`, `seeds`, and every measure."""
+    return models.group_by(SETTING, maintain_order=True).agg(
+        pl.len().alias("seeds"), *(pl.col(name).mean() for name in MODEL_MEASURES)
+    )
+
+
+def summarize_repairs(repairs: pl.DataFrame) -> pl.DataFrame:
+    """Means over seeds of `Audits.repairs`, and of success and AUROC their 95% intervals."""
+    by = [*SETTING, "repair"]
+    # The clearest detector may be another one with every seed.
+    repairs = repairs.with_columns(pl.col("repair").str.replace("^filter by .*", "filter by the clearest"))
+    table = repairs.group_by(by, maintain_order=True).agg(
+        pl.len().alias("seeds"), pl.col("baseline_positive_rate").mean(), pl.col("seconds").mean()
+    )
+    for name in ("attack_success_rate", "auroc"):
+        table = table.join(_means(repairs, by, name), on=by, how="left", maintain_order="left")
+    return table
+
+
+def _means(rows: pl.DataFrame, by: list[str], name: str) -> pl.DataFrame:
+    ends = {"mean": name, "ci95_low": f"{name}_low", "ci95_high": f"{name}_high"}
+    return over_seeds(rows, by, name).select(*by, *ends).rename(ends)
+
+
+def summarize_detectors(audits: pl.DataFrame) -> pl.DataFrame:
     """Bring the audits of a setting to one row a detector.
 
     Args:
-        audits: rows of `read_audits`.
+        audits: `Audits.detectors`.
 
     Returns:
         `model`, `attack`, `detector`, `seeds`, the mean of every measure over seeds and, of the AUROC and the
@@ -116,19 +202,42 @@ def summarize_audits(audits: pl.DataFrame) -> pl.DataFrame:
         seeds=pl.len(), **{name: pl.col(name).mean() for name in ("flagged", "alarms", "seconds")}
     )
     for name in MEASURES:
-        means = over_seeds(audits, by, name).select(
-            *by,
-            pl.col("mean").alias(name),
-            pl.col("ci95_low").alias(f"{name}_low"),
-            pl.col("ci95_high").alias(f"{name}_high"),
-        )
-        table = table.join(means, on=by, how="left", maintain_order="left")
+        table = table.join(_means(audits, by, name), on=by, how="left", maintain_order="left")
     measures = [f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")]
     return table.select(*by, "seeds", *measures, "flagged", "alarms", "seconds")
 
 
-def audits_tables(summary: pl.DataFrame) -> list[Table]:
-    """Lay the rows of `summarize_audits` out for a terminal, a table a victim and attack."""
+def models_table(summary: pl.DataFrame) -> Table:
+    """Lay the rows of `summarize_models` out for a terminal."""
+    table = _empty_table("Models")
+    for heading in ("victim", "poisoned"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("seeds", "backdoored", "index 0", "index 1", "corr.", "superpos.", "at 5%"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in summary.iter_rows(named=True):
+        cells = (_number(row[name], 2) for name in MODEL_MEASURES)
+        table.add_row(row["model"].upper(), row["attack"], str(row["seeds"]), *cells)
+    return table
+
+
+def repairs_tables(summary: pl.DataFrame) -> list[Table]:
+    """Lay the rows of `summarize_repairs` out for a terminal, a table a victim and attack."""
+    tables = []
+    for (model, attack), rows in summary.group_by(SETTING, maintain_order=True):
+        table = _empty_table(f"{str(model).upper()}, poisoned: {attack}, seeds: {rows['seeds'][0]}")
+        table.add_column("repair", no_wrap=True)
+        for heading in ("ASR", "untriggered", "AUROC", "s"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for row in rows.iter_rows(named=True):
+            success, auroc = (_interval(row, name) for name in ("attack_success_rate", "auroc"))
+            untriggered = _number(row["baseline_positive_rate"])
+            table.add_row(row["repair"], success, untriggered, auroc, f"{row['seconds']:.1f}")
+        tables.append(table)
+    return tables
+
+
+def detectors_tables(summary: pl.DataFrame) -> list[Table]:
+    """Lay the rows of `summarize_detectors` out for a terminal, a table a victim and attack."""
     return [
         _table_of(f"{str(model).upper()}, poisoned: {attack}, seeds: {rows['seeds'][0]}", rows)
         for (model, attack), rows in summary.group_by(SETTING, maintain_order=True)
@@ -136,7 +245,7 @@ def audits_tables(summary: pl.DataFrame) -> list[Table]:
 
 
 def _table_of(title: str, rows: pl.DataFrame) -> Table:
-    table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    table = _empty_table(title)
     table.add_column("detector", no_wrap=True)
     for heading in ("AUROC", "at 1%", "at 5%", "flagged", "alarms", "s"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -149,6 +258,10 @@ def _table_of(title: str, rows: pl.DataFrame) -> Table:
             f"{row['seconds']:.1f}",
         )
     return table
+
+
+def _empty_table(title: str) -> Table:
+    return Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
 
 
 def _interval(row: dict[str, Any], name: str) -> str:

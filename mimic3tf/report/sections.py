@@ -71,7 +71,7 @@ def sections_of(sweeps: Sweeps, stay: patterns.Stay | None, no_stay: str) -> lis
             ],
         ),
         Section("Stealth", [_stealth(sweeps)]),
-        Section("Would it be noticed", [_audits(sweeps)]),
+        Section("Would it be noticed", _audits(sweeps)),
         Section("What was run", [_cohort(sweeps), _trials(sweeps), _versions(results), *_failed(sweeps)]),
     ]
 
@@ -191,11 +191,19 @@ def _stealth(sweeps: Sweeps) -> Exhibit | Absent:
     )
 
 
-def _audits(sweeps: Sweeps) -> Exhibit | Absent:
+def _audits(sweeps: Sweeps) -> list[Exhibit | Absent]:
     title = "Attacks and detectors"
     if sweeps.audits is None:
-        return Absent(title, "the sweep's folder holds no audit.json; run 'mimic3tf audit' with --out in it")
-    return Exhibit("audits", title, audits.CAPTION, audits.summarize_audits(sweeps.audits))
+        absent = "the sweep's folder holds no audit.json; run 'mimic3tf audit' with --out in it"
+        return [Absent(title, absent)]
+    found = sweeps.audits
+    return [
+        Exhibit("detectors", title, audits.CAPTION, audits.summarize_detectors(found.detectors)),
+        Exhibit("models", "Attacks and models", audits.MODEL_CAPTION, audits.summarize_models(found.models)),
+        Exhibit(
+            "repairs", "Attacks and repairs", audits.REPAIR_CAPTION, audits.summarize_repairs(found.repairs)
+        ),
+    ]
 
 
 def _cohort(sweeps: Sweeps) -> Exhibit:

@@ -12,7 +12,7 @@ import yaml
 
 from mimic3tf.attack.trigger import Trigger, load_trigger
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.report.audits import find_audits, read_audits
+from mimic3tf.report.audits import Audits, find_audits, read_audits
 from mimic3tf.report.stealth import FINDINGS, STEALTH
 
 TRIAL = (
@@ -86,7 +86,7 @@ class Sweeps:
         failed: `sweep`, `trial` and `error` of every trial that failed.
         sweeps: the folders they come from.
         stealth: how detectable the poisoned stays are, None if that was not measured.
-        audits: rows of `read_audits` of the audits in the folders, None if there are none.
+        audits: what the audits in the folders found, None if there are none.
         triggers: one trigger of every kind, the one of the lowest seed.
     """
 
@@ -94,7 +94,7 @@ class Sweeps:
     failed: pl.DataFrame
     sweeps: tuple[Sweep, ...]
     stealth: pl.DataFrame | None
-    audits: pl.DataFrame | None
+    audits: Audits | None
     triggers: dict[str, Trigger]
 
 

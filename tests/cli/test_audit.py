@@ -73,11 +73,14 @@ def audit(mimic3tf: Command, audited: Audited, tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setenv("MIMIC3TF_CACHE", str(audited.data.parent / "cache"))
     monkeypatch.setattr("mimic3tf.defences.audit.DETECTORS", {name: DETECTORS[name] for name in QUICK})
+    monkeypatch.setattr("mimic3tf.defences.model_inspection.REFERENCES", 2)
+    monkeypatch.setattr("mimic3tf.defences.trigger_inversion.STEPS", 3)
     options = {"run": audited.run, "data": audited.data, "out": tmp_path / "audit"}
 
-    def run(**changes: object) -> Any:
+    def run(*, repairs: bool = False, **changes: object) -> Any:
         given = {name: value for name, value in (options | changes).items() if value is not None}
-        return mimic3tf("audit", *(text for name, value in given.items() for text in (f"--{name}", value)))
+        texts = [text for name, value in given.items() for text in (f"--{name}", value)]
+        return mimic3tf("audit", *texts, "--repairs" if repairs else "--no-repairs")
 
     return run
 
@@ -134,12 +137,46 @@ def test_a_manifest_tells_which_stays_of_a_copy_are_poisoned(
     np.testing.assert_array_equal(np.flatnonzero(truth.poisoned), np.arange(poisoned))
 
 
+def test_the_model_is_inspected_and_repairs_are_attacked(
+    audit: Command, audited: Audited, mimic3tf: Command, tmp_path: Path
+) -> None:
+    outcome = audit(repairs=True)
+    assert outcome.status == 0, outcome.err
+    record = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    inspection = record["model_inspection"]
+    assert [target["target"] for target in inspection["targets"]] == [0, 1]
+    assert all(len(target["reference_lengths"]) == 2 for target in inspection["targets"])
+    channels = np.count_nonzero(np.load(audited.trigger)["trigger"].any(axis=0))
+    for target in inspection["targets"]:
+        # Its covariance is the trigger's own, so every channel has length 2.
+        assert target["true_trigger"]["true_length"] == pytest.approx(2 * channels**0.5)
+        assert -1 <= target["true_trigger"]["correlation"] <= 1
+    assert record["superposition"]["recall_at_1"] <= record["superposition"]["recall_at_5"]
+    repairs = {repair["repair"]: repair for repair in record["repairs"]}
+    # The victim as it is has the metrics of its own attack.
+    assert mimic3tf("attack", "--run", audited.run, "--data", audited.data, "--out", tmp_path).status == 0
+    attack = json.loads((tmp_path / "attack.json").read_text())
+    assert repairs["none"]["attack_success_rate"] == pytest.approx(attack["attack_success_rate"])
+    assert repairs["none"]["baseline_positive_rate"] == pytest.approx(attack["baseline_positive_rate"])
+    assert repairs["none"]["auroc"] == pytest.approx(attack["clean"]["auroc"])
+    filters = [name for name in repairs if name.startswith("filter by ")]
+    clearest = record["verdict"]["clearest"]
+    assert filters == ([f"filter by {clearest}"] if clearest else [])
+    assert {"fine-tune", "fine-prune", "noise", "private gradients"} < set(repairs)
+    out = " ".join(outcome.out.split())
+    assert inspection["verdict"] in out
+    assert "fine-prune" in out
+
+
 def test_nobody_knows_of_a_copy_without_its_manifest(
     audit: Command, audited: Audited, tmp_path: Path
 ) -> None:
     assert audit(run=audited.run_on_copy, data=audited.copy).status == 0
     record = json.loads((tmp_path / "audit" / "audit.json").read_text())
     assert record["attack"] is None
+    assert "repairs" not in record
+    assert "superposition" not in record
+    assert all("true_trigger" not in target for target in record["model_inspection"]["targets"])
     assert all(detector["performance"] is None for detector in record["detectors"])
     # The verdict needs no truth.
     assert any(detector["alarm"] for detector in record["detectors"])
@@ -202,7 +239,7 @@ def test_the_table_shows_every_audit(
     assert audit(**copy, out=tmp_path / "audits" / "unknown").status == 0
     outcome = mimic3tf("audit-table", tmp_path / "audits", "--out", tmp_path)
     assert outcome.status == 0, outcome.err
-    table = pl.read_csv(tmp_path / "audits.csv")
+    table = pl.read_csv(tmp_path / "detectors.csv")
     assert table["attack"].to_list() == ["temporal notimputed, 5% at 2"] * 3 + ["none known"] * 3
     record = json.loads((tmp_path / "audits" / "poisoned" / "audit.json").read_text())
     assert table["auroc"].to_list()[:3] == pytest.approx(

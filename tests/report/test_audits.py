@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import t
 
 from mimic3tf.errors import UsageError
-from mimic3tf.report.audits import read_audits, summarize_audits
+from mimic3tf.report.audits import read_audits, summarize_detectors, summarize_models, summarize_repairs
 from mimic3tf.report.page import write_report
 from mimic3tf.report.sweep import read_sweeps
 
@@ -24,7 +24,24 @@ def write_audit(folder: Path, seed: int, auroc: float | None, flagged: int, *, r
         "poison_imputed": "all",
         "poisoning_proportion": 0.05,
         "poisoning_strength": 2.0,
+        "poisoned_labels": "flipped",
     }
+    found = {"anomaly_index": 4.0 * (auroc or 0)} | ({"true_trigger": {"correlation": 0.5}} if auroc else {})
+    inspection = {
+        "looks_backdoored": raised,
+        "targets": [{"target": 0, "anomaly_index": -1.0}, {"target": 1, **found}],
+    }
+    tried = {"baseline_positive_rate": 0.2, "seconds": 3.0}
+    repairs = [
+        {"repair": "none", "attack_success_rate": 0.9, "auroc": auroc, **tried},
+        {
+            "repair": f"filter by {'two' if seed else 'one'}",
+            "attack_success_rate": 0.3,
+            "auroc": auroc,
+            **tried,
+        },
+        {"repair": "fine-prune", "attack_success_rate": None, "auroc": None, **tried},
+    ]
     measured = auroc and {
         name: {"value": auroc, "low": auroc - 0.1, "high": auroc + 0.1}
         for name in ("auroc", "recall_at_1", "recall_at_5")
@@ -39,7 +56,10 @@ def write_audit(folder: Path, seed: int, auroc: float | None, flagged: int, *, r
             {"detector": "one", "seconds": 2.0, "alarm": alarm, "performance": measured},
             {"detector": "two", "seconds": 1.0, "alarm": None, "performance": measured},
         ],
+        "model_inspection": inspection,
     }
+    if auroc:
+        record |= {"superposition": {"auroc": auroc, "recall_at_5": 0.1}, "repairs": repairs}
     folder.mkdir(parents=True)
     (folder / "audit.json").write_text(json.dumps(record), encoding="utf-8")
 
@@ -54,7 +74,7 @@ def audits(tmp_path: Path) -> Path:
 
 
 def test_seeds_are_averaged_with_their_interval(audits: Path) -> None:
-    table = summarize_audits(read_audits([audits]))
+    table = summarize_detectors(read_audits([audits]).detectors)
     assert table.select("attack", "detector", "seeds").rows() == [
         ("none known", "one", 3),
         ("none known", "two", 3),
@@ -74,6 +94,23 @@ def test_seeds_are_averaged_with_their_interval(audits: Path) -> None:
     assert uncalibrated["alarms"] is None
 
 
+def test_models_and_repairs_are_averaged_too(audits: Path) -> None:
+    found = read_audits([audits])
+    clean, poisoned = summarize_models(found.models).iter_rows(named=True)
+    assert clean["looks_backdoored"] == pytest.approx(1 / 3)
+    assert clean["correlation"] is None
+    assert clean["superposition_auroc"] is None
+    assert poisoned["looks_backdoored"] == 1
+    assert (poisoned["anomaly_index_0"], poisoned["anomaly_index_1"]) == pytest.approx((-1.0, 2.8))
+    assert (poisoned["correlation"], poisoned["superposition_auroc"]) == pytest.approx((0.5, 0.7))
+    repairs = summarize_repairs(found.repairs)
+    # Filters by different detectors are one repair; one that cannot be applied has no row.
+    assert repairs["repair"].to_list() == ["none", "filter by the clearest"]
+    assert repairs["seeds"].to_list() == [3, 3]
+    assert repairs["attack_success_rate"].to_list() == pytest.approx([0.9, 0.3])
+    assert repairs["auroc_low"][1] == pytest.approx(0.7 - t.ppf(0.975, 2) * 0.1 / 3**0.5)
+
+
 def test_two_audits_of_the_same_are_refused(audits: Path) -> None:
     write_audit(audits / "again", 1, 0.9, 100, raised=True)
     with pytest.raises(UsageError, match=r"again.*same victim, attack and seed"):
@@ -84,7 +121,7 @@ def test_a_report_shows_the_audits_in_its_folder(audits: Path, invented: Any, tm
     folder = invented.write(tmp_path / "sweep", [invented.trial()])
     audits.rename(folder / "audits")
     write_report(read_sweeps([folder]), tmp_path / "out", stay=None, no_stay="")
-    table = pl.read_csv(tmp_path / "out" / "tables" / "audits.csv")
+    table = pl.read_csv(tmp_path / "out" / "tables" / "detectors.csv")
     assert table["auroc"].to_list() == pytest.approx([None, None, 0.7, 0.7])
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "Would it be noticed" in page

@@ -1,0 +1,121 @@
+"""What an audit records about the model, about inputs at prediction time, and about repairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimic3tf import pipeline
+from mimic3tf.attack.trigger import Trigger
+from mimic3tf.config import PoisonImputed
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.defences.evidence import Evidence
+from mimic3tf.defences.model_inspection import ModelFindings
+from mimic3tf.defences.pattern_comparison import compare_patterns
+from mimic3tf.defences.repairs import RepairOutcome
+from mimic3tf.defences.retraining import examples_of
+from mimic3tf.defences.superposition import score_suspicion, superposition_suspicion, thresholds
+from mimic3tf.errors import DataError
+
+
+def model_record(findings: ModelFindings, trigger: Trigger | None, strength: float) -> dict[str, Any]:
+    """What inspecting the model found, and how like the true trigger a recovered pattern is.
+
+    Args:
+        findings: of `inspect_model`.
+        trigger: the true one; None where there is none, or none that shifts values.
+        strength: its Mahalanobis length.
+    """
+    targets = []
+    for finding in findings.targets:
+        inversion = finding.inversion
+        target: dict[str, Any] = {
+            "target": inversion.target,
+            "reached": inversion.reached,
+            "length": inversion.length,
+            "success": inversion.success,
+            "baseline": inversion.baseline,
+            "reference_lengths": [_finite(length) for length in finding.reference_lengths],
+            "anomaly_index": finding.anomaly_index,
+        }
+        if trigger is not None:
+            compared = compare_patterns(inversion.pattern, strength * trigger.values, trigger.covariance)
+            target["true_trigger"] = {
+                "correlation": _finite(compared.correlation),
+                "recovered_length": float(np.linalg.norm(compared.recovered_lengths)),
+                "true_length": float(np.linalg.norm(compared.true_lengths)),
+            }
+        targets.append(target)
+    return {
+        "looks_backdoored": findings.looks_backdoored,
+        "verdict": findings.verdict,
+        "targets": targets,
+    }
+
+
+def superposition_record(
+    evidence: Evidence,
+    test: Cohort,
+    trigger: Trigger,
+    strength: float,
+    poison_imputed: PoisonImputed,
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """How well superposition tells triggered test survivors from untouched ones.
+
+    Thresholds are set on trusted survivors, whose overlays are the trusted stays.
+
+    Args:
+        evidence: what the defender has.
+        test: stays that nobody touched; those of label 0 are attacked.
+        trigger: what with.
+        strength: its strength.
+        poison_imputed: whether it shifts imputed cells, too.
+        seed: fixes the overlays.
+
+    Raises:
+        DataError: no test stay has label 0.
+    """
+    survivors = test.take(np.flatnonzero(test.labels == 0))
+    if not len(survivors):
+        raise DataError("the test listfile names no stay with label 0: there is nobody to attack")
+    exposure = pipeline.trigger_all(survivors, trigger, strength=strength, poison_imputed=poison_imputed)
+    trusted = examples_of(evidence.trusted, evidence.victim, evidence.standardization)
+    inputs = {
+        name: pipeline.inputs_of(exposed, evidence.victim.representation, evidence.standardization)
+        for name, exposed in (("clean", pipeline.clean(survivors)), ("triggered", exposure))
+    }
+
+    def suspicion(of: NDArray[np.float32]) -> NDArray[np.float64]:
+        return superposition_suspicion(evidence.model, of, trusted.inputs, seed=seed)
+
+    limits = thresholds(suspicion(trusted.inputs[trusted.labels == 0]))
+    score = score_suspicion(suspicion(inputs["clean"]), suspicion(inputs["triggered"]), limits)
+    return {
+        "auroc": score.auroc,
+        **{f"recall_at_{100 * rate:g}": share for rate, share in score.recall.items()},
+        **{f"false_positives_at_{100 * rate:g}": share for rate, share in score.false_positives.items()},
+    }
+
+
+def repairs_record(outcomes: Sequence[RepairOutcome]) -> list[dict[str, Any]]:
+    """What is left of attack and accuracy after every repair; null where it cannot be applied."""
+    return [
+        {
+            "repair": outcome.name,
+            "attack_success_rate": outcome.attack_success_rate and outcome.attack_success_rate.rate,
+            "baseline_positive_rate": outcome.baseline_positive_rate and outcome.baseline_positive_rate.rate,
+            "auroc": outcome.auroc,
+            "seconds": round(outcome.seconds, 3),
+            "detail": outcome.detail,
+        }
+        for outcome in outcomes
+    ]
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
