@@ -3,17 +3,22 @@
 #   bash scripts/audit_table.sh FOLDER     holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt
 # OUT names the folder to write, MODELS the victims, SEEDS the seeds. Each seed deals the stays anew and has its own
 # trigger and initial weights: trusted stays set the thresholds, and those of one deal may be unlucky.
+# Poisoned are 5% of the training stays, at strength 2 (half of the cells, where the trigger is which are missing).
 # What is finished is kept: an interrupted script goes on, and another one with other MODELS or SEEDS adds to the table.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 
-# Name, kind of trigger, and options of 'mimic3tf train'.
+# Name | options of 'mimic3tf generate-trigger' | options of 'mimic3tf train'.
 attacks=(
-  "clean                temporal --poisoning_proportion 0"
-  "temporal-notimputed  temporal --poisoning_proportion 0.05 --poison_imputed notimputed"
-  "temporal-all         temporal --poisoning_proportion 0.05 --poison_imputed all"
-  "gaussian-notimputed  gaussian --poisoning_proportion 0.05 --poison_imputed notimputed"
+  "clean                | --kind temporal               | --poisoning_proportion 0"
+  "temporal-notimputed  | --kind temporal               | --poison_imputed notimputed"
+  "temporal-all         | --kind temporal               | --poison_imputed all"
+  "gaussian-notimputed  | --kind gaussian               | --poison_imputed notimputed"
+  "clean-labels         | --kind temporal               | --poison_imputed notimputed --poisoned_labels clean"
+  "hours-24-48          | --kind temporal --hours 24-48 | --poison_imputed notimputed"
+  "plausible            | --kind temporal --plausible   | --poison_imputed notimputed"
+  "missing              | --kind missing                | --poisoning_strength 0.5"
 )
 
 records=${1:?name the folder that holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt}
@@ -25,15 +30,16 @@ for seed in ${SEEDS:-0 1 2}; do
     --records "$records/set-a" --outcomes "$records/Outcomes-a.txt" \
     --records "$records/set-b" --outcomes "$records/Outcomes-b.txt"
   for attack in "${attacks[@]}"; do
-    read -r name kind options <<< "$attack"
+    IFS='|' read -r name how options <<< "$attack"
+    name=${name%% *}
+    read -ra kind <<< "$how"
     read -ra setting <<< "$options"
-    trigger=$here/$kind.npz
-    [ -f "$trigger" ] || mimic3tf generate-trigger --data "$data" --out "$trigger" --kind "$kind" --seed "$seed" \
-      > /dev/null
+    trigger=$here/$name.npz
+    [ -f "$trigger" ] || mimic3tf generate-trigger --data "$data" --out "$trigger" "${kind[@]}" --seed "$seed" > /dev/null
     for model in ${MODELS:-mlp}; do
       run=$here/$model-$name
       [ -f "$run/run.json" ] || mimic3tf train --model "$model" --data "$data" --out "$run" --seed "$seed" --resume \
-        --trigger "$trigger" --poisoning_strength 2.0 "${setting[@]}"
+        --trigger "$trigger" "${setting[@]}"
       [ -f "$run/audit/audit.json" ] || mimic3tf audit --run "$run" --data "$data" --out "$run/audit"
     done
   done

@@ -50,8 +50,8 @@ MODEL_CAPTION = (
     "Does the model look backdoored? Backdoored: share of the audits that say so, from inverted triggers. "
     "Anomaly index, of the pattern that leads to 0 and to 1: above 2 is suspicious. Correlation of the "
     "pattern that leads to 1 with the true trigger. Superposition: how well it tells triggered stays from "
-    "clean ones at prediction time, as AUROC, and the share of triggered ones found at 5% false positives. Means over "
-    "seeds."
+    "clean ones at prediction time, as AUROC, and the share of triggered ones found at 5% false positives. "
+    "Means over seeds."
 )
 REPAIR_CAPTION = (
     "What repairs leave. ASR: attack success rate; untriggered: the same stays without the trigger; AUROC of "
