@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,16 +14,6 @@ from mimic3tf.files import write_whole
 STAYS = 500
 """Of each kind at most: the page slows down with more."""
 CONFIG, ACTIVATIONS, METADATA = "projector_config.pbtxt", "activations.tsv", "activations-metadata.tsv"
-
-
-def penultimate(model: keras.Model) -> keras.Model:
-    """Model of what a victim's last layer reads [B, D], one beside the other if it averages several."""
-    heads = [
-        layer.input
-        for layer in model.layers
-        if layer.name.startswith("logits") and isinstance(layer, keras.layers.Dense)
-    ]
-    return keras.Model(model.input, keras.ops.concatenate(heads, axis=-1))
 
 
 def write_embeddings(

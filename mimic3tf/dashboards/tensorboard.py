@@ -16,13 +16,14 @@ from mimic3tf.attack.evaluation import Risks
 from mimic3tf.attack.trigger import Trigger
 from mimic3tf.config import PoisonImputed, TrainingConfig
 from mimic3tf.dashboards import curves, hyperparameters, scalars, text
-from mimic3tf.dashboards.embeddings import penultimate, write_embeddings
+from mimic3tf.dashboards.embeddings import write_embeddings
 from mimic3tf.dashboards.event_file import EventFile
 from mimic3tf.dashboards.figures import channel_covariances, patient_before_and_after, trigger_heatmap
 from mimic3tf.dashboards.graph import layer_graph
 from mimic3tf.dashboards.outcome_figures import calibration, confusion_matrices, roc_curves
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.training.validation import Validation
+from mimic3tf.victims.penultimate import penultimate
 
 
 class RunLog:

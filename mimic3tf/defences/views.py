@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from mimic3tf.data.features import clinical_scores, window_features
 from mimic3tf.data.grid import ordinal_view
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.training.validation import PREDICTION_BATCH
+from mimic3tf.victims.penultimate import penultimate
 
 FOLDS = 5
 Floats = NDArray[np.float64]
@@ -80,18 +80,9 @@ def flat_grids(evidence: Evidence) -> View:
 
 
 def activations(evidence: Evidence, stays: NDArray[np.integer]) -> Floats:
-    """What a victim's last layer reads of some training stays: float64 [K, H].
-
-    Of logistic regression these are its inputs; of networks whose logits are averaged, one beside the other.
-    """
-    heads = [
-        layer.input
-        for layer in evidence.model.layers
-        if layer.name.startswith("logits") and isinstance(layer, keras.layers.Dense)
-    ]
-    hidden = keras.Model(evidence.model.input, keras.ops.concatenate(heads, axis=-1))
+    """What a victim's last layer reads of some training stays: float64 [K, H]."""
     batch = PREDICTION_BATCH[evidence.victim.representation]
-    seen = hidden.predict(evidence.inputs[stays], batch_size=batch, verbose=0)
+    seen = penultimate(evidence.model).predict(evidence.inputs[stays], batch_size=batch, verbose=0)
     return np.asarray(seen, np.float64)
 
 

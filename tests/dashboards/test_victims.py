@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import pytest
 
-from mimic3tf.dashboards.embeddings import penultimate
 from mimic3tf.dashboards.graph import layer_graph
 from mimic3tf.victims import VictimName, victim_of
+from mimic3tf.victims.penultimate import penultimate
 
 
 @pytest.mark.parametrize("name", get_args(VictimName))
