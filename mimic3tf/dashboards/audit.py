@@ -72,7 +72,7 @@ def recovered_patterns(findings: ModelFindings, trigger: Trigger | None) -> NDAr
     if trigger is not None:
         patterns[f"true trigger, {trigger.name}"] = trigger.values
     figure = Figure(figsize=(6 * len(patterns), 5), layout="constrained")
-    panels = figure.subplots(1, len(patterns), squeeze=False).ravel()
+    panels = figure.subplots(1, len(patterns), squeeze=False, sharey=True).ravel()
     for number, (axes, (title, pattern)) in enumerate(zip(panels, patterns.items(), strict=True)):
         largest = np.abs(pattern).max(axis=0)
         heatmap(axes, pattern / np.where(largest > 0, largest, 1.0), limit=1.0, names=number == 0)
