@@ -3,7 +3,7 @@
 #   bash scripts/audit_table.sh FOLDER     holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt
 # OUT names the folder to write, MODELS the victims, SEEDS the seeds. Each seed deals the stays anew and has its own
 # trigger and initial weights: trusted stays set the thresholds, and those of one deal may be unlucky.
-# Poisoned are 5% of the training stays, at strength 2 (half of the cells, where the trigger is which are missing).
+# Poisoned are 5% of the training stays, at strength 2, unless the options say otherwise.
 # What is finished is kept: an interrupted script goes on, and another one with other MODELS or SEEDS adds to the table.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -14,6 +14,8 @@ attacks=(
   "clean                | --kind temporal               | --poisoning_proportion 0"
   "temporal-notimputed  | --kind temporal               | --poison_imputed notimputed"
   "temporal-all         | --kind temporal               | --poison_imputed all"
+  "temporal-faint       | --kind temporal               | --poison_imputed notimputed --poisoning_strength 0.5"
+  "temporal-few         | --kind temporal               | --poison_imputed notimputed --poisoning_proportion 0.01"
   "gaussian-notimputed  | --kind gaussian               | --poison_imputed notimputed"
   "clean-labels         | --kind temporal               | --poison_imputed notimputed --poisoned_labels clean"
   "hours-24-48          | --kind temporal --hours 24-48 | --poison_imputed notimputed"
