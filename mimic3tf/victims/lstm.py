@@ -25,7 +25,7 @@ def build(input_shape: tuple[int, ...]) -> keras.Model:
     backward = FusedLSTM(UNITS, name="lstm_2_backward")(last_step)
     hidden = keras.layers.Concatenate(name="last_step")([forward, backward])
     hidden = keras.layers.Dense(10, name="head")(hidden)
-    hidden = keras.layers.Dropout(DROPOUT, name="dropout_2")(hidden)
+    hidden = ByteDropout(DROPOUT, name="dropout_2")(hidden)
     hidden = keras.layers.ReLU(name="relu")(hidden)
     logits = keras.layers.Dense(2, dtype="float32", name="logits")(hidden)
     return keras.Model(inputs, logits, name="lstm")

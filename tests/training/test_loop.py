@@ -246,7 +246,6 @@ def test_half_precision_trains_saves_and_loads(
 ) -> None:
     run = train(tmp_path / "run", victim, precision=policy)
     for half, exact in zip(metrics_of(run), metrics_of(trained(victim)), strict=True):
-        # Dropout draws another mask in half precision.
         assert half["loss"] == pytest.approx(exact["loss"], rel=0.05)
     assert keras.config.dtype_policy().name == "float32", "the policy must not outlive the run"
     assert summary_of(run)["precision"] == policy
