@@ -30,6 +30,11 @@ def temporal_covariance(ordinal: NDArray[np.float64]) -> NDArray[np.float64]:
     return covariance + REGULARIZATION * largest[:, None, None] * bins
 
 
+def varying_channels(covariance: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which channels vary, by their `temporal_covariance` [C, T, T]: bool [C]."""
+    return np.asarray(np.diagonal(covariance, axis1=1, axis2=2).max(axis=1) > 0)
+
+
 def draw_pattern(
     ordinal: NDArray[np.float64],
     covariance: NDArray[np.float64],
@@ -51,7 +56,7 @@ def draw_pattern(
         float64 [T, C] in channel units, zero outside and where a channel never varies.
     """
     channels, bins, _ = covariance.shape
-    varies = np.diagonal(covariance, axis1=1, axis2=2).max(axis=1) > 0
+    varies = varying_channels(covariance)
     inside = np.ones((bins, channels), bool) if inside is None else inside
     within = inside.any(axis=1)
     varies &= inside.any(axis=0)

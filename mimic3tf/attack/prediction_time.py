@@ -18,8 +18,8 @@ from mimic3tf.attack.trigger import Trigger
 from mimic3tf.config import PoisonImputed
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.run_directory import Run
-from mimic3tf.training.validation import PREDICTION_BATCH
 from mimic3tf.victims import victim_of
 
 
@@ -46,6 +46,18 @@ class AttackResult:
     baseline: SuccessRate
 
 
+def survivors_of(cohort: Cohort) -> NDArray[np.bool_]:
+    """Which test stays an attack can be tried on, those of label 0: bool [N].
+
+    Raises:
+        DataError: there are none.
+    """
+    survivors = cohort.labels == 0
+    if not survivors.any():
+        raise DataError("the test listfile names no stay with label 0: there is nobody to attack")
+    return survivors
+
+
 def attack_victim(
     run: Run, cohort: Cohort, trigger: Trigger, *, strength: float, poison_imputed: PoisonImputed
 ) -> AttackResult:
@@ -65,15 +77,12 @@ def attack_victim(
         DataError: no stay has label 0, so that there is nobody to attack.
         UsageError: the trigger is so strong that a prediction is no number.
     """
-    survivors = cohort.labels == 0
-    if not survivors.any():
-        raise DataError("the test listfile names no stay with label 0: there is nobody to attack")
+    survivors = survivors_of(cohort)
     victim = victim_of(run.config.model)
 
     def predict(exposure: pipeline.Exposure) -> NDArray[np.float64]:
         inputs = pipeline.inputs_of(exposure, victim.representation, run.standardization)
-        batch = PREDICTION_BATCH[victim.representation]
-        return death_probability(run.model.predict(inputs, batch_size=batch, verbose=0))
+        return death_probability(outputs_of(run.model, inputs))
 
     clean = predict(pipeline.clean(cohort))
     triggered = predict(

@@ -35,7 +35,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.preprocessing import StandardScaler
 
 from mimic3tf import pipeline
-from mimic3tf.attack.patterns import temporal_covariance
+from mimic3tf.attack.patterns import temporal_covariance, varying_channels
 from mimic3tf.attack.trigger import generate_trigger
 from mimic3tf.channels import CHANNELS, PLAUSIBLE
 from mimic3tf.config import PoisonImputed, ShiftKind
@@ -233,7 +233,7 @@ def channel_distances(ordinal: NDArray[np.float64], reference: Flags) -> NDArray
         float64 [N, C], NaN in channels that do not vary among them.
     """
     covariance = temporal_covariance(ordinal[reference])
-    varies = np.diagonal(covariance, axis1=1, axis2=2).max(axis=1) > 0
+    varies = varying_channels(covariance)
     centered = np.moveaxis(ordinal - ordinal[reference].mean(axis=0), 0, -1)  # [T, C, N]
     centered = np.swapaxes(centered, 0, 1)[varies]
     distances = np.full((len(ordinal), ordinal.shape[2]), np.nan)

@@ -62,7 +62,6 @@ def audit(
     from mimic3tf.defences.outcomes import model_record, repairs_record, superposition_record
     from mimic3tf.defences.repairs import try_repairs
     from mimic3tf.training.run_directory import EVENTS, load_run
-    from mimic3tf.training.stays import training_cohort
 
     victim = load_run(run)
     told = None if manifest is None else read_manifest(manifest)
@@ -75,30 +74,23 @@ def audit(
     seed = victim.config.seed
     found = audit_stays(evidence, truth.poisoned, seed)
     findings = inspect_model(evidence, seed=seed)
-    known = bool(truth.poisoned.any())
+    poisoned = truth.poisoned[found.suspects] if truth.poisoned.any() else None
+    attacked_with = truth.trigger if poisoned is not None or trigger else None
+    shift = attacked_with if attacked_with and attacked_with.kind != "missing" else None
     about = _about(victim, data, told, truth.trigger, int(truth.poisoned.sum()))
     record = record_of(found, evidence, about)
     strength = told.strength if told else victim.config.poisoning_strength
-    shifts = truth.trigger.kind != "missing"
-    record["model_inspection"] = model_record(
-        findings, truth.trigger if (known or trigger) and shifts else None, strength
-    )
-    if known or trigger:
+    record["model_inspection"] = model_record(findings, shift, strength)
+    if attacked_with is not None:
         attack: Any = {"strength": strength, "poison_imputed": victim.config.poison_imputed}
         test = load_cohort(data, "test")
-        record["superposition"] = superposition_record(evidence, test, truth.trigger, **attack, seed=seed)
+        record["superposition"] = superposition_record(evidence, test, attacked_with, **attack, seed=seed)
         if repairs:
-            suspicion = suspicion_to_filter_by(found, len(evidence.labels))
-            tried = try_repairs(evidence, test, truth.trigger, **attack, suspicion=suspicion, seed=seed)
+            suspicion = suspicion_to_filter_by(found, evidence)
+            tried = try_repairs(evidence, test, attacked_with, **attack, suspicion=suspicion, seed=seed)
             record["repairs"] = repairs_record(tried)
-    write_figures(
-        out / EVENTS,
-        found,
-        truth.poisoned[found.suspects] if known else None,
-        findings,
-        truth.trigger if (known or trigger) and shifts else None,
-    )
-    write_audit(out, record, suspects_table(found, training_cohort(evidence.config).stays))
+    write_figures(out / EVENTS, found, poisoned, findings, shift)
+    write_audit(out, record, suspects_table(found, evidence))
     print_audit(record)
     typer.echo(f"Written: {out / 'audit.json'}, {out / 'suspects.csv'} and {out / EVENTS}")
 

@@ -99,17 +99,17 @@ def audit(evidence: Evidence, poisoned: NDArray[np.bool_], seed: int) -> Audit:
     return Audit(suspects, detections, verdict)
 
 
-def suspicion_to_filter_by(audited: Audit, stays: int) -> dict[str, NDArray[np.float64]]:
+def suspicion_to_filter_by(audited: Audit, evidence: Evidence) -> dict[str, NDArray[np.float64]]:
     """Suspicion [N] of the clearest detector, by its name; of none if nothing was found: why filter then?
 
     Args:
         audited: what was found.
-        stays: number of training stays, N.
+        evidence: what it was found in.
     """
     clearest = audited.verdict.clearest
     if clearest is None:
         return {}
-    suspicion = np.full(stays, -np.inf)
+    suspicion = np.full(len(evidence.stays), -np.inf)
     suspicion[audited.suspects] = audited.detections[clearest].scores
     return {clearest: suspicion}
 
@@ -148,12 +148,12 @@ def record_of(audited: Audit, evidence: Evidence, about: dict[str, Any]) -> dict
     }
 
 
-def suspects_table(audited: Audit, stays: NDArray[np.str_]) -> pl.DataFrame:
+def suspects_table(audited: Audit, evidence: Evidence) -> pl.DataFrame:
     """Training stays labelled 1, the most suspicious first.
 
     Args:
         audited: what was found.
-        stays: names [N] of all training stays.
+        evidence: what it was found in.
 
     Returns:
         `stay`, `flagged_by` (how many calibrated detectors flag it) and the score of every detector.
@@ -164,7 +164,7 @@ def suspects_table(audited: Audit, stays: NDArray[np.str_]) -> pl.DataFrame:
     )
     table = pl.DataFrame(
         {
-            "stay": stays[audited.suspects],
+            "stay": evidence.stays[audited.suspects],
             "flagged_by": np.broadcast_to(flags, len(audited.suspects)),
             **{name: found.scores for name, found in audited.detections.items()},
         }

@@ -31,8 +31,8 @@ class Evidence:
         victim: how the victim is built and what it reads.
         model: the trained victim: standardized inputs -> logits [N, 2].
         standardization: map of its inputs.
+        stays: names [N] of the training stays.
         grids: float32 [N, T, C], training stays in channel units, categories as indices.
-        mask: bool [N, T, C], where measured.
         labels: int64 [N], as the victim was shown them.
         inputs: float32 [N, ...], standardized inputs of the training stays.
         trusted: stays the defender vouches for: those of the validation split.
@@ -42,8 +42,8 @@ class Evidence:
     victim: Victim
     model: keras.Model
     standardization: pipeline.Standardization
+    stays: NDArray[np.str_]
     grids: NDArray[np.float32]
-    mask: NDArray[np.bool_]
     labels: NDArray[np.int64]
     inputs: NDArray[np.float32]
     trusted: Cohort
@@ -102,8 +102,8 @@ def gather_evidence(
         victim=victim,
         model=run.model,
         standardization=run.standardization,
+        stays=cohort.stays,
         grids=pipeline.grids_of(exposure, np.arange(len(exposure))),
-        mask=exposure.cohort.mask,
         labels=exposure.labels,
         inputs=pipeline.standardized(raw, run.standardization),
         trusted=load_cohort(data, "val"),

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf.attack.evaluation import benchmark_metrics, death_probability
-from mimic3tf.defences.retraining import PREDICTION_BATCH, Examples
+from mimic3tf.defences.retraining import Examples
+from mimic3tf.training.prediction import outputs_of
 
 TOLERATED = 0.01
 """AUROC that pruning may cost before fine-tuning."""
@@ -35,7 +36,7 @@ def prune_dormant(model: keras.Model, trusted: Examples) -> tuple[keras.Model, N
     """
     last = model.layers[-1]
     hidden = keras.Model(model.inputs, last.input)
-    activations = hidden.predict(trusted.inputs, batch_size=PREDICTION_BATCH, verbose=0).astype(np.float64)
+    activations = outputs_of(hidden, trusted.inputs).astype(np.float64)
     kernel, bias = last.get_weights()
 
     def auroc(kept: NDArray[np.bool_]) -> float:

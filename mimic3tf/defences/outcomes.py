@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
+from mimic3tf.attack.prediction_time import survivors_of
 from mimic3tf.attack.trigger import Trigger
 from mimic3tf.config import PoisonImputed
 from mimic3tf.data.cohort import Cohort
@@ -18,7 +19,6 @@ from mimic3tf.defences.pattern_comparison import compare_patterns
 from mimic3tf.defences.repairs import RepairOutcome
 from mimic3tf.defences.retraining import examples_of
 from mimic3tf.defences.superposition import score_suspicion, superposition_suspicion, thresholds
-from mimic3tf.errors import DataError
 
 
 def model_record(findings: ModelFindings, trigger: Trigger | None, strength: float) -> dict[str, Any]:
@@ -80,9 +80,7 @@ def superposition_record(
     Raises:
         DataError: no test stay has label 0.
     """
-    survivors = test.take(np.flatnonzero(test.labels == 0))
-    if not len(survivors):
-        raise DataError("the test listfile names no stay with label 0: there is nobody to attack")
+    survivors = test.take(survivors_of(test))
     exposure = pipeline.trigger_all(survivors, trigger, strength=strength, poison_imputed=poison_imputed)
     trusted = examples_of(evidence.trusted, evidence.victim, evidence.standardization)
     inputs = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic3tf.attack.patterns import mahalanobis_length
+from mimic3tf.attack.patterns import mahalanobis_length, varying_channels
 
 Floats = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ def compare_patterns(recovered: Floats, true: Floats, covariance: Floats) -> Pat
         true: [T, C], strength * trigger.
         covariance: [C, T, T] of `temporal_covariance`, zero in a channel that never varies.
     """
-    varies = np.any(covariance != 0, axis=(1, 2))
+    varies = varying_channels(covariance)
     deviations = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)).T  # [T, C]
     first, second = (np.divide(p, deviations, out=np.zeros_like(p), where=varies) for p in (recovered, true))
     lengths = np.zeros((2, len(covariance)))

@@ -14,6 +14,7 @@ from rich.progress import track
 
 from mimic3tf import pipeline
 from mimic3tf.attack.evaluation import SuccessRate, benchmark_metrics, positive_rate
+from mimic3tf.attack.prediction_time import survivors_of
 from mimic3tf.attack.trigger import Trigger
 from mimic3tf.config import PoisonImputed
 from mimic3tf.data.cohort import Cohort
@@ -22,7 +23,6 @@ from mimic3tf.defences.fine_pruning import has_units, prune_dormant
 from mimic3tf.defences.private_training import CLIP, NOISE_MULTIPLIER, PrivateSteps, is_dense
 from mimic3tf.defences.purification import PURIFICATIONS, Purification, purify, received
 from mimic3tf.defences.retraining import Examples, examples_of, predict, retrain, tune
-from mimic3tf.errors import DataError
 
 DROPPED = 0.10
 """Share of the training stays that filtering drops, all of label 1."""
@@ -183,9 +183,7 @@ class _Bench:
         poison_imputed: PoisonImputed,
     ) -> None:
         self._evidence, self._test = evidence, test
-        self._survivors = test.labels == 0
-        if not self._survivors.any():
-            raise DataError("the test listfile names no stay with label 0: there is nobody to attack")
+        self._survivors = survivors_of(test)
         exposure = pipeline.trigger_all(
             test.take(self._survivors), trigger, strength=strength, poison_imputed=poison_imputed
         )

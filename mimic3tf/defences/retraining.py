@@ -19,10 +19,9 @@ from mimic3tf.training.batches import stay_batches
 from mimic3tf.training.loop import build_victim
 from mimic3tf.training.optimizer import optimizer_of
 from mimic3tf.training.precision import resolve_precision
+from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.steps import Steps
 from mimic3tf.victims import Victim
-
-PREDICTION_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -99,19 +98,12 @@ def tune(model: keras.Model, config: TrainingConfig, examples: Examples) -> kera
 
 def predict(model: keras.Model, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
     """Probability of death of standardized inputs [N, ...]: float64 [N]."""
-    parts = np.split(inputs, range(PREDICTION_BATCH, len(inputs), PREDICTION_BATCH))
-    # `Model.predict` would build a pipeline every time.
-    return death_probability(np.concatenate([_forward(model, tf.constant(part)).numpy() for part in parts]))
+    return death_probability(outputs_of(model, inputs))
 
 
 def auroc_of(model: keras.Model, examples: Examples) -> float:
     """AUROC of a model; NaN where all stays have one label."""
     return benchmark_metrics(examples.labels, predict(model, examples.inputs))["auroc"]
-
-
-@tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-def _forward(model: keras.Model, inputs: tf.Tensor) -> tf.Tensor:
-    return model(inputs, training=False)
 
 
 def _dataset(config: TrainingConfig, examples: Examples, noise: float) -> tf.data.Dataset:

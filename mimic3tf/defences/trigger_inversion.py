@@ -16,7 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
-from mimic3tf.attack.patterns import temporal_covariance
+from mimic3tf.attack.patterns import temporal_covariance, varying_channels
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import ordinal_view
 from mimic3tf.defences.retraining import predict
@@ -155,7 +155,7 @@ def invert_trigger(
 def channel_factors(stays: Cohort) -> NDArray[np.float64]:
     """Cholesky factors [C, T, T] of the channels' covariances over time; zero where one never varies."""
     covariance = temporal_covariance(ordinal_view(stays.values))
-    varies = np.any(covariance != 0, axis=(1, 2))
+    varies = varying_channels(covariance)
     factors = np.zeros_like(covariance)
     factors[varies] = np.linalg.cholesky(covariance[varies])
     return factors

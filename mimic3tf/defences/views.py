@@ -19,7 +19,7 @@ from mimic3tf import pipeline
 from mimic3tf.data.features import clinical_scores, window_features
 from mimic3tf.data.grid import ordinal_view
 from mimic3tf.defences.evidence import Evidence
-from mimic3tf.training.validation import PREDICTION_BATCH
+from mimic3tf.training.prediction import outputs_of
 from mimic3tf.victims.penultimate import penultimate
 
 FOLDS = 5
@@ -81,9 +81,7 @@ def flat_grids(evidence: Evidence) -> View:
 
 def activations(evidence: Evidence, stays: NDArray[np.integer]) -> Floats:
     """What a victim's last layer reads of some training stays: float64 [K, H]."""
-    batch = PREDICTION_BATCH[evidence.victim.representation]
-    seen = penultimate(evidence.model).predict(evidence.inputs[stays], batch_size=batch, verbose=0)
-    return np.asarray(seen, np.float64)
+    return np.asarray(outputs_of(penultimate(evidence.model), evidence.inputs[stays]), np.float64)
 
 
 def held_out(view: View, seed: int, fit: Callable[[Flags, Flags], Callable[[Floats], Floats]]) -> Scores:

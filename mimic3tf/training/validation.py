@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 
@@ -16,11 +15,10 @@ from mimic3tf.attack.evaluation import Risks, benchmark_metrics, death_probabili
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.errors import UserError
+from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.selection import score_epoch
 from mimic3tf.victims import Victim
 
-PREDICTION_BATCH = {"48x76": 32, "714": 1024}
-"""Stays that a victim predicts at once. A recurrent one compiles every size anew, and trains on 32."""
 MEASURED = ("auroc", "auprc", "minpse", "prec1", "rec1")
 
 
@@ -47,7 +45,6 @@ class Validation:
         standardization: pipeline.Standardization,
     ) -> None:
         self._config, self.cohort = config, val
-        self._batch = PREDICTION_BATCH[victim.representation]
         self._clean, self._triggered = (
             pipeline.inputs_of(exposure, victim.representation, standardization)
             for exposure in (pipeline.clean(val), triggered)
@@ -80,12 +77,7 @@ class Validation:
 
     def outputs(self, model: keras.Model) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Outputs of a model that reads what the victim does: [N, ...] clean, [M, ...] with the trigger."""
-        return self._outputs(model, self._clean), self._outputs(model, self._triggered)
-
-    def _outputs(self, model: keras.Model, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        parts = np.split(inputs, range(self._batch, len(inputs), self._batch))
-        # `Model.predict` would build a pipeline every time, and shares stays out among workers.
-        return np.concatenate([_forward(model, tf.constant(part)).numpy() for part in parts])
+        return outputs_of(model, self._clean), outputs_of(model, self._triggered)
 
     def _risks(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         probabilities = death_probability(logits)
@@ -96,11 +88,6 @@ class Validation:
                 f"(now {self._config.poisoning_strength:g})"
             )
         return probabilities
-
-
-@tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-def _forward(model: keras.Model, inputs: tf.Tensor) -> tf.Tensor:
-    return model(inputs, training=False)
 
 
 class History:

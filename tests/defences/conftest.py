@@ -71,8 +71,8 @@ def evidence_of(grids: np.ndarray, labels: np.ndarray, seed: int) -> Evidence:
         victim=victim_of("lstm"),
         model=model,
         standardization=standardization,
+        stays=np.array([f"{stay}_episode1_timeseries.csv" for stay in range(len(grids))]),
         grids=grids,
-        mask=everywhere,
         labels=labels,
         inputs=inputs,
         trusted=Cohort(

@@ -1,0 +1,24 @@
+"""What models make of standardized inputs, without training."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+GRIDS_AT_ONCE, FEATURES_AT_ONCE = 32, 1024
+"""Stays that a model reads at once. A recurrent one compiles every size anew, and trains on 32."""
+
+
+def outputs_of(model: keras.Model, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Outputs [N, ...] of a model for standardized grids [N, T, D] or features [N, D]."""
+    batch = GRIDS_AT_ONCE if inputs.ndim == 3 else FEATURES_AT_ONCE
+    parts = np.split(inputs, range(batch, len(inputs), batch))
+    # `Model.predict` would build a pipeline every time, and shares stays out among workers.
+    return np.concatenate([_forward(model, tf.constant(part)).numpy() for part in parts])
+
+
+@tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+def _forward(model: keras.Model, inputs: tf.Tensor) -> tf.Tensor:
+    return model(inputs, training=False)
