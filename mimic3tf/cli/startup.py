@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -30,6 +31,8 @@ def start_tensorflow(cores: int | None = None) -> None:
             with Console(file=terminal).status("Starting TensorFlow ..."):
                 import tensorflow as tf
 
+                # Every victim of a sweep or an audit is traced anew, of which it would warn each time.
+                tf.get_logger().setLevel(logging.ERROR)
                 if not tf.config.list_physical_devices("GPU") and fresh:
                     # One operation a core: victims this small lose more by sharing an operation out.
                     # TensorFlow takes no such setting once it has started.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 import traceback
@@ -73,7 +72,6 @@ def run_trial(job: Job) -> None:
 def _train_and_attack(job: Job) -> list[dict[str, Any]]:
     """Measured columns of every attack."""
     import keras
-    import tensorflow as tf
 
     from mimic3tf.attack.prediction_time import attack_victim, summarize_attack, write_attack
     from mimic3tf.attack.trigger import load_trigger
@@ -83,8 +81,6 @@ def _train_and_attack(job: Job) -> list[dict[str, Any]]:
 
     # Layers are named, and memory is used, as in a process of its own.
     keras.backend.clear_session()
-    # Every victim is traced anew, of which TensorFlow would warn each time.
-    tf.get_logger().setLevel(logging.ERROR)
     begun = time.perf_counter()
     run = train_victim(job.config, job.folder, resume=True)
     seconds_training = time.perf_counter() - begun
