@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -22,11 +22,17 @@ class GradientNorms:
         exposure: the training stays.
         inputs: their standardized inputs [N, ...].
         class_weights: weight of label 0 and of label 1 in the loss.
+        model: the victim; its weights at the time of measuring are what counts.
     """
 
     def __init__(
-        self, exposure: Exposure, inputs: NDArray[np.float32], class_weights: Sequence[float]
+        self,
+        exposure: Exposure,
+        inputs: NDArray[np.float32],
+        class_weights: Sequence[float],
+        model: keras.Model,
     ) -> None:
+        self._model = model
         self._samples: dict[str, tuple[tf.Tensor, ...]] = {}
         for kind, flags in (("poisoned", exposure.triggered), ("clean", ~exposure.triggered)):
             stays = np.flatnonzero(flags)[:SAMPLE]
@@ -36,23 +42,21 @@ class GradientNorms:
                 sample = (inputs[stays], labels, weight / weight.sum())
                 self._samples[f"gradient_norm_{kind}"] = tuple(map(tf.constant, sample))
 
-    def measure(self, model: keras.Model) -> dict[str, float]:
+    def measure(self) -> dict[str, float]:
         """Euclidean norms of the gradients of the weighted mean loss, without dropout and L2.
 
         Returns:
             `gradient_norm_poisoned`, where stays are poisoned, and `gradient_norm_clean`.
         """
-        norms = _norms(model, self._samples)
-        return {name: float(norm) for name, norm in norms.items()}
+        return dict(zip(self._samples, self._norms().numpy().tolist(), strict=True))
 
+    # Without arguments: for a small victim, to look at them takes as long as the gradients.
+    @tf.function  # type: ignore[untyped-decorator]
+    def _norms(self) -> tf.Tensor:
+        return tf.stack([self._norm(*sample) for sample in self._samples.values()])
 
-@tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-def _norms(model: keras.Model, samples: Mapping[str, tuple[tf.Tensor, ...]]) -> dict[str, tf.Tensor]:
-    return {name: _norm(model, *sample) for name, sample in samples.items()}
-
-
-def _norm(model: keras.Model, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-    with tf.GradientTape() as tape:
-        logits = model(x, training=False)
-        loss = tf.reduce_sum(weight * tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
-    return tf.linalg.global_norm(tape.gradient(loss, model.trainable_variables))
+    def _norm(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            logits = self._model(x, training=False)
+            loss = tf.reduce_sum(weight * tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
+        return tf.linalg.global_norm(tape.gradient(loss, self._model.trainable_variables))

@@ -152,7 +152,7 @@ def _train(
         poison_imputed=config.poison_imputed,
     )
     validation = Validation(config, victim, val, triggered, standardization)
-    gradients = GradientNorms(exposure, inputs, config.class_weights)
+    gradients = GradientNorms(exposure, inputs, config.class_weights, model)
     with RunLog(out / EVENTS, config, epochs=len(history.epochs)) as log:
         log.start(trigger, exposure, val, model, versions())
         watchers = keras.callbacks.CallbackList(
@@ -176,7 +176,7 @@ def _train(
                 "input_wait": trained.waited / trained.seconds,
             }
             if config.log_level != "minimal":
-                course |= gradients.measure(model)
+                course |= gradients.measure()
             # Before the checkpoint, for the victim that was so good is gone once training goes on from it.
             log.epoch(len(history.epochs), history.epochs[-1] | course, history.best, risks)
             write_checkpoint(take_checkpoint(origin, history, model, optimizer), out / CHECKPOINT)

@@ -22,7 +22,7 @@ def test_norms_are_those_of_the_weighted_mean_loss(poisoned: int) -> None:
     keras.utils.set_random_seed(0)
     model = victim_of("lr").build((714,))
     exposure = Exposure(None, labels, triggered, np.zeros((48, 17)), "all")  # type: ignore[arg-type]
-    measured = GradientNorms(exposure, inputs, WEIGHTS).measure(model)
+    measured = GradientNorms(exposure, inputs, WEIGHTS, model).measure()
 
     expected = {}
     kernel, bias = model.get_weights()
