@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mimic3tf.defences import outliers, representations, suspect_labels
+from mimic3tf.defences import autoencoder, outliers, representations, suspect_labels
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.views import Scores
 
@@ -51,8 +51,8 @@ DETECTORS = {
     ),
     "isolation forest": Detector(outliers.isolation_forest, "714 features that are soon set apart"),
     "local outlier factor": Detector(outliers.local_outlier_factor, "714 features in a sparse place"),
-    "reconstruction": Detector(
-        outliers.reconstruction, "grid badly rebuilt from components of trusted grids"
+    "autoencoder": Detector(
+        autoencoder.reconstruction, "grid badly rebuilt by an autoencoder of trusted grids"
     ),
 }
 """By name, as tables show it."""

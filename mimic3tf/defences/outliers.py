@@ -10,17 +10,14 @@ from collections.abc import Callable
 
 import numpy as np
 from sklearn.covariance import LedoitWolf
-from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor
 
 from mimic3tf.attack.stealth import channel_distances
 from mimic3tf.defences.evidence import Evidence
-from mimic3tf.defences.views import Flags, Floats, Scores, View, features, flat_grids, grids, held_out
+from mimic3tf.defences.views import Flags, Floats, Scores, View, features, grids, held_out
 
 NEIGHBOURS = 20
-VARIANCE_KEPT = 0.9
-"""Share of the variance of trusted grids that reconstruction keeps."""
 
 
 def isolation_forest(evidence: Evidence, seed: int) -> Scores:
@@ -61,27 +58,6 @@ def channel_mahalanobis(evidence: Evidence, seed: int) -> Scores:
             distances = channel_distances(both, np.arange(len(both)) < len(known))[len(known) :]
             varying = ~np.isnan(distances).any(axis=0)
             return np.log(np.maximum(distances[:, varying], np.finfo(float).tiny)).mean(axis=1)
-
-        return score
-
-    return held_out(view, seed, fit)
-
-
-def reconstruction(evidence: Evidence, seed: int) -> Scores:
-    """Error of the stay's grid rebuilt from the principal components of trusted stays; seed fixes folds.
-
-    A linear autoencoder. Fitted to trusted stays, small dense and convolutional ones in Keras took 20 times
-    as long and found no more (AUROC 0.54 and 0.64, components 0.63, values cut off at 5 standard deviations;
-    PhysioNet 2012, notimputed, strength 2, one seed).
-    """
-    view = flat_grids(evidence)
-
-    def fit(_: Flags, trusted: Flags) -> Callable[[Floats], Floats]:
-        components = PCA(VARIANCE_KEPT).fit(view.trusted[trusted])
-
-        def score(rows: Floats) -> Floats:
-            rebuilt = components.inverse_transform(components.transform(rows))
-            return np.square(rows - rebuilt).mean(axis=1)
 
         return score
 

@@ -71,12 +71,12 @@ def grids(evidence: Evidence) -> View:
     return View(ordinal_view(evidence.grids), ordinal_view(evidence.trusted.values))
 
 
-def flat_grids(evidence: Evidence) -> View:
-    """The same in standard deviations of each channel: float64 [N, T * C] and [M, T * C]."""
+def standardized_grids(evidence: Evidence) -> View:
+    """The same in standard deviations of each channel."""
     view = grids(evidence)
     channels = view.training.shape[-1]
     standardized = _standardized(View(*(rows.reshape(-1, channels) for rows in view)))
-    return View(*(part.reshape(len(rows), -1) for part, rows in zip(standardized, view, strict=True)))
+    return View(*(part.reshape(rows.shape) for part, rows in zip(standardized, view, strict=True)))
 
 
 def activations(evidence: Evidence, stays: NDArray[np.integer]) -> Floats:
