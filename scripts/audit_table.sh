@@ -45,5 +45,16 @@ for seed in ${SEEDS:-0 1 2}; do
       [ -f "$run/audit/audit.json" ] || mimic3tf audit --run "$run" --data "$data" --out "$run/audit"
     done
   done
+  # The same stays, poisoned in their files: what the victim's own pipeline fills in follows the shifted values then.
+  copy=$here/copy
+  [ -d "$copy" ] || mimic3tf poison --data "$data" --trigger "$here/temporal-notimputed.npz" --out "$copy" \
+    --poisoning_proportion 0.05 --poisoning_strength 2
+  for model in ${MODELS:-mlp}; do
+    run=$here/$model-temporal-copy
+    [ -f "$run/run.json" ] || mimic3tf train --model "$model" --data "$copy" --out "$run" --seed "$seed" --resume \
+      --trigger "$here/temporal-notimputed.npz" --poisoning_proportion 0 --poison_imputed notimputed
+    [ -f "$run/audit/audit.json" ] || mimic3tf audit --run "$run" --data "$copy" --out "$run/audit" \
+      --manifest "$copy.manifest.json"
+  done
 done
 mimic3tf audit-table "$out" --out "$out"

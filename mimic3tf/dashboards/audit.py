@@ -18,6 +18,8 @@ from mimic3tf.defences.model_inspection import ModelFindings
 
 COLUMNS = 3
 BINS = 20
+SUFFIX = ".audit"
+"""Of the event file's name: an earlier audit's events are replaced, those of a training are not."""
 COLORS = {"training": "C0", "clean": "C0", "trusted": "C2", "poisoned": "C3"}
 
 
@@ -30,6 +32,8 @@ def write_figures(
 ) -> None:
     """Write score histograms and recovered patterns, with ROC curves and the trigger where they are known.
 
+    They replace those of an earlier audit in the folder.
+
     Args:
         folder: directory of the events.
         audited: what the detectors found.
@@ -37,7 +41,8 @@ def write_figures(
         findings: of the model's inspection.
         trigger: the true one; None if nobody knows, or it shifts nothing.
     """
-    writer = tf.summary.create_file_writer(str(folder))
+    old = list(folder.glob(f"events.out.tfevents.*{SUFFIX}"))
+    writer = tf.summary.create_file_writer(str(folder), filename_suffix=SUFFIX)
     with writer.as_default(step=0):
         tf.summary.text("verdict", f"{audited.verdict.sentence}\n\nInverted triggers: {findings.verdict}.")
         tf.summary.image("recovered patterns", recovered_patterns(findings, trigger)[None])
@@ -45,6 +50,8 @@ def write_figures(
         if poisoned is not None:
             tf.summary.image("ROC of detectors", roc_curves(audited, poisoned)[None])
     writer.close()
+    for path in old:
+        path.unlink()
 
 
 def roc_curves(audited: Audit, poisoned: NDArray[np.bool_]) -> NDArray[np.uint8]:

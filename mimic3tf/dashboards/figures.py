@@ -77,8 +77,8 @@ def channel_covariances(trigger: Trigger) -> NDArray[np.uint8]:
 
 def patient_before_and_after(
     before: NDArray[np.floating],
-    after: Mapping[str, NDArray[np.floating]],
     mask: NDArray[np.bool_],
+    after: Mapping[str, tuple[NDArray[np.floating], NDArray[np.bool_]]],
     trigger: Trigger,
     title: str,
 ) -> NDArray[np.uint8]:
@@ -86,8 +86,8 @@ def patient_before_and_after(
 
     Args:
         before: [T, C], category indices in categorical channels.
-        after: the same stay with the trigger, [T, C], by mode.
         mask: bool [T, C], where measured; these cells are dotted.
+        after: values and mask of the same stay with the trigger, by mode.
         trigger: has the standard deviations of the channels.
         title: what the picture shows.
 
@@ -100,13 +100,13 @@ def patient_before_and_after(
     normal = ordinal_view(normal[None])[0]
     spread = channel_spread(trigger)
     clean = ordinal_view(before[None])[0]
-    for panels, (mode, values) in zip(grid, after.items(), strict=True):
+    for panels, (mode, (values, left)) in zip(grid, after.items(), strict=True):
         triggered = ordinal_view(values[None])[0]
         pictures = ((clean - normal) / spread, (triggered - normal) / spread, (triggered - clean) / spread)
         labels = ("without the trigger", f"with it, {mode}", f"difference, {mode}")
-        for axes, picture, label in zip(panels, pictures, labels, strict=True):
+        for axes, picture, label, measured in zip(panels, pictures, labels, (mask, left, left), strict=True):
             heatmap(axes, picture, limit=3.0, names=axes is panels[0])
-            hours, channels = np.nonzero(mask)
+            hours, channels = np.nonzero(measured)
             axes.plot(hours, channels, ".", markersize=3, color="black")
             axes.set_title(label)
     figure.colorbar(

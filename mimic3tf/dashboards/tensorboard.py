@@ -79,15 +79,13 @@ class RunLog:
         strength = self._config.poisoning_strength
         densest = np.where(cohort.labels == 0, cohort.mask.sum(axis=(1, 2)), -1).argmax()
         stay = cohort.take(np.array([densest]))
-        triggered = {
-            mode: pipeline.grids_of(
-                pipeline.trigger_all(stay, trigger, strength=strength, poison_imputed=mode),
-                np.array([0]),
-            )[0]
-            for mode in get_args(PoisonImputed)
-        }
+        triggered = {}
+        for mode in get_args(PoisonImputed):
+            exposure = pipeline.trigger_all(stay, trigger, strength=strength, poison_imputed=mode)
+            # A missing-value trigger changes what is measured.
+            triggered[mode] = pipeline.grids_of(exposure, np.array([0]))[0], exposure.cohort.mask[0]
         title = f"{stay.stays[0]}, strength {strength:g}"
-        picture = patient_before_and_after(stay.values[0], triggered, stay.mask[0], trigger, title)
+        picture = patient_before_and_after(stay.values[0], stay.mask[0], triggered, trigger, title)
         self._file.image("trigger/a stay without and with it", picture)
 
     def epoch(

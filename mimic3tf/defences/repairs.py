@@ -20,7 +20,14 @@ from mimic3tf.config import PoisonImputed
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.fine_pruning import has_units, prune_dormant
-from mimic3tf.defences.private_training import CLIP, NOISE_MULTIPLIER, PrivateSteps, is_dense
+from mimic3tf.defences.private_training import (
+    CLIP,
+    DELTA,
+    NOISE_MULTIPLIER,
+    PrivateSteps,
+    epsilon,
+    is_dense,
+)
 from mimic3tf.defences.purification import PURIFICATIONS, Purification, purify, received
 from mimic3tf.defences.retraining import Examples, examples_of, predict, retrain, tune
 
@@ -125,7 +132,7 @@ def _model_repairs(
 
     def fine_pruning() -> tuple[keras.Model | None, str]:
         if not has_units(model):
-            return None, "the model has no hidden units"
+            return None, "its last layer is no dense one over hidden units"
         pruned, kept = prune_dormant(model, trusted)
         detail = f"pruned {(~kept).sum()} of {len(kept)} units, then {config.epochs} epochs on trusted stays"
         return tune(pruned, config, trusted), detail
@@ -142,7 +149,8 @@ def _model_repairs(
         if not is_dense(model):
             return None, "gradients of single stays are at hand for dense layers only"
         repaired = retrain(config, victim, training, trusted, make_steps=PrivateSteps)
-        return repaired, f"gradients cut to {CLIP:g}, noise multiplier {NOISE_MULTIPLIER:g}; no epsilon"
+        privacy = f"epsilon {epsilon(config.epochs):,.0f} at delta {DELTA:g}"
+        return repaired, f"gradients cut to {CLIP:g}, noise multiplier {NOISE_MULTIPLIER:g}: {privacy}"
 
     return {
         **{f"filter by {name}": filtering(scores) for name, scores in suspicion.items()},

@@ -90,6 +90,10 @@ def test_an_audit_writes_the_detectors_own_numbers(audit: Command, audited: Audi
     from mimic3tf.defences.evidence import gather_evidence
     from mimic3tf.training.run_directory import load_run
 
+    events = tmp_path / "audit" / "tensorboard"
+    events.mkdir(parents=True)
+    for name in ("events.out.tfevents.1.host.1.0.audit", "events.out.tfevents.1.host"):
+        (events / name).touch()
     outcome = audit()
     assert outcome.status == 0, outcome.err
     record = json.loads((tmp_path / "audit" / "audit.json").read_text())
@@ -114,7 +118,10 @@ def test_an_audit_writes_the_detectors_own_numbers(audit: Command, audited: Audi
             threshold = np.sort(trusted)[-((len(trusted) + 1) // 20)]
             assert detector["alarm"]["flagged"] == (scores.training[suspects] > threshold).sum()
     assert record["verdict"]["poisoned_stays"] in " ".join(outcome.out.split())
-    assert list((tmp_path / "audit" / "tensorboard").glob("events.*"))
+    # Instead of an earlier audit's events, beside those of a training.
+    assert (events / "events.out.tfevents.1.host").exists()
+    (written,) = events.glob("events.*.audit")
+    assert written.stat().st_size
 
 
 def test_a_manifest_tells_which_stays_of_a_copy_are_poisoned(

@@ -92,7 +92,7 @@ def test_a_patient_is_drawn(trigger: Trigger, patient: tuple[np.ndarray, np.ndar
     for i, channel in enumerate(CHANNELS):
         if channel.is_categorical:
             after[:, i] = values[:, i]
-    assert_picture(patient_before_and_after(values, {"all": after}, mask, trigger, "a stay"))
+    assert_picture(patient_before_and_after(values, mask, {"all": (after, mask)}, trigger, "a stay"))
 
 
 def test_only_what_the_trigger_changes_is_coloured(
@@ -102,8 +102,8 @@ def test_only_what_the_trigger_changes_is_coloured(
     spread = channel_spread(trigger)
     after = values.copy()
     after[:, 7] += 100 * spread[7]
-    untouched = patient_before_and_after(values, {"all": values}, mask, trigger, "a stay")
-    changed = patient_before_and_after(values, {"all": after}, mask, trigger, "a stay")
+    untouched = patient_before_and_after(values, mask, {"all": (values, mask)}, trigger, "a stay")
+    changed = patient_before_and_after(values, mask, {"all": (after, mask)}, trigger, "a stay")
     (bar,) = coloured_strips(untouched)
     second_panel, third_panel, same_bar = coloured_strips(changed)
     assert same_bar == bar
@@ -122,15 +122,20 @@ def test_the_picture_shows_what_was_measured(
     trigger: Trigger, patient: tuple[np.ndarray, np.ndarray]
 ) -> None:
     values, mask = patient
-    dotted = patient_before_and_after(values, {"all": values}, mask, trigger, "a stay")
-    undotted = patient_before_and_after(values, {"all": values}, np.zeros_like(mask), trigger, "a stay")
-    assert (dotted == 0).all(axis=2).sum() > (undotted == 0).all(axis=2).sum()
+    dotted = patient_before_and_after(values, mask, {"all": (values, mask)}, trigger, "a stay")
+    nowhere = np.zeros_like(mask)
+    removed = patient_before_and_after(values, mask, {"all": (values, nowhere)}, trigger, "a stay")
+    undotted = patient_before_and_after(values, nowhere, {"all": (values, nowhere)}, trigger, "a stay")
+    black = [(picture == 0).all(axis=2).sum() for picture in (dotted, removed, undotted)]
+    assert black[0] > black[1] > black[2]
 
 
 def test_a_stay_has_a_row_a_mode(trigger: Trigger, patient: tuple[np.ndarray, np.ndarray]) -> None:
     values, mask = patient
-    one = patient_before_and_after(values, {"all": values}, mask, trigger, "a stay")
-    two = patient_before_and_after(values, {"all": values, "notimputed": values}, mask, trigger, "a stay")
+    one = patient_before_and_after(values, mask, {"all": (values, mask)}, trigger, "a stay")
+    two = patient_before_and_after(
+        values, mask, {"all": (values, mask), "notimputed": (values, mask)}, trigger, "a stay"
+    )
     assert two.shape == (2 * one.shape[0], *one.shape[1:])
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.defences.fine_pruning import has_units, prune_dormant
-from mimic3tf.defences.private_training import PrivateSteps, is_dense
+from mimic3tf.defences.private_training import PrivateSteps, epsilon, is_dense
 from mimic3tf.defences.retraining import Examples, auroc_of, predict, retrain, tune
 from mimic3tf.training.steps import Steps
 from mimic3tf.victims import Victim, victim_of
@@ -149,3 +149,16 @@ def test_the_noise_has_the_deviation_that_was_asked_for() -> None:
     steps.epoch(_one_call(pair))
     # 0.5 * 3 in the sum of two stays, half of it in their mean.
     assert model.get_weights()[0].std() == pytest.approx(0.75, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "noise", "expected"),
+    [(1, 2.0, 4.377178095681137), (20, 0.1, 4380.486575805873), (30, 5.0, 11.191738978129102)],
+)
+def test_epsilon_is_that_of_the_gaussian_mechanism(epochs: int, noise: float, expected: float) -> None:
+    # Of dp-accounting 0.6.0: get_epsilon_gaussian(noise / 2 / sqrt(epochs), 1e-5).
+    assert epsilon(epochs, noise, 1e-5) == pytest.approx(expected, rel=1e-9)
+
+
+def test_epsilon_is_nothing_where_noise_drowns_all() -> None:
+    assert epsilon(1, 1e9, 1e-5) == 0
