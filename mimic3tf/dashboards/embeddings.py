@@ -39,12 +39,13 @@ def write_embeddings(
         ("triggered survivor", survivors, triggered[chosen], risks.triggered[chosen]),
         ("death", deaths, clean[deaths], risks.clean[deaths]),
     )
-    vectors, rows = [], ["kind\tstay\tpredicted risk\tpredicted to die"]
+    vectors, rows = [], ["kind\tplace in the split\tpredicted risk\tpredicted to die"]
     for kind, stays, vectors_of_kind, predicted in groups:
         for stay, vector, risk in zip(stays, vectors_of_kind, predicted, strict=True):
             vectors.append("\t".join(f"{value:.5g}" for value in vector))
             dies = "yes" if risk >= THRESHOLD else "no"
-            rows.append(f"{kind}\t{cohort.stays[stay]}\t{risk:.4f}\t{dies}")
+            # No name of a stay: these pages are shown around.
+            rows.append(f"{kind}\t{stay + 1}\t{risk:.4f}\t{dies}")
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / ACTIVATIONS, "\n".join(vectors) + "\n")
     write_whole(folder / METADATA, "\n".join(rows) + "\n")

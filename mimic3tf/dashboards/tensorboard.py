@@ -84,7 +84,7 @@ class RunLog:
             exposure = pipeline.trigger_all(stay, trigger, strength=strength, poison_imputed=mode)
             # A missing-value trigger changes what is measured.
             triggered[mode] = pipeline.grids_of(exposure, np.array([0]))[0], exposure.cohort.mask[0]
-        title = f"{stay.stays[0]}, strength {strength:g}"
+        title = f"the survivor with the most measurements, strength {strength:g}"
         picture = patient_before_and_after(stay.values[0], stay.mask[0], triggered, trigger, title)
         self._file.image("trigger/a stay without and with it", picture)
 

@@ -245,12 +245,21 @@ def test_the_full_level_embeds_clean_triggered_and_dead_stays(run_at: RunAt, val
     clean, triggered = validation.outputs(finished_inputs())
     expected = np.concatenate([clean[labels == 0], triggered, clean[labels == 1]])
     np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-6)
-    assert [row["stay"] for row in rows[survivors : 2 * survivors]] == [
-        row["stay"] for row in rows[:survivors]
+    assert [row["place in the split"] for row in rows[survivors : 2 * survivors]] == [
+        row["place in the split"] for row in rows[:survivors]
     ]
     config = (folder / "projector_config.pbtxt").read_text(encoding="utf-8")
     assert 'tensor_path: "activations.tsv"' in config
     assert 'metadata_path: "activations-metadata.tsv"' in config
+
+
+def test_no_file_of_a_run_names_a_stay(run_at: RunAt, validation: Validation) -> None:
+    names = [stay.removesuffix("_timeseries.csv").encode() for stay in validation.cohort.stays.tolist()]
+    files = [path for path in run_at("full").rglob("*") if path.is_file()]
+    assert any("tfevents" in path.name for path in files)
+    for path in files:
+        content = path.read_bytes()
+        assert not [name for name in names if name in content], path
 
 
 def test_a_profile_is_written_on_request(run_at: RunAt) -> None:
