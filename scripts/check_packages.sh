@@ -4,7 +4,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 venv=${VENV:-$root/.venv-test}
-bash "$root/scripts/install.sh" "$venv" test,docs "${LOCK:-requirements/test.txt}"
+bash "$root/scripts/install.sh" "$venv" test,docs requirements/test.txt
 python=$(cd "$venv/bin" && pwd)/python
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

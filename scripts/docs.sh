@@ -5,7 +5,7 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 venv=${VENV:-$root/.venv-test}
 out=${1:-$root/build/docs}
-bash "$root/scripts/install.sh" "$venv" test,docs "${LOCK:-requirements/test.txt}"
+bash "$root/scripts/install.sh" "$venv" test,docs requirements/test.txt
 echo "Building the API reference (some 15 seconds) ..." >&2
 # Keras asks a subprocess about the machine. Commands have --help; Ray is an extra, without which its module cannot be
 # imported. A later filter has precedence. TensorFlow's notes are shown only where something went wrong.

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Make a virtual environment of the locked versions, run ruff, mypy, builds of package and documentation, and pytest
-# (options go to pytest). PYTHON names the interpreter, VENV the environment, LOCK the versions (requirements/).
+# (options go to pytest). PYTHON names the interpreter, VENV the environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export VENV=${VENV:-.venv-test}
-bash scripts/install.sh "$VENV" test,docs "${LOCK:-requirements/test.txt}"
+bash scripts/install.sh "$VENV" test,docs requirements/test.txt
 "$VENV/bin/ruff" check .
 "$VENV/bin/ruff" format --check .
 "$VENV/bin/mypy"
