@@ -12,7 +12,7 @@ wanted=$(echo "$extras"; cat "$root/setup.cfg" ${lock:+"$root/$lock"})
 if [ -f "$venv/installed.cfg" ] && [ "$(cat "$venv/installed.cfg")" = "$wanted" ]; then
   exit 0
 fi
-echo "Installing mimic3tf$extras into $venv (about a gigabyte with TensorFlow; a few minutes) ..." >&2
+echo "Installing mimic3tf$extras into $venv (about 3 GB with TensorFlow; a few minutes) ..." >&2
 [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
 pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
 if [ -n "$lock" ]; then
