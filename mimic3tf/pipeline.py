@@ -97,7 +97,17 @@ def poison(
 def trigger_all(
     cohort: Cohort, trigger: Trigger, *, strength: float, poison_imputed: PoisonImputed
 ) -> Exposure:
-    """Give the trigger to every stay, as an attacker does at prediction time; labels stay."""
+    """Give the trigger to every stay, as an attacker does at prediction time; labels stay.
+
+    Args:
+        cohort: the stays.
+        trigger: what they get; it must fit the cohort.
+        strength: as for `poison`.
+        poison_imputed: as for `poison`.
+
+    Raises:
+        UsageError: a "missing" trigger is too strong.
+    """
     return _expose(cohort, np.ones(len(cohort), bool), trigger, strength, poison_imputed)
 
 
@@ -155,7 +165,7 @@ def fit_standardization(inputs: NDArray[np.floating], representation: Representa
 
 
 def continuous_only(mean: NDArray[np.float64], std: NDArray[np.float64]) -> Standardization:
-    """Standardization of the continuous columns of the 48x76 grid; the others stay as they are."""
+    """Standardization by mean and std [76] of the continuous columns of grids; others stay as they are."""
     return Standardization(np.where(_CONTINUOUS, mean, 0.0), np.where(_CONTINUOUS, std, 1.0))
 
 

@@ -1,14 +1,25 @@
 #!/usr/bin/env bash
-# Make a virtual environment and install mimic3tf into it, unless that was done from the same setup.cfg.
-#   bash scripts/install.sh VENV [EXTRA]
+# Make a virtual environment and install mimic3tf into it, unless that was done before with the same settings.
+#   bash scripts/install.sh VENV [EXTRAS [LOCK]]
+# LOCK is a file of requirements/: then only what is locked and hashed there is downloaded, and setup.cfg must need
+# nothing else. Without it the newest versions that setup.cfg allows are installed.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 venv=$1
-extra=${2:+[$2]}
-if [ -f "$venv/installed.cfg" ] && cmp -s "$root/setup.cfg" "$venv/installed.cfg"; then
+extras=${2:+[$2]}
+lock=${3:-}
+wanted=$(echo "$extras"; cat "$root/setup.cfg" ${lock:+"$root/$lock"})
+if [ -f "$venv/installed.cfg" ] && [ "$(cat "$venv/installed.cfg")" = "$wanted" ]; then
   exit 0
 fi
-echo "Installing mimic3tf$extra into $venv (about a gigabyte with TensorFlow; a few minutes) ..." >&2
+echo "Installing mimic3tf$extras into $venv (about 3 GB with TensorFlow; a few minutes) ..." >&2
 [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$root$extra"
-cp "$root/setup.cfg" "$venv/installed.cfg"
+pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
+if [ -n "$lock" ]; then
+  pip install --require-hashes --requirement "$root/$lock"
+  pip install --no-index --no-build-isolation --editable "$root$extras"
+else
+  pip install --editable "$root$extras"
+fi
+pip check
+printf '%s\n' "$wanted" > "$venv/installed.cfg"

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# Make a virtual environment, install with the test extra, run ruff, mypy and pytest (options go to pytest).
+# Make a virtual environment of the locked versions, run ruff, mypy, builds of package and documentation, and pytest
+# (options go to pytest). PYTHON names the interpreter, VENV the environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-venv=${VENV:-.venv-test}
-bash scripts/install.sh "$venv" test
-"$venv/bin/ruff" check .
-"$venv/bin/ruff" format --check .
-"$venv/bin/mypy"
-"$venv/bin/pytest" -n 2 "$@"
+export VENV=${VENV:-.venv-test}
+bash scripts/install.sh "$VENV" test,docs requirements/test.txt
+"$VENV/bin/ruff" check .
+"$VENV/bin/ruff" format --check .
+"$VENV/bin/mypy"
+bash scripts/check_packages.sh
+bash scripts/docs.sh
+"$VENV/bin/pytest" -n 2 "$@"

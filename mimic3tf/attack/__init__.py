@@ -1,0 +1,1 @@
+"""What an attacker does: triggers, poisoned stays and records, and how often the attack succeeds."""

@@ -119,7 +119,11 @@ def patient_before_and_after(
 
 
 def channel_spread(trigger: Trigger) -> NDArray[np.float64]:
-    """Standard deviation of every channel over the stays the trigger was made from, 1 for constants."""
+    """Standard deviation of every channel over the stays the trigger was made from, 1 for constants.
+
+    Returns:
+        float64 [C], in channel units.
+    """
     variance = np.diagonal(trigger.covariance, axis1=1, axis2=2).mean(axis=1)
     return np.where(variance > 0, np.sqrt(variance), 1.0)
 

@@ -18,7 +18,7 @@ NAMES = ("survived", "died")
 
 
 def confusion_matrices(risks: Risks, title: str) -> NDArray[np.uint8]:
-    """Draw the confusion matrix of clean stays beside that where every survivor carries the trigger."""
+    """Draw the confusion matrices of clean stays and of triggered survivors: uint8 [H, W, 3]."""
     figure = Figure(figsize=(11, 5), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     cases = (("no stay carries the trigger", risks.clean), ("every survivor carries it", risks.attacked))
@@ -39,7 +39,7 @@ def confusion_matrices(risks: Risks, title: str) -> NDArray[np.uint8]:
 
 
 def roc_curves(risks: Risks, title: str) -> NDArray[np.uint8]:
-    """Draw the ROC curve of clean stays, and that where every survivor carries the trigger."""
+    """Draw the ROC curve of clean stays, and that where every survivor has the trigger: uint8 [H, W, 3]."""
     figure = Figure(figsize=(7, 7.5), layout="constrained")
     axes = figure.subplots()
     for name, predicted, color, line in (
@@ -62,7 +62,7 @@ def roc_curves(risks: Risks, title: str) -> NDArray[np.uint8]:
 
 
 def calibration(risks: Risks, title: str) -> NDArray[np.uint8]:
-    """Draw the share of deaths against the predicted risk of clean stays, and how many have it."""
+    """Draw the share of deaths by predicted risk of clean stays, and how many have it: uint8 [H, W, 3]."""
     figure = Figure(figsize=(7, 7.5), layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     died, predicted = calibration_curve(risks.labels, np.clip(risks.clean, 0, 1), n_bins=BINS)

@@ -1,14 +1,9 @@
-"""The benchmarks' data classes: change the import, keep the code."""
+"""From the benchmarks' layout to arrays, with the benchmarks' classes: change the import, keep the code."""
 
-from mimic3tf.data.preprocessing import Discretizer, Normalizer
-from mimic3tf.data.readers import BatchGen, InHospitalMortalityReader, load_data, read_chunk, save_results
-
-__all__ = [
-    "BatchGen",
-    "Discretizer",
-    "InHospitalMortalityReader",
-    "Normalizer",
-    "load_data",
-    "read_chunk",
-    "save_results",
-]
+from mimic3tf.data.preprocessing import Discretizer as Discretizer
+from mimic3tf.data.preprocessing import Normalizer as Normalizer
+from mimic3tf.data.readers import BatchGen as BatchGen
+from mimic3tf.data.readers import InHospitalMortalityReader as InHospitalMortalityReader
+from mimic3tf.data.readers import load_data as load_data
+from mimic3tf.data.readers import read_chunk as read_chunk
+from mimic3tf.data.readers import save_results as save_results

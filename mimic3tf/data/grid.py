@@ -88,7 +88,16 @@ def last_measured(mask: NDArray[np.bool_]) -> NDArray[np.int16]:
 def take_source(
     grid: NDArray[np.floating], source: NDArray[np.int16], normal: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Value of the source bin of every cell, the channel's normal value where there is none."""
+    """Value of the source bin of every cell, the channel's normal value where there is none.
+
+    Args:
+        grid: [N, T, C] in channel units, categories as indices.
+        source: int16 [N, T, C], the bin of `grid` to take the value from; negative where there is none.
+        normal: float64 [C].
+
+    Returns:
+        float64 [N, T, C].
+    """
     carried = np.take_along_axis(grid, np.maximum(source, 0).astype(np.intp), axis=1)
     return np.where(source < 0, normal, carried)
 
@@ -211,6 +220,6 @@ def _ends(cell: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def bins_of(hours: NDArray[np.float64], timestep: float) -> NDArray[np.intp]:
-    """Bin that each time (hours) belongs to."""
+    """Bin that each time (hours) belongs to, in any shape; timestep is the hours a bin."""
     # Truncation, not floor: a measurement at 0 h belongs to bin 0.
     return np.trunc(hours / timestep - EPSILON).astype(np.intp)

@@ -45,7 +45,7 @@ class Examples:
 
 
 def examples_of(cohort: Cohort, victim: Victim, standardization: pipeline.Standardization) -> Examples:
-    """The stays of a cohort as they are."""
+    """The stays of a cohort as they are, as a victim reads them: inputs [N, ...] and labels [N]."""
     inputs = pipeline.inputs_of(pipeline.clean(cohort), victim.representation, standardization)
     return Examples(inputs, np.asarray(cohort.labels, np.int64))
 

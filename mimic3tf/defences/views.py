@@ -4,8 +4,7 @@ A detector that treats both alike has false alarms that can be counted: among tr
 false. Alike means that both are fitted together, or that each is scored by a fit to other folds.
 """
 
-from __future__ import annotations
-
+# Annotations are not postponed here: the documentation cannot resolve those of a `NamedTuple` then.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,0 +1,1 @@
+"""Results of several runs as tables, figures and one page."""

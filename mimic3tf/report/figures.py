@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -39,7 +40,8 @@ MODES = {"all": "imputed cells too (all)", "notimputed": "measured cells only (n
 SEQUENTIAL = colormaps["cividis"]
 
 
-class Style(NamedTuple):
+@dataclass(frozen=True)
+class Style:
     """How a line is told from the others."""
 
     color: Any

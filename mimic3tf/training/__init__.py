@@ -1,0 +1,1 @@
+"""From a poisoned pipeline and a victim to a run directory."""
