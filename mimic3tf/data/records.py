@@ -15,9 +15,15 @@ from numpy.typing import NDArray
 
 from mimic3tf.channels import CHANNELS, Channel
 from mimic3tf.errors import DataError
+from mimic3tf.files import read_file
 
 FILES_A_BATCH = 500
 """Files parsed at once: large enough to keep the parser busy, small enough to bound memory."""
+LARGEST_SERIES = 2**24
+"""Bytes of a stay's file; a row a second for 48 hours has some 10 MB."""
+START_OF_ROW = b"0123456789.,+- \tnNiI"
+"""What a row's time may start with, a faulty one too. Polars unpacks what starts like a compressed file, to
+any size."""
 LARGEST_VALUE = float(np.finfo(np.float32).max)
 """Grids are stored in single precision, where anything larger is infinite."""
 
@@ -70,9 +76,7 @@ def _bodies(paths: Sequence[Path], channels: Sequence[Channel], digests: list[by
     header = ["Hours", *(channel.name for channel in channels)]
     for path in paths:
         try:
-            # Unbuffered: a buffer takes as long to set up as a short file takes to read.
-            with path.open("rb", buffering=0) as file:
-                content = file.readall()
+            content = read_file(path, LARGEST_SERIES)
         except OSError as error:
             raise unreadable_series(path, error) from None
         digests.append(hashlib.sha256(content).digest())
@@ -105,7 +109,7 @@ def _parse(bodies: list[bytes], paths: Sequence[Path], channels: Sequence[Channe
     # Comparing bytes beats `bytes.count` where every other byte is a hit.
     separators = np.count_nonzero(np.frombuffer(text, np.uint8) == ord(","))
     try:
-        frame = _read_csv(text, channels)
+        frame = _read_csv(text, channels) if text[:1] in START_OF_ROW else pl.DataFrame()
     except pl.exceptions.PolarsError:
         frame = pl.DataFrame()
     if frame.height != lines.sum() or separators != lines.sum() * len(channels):

@@ -25,15 +25,6 @@ def test_finished_and_failed_trials_are_told_apart(invented: Any, tmp_path: Path
     assert sweep.splits.row(0) == ("train", 5600, 781, 0.27)
 
 
-def test_parquet_and_csv_give_the_same(invented: Any, tmp_path: Path) -> None:
-    folder = invented.write(tmp_path / "a", [*invented.paper(victims=["lr"]), invented.failed("x", "y")])
-    from_parquet = read_sweeps([folder])
-    (folder / "results.parquet").unlink()
-    from_csv = read_sweeps([folder])
-    assert from_csv.results.equals(from_parquet.results)
-    assert from_csv.failed.equals(from_parquet.failed)
-
-
 def test_a_trial_that_two_sweeps_ran_to_the_same_numbers_counts_once(invented: Any, tmp_path: Path) -> None:
     folders = [
         invented.write(tmp_path / "a", [invented.trial(), invented.trial(seed=1)]),
@@ -64,7 +55,7 @@ def test_sweeps_of_two_cohorts_are_refused(invented: Any, tmp_path: Path) -> Non
 
 
 def test_a_folder_without_results_is_named(invented: Any, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"nothing: holds no results\.parquet.*mimic3tf sweep"):
+    with pytest.raises(UsageError, match=r"nothing: holds no results\.csv.*mimic3tf sweep"):
         read_sweeps([tmp_path / "nothing"])
 
 
@@ -77,7 +68,7 @@ def test_a_sweep_in_which_nothing_finished_is_refused(invented: Any, tmp_path: P
     ("rows", "fault"),
     [
         ([{"victim": "lr", "run": "a"}], "has no column trial"),
-        ([{"seed": "zero"}], r"results\.parquet: .*seed"),
+        ([{"seed": "zero"}], r"results\.csv: .*seed"),
         ([{"attack_success_rate": None}], "a finished trial has no attack_success_rate"),
     ],
 )
@@ -89,7 +80,7 @@ def test_results_that_are_no_sweeps_are_refused(
         read_sweeps([invented.write(tmp_path / "a", rows)])
 
 
-@pytest.mark.parametrize("name", ["results.parquet", "sweep.yaml", "cohort.json"])
+@pytest.mark.parametrize("name", ["results.csv", "sweep.yaml", "cohort.json"])
 def test_a_damaged_file_is_named(invented: Any, tmp_path: Path, name: str) -> None:
     folder = invented.write(tmp_path / "a", [invented.trial()])
     (folder / name).write_text("[1, {", encoding="utf-8")
