@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic3tf.data.records import LARGEST_SERIES, unreadable_series
+from mimic3tf.data.records import LARGEST_SERIES, LONGEST, unreadable_series
 from mimic3tf.errors import DataError
 from mimic3tf.files import read_file, write_whole
 
@@ -44,11 +44,13 @@ def read_listfile(path: Path) -> list[tuple[str, int]]:
             continue
         stay, _, label = line.partition(",")
         if label not in ("0", "1"):
-            raise DataError(f"{path}, line {number}: column 'y_true' holds '{label}'; labels are 0 or 1")
+            raise DataError(
+                f"{path}, line {number}: column 'y_true' holds '{label[:LONGEST]}'; labels are 0 or 1"
+            )
         if stay in entries:
-            raise DataError(f"{path}, line {number}: stay '{stay}' is listed twice")
-        if Path(stay).name != stay or not stay or not stay.isprintable():
-            raise DataError(f"{path}, line {number}: column 'stay' holds '{stay}', not a file name")
+            raise DataError(f"{path}, line {number}: stay '{stay[:LONGEST]}' is listed twice")
+        if Path(stay).name != stay or stay in ("", "..") or not stay.isprintable():
+            raise DataError(f"{path}, line {number}: column 'stay' holds '{stay[:LONGEST]}', not a file name")
         entries[stay] = int(label)
     if not entries:
         raise DataError(f"{path}: lists no stays")

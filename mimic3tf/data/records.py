@@ -21,6 +21,8 @@ FILES_A_BATCH = 500
 """Files parsed at once: large enough to keep the parser busy, small enough to bound memory."""
 LARGEST_SERIES = 2**24
 """Bytes of a stay's file; a row a second for 48 hours has some 10 MB."""
+LONGEST = 60
+"""Characters of a cell that an error shows."""
 START_OF_ROW = b"0123456789.,+- \tnNiI"
 """What a row's time may start with, a faulty one too. Polars unpacks what starts like a compressed file, to
 any size."""
@@ -167,6 +169,7 @@ def _row_fault(
     hour: float,
     channels: Sequence[Channel],
 ) -> str:
+    cells = [cell[:LONGEST] for cell in cells]
     if not np.isfinite(hour):
         return f"column 'Hours' holds '{cells[0]}', which is no time; every row needs its time in hours"
     if hour < 0:
@@ -190,10 +193,11 @@ def _cell_fault(bodies: list[bytes], paths: Sequence[Path], channels: Sequence[C
             if len(cells) != len(columns):
                 return f"{path}, line {number}: {len(cells)} cells where the header names {len(columns)}"
             for name, cell in zip(columns, cells, strict=True):
+                held = f"{path}, line {number}: channel '{name}' holds '{cell[:LONGEST]}'"
                 if "\N{REPLACEMENT CHARACTER}" in cell:
-                    return f"{path}, line {number}: channel '{name}' holds '{cell}', which is not UTF-8 text"
+                    return f"{held}, which is not UTF-8 text"
                 if cell and name not in categorical and not _is_number(cell):
-                    return f"{path}, line {number}: channel '{name}' holds '{cell}', which is not a number"
+                    return f"{held}, which is not a number"
     return f"{paths[0]}: this file, or one listed after it, is not CSV text"
 
 

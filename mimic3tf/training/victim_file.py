@@ -13,6 +13,7 @@ from typing import Any
 
 import h5py
 import keras
+import numpy as np
 
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.stored_zip import read_stored
@@ -59,6 +60,8 @@ def load_victim(path: Path, config: TrainingConfig, precision: str) -> keras.Mod
         # Keras only warns of a layer that the file has no weights for.
         warnings.simplefilter("error")
         model.load_weights(path)
+    if not all(np.isfinite(weights).all() for weights in model.get_weights()):
+        raise ValueError("a weight is not finite")
     return model
 
 
