@@ -150,7 +150,7 @@ def read_manifest(file: Path) -> Manifest:
             trigger_file=Path(contents["trigger"]["file"]),
             trigger_sha256=str(contents["trigger"]["sha256"]),
         )
-    except (OSError, ValueError, TypeError, LookupError) as error:
+    except (OSError, ValueError, TypeError, LookupError, OverflowError) as error:
         raise DataError(
             f"{file}: not a manifest, or damaged ({type(error).__name__}); poison the data again"
         ) from None

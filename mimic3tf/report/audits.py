@@ -10,11 +10,11 @@ from typing import Any
 import polars as pl
 from polars.exceptions import PolarsError
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.files import read_json
+from mimic3tf.report.cells import as_cell
 from mimic3tf.report.summary import over_seeds
 
 AUDIT = "audit.json"
@@ -41,6 +41,8 @@ REPAIRS: dict[str, type[pl.DataType]] = {
     "repair": pl.String,
     **dict.fromkeys((*REPAIR_MEASURES, "seconds"), pl.Float64),
 }
+ALWAYS = (*_AUDIT, "detector", "repair", "seconds")
+"""Columns without which a row says nothing."""
 CAPTION = (
     "Each detector ranks the training stays labelled 1. AUROC: how often a poisoned one ranks above a clean "
     "one; 0.5 is chance. Recall at 1% and 5%: share of the poisoned ones found "
@@ -144,11 +146,16 @@ def _read(file: Path) -> Audits:
             for repair in record.get("repairs", [])
             if repair["auroc"] is not None
         ]
-        return Audits(
+        audits = Audits(
             pl.DataFrame(detectors, schema=DETECTORS),
             pl.DataFrame([audit | _model_measures(record)], schema=MODELS),
             pl.DataFrame(repairs, schema=REPAIRS),
         )
+        for table in (audits.detectors, audits.models, audits.repairs):
+            named = table.select(column for column in table.columns if column in ALWAYS)
+            if sum(named.null_count().sum_horizontal()):
+                raise ValueError("lacks a name or a number")
+        return audits
     except (
         OSError,
         ValueError,
@@ -227,7 +234,7 @@ def models_table(summary: pl.DataFrame) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in summary.iter_rows(named=True):
         cells = (_number(row[name], 2) for name in MODEL_MEASURES)
-        table.add_row(escape(row["model"].upper()), escape(row["attack"]), str(row["seeds"]), *cells)
+        table.add_row(as_cell(row["model"].upper()), as_cell(row["attack"]), str(row["seeds"]), *cells)
     return table
 
 
@@ -242,7 +249,7 @@ def repairs_tables(summary: pl.DataFrame) -> list[Table]:
         for row in rows.iter_rows(named=True):
             success, auroc = (_interval(row, name) for name in ("attack_success_rate", "auroc"))
             untriggered = _number(row["baseline_positive_rate"])
-            table.add_row(escape(row["repair"]), success, untriggered, auroc, f"{row['seconds']:.1f}")
+            table.add_row(as_cell(row["repair"]), success, untriggered, auroc, f"{row['seconds']:.1f}")
         tables.append(table)
     return tables
 
@@ -262,7 +269,7 @@ def _table_of(title: str, rows: pl.DataFrame) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows.iter_rows(named=True):
         table.add_row(
-            escape(row["detector"]),
+            as_cell(row["detector"]),
             *(_interval(row, name) for name in MEASURES),
             _number(row["flagged"]),
             _number(row["alarms"], 2),
@@ -272,7 +279,7 @@ def _table_of(title: str, rows: pl.DataFrame) -> Table:
 
 
 def _empty_table(title: str) -> Table:
-    return Table(title=escape(title), box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    return Table(title=as_cell(title), box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
 
 
 def _interval(row: dict[str, Any], name: str) -> str:

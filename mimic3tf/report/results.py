@@ -9,11 +9,11 @@ from typing import Any, get_args
 
 import polars as pl
 from polars.exceptions import PolarsError
-from rich.markup import escape
 from rich.table import Table
 
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.files import read_json, write_whole
+from mimic3tf.report.cells import as_cell
 from mimic3tf.victims import VictimName
 
 SETTING = (
@@ -142,10 +142,10 @@ def results_table(results: pl.DataFrame) -> Table:
         labels = ", clean labels" if row["poisoned_labels"] == "clean" and row["poisoning_proportion"] else ""
         interval = f"[{row[ends[0]]:.3f}, {row[ends[1]]:.3f}]"
         table.add_row(
-            escape(row["victim"].upper()),
+            as_cell(row["victim"].upper()),
             poisoned + labels,
-            escape(row["poison_imputed"]),
-            escape(row["trigger"]),
+            as_cell(row["poison_imputed"]),
+            as_cell(row["trigger"]),
             f"{row['poisoning_strength']:g}",
             _number(row["clean_auroc"]),
             _number(row["clean_auprc"]),
