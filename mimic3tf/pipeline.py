@@ -20,6 +20,7 @@ from mimic3tf.channels import CHANNELS, grid_columns
 from mimic3tf.config import PoisonedLabels, PoisonImputed
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.features import clinical_scores, window_features
+from mimic3tf.data.records import LARGEST_VALUE
 from mimic3tf.errors import DataError, UsageError
 
 Representation = Literal["48x76", "714"]
@@ -80,7 +81,7 @@ def poison(
             (label-consistent, Turner et al. 2019, arXiv 1912.02771).
 
     Raises:
-        UsageError: too few stays have label 1, or a "missing" trigger is too strong.
+        UsageError: too few stays have label 1, or the trigger is too strong.
     """
     wanted = int(len(cohort) * proportion)
     eligible = cohort.labels == 1 if poisoned_labels == "clean" else np.ones(len(cohort), bool)
@@ -97,7 +98,11 @@ def poison(
 def trigger_all(
     cohort: Cohort, trigger: Trigger, *, strength: float, poison_imputed: PoisonImputed
 ) -> Exposure:
-    """Give the trigger to every stay, as an attacker does at prediction time; labels stay."""
+    """Give the trigger to every stay, as an attacker does at prediction time; labels stay.
+
+    Raises:
+        UsageError: the trigger is too strong.
+    """
     return _expose(cohort, np.ones(len(cohort), bool), trigger, strength, poison_imputed)
 
 
@@ -107,7 +112,10 @@ def _expose(
     if trigger.kind == "missing":
         fewer = without_cells(cohort, removed_cells(trigger.values, strength), triggered)
         return replace(clean(fewer), triggered=triggered)
-    shift = trigger.values * strength
+    with np.errstate(over="ignore"):
+        shift = trigger.values * strength
+    if not (np.abs(shift) <= LARGEST_VALUE).all():
+        raise UsageError(f"--poisoning_strength {strength:g}: too strong, shifted values would be no numbers")
     return Exposure(cohort, cohort.labels, triggered, shift, mode, trigger.plausible)
 
 
