@@ -26,8 +26,8 @@ LONGEST = 60
 START_OF_ROW = b"0123456789.,+- \tnNiI"
 """What a row's time may start with, a faulty one too. Polars unpacks what starts like a compressed file, to
 any size."""
-LARGEST_VALUE = float(np.finfo(np.float32).max)
-"""Grids are stored in single precision, where anything larger is infinite."""
+LARGEST_VALUE = 1e18
+"""Of a measurement, in any unit. Grids are in single precision, which holds the sum of its bins' squares."""
 
 
 @dataclass(frozen=True)

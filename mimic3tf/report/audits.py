@@ -151,9 +151,8 @@ def _read(file: Path) -> Audits:
             pl.DataFrame([audit | _model_measures(record)], schema=MODELS),
             pl.DataFrame(repairs, schema=REPAIRS),
         )
-        for table in (audits.detectors, audits.models, audits.repairs):
-            named = table.select(column for column in table.columns if column in ALWAYS)
-            if sum(named.null_count().sum_horizontal()):
+        for rows in (audits.detectors, audits.models, audits.repairs):
+            if any(rows[column].has_nulls() for column in rows.columns if column in ALWAYS):
                 raise ValueError("lacks a name or a number")
         return audits
     except (

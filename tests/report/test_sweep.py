@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.report import sweep
 from mimic3tf.report.sweep import read_sweeps
 
 
@@ -93,3 +94,14 @@ def test_of_several_triggers_of_a_kind_the_lowest_seed_is_shown(invented: Any, t
     invented.write_triggers(folder)
     assert sorted(read_sweeps([folder]).triggers) == ["covariance", "gaussian", "temporal"]
     assert read_sweeps([folder]).triggers["gaussian"].kind == "gaussian"
+
+
+@pytest.mark.parametrize("start", [b"\x1f\x8b\x08", b"x^", b"x\x01", b"\x28\xb5\x2f\xfd"])
+def test_results_that_are_a_compressed_file_are_not_unpacked(
+    invented: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: bytes
+) -> None:
+    folder = invented.write(tmp_path / "a", [invented.trial()])
+    (folder / "results.csv").write_bytes(start + (folder / "results.csv").read_bytes())
+    monkeypatch.setattr(sweep.pl, "read_csv", lambda *_, **__: pytest.fail("was given to Polars"))
+    with pytest.raises(DataError, match=r"results\.csv: cannot be read"):
+        read_sweeps([folder])
