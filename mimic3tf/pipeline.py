@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 from mimic3tf.attack.missing import removed_cells, without_cells
 from mimic3tf.attack.poisoning import poison_filled, poison_grid
-from mimic3tf.attack.trigger import Trigger
+from mimic3tf.attack.trigger import Trigger, shift_of
 from mimic3tf.channels import CHANNELS, grid_columns
 from mimic3tf.config import PoisonedLabels, PoisonImputed
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.features import clinical_scores, window_features
-from mimic3tf.data.records import LARGEST_VALUE
 from mimic3tf.errors import DataError, UsageError
 
 Representation = Literal["48x76", "714"]
@@ -98,11 +97,7 @@ def poison(
 def trigger_all(
     cohort: Cohort, trigger: Trigger, *, strength: float, poison_imputed: PoisonImputed
 ) -> Exposure:
-    """Give the trigger to every stay, as an attacker does at prediction time; labels stay.
-
-    Raises:
-        UsageError: the trigger is too strong.
-    """
+    """Give the trigger to every stay, as an attacker does at prediction time; labels stay."""
     return _expose(cohort, np.ones(len(cohort), bool), trigger, strength, poison_imputed)
 
 
@@ -112,10 +107,7 @@ def _expose(
     if trigger.kind == "missing":
         fewer = without_cells(cohort, removed_cells(trigger.values, strength), triggered)
         return replace(clean(fewer), triggered=triggered)
-    with np.errstate(over="ignore"):
-        shift = trigger.values * strength
-    if not (np.abs(shift) <= LARGEST_VALUE).all():
-        raise UsageError(f"--poisoning_strength {strength:g}: too strong, shifted values would be no numbers")
+    shift = shift_of(trigger, strength)
     return Exposure(cohort, cohort.labels, triggered, shift, mode, trigger.plausible)
 
 
@@ -246,11 +238,11 @@ def _input_map(
             raise DataError("this cohort came as grids; 714 features need the records (use load_cohort)")
         values, source = tf.constant(filled.values), tf.constant(filled.source)
         times = tf.constant(filled.times)
-        shift_of = _shift_map(exposure)
+        shifts_of = _shift_map(exposure)
 
         def raw(stays: tf.Tensor) -> tf.Tensor:
             shifted = poison_filled(
-                tf.gather(values, stays), tf.gather(source, stays), shift_of(stays), **_manner(exposure)
+                tf.gather(values, stays), tf.gather(source, stays), shifts_of(stays), **_manner(exposure)
             )
             everywhere = tf.ones_like(shifted[..., :1], tf.bool)
             return window_features(clinical_scores(shifted), everywhere, tf.gather(times, stays))
@@ -269,11 +261,13 @@ def _manner(exposure: Exposure) -> dict[str, Any]:
 def _grid_map(exposure: Exposure) -> Any:
     """Function from stay indices int64 [B] to their grids and masks [B, T, C]."""
     values, mask = tf.constant(exposure.cohort.values), tf.constant(exposure.cohort.mask)
-    shift_of = _shift_map(exposure)
+    shifts_of = _shift_map(exposure)
 
     def grids(stays: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         measured = tf.gather(mask, stays)
-        return poison_grid(tf.gather(values, stays), measured, shift_of(stays), **_manner(exposure)), measured
+        return poison_grid(
+            tf.gather(values, stays), measured, shifts_of(stays), **_manner(exposure)
+        ), measured
 
     return grids
 
@@ -282,10 +276,10 @@ def _shift_map(exposure: Exposure) -> Any:
     """Function from stay indices int64 [B] to their shifts float64 [B, T, C], zero where untriggered."""
     triggered, shift = tf.constant(exposure.triggered), tf.constant(exposure.shift)
 
-    def shift_of(stays: tf.Tensor) -> tf.Tensor:
+    def shifts_of(stays: tf.Tensor) -> tf.Tensor:
         return tf.where(tf.gather(triggered, stays)[:, None, None], shift, tf.zeros_like(shift))
 
-    return shift_of
+    return shifts_of
 
 
 def one_hot_grid(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -60,7 +60,7 @@ SCALAR = st.one_of(
 LINES = st.lists(st.tuples(st.sampled_from(list(TrainingConfig.model_fields)), SCALAR), max_size=3)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(lines=LINES, more=st.text(max_size=8))
 def test_any_settings_are_taken_or_refused(lines: list[tuple[str, str]], more: str) -> None:
     text = "\n".join([*(f"{key}: {value}" for key, value in lines), more])

@@ -16,6 +16,7 @@ from mimic3tf.channels import CHANNELS
 from mimic3tf.config import ShiftKind, TriggerKind
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import EPSILON, ordinal_view
+from mimic3tf.data.records import LARGEST_VALUE
 from mimic3tf.data.stored_zip import read_arrays
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.files import whole_file
@@ -148,6 +149,19 @@ def _inside(
         )
     chosen = np.array([channels is None or name in channels for name in NAMES])
     return within[:, None] & chosen
+
+
+def shift_of(trigger: Trigger, strength: float) -> NDArray[np.float64]:
+    """What a trigger that shifts adds at a strength: float64 [T, C] in channel units.
+
+    Raises:
+        UsageError: shifted values would be no measurements.
+    """
+    with np.errstate(over="ignore"):
+        shift = trigger.values * strength
+    if not (np.abs(shift) <= LARGEST_VALUE).all():
+        raise UsageError(f"--poisoning_strength {strength:g}: too strong, values would be no measurements")
+    return shift
 
 
 def save_trigger(trigger: Trigger, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -188,7 +189,8 @@ def _train(
         "victim": config.model,
         "epoch_kept": history.kept,
         "epochs_trained": len(history.epochs),
-        "validation": history.best,
+        # JSON has no NaN, which a precision is where nobody is predicted to die.
+        "validation": {name: None if math.isnan(value) else value for name, value in history.best.items()},
         "stays_trained_on": len(train),
         "trigger": trigger.name,
         "stays_poisoned": int(exposure.triggered.sum()),

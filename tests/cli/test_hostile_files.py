@@ -118,7 +118,7 @@ AUDIT: dict[str, Any] = {
 }
 
 
-@settings(max_examples=80, suppress_health_check=FIXTURES)
+@settings(max_examples=60, suppress_health_check=FIXTURES)
 @given(change=CHANGES)
 def test_any_audit_is_tabled_or_refused(mimic3tf: Command, tmp_path: Path, change: Change) -> None:
     (tmp_path / "audit.json").write_text(json.dumps(changed(AUDIT, change)))
@@ -134,7 +134,7 @@ MANIFEST: dict[str, Any] = {
 }
 
 
-@settings(max_examples=100, suppress_health_check=FIXTURES)
+@settings(max_examples=60, suppress_health_check=FIXTURES)
 @given(change=CHANGES)
 def test_any_manifest_is_read_or_refused(tmp_path: Path, change: Change) -> None:
     (tmp_path / "m.json").write_text(json.dumps(changed(MANIFEST, change)))
@@ -153,7 +153,7 @@ def test_a_file_that_a_manifest_names_is_read_only_if_it_is_the_trigger(tmp_path
             read_manifest(tmp_path / "m.json").load_trigger()
 
 
-@settings(max_examples=100, suppress_health_check=FIXTURES)
+@settings(max_examples=60, suppress_health_check=FIXTURES)
 @given(change=CHANGES)
 def test_any_trial_is_read_or_refused(tmp_path: Path, change: Change) -> None:
     row = {"trial": "a", "status": "finished", "seed": 0, "attack_success_rate": 0.5, "victims": 3}
@@ -194,7 +194,7 @@ ARRAY = st.sampled_from(
 )
 
 
-@settings(max_examples=150, suppress_health_check=FIXTURES)
+@settings(max_examples=80, suppress_health_check=FIXTURES)
 @given(array=ARRAY, place=st.floats(0, 1))
 def test_any_trigger_is_read_or_refused(
     prepared: Any, tmp_path: Path, array: np.ndarray, place: float

@@ -84,7 +84,7 @@ NAME = st.one_of(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(names=st.lists(NAME, max_size=3), labels=st.lists(st.sampled_from(["0", "1", "2", "", "1,1"])))
 def test_any_listfile_names_files_of_its_folder_or_is_refused(names: list[str], labels: list[str]) -> None:
     lines = [f"{name},{label}" for name, label in zip(names, labels, strict=False)]
@@ -149,7 +149,7 @@ CELL = st.one_of(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(rows=st.lists(st.lists(CELL, min_size=16, max_size=19), max_size=3), sound=st.booleans())
 def test_any_rows_are_read_as_numbers_or_refused(rows: list[list[bytes]], sound: bool) -> None:
     content = HEADED + (ROW if sound else b"") + b"".join(b",".join(row) + b"\n" for row in rows)
@@ -163,7 +163,7 @@ def test_any_rows_are_read_as_numbers_or_refused(rows: list[list[bytes]], sound:
     assert (np.abs(records.values[~np.isnan(records.values)]) <= LARGEST_VALUE).all()
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(at=st.floats(0, 1), length=st.integers(0, 40), inserted=st.binary(max_size=40))
 def test_a_changed_series_is_read_or_refused(at: float, length: int, inserted: bytes) -> None:
     content = HEADED + ROW * 20

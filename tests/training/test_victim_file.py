@@ -205,10 +205,10 @@ def test_a_compressed_file_is_refused(
     load: Callable[..., keras.Model], entries: Entries, compression: int
 ) -> None:
     with pytest.raises(ValueError, match="larger than the file|compressed"):
-        load(entries | {"model.weights.h5": bytes(50_000_000)}, compression)
+        load(entries | {"model.weights.h5": bytes(10_000_000)}, compression)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(at=st.floats(0, 1), length=st.integers(0, 12), inserted=st.binary(max_size=12))
 def test_a_changed_victim_is_loaded_or_refused(
     config: TrainingConfig, saved: Path, at: float, length: int, inserted: bytes
@@ -224,7 +224,7 @@ def test_a_changed_victim_is_loaded_or_refused(
     assert [array.shape for array in model.get_weights()] == [(714, 2), (2,)]
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(at=st.floats(0, 1), inserted=st.binary(min_size=1, max_size=8))
 def test_changed_weights_are_loaded_or_refused(
     config: TrainingConfig, saved: Path, entries: Entries, at: float, inserted: bytes
