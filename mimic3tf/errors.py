@@ -1,5 +1,11 @@
 """Errors that are a user's to mend: one line that says what is wrong, where, and what to do."""
 
+import os
+from pathlib import Path
+
+REDACT = "MIMIC3TF_REDACT"
+"""Environment variable, so that the processes of a sweep know it, too."""
+
 
 class UserError(Exception):
     """A failure the user can mend, printed as one line without a traceback (exit status 1)."""
@@ -15,6 +21,21 @@ class UsageError(UserError, ValueError):
     """An option or configuration value that cannot be used (exit status 2)."""
 
     exit_status = 2
+
+
+def redacts() -> bool:
+    """Whether errors must neither name stays nor show what cells hold (`mimic3tf --redact`)."""
+    return os.environ.get(REDACT, "0") not in ("", "0")
+
+
+def private(text: object) -> str:
+    """The name of a stay, or what a cell holds, as an error shows it: not at all where it `redacts`."""
+    return "[redacted]" if redacts() else str(text)
+
+
+def private_path(path: Path) -> Path:
+    """The path of a stay's file as an error shows it: its folder only where it `redacts`."""
+    return path.parent / private(path.name)
 
 
 def printable(text: str) -> str:

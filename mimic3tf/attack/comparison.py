@@ -16,7 +16,7 @@ from mimic3tf.channels import CHANNELS
 from mimic3tf.data.cells import read_cells, series_content
 from mimic3tf.data.readers import read_listfile
 from mimic3tf.data.records import in_batches, read_series
-from mimic3tf.errors import DataError, UsageError
+from mimic3tf.errors import DataError, UsageError, private, private_path
 from mimic3tf.sources.layout import SPLITS
 
 CELL_SCHEMA = {
@@ -85,7 +85,8 @@ def compare_records(origin: Path, copy: Path) -> Comparison:
     for name in sorted(others.difference(series)):
         if (origin / name).read_bytes() != (copy / name).read_bytes():
             raise DataError(
-                f"{copy / name}: differs from {origin / name}, and is the series of no listed stay"
+                f"{private_path(copy / name)}: differs from that in {origin}, and is the series of no "
+                "listed stay"
             )
     differing = [
         name
@@ -120,9 +121,9 @@ def _same_files(origin: Path, copy: Path) -> set[Path]:
     """Names of the files, which both directories have to hold."""
     here, there = set(files_of(origin)), set(files_of(copy))
     for lost in sorted(here - there):
-        raise DataError(f"{copy / lost}: is missing; {origin} holds it")
+        raise DataError(f"{private_path(copy / lost)}: is missing; {origin} holds it")
     for extra in sorted(there - here):
-        raise DataError(f"{copy / extra}: is not in {origin}")
+        raise DataError(f"{private_path(copy / extra)}: is not in {origin}")
     return here
 
 
@@ -132,13 +133,14 @@ def _changed_cells(origin: Path, copy: Path, names: Sequence[Path]) -> pl.DataFr
     old, new = read_series(old_paths)[0], read_series(new_paths)[0]
     rows, new_rows = (np.bincount(records.stay, minlength=len(names)) for records in (old, new))
     for stay in np.flatnonzero(rows != new_rows)[:1]:
-        raise DataError(f"{new_paths[stay]}: has {new_rows[stay]} rows, {old_paths[stay]} has {rows[stay]}")
+        raise DataError(
+            f"{private_path(new_paths[stay])}: has {new_rows[stay]} rows, that in {origin} has {rows[stay]}"
+        )
     line = np.arange(len(old.stay)) - (np.cumsum(rows) - rows)[old.stay] + 2
     for row in np.flatnonzero(old.hours != new.hours)[:1]:
-        raise DataError(
-            f"{new_paths[old.stay[row]]}, line {line[row]}: is at {new.hours[row]} h, "
-            f"in {old_paths[old.stay[row]]} at {old.hours[row]} h"
-        )
+        found, expected = private(f"{new.hours[row]} h"), private(f"{old.hours[row]} h")
+        path = private_path(new_paths[old.stay[row]])
+        raise DataError(f"{path}, line {line[row]}: is at {found}, in {origin} at {expected}")
     before, after = (read_cells(paths).texts.fill_null("") for paths in (old_paths, new_paths))
     place = pl.DataFrame(
         {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import NoReturn
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -22,7 +24,7 @@ from mimic3tf.cli import (
     sweep,
     train,
 )
-from mimic3tf.errors import UserError, printable
+from mimic3tf.errors import REDACT, UserError, printable, private_path, redacts
 
 app = typer.Typer(
     name="mimic3tf",
@@ -32,6 +34,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def _options(
+    redact: Annotated[
+        bool,
+        typer.Option(
+            "--redact", envvar=REDACT, help="Keep names of stays and contents of cells out of all messages."
+        ),
+    ] = False,
+) -> None:
+    """Options of all commands."""
+    os.environ[REDACT] = "1" if redact else "0"
+
+
 app.add_typer(prepare.app, name="prepare")
 app.command("generate-trigger")(generate_trigger.generate_trigger)
 app.command("poison")(poison.poison)
@@ -55,7 +72,13 @@ def main() -> None:
     except OSError as error:
         # An output that cannot be written: no permission, a file in place of a folder, a full disk.
         place = error.filename2 or error.filename
-        _fail(f"{place}: {error.strerror}" if place else str(error), UserError.exit_status)
+        shown = private_path(Path(os.fsdecode(place))) if isinstance(place, (str, bytes)) else None
+        _fail(f"{shown}: {error.strerror}" if shown else str(error), UserError.exit_status)
+    except Exception as error:
+        if not redacts():
+            raise
+        # A fault of ours: its traceback may hold anything.
+        _fail(f"{type(error).__name__} (run again without --redact for details)", UserError.exit_status)
 
 
 def _fail(message: str, status: int) -> NoReturn:

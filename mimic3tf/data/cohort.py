@@ -22,7 +22,7 @@ from mimic3tf.data import grid as grids
 from mimic3tf.data.cache import Layout, cache_folder, read_cache, write_cache
 from mimic3tf.data.readers import read_listfile, refuse_link
 from mimic3tf.data.records import in_batches, read_series, unreadable_series
-from mimic3tf.errors import DataError, UsageError
+from mimic3tf.errors import DataError, UsageError, private_path
 
 Split = Literal["train", "val", "test"]
 CACHE_FORMAT = 2
@@ -151,7 +151,8 @@ def _read_batch(
     if not within.all():
         path = paths[int(np.flatnonzero(~within)[0])]
         raise DataError(
-            f"{path}: no row within the first {PERIOD:g} hours; leave the stay out of the listfile"
+            f"{private_path(path)}: no row within the first {PERIOD:g} hours; leave the stay out of the "
+            "listfile"
         )
     grid = grids.discretize(records, stays, period=PERIOD, timestep=TIMESTEP)
     return (

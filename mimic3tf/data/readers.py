@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf.data.records import LARGEST_SERIES, LONGEST, unreadable_series
-from mimic3tf.errors import DataError
+from mimic3tf.errors import DataError, private, private_path
 from mimic3tf.files import read_file, write_whole
 
 
@@ -37,20 +37,21 @@ def read_listfile(path: Path) -> list[tuple[str, int]]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as text: {error}") from None
     if header != "stay,y_true":
-        raise DataError(f"{path}, line 1: the header must read 'stay,y_true', not '{header[:50]}'")
+        raise DataError(f"{path}, line 1: the header must read 'stay,y_true', not '{private(header[:50])}'")
     entries: dict[str, int] = {}
     for number, line in enumerate(lines, start=2):
         if not line:
             continue
         stay, _, label = line.partition(",")
         if label not in ("0", "1"):
-            raise DataError(
-                f"{path}, line {number}: column 'y_true' holds '{label[:LONGEST]}'; labels are 0 or 1"
-            )
+            held = private(label[:LONGEST])
+            raise DataError(f"{path}, line {number}: column 'y_true' holds '{held}'; labels are 0 or 1")
         if stay in entries:
-            raise DataError(f"{path}, line {number}: stay '{stay[:LONGEST]}' is listed twice")
+            raise DataError(f"{path}, line {number}: stay '{private(stay[:LONGEST])}' is listed twice")
         if Path(stay).name != stay or stay in ("", "..") or not stay.isprintable():
-            raise DataError(f"{path}, line {number}: column 'stay' holds '{stay[:LONGEST]}', not a file name")
+            raise DataError(
+                f"{path}, line {number}: column 'stay' holds '{private(stay[:LONGEST])}', not a file name"
+            )
         entries[stay] = int(label)
     if not entries:
         raise DataError(f"{path}: lists no stays")
@@ -64,7 +65,9 @@ def refuse_link(path: Path) -> None:
         DataError: it is one.
     """
     if path.is_symlink():
-        raise DataError(f"{path}: is a link; a benchmark directory holds the files themselves (cp -rL)")
+        raise DataError(
+            f"{private_path(path)}: is a link; a benchmark directory holds the files themselves (cp -rL)"
+        )
 
 
 class InHospitalMortalityReader:
@@ -131,13 +134,12 @@ class InHospitalMortalityReader:
             raise DataError(f"{path}: the series is not UTF-8 text") from None
         lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
         if len(lines) < 2:
-            raise DataError(f"{path}: the series is empty; leave the stay out of the listfile")
+            raise DataError(f"{private_path(path)}: the series is empty; leave the stay out of the listfile")
         header, *rows = (line.split(",") for line in lines)
         for number, row in enumerate(rows, start=2):
             if len(row) != len(header):
-                raise DataError(
-                    f"{path}, line {number}: {len(row)} cells where the header names {len(header)}"
-                )
+                cells = f"{len(row)} cells where the header names {len(header)}"
+                raise DataError(f"{private_path(path)}, line {number}: {cells}")
         return np.array(rows), header
 
 

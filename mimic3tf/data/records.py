@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mimic3tf.channels import CHANNELS, Channel
-from mimic3tf.errors import DataError
+from mimic3tf.errors import DataError, private, private_path
 from mimic3tf.files import read_file
 
 FILES_A_BATCH = 500
@@ -71,7 +71,7 @@ def read_series(paths: Sequence[Path], channels: Sequence[Channel] = CHANNELS) -
 def unreadable_series(path: Path, error: OSError) -> DataError:
     """What to raise where the series file of a listed stay cannot be read."""
     reason = "is absent" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-    return DataError(f"{path}: the listfile names this stay, but its series file {reason}")
+    return DataError(f"{private_path(path)}: the listfile names this stay, but its series file {reason}")
 
 
 def _bodies(paths: Sequence[Path], channels: Sequence[Channel], digests: list[bytes]) -> Iterator[bytes]:
@@ -87,10 +87,10 @@ def _bodies(paths: Sequence[Path], channels: Sequence[Channel], digests: list[by
         first, _, body = content.partition(b"\n")
         names = first.decode("utf-8", "replace").split(",")
         if names != header and content.strip():
-            raise DataError(f"{path}, line 1: {_header_fault(names, header)}")
+            raise DataError(f"{private_path(path)}, line 1: {_header_fault(names, header)}")
         body = body.rstrip(b"\n")
         if not body:
-            raise DataError(f"{path}: the series is empty; leave the stay out of the listfile")
+            raise DataError(f"{private_path(path)}: the series is empty; leave the stay out of the listfile")
         yield body + b"\n"
 
 
@@ -98,10 +98,10 @@ def _header_fault(names: list[str], header: list[str]) -> str:
     missing, extra = list(Counter(header) - Counter(names)), list(Counter(names) - Counter(header))
     faults = [f"missing channel '{name}'" for name in missing]
     # A file of another kind may have thousands, and long ones.
-    faults += [f"extra channel '{name[:50]}'" for name in extra[:3]]
+    faults += [f"extra channel '{private(name[:50])}'" for name in extra[:3]]
     if not faults:
         found, expected = next(pair for pair in zip(names, header, strict=True) if pair[0] != pair[1])
-        faults = [f"channels out of order: '{found}' stands where '{expected}' belongs"]
+        faults = [f"channels out of order: '{private(found)}' stands where '{expected}' belongs"]
     return f"{', '.join(faults)}; expected 'Hours' and the {len(header) - 1} channels"
 
 
@@ -131,7 +131,7 @@ def _parse(bodies: list[bytes], paths: Sequence[Path], channels: Sequence[Channe
         line = int(row - starts[stay[row]])
         cells = bodies[stay[row]].decode().split("\n")[line].split(",")
         fault = _row_fault(cells, values[row], hours[row - 1], hours[row], channels)
-        raise DataError(f"{paths[stay[row]]}, line {line + 2}: {fault}")
+        raise DataError(f"{private_path(paths[stay[row]])}, line {line + 2}: {fault}")
     return Records(stay, hours, values)
 
 
@@ -169,36 +169,38 @@ def _row_fault(
     hour: float,
     channels: Sequence[Channel],
 ) -> str:
-    cells = [cell[:LONGEST] for cell in cells]
+    cells = [private(cell[:LONGEST]) for cell in cells]
     if not np.isfinite(hour):
         return f"column 'Hours' holds '{cells[0]}', which is no time; every row needs its time in hours"
     if hour < 0:
-        return f"column 'Hours' is negative ({hour:g}); count hours from admission to the ICU"
+        return f"column 'Hours' is negative ({private(f'{hour:g}')}); count hours from admission to the ICU"
     for channel, value, cell in zip(channels, values, cells[1:], strict=True):
         if abs(value) > LARGEST_VALUE and channel.is_categorical:
             known = ", ".join(channel.possible_values)
             return f"unknown category '{cell}' in channel '{channel.name}'; known: {known}"
         if abs(value) > LARGEST_VALUE:
             return f"channel '{channel.name}' holds '{cell}', which is no measurement; leave the cell empty"
-    return f"column 'Hours' goes back from {previous:g} to {hour:g}; sort the rows by time"
+    back = f"from {private(f'{previous:g}')} to {private(f'{hour:g}')}"
+    return f"column 'Hours' goes back {back}; sort the rows by time"
 
 
 def _cell_fault(bodies: list[bytes], paths: Sequence[Path], channels: Sequence[Channel]) -> str:
     """Find the first malformed line, one by one: only runs when the columnar parser refused a batch."""
     columns = ["Hours", *(channel.name for channel in channels)]
     categorical = {channel.name for channel in channels if channel.is_categorical}
-    for body, path in zip(bodies, paths, strict=True):
+    for body, path in zip(bodies, map(private_path, paths), strict=True):
         for number, line in enumerate(body.decode("utf-8", "replace").split("\n")[:-1], start=2):
             cells = line.split(",")
             if len(cells) != len(columns):
                 return f"{path}, line {number}: {len(cells)} cells where the header names {len(columns)}"
             for name, cell in zip(columns, cells, strict=True):
-                held = f"{path}, line {number}: channel '{name}' holds '{cell[:LONGEST]}'"
+                shown = private(cell[:LONGEST])
+                held = f"{path}, line {number}: channel '{name}' holds '{shown}'"
                 if "\N{REPLACEMENT CHARACTER}" in cell:
                     return f"{held}, which is not UTF-8 text"
                 if cell and name not in categorical and not _is_number(cell):
                     return f"{held}, which is not a number"
-    return f"{paths[0]}: this file, or one listed after it, is not CSV text"
+    return f"{private_path(paths[0])}: this file, or one listed after it, is not CSV text"
 
 
 def _is_number(text: str) -> bool:

@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mimic3tf.channels import CHANNELS, HEADER
-from mimic3tf.errors import DataError, UsageError
+from mimic3tf.errors import DataError, UsageError, private
 from mimic3tf.sources import layout
 from mimic3tf.sources.mimic3_cleaning import cell_sql, number_sql, text_sql
 from mimic3tf.sources.mimic3_items import ITEMS, UNITS
@@ -248,7 +248,9 @@ def _read_subjects(path: Path) -> set[int]:
         if not subject and not flag:
             continue
         if not (subject.isascii() and subject.isdigit()) or flag not in ("", "0", "1"):
-            raise DataError(f"{path}, line {number}: '{line[:60]}' is not 'subject,flag' with flag 0 or 1")
+            raise DataError(
+                f"{path}, line {number}: '{private(line[:60])}' is not 'subject,flag' with flag 0 or 1"
+            )
         if flag != "0":
             subjects.add(int(subject))
     return subjects

@@ -24,7 +24,7 @@ import duckdb
 from rich.console import Console
 from rich.progress import Progress
 
-from mimic3tf.errors import DataError, UsageError
+from mimic3tf.errors import DataError, UsageError, private
 
 TABLES: Mapping[str, Mapping[str, str]] = {
     "PATIENTS": {"SUBJECT_ID": "BIGINT", "DOB": "TIMESTAMP", "DOD": "TIMESTAMP"},
@@ -161,7 +161,7 @@ class RawTables:
     def _refuse_repeated(self, table: str, key: str) -> None:
         repeated = f"SELECT {key} FROM {table} WHERE {key} IS NOT NULL GROUP BY ALL HAVING count(*) > 1"
         for (value,) in self.run(f"{repeated} ORDER BY 1 LIMIT 1"):
-            raise DataError(f"{self._files[table]}: {key} {value} is on several lines")
+            raise DataError(f"{self._files[table]}: {key} {private(value)} is on several lines")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -177,9 +177,11 @@ class RawTables:
         file = next((path for path in self._files.values() if str(path) in message), None)
         line = re.search(r"CSV Error on Line: (\d+)", message)
         if file is None:
-            return "the database stopped: " + message.split("\n")[0]
+            return "the database stopped: " + private(message.split("\n")[0])
         if "GZIP" in message.upper() and line is None:
-            return f"{file}: is cut short or damaged; download it again ({message.split(chr(10))[0]})"
+            return (
+                f"{file}: is cut short or damaged; download it again ({private(message.split(chr(10))[0])})"
+            )
         place = f"{file}, line {line.group(1)}" if line else str(file)
         converted = re.search(
             r'converting column "(.+?)"\. Could not convert string "(.*?)" to \'(\w+)\'', message
@@ -187,14 +189,14 @@ class RawTables:
         if converted:
             column, text, kind = converted.groups()
             what = {"TIMESTAMP": "date and time", "DOUBLE": "number"}.get(kind, "whole number")
-            return f"{place}: {column} is '{text[:60]}', not a {what}"
+            return f"{place}: {column} is '{private(text[:60])}', not a {what}"
         cells = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", message)
         if cells:
             return f"{place}: {cells.group(2)} cells where the header names {cells.group(1)}"
         if "unicode" in message:
             return f"{place}: is not text in UTF-8"
         reasons = [text for text in message.split("\n")[1:] if text and not text.startswith("Original Line")]
-        return f"{place}: {reasons[0] if line and reasons else message.split(chr(10))[0]}"
+        return f"{place}: {private(reasons[0] if line and reasons else message.split(chr(10))[0])}"
 
 
 def progress_bar() -> Progress:

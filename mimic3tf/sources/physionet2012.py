@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mimic3tf.channels import CHANNELS, PLAUSIBLE
-from mimic3tf.errors import DataError, UsageError
+from mimic3tf.errors import DataError, UsageError, private, private_path
 from mimic3tf.files import read_file
 from mimic3tf.sources import layout
 
@@ -144,9 +144,13 @@ def _read_set(directory: Path, outcome: Path) -> dict[Path, int]:
         raise DataError(f"{directory}: holds no '<record id>.txt' file")
     labels, lines = _read_outcomes(outcome)
     for record in sorted(files.keys() - labels.keys(), key=int):
-        raise DataError(f"{files[record]}: record {record} has no outcome in {outcome}")
+        raise DataError(
+            f"{private_path(files[record])}: record {private(record)} has no outcome in {outcome}"
+        )
     for record in sorted(labels.keys() - files.keys(), key=lines.__getitem__):
-        raise DataError(f"{outcome}, line {lines[record]}: record {record} has no file in {directory}")
+        raise DataError(
+            f"{outcome}, line {lines[record]}: record {private(record)} has no file in {directory}"
+        )
     return {files[record]: labels[record] for record in sorted(files, key=int)}
 
 
@@ -166,11 +170,13 @@ def _read_outcomes(path: Path) -> tuple[dict[str, int], dict[str, int]]:
             raise DataError(f"{path}, line {line}: {len(cells)} cells where the header names {len(header)}")
         record, label = cells[record_column].strip(), cells[label_column].strip()
         if not record.isdigit():
-            raise DataError(f"{path}, line {line}: RecordID '{record}' is not a whole number")
+            raise DataError(f"{path}, line {line}: RecordID '{private(record)}' is not a whole number")
         if record in labels:
-            raise DataError(f"{path}, line {line}: record {record} is already on line {lines[record]}")
+            raise DataError(
+                f"{path}, line {line}: record {private(record)} is already on line {lines[record]}"
+            )
         if label not in ("0", "1"):
-            raise DataError(f"{path}, line {line}: In-hospital_death is '{label}'; expected 0 or 1")
+            raise DataError(f"{path}, line {line}: In-hospital_death is '{private(label)}'; expected 0 or 1")
         labels[record], lines[record] = int(label), line
     return labels, lines
 
@@ -179,7 +185,10 @@ def _refuse_repeated(sets: Sequence[dict[Path, int]]) -> None:
     seen: dict[str, Path] = {}
     for file in (file for part in sets for file in part):
         if file.stem in seen:
-            raise DataError(f"{file}: record {file.stem} is also {seen[file.stem]}; give each set once")
+            other = private_path(seen[file.stem])
+            raise DataError(
+                f"{private_path(file)}: record {private(file.stem)} is also {other}; give each set once"
+            )
         seen[file.stem] = file
 
 
@@ -187,9 +196,9 @@ def _text(path: Path) -> str:
     try:
         return read_file(path, LARGEST_FILE).decode().replace("\r\n", "\n")
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        raise DataError(f"{private_path(path)}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise DataError(f"{path}: is not text in UTF-8; extract the set again") from None
+        raise DataError(f"{private_path(path)}: is not text in UTF-8; extract the set again") from None
 
 
 def _read_cells(files: Sequence[Path]) -> pl.DataFrame:
@@ -207,7 +216,9 @@ def _read_cells(files: Sequence[Path]) -> pl.DataFrame:
     )
     off = frame.filter(pl.col("minute").is_null() | (pl.col("minute") > LAST_MINUTE)).head(1)
     for stay, line, text in off.select("stay", "line", "Time").rows():
-        raise DataError(f"{files[stay]}, line {line}: time '{text or ''}' is not HH:MM from 00:00 to 48:00")
+        raise DataError(
+            f"{_line(files[stay], line)}: time '{private(text or '')}' is not HH:MM from 00:00 to 48:00"
+        )
 
     # Urine output, laboratory values and the like have no channel: they are not even looked at.
     cells = frame.filter(pl.col("Parameter").is_in(list(PARAMETERS))).with_columns(
@@ -219,7 +230,7 @@ def _read_cells(files: Sequence[Path]) -> pl.DataFrame:
     for stay, line, parameter, text in wrong.select("stay", "line", "Parameter", "Value").rows():
         kind = "whole number" if parameter == "GCS" else "number"
         raise DataError(
-            f"{files[stay]}, line {line}: {parameter} is '{text or ''}', not a {kind}; -1 is missing"
+            f"{_line(files[stay], line)}: {parameter} is '{private(text or '')}', not a {kind}; -1 is missing"
         )
     return cells.drop("Time", "Value")
 
@@ -252,10 +263,16 @@ def _usable_rows(cells: pl.DataFrame, drop_implausible: bool, dropped: Counter[s
     return rows
 
 
+def _line(path: Path, number: int) -> str:
+    return f"{private_path(path)}, line {number}"
+
+
 def _body(path: Path) -> str:
     header, _, body = _text(path).partition("\n")
     if header != HEADER:
-        raise DataError(f"{path}, line 1: the header is '{header[:60]}'; expected '{HEADER}'")
+        raise DataError(
+            f"{private_path(path)}, line 1: the header is '{private(header[:60])}'; expected '{HEADER}'"
+        )
     body = body.rstrip("\n")
     return body + "\n" if body else ""
 
@@ -279,5 +296,5 @@ def _parse(bodies: Sequence[str], files: Sequence[Path]) -> pl.DataFrame:
     for body, path in zip(bodies, files, strict=True):
         for number, line in enumerate(body.split("\n")[:-1], start=2):
             if line.count(",") != 2:
-                raise DataError(f"{path}, line {number}: '{line[:60]}' is not '{HEADER}'")
+                raise DataError(f"{_line(path, number)}: '{private(line[:60])}' is not '{HEADER}'")
     raise DataError(f"{files[0].parent}: a record is not plain CSV text")
