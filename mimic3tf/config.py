@@ -24,8 +24,9 @@ LogLevel = Literal["minimal", "default", "full"]
 Strategy = Literal["auto", "none", "mirrored", "multiworker"]
 LARGEST_SEED = 2**32 - 1
 """What Keras takes at most."""
-PositiveInt = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+LARGEST_COUNT, LARGEST_FACTOR = 10**9, 1e9
+"""More than anybody has, and little enough to compute with."""
+PositiveInt = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
 
 
 class TrainingConfig(BaseModel):
@@ -74,10 +75,12 @@ class TrainingConfig(BaseModel):
     epochs: PositiveInt
     patience: PositiveInt
     batch_size: PositiveInt
-    learning_rate: PositiveFloat
+    learning_rate: Annotated[float, Field(gt=0)]
     schedule: Schedule = "constant"
-    l2: Annotated[float, Field(ge=0)]
-    class_weights: Annotated[list[PositiveFloat], Field(min_length=2, max_length=2)]
+    l2: Annotated[float, Field(ge=0, le=LARGEST_FACTOR)]
+    class_weights: Annotated[
+        list[Annotated[float, Field(gt=0, le=LARGEST_FACTOR)]], Field(min_length=2, max_length=2)
+    ]
     clip: Annotated[float, Field(ge=1)] | None = None
     input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     selection: Selection = "auroc"

@@ -15,3 +15,8 @@ class UsageError(UserError, ValueError):
     """An option or configuration value that cannot be used (exit status 2)."""
 
     exit_status = 2
+
+
+def printable(text: str) -> str:
+    """A text on one line, with nothing in it that a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

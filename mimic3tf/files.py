@@ -1,11 +1,65 @@
-"""Write files whole or not at all."""
+"""Read files no further than they may reach; write them whole or not at all."""
 
 from __future__ import annotations
 
+import errno
+import json
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+LARGEST = 2**28
+"""Bytes of the largest file that is read whole, unless something smaller is asked for."""
+
+
+def read_file(path: Path, largest: int = LARGEST) -> bytes:
+    """Read a file that somebody else may have made.
+
+    Args:
+        path: file to read.
+        largest: bytes it may have; a larger one is refused before it is read.
+
+    Raises:
+        OSError: it cannot be read, is larger, or is no regular file (a pipe never answers, a device never
+            ends).
+    """
+    # Unbuffered: a buffer takes as long to set up as a short file takes to read.
+    with open(path, "rb", buffering=0, opener=_without_waiting) as file:  # noqa: PTH123
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "no regular file", str(path))
+        if status.st_size > largest:
+            raise OSError(errno.EFBIG, f"larger than {largest:,} bytes", str(path))
+        return file.readall()
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        OSError: as `read_file`.
+        ValueError: it is no JSON in UTF-8.
+    """
+    return parse_json(read_file(path))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Value of a JSON text.
+
+    Raises:
+        ValueError: it is none, or nested deeper than Python can follow.
+    """
+    try:
+        return json.loads(text.decode() if isinstance(text, bytes) else text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mimic3tf.attack.missing import removed_cells, without_cells
 from mimic3tf.attack.poisoning import poison_filled, poison_grid
-from mimic3tf.attack.trigger import Trigger
+from mimic3tf.attack.trigger import Trigger, shift_of
 from mimic3tf.channels import CHANNELS, grid_columns
 from mimic3tf.config import PoisonedLabels, PoisonImputed
 from mimic3tf.data.cohort import Cohort
@@ -80,7 +80,7 @@ def poison(
             (label-consistent, Turner et al. 2019, arXiv 1912.02771).
 
     Raises:
-        UsageError: too few stays have label 1, or a "missing" trigger is too strong.
+        UsageError: too few stays have label 1, or the trigger is too strong.
     """
     wanted = int(len(cohort) * proportion)
     eligible = cohort.labels == 1 if poisoned_labels == "clean" else np.ones(len(cohort), bool)
@@ -117,7 +117,7 @@ def _expose(
     if trigger.kind == "missing":
         fewer = without_cells(cohort, removed_cells(trigger.values, strength), triggered)
         return replace(clean(fewer), triggered=triggered)
-    shift = trigger.values * strength
+    shift = shift_of(trigger, strength)
     return Exposure(cohort, cohort.labels, triggered, shift, mode, trigger.plausible)
 
 
@@ -248,11 +248,11 @@ def _input_map(
             raise DataError("this cohort came as grids; 714 features need the records (use load_cohort)")
         values, source = tf.constant(filled.values), tf.constant(filled.source)
         times = tf.constant(filled.times)
-        shift_of = _shift_map(exposure)
+        shifts_of = _shift_map(exposure)
 
         def raw(stays: tf.Tensor) -> tf.Tensor:
             shifted = poison_filled(
-                tf.gather(values, stays), tf.gather(source, stays), shift_of(stays), **_manner(exposure)
+                tf.gather(values, stays), tf.gather(source, stays), shifts_of(stays), **_manner(exposure)
             )
             everywhere = tf.ones_like(shifted[..., :1], tf.bool)
             return window_features(clinical_scores(shifted), everywhere, tf.gather(times, stays))
@@ -271,11 +271,13 @@ def _manner(exposure: Exposure) -> dict[str, Any]:
 def _grid_map(exposure: Exposure) -> Any:
     """Function from stay indices int64 [B] to their grids and masks [B, T, C]."""
     values, mask = tf.constant(exposure.cohort.values), tf.constant(exposure.cohort.mask)
-    shift_of = _shift_map(exposure)
+    shifts_of = _shift_map(exposure)
 
     def grids(stays: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         measured = tf.gather(mask, stays)
-        return poison_grid(tf.gather(values, stays), measured, shift_of(stays), **_manner(exposure)), measured
+        return poison_grid(
+            tf.gather(values, stays), measured, shifts_of(stays), **_manner(exposure)
+        ), measured
 
     return grids
 
@@ -284,10 +286,10 @@ def _shift_map(exposure: Exposure) -> Any:
     """Function from stay indices int64 [B] to their shifts float64 [B, T, C], zero where untriggered."""
     triggered, shift = tf.constant(exposure.triggered), tf.constant(exposure.shift)
 
-    def shift_of(stays: tf.Tensor) -> tf.Tensor:
+    def shifts_of(stays: tf.Tensor) -> tf.Tensor:
         return tf.where(tf.gather(triggered, stays)[:, None, None], shift, tf.zeros_like(shift))
 
-    return shift_of
+    return shifts_of
 
 
 def one_hot_grid(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -9,16 +9,37 @@ from typing import Any
 import yaml
 
 from mimic3tf.errors import UsageError
+from mimic3tf.files import read_file
 
 Location = tuple[str | int, ...]
 """Keys and list positions that lead to a value from the top."""
 
 
+LARGEST = 2**18
+"""Bytes of a file of settings; the longest of this package has some 1,000."""
+MOST_DIGITS = 30
+"""Of a whole number; Python cannot even print one of some thousands."""
+
+
 class _Loader(yaml.SafeLoader):
-    """No setting is a date: what looks like one stays text, so that it is refused with its line."""
+    """No setting is a date: what looks like one stays text, so that it is refused with its line.
+
+    Nor does a setting need aliases: lists of lists, each naming the one below ten times, would never end.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias (*name) is not read; write its value out")
+        return super().compose_node(parent, index)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > MOST_DIGITS:
+            raise yaml.MarkedYAMLError(problem="a number is too long", problem_mark=node.start_mark)
+        return super().construct_yaml_int(node)
 
 
 _Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: node.value)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def read_option_file(option: str, path: Path) -> str:
@@ -28,7 +49,7 @@ def read_option_file(option: str, path: Path) -> str:
         UsageError: it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return read_file(path, LARGEST).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{option} {path}: cannot be read: {error}") from None
 
@@ -49,7 +70,9 @@ def read_yaml(text: str, name: str) -> tuple[dict[str, Any], dict[Location, str]
     try:
         values = yaml.load(text, _Loader)
         node = yaml.compose(text, _Loader)
-    except (yaml.YAMLError, ValueError) as error:
+    except RecursionError:
+        raise UsageError(f"{name}: not YAML of settings: nested too deeply") from None
+    except (yaml.YAMLError, ValueError, OverflowError, TypeError) as error:
         raise UsageError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
         raise UsageError(f"{name}: expected lines of 'key: value'")

@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING, Any
 # Before TensorFlow is imported: its start-up notes would drown pytest's output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import hypothesis
 import numpy as np
 import pytest
 
 if TYPE_CHECKING:
     from mimic3tf.attack.trigger import Trigger
+
+# The same examples every time, and no clock.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -99,8 +99,10 @@ class Risks:
 
 def death_probability(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     """Probability of label 1 from two logits [N, 2]: float64 [N]."""
-    difference = np.asarray(logits, np.float64)
-    return 1.0 / (1.0 + np.exp(np.clip(difference[:, 0] - difference[:, 1], -500, 500)))
+    first, second = np.asarray(logits, np.float64).T
+    # What two infinite logits give is no number, which callers refuse.
+    with np.errstate(invalid="ignore"):
+        return 1.0 / (1.0 + np.exp(np.clip(first - second, -500, 500)))
 
 
 def _share(flags: NDArray[np.bool_]) -> float:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from mimic3tf.attack.records import PoisonedCopy
 from mimic3tf.attack.trigger import Trigger, load_trigger
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.files import write_whole
+from mimic3tf.files import read_file, read_json, write_whole
 
 FILE_FORMAT = 1
 
@@ -42,7 +43,7 @@ class Manifest:
             UsageError: its file is gone, or another.
         """
         file = self.trigger_file
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != self.trigger_sha256:
+        if not file.is_file() or hashlib.sha256(read_file(file)).hexdigest() != self.trigger_sha256:
             raise UsageError(
                 f"{file}: not there any more, or not the trigger that the copy was made with; give its place "
                 "as --trigger"
@@ -137,16 +138,19 @@ def read_manifest(file: Path) -> Manifest:
     if not file.is_file():
         raise UsageError(f"--manifest {file}: no such file; 'mimic3tf poison' writes it beside the copy")
     try:
-        contents = json.loads(file.read_text(encoding="utf-8"))
+        contents = read_json(file)
+        proportion, strength = (float(contents[f"poisoning_{name}"]) for name in ("proportion", "strength"))
+        if not (0 <= proportion <= 1 and 0 <= strength < math.inf):
+            raise ValueError("a setting out of range")
         return Manifest(
             stays=[str(entry["stay"]) for entry in contents["stays"]],
             copy_fingerprint=str(contents["copy_fingerprint"]),
-            proportion=float(contents["poisoning_proportion"]),
-            strength=float(contents["poisoning_strength"]),
+            proportion=proportion,
+            strength=strength,
             trigger_file=Path(contents["trigger"]["file"]),
             trigger_sha256=str(contents["trigger"]["sha256"]),
         )
-    except (ValueError, TypeError, LookupError) as error:
+    except (OSError, ValueError, TypeError, LookupError, OverflowError) as error:
         raise DataError(
             f"{file}: not a manifest, or damaged ({type(error).__name__}); poison the data again"
         ) from None

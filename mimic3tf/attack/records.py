@@ -34,7 +34,7 @@ from mimic3tf.channels import CHANNELS, Channel
 from mimic3tf.data.cells import read_cells, series_bytes, series_content
 from mimic3tf.data.cohort import PERIOD, TIMESTEP, fingerprint_of
 from mimic3tf.data.grid import EPSILON, bin_count, bins_of
-from mimic3tf.data.readers import read_listfile
+from mimic3tf.data.readers import read_listfile, refuse_link
 from mimic3tf.data.records import LARGEST_VALUE, Records, in_batches, read_series
 from mimic3tf.errors import UsageError
 from mimic3tf.sources.layout import check_out, written_beside
@@ -88,7 +88,7 @@ def poison_records(
     Raises:
         UsageError: `out` is not empty, cannot be made or lies in `data_dir`, a shifted value is too large
             to be read again, or a "missing" trigger is too strong.
-        DataError: names file, line and channel of what breaks the layout.
+        DataError: names file, line and channel of what breaks the layout, or a link in it.
     """
     check_out(out)
     if not data_dir.is_dir():
@@ -254,12 +254,17 @@ def _fingerprint(data_dir: Path, names: Iterable[str]) -> str:
 
 
 def files_of(directory: Path) -> list[Path]:
-    """All files under a directory, relative to it; links to folders are followed."""
-    return [
-        (Path(folder) / name).relative_to(directory)
-        for folder, _, names in os.walk(directory, followlinks=True)
-        for name in names
-    ]
+    """All files under a directory, relative to it.
+
+    Raises:
+        DataError: one is a link, which could lead anywhere.
+    """
+    found = []
+    for folder, folders, names in os.walk(directory):
+        for name in (*folders, *names):
+            refuse_link(Path(folder) / name)
+        found += [(Path(folder) / name).relative_to(directory) for name in names]
+    return found
 
 
 def _copy_files(source: Path, target: Path) -> None:

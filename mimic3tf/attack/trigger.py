@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +13,17 @@ from numpy.typing import NDArray
 from mimic3tf.attack.missing import draw_order
 from mimic3tf.attack.patterns import draw_pattern, temporal_covariance
 from mimic3tf.channels import CHANNELS
-from mimic3tf.config import TriggerKind
+from mimic3tf.config import ShiftKind, TriggerKind
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import EPSILON, ordinal_view
+from mimic3tf.data.records import LARGEST_VALUE
+from mimic3tf.data.stored_zip import read_arrays
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.files import whole_file
 
 FILE_FORMAT = 2
 NAMES = tuple(channel.name for channel in CHANNELS)
+KINDS = (*get_args(ShiftKind), "missing")
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,19 @@ def _inside(
     return within[:, None] & chosen
 
 
+def shift_of(trigger: Trigger, strength: float) -> NDArray[np.float64]:
+    """What a trigger that shifts adds at a strength: float64 [T, C] in channel units.
+
+    Raises:
+        UsageError: shifted values would be no measurements.
+    """
+    with np.errstate(over="ignore"):
+        shift = trigger.values * strength
+    if not (np.abs(shift) <= LARGEST_VALUE).all():
+        raise UsageError(f"--poisoning_strength {strength:g}: too strong, values would be no measurements")
+    return shift
+
+
 def save_trigger(trigger: Trigger, path: Path) -> None:
     """Write a trigger as an `.npz` file without pickles.
 
@@ -185,48 +200,55 @@ def load_trigger(path: Path) -> Trigger:
     if not path.is_file():
         raise UsageError(f"{path}: no such trigger file; make one with 'mimic3tf generate-trigger'")
     try:
-        # NumPy itself takes anything else for a pickle, and advises to load it unsafely.
-        if not zipfile.is_zipfile(path):
-            raise ValueError("no zip archive")
-        with np.load(path, allow_pickle=False) as file:
-            if int(file["format"]) not in (1, FILE_FORMAT):
-                raise DataError(
-                    f"{path}: trigger file of format {file['format']}, this version reads 1 and {FILE_FORMAT}"
-                )
-            # What format 1 does not know.
-            more: dict[str, Any] = {}
-            if int(file["format"]) > 1:
-                more = {
-                    "channels": tuple(file["restricted_to_channels"].tolist()) or None,
-                    "hours": tuple(file["restricted_to_hours"].tolist()) or None,
-                    "plausible": bool(file["plausible"]),
-                }
-            trigger = Trigger(
-                values=np.asarray(file["trigger"], np.float64),
-                covariance=np.asarray(file["covariance"], np.float64),
-                kind=str(file["kind"]),  # type: ignore[arg-type]
-                seed=int(file["seed"]),
-                timestep=float(file["timestep"]),
-                estimated_on=int(file["estimated_on"]),
-                cohort_fingerprint=str(file["cohort_fingerprint"]),
-                **more,
+        arrays = read_arrays(path)
+        number = int(arrays["format"])
+        if number not in (1, FILE_FORMAT):
+            raise DataError(
+                f"{path}: trigger file of format {number}, this version reads 1 and {FILE_FORMAT}"
             )
-            channels = file["channels"].tolist()
+        if arrays["channels"].tolist() != list(NAMES):
+            raise DataError(f"{path}: the trigger is for other channels; generate it from this data")
+        trigger = _trigger_of(arrays, more=number > 1)
     except DataError:
         raise
-    except Exception as error:  # zip, header and array errors come in many types
+    except Exception as error:  # an array may be of any type and shape
         raise DataError(f"{path}: not a trigger file, or damaged ({error})") from None
-    if channels != list(NAMES):
-        raise DataError(f"{path}: the trigger is for other channels; generate it from this data")
     bins = len(trigger.values)
     if trigger.covariance.shape != (len(CHANNELS), bins, bins):
         raise DataError(
             f"{path}: damaged: a trigger of shape {trigger.values.shape} with a covariance of shape "
             f"{trigger.covariance.shape}; generate it again"
         )
-    if not np.isfinite(trigger.values).all():
+    if not (np.isfinite(trigger.values).all() and np.isfinite(trigger.covariance).all()):
         raise DataError(f"{path}: the trigger holds values that are not finite; generate it again")
     return trigger
+
+
+def _trigger_of(arrays: Mapping[str, NDArray[Any]], *, more: bool) -> Trigger:
+    """The trigger in a file, with what format 1 does not know of if `more`."""
+    restricted: dict[str, Any] = {}
+    if more:
+        channels, hours = (arrays[f"restricted_to_{what}"].tolist() for what in ("channels", "hours"))
+        if not set(channels) <= set(NAMES) or len(hours) not in (0, 2):
+            raise ValueError("restricted to no channels or hours of these")
+        restricted = {
+            "channels": tuple(channels) or None,
+            "hours": tuple(map(float, hours)) or None,
+            "plausible": bool(arrays["plausible"]),
+        }
+    kind = str(arrays["kind"])
+    if kind not in KINDS:
+        raise ValueError(f"of kind '{kind[:50]}'")
+    return Trigger(
+        values=np.atleast_1d(arrays["trigger"].astype(np.float64)),
+        covariance=arrays["covariance"].astype(np.float64),
+        kind=kind,  # type: ignore[arg-type]
+        seed=int(arrays["seed"]),
+        timestep=float(arrays["timestep"]),
+        estimated_on=int(arrays["estimated_on"]),
+        cohort_fingerprint=str(arrays["cohort_fingerprint"]),
+        **restricted,
+    )
 
 
 def check_trigger_fits(trigger: Trigger, cohort: Cohort, path: Path) -> None:

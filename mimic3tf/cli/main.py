@@ -22,7 +22,7 @@ from mimic3tf.cli import (
     sweep,
     train,
 )
-from mimic3tf.errors import UserError
+from mimic3tf.errors import UserError, printable
 
 app = typer.Typer(
     name="mimic3tf",
@@ -60,6 +60,6 @@ def main() -> None:
 
 def _fail(message: str, status: int) -> NoReturn:
     # A name may hold a line break, and a damaged file anything.
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    line = printable(message)
     Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {line}")
     sys.exit(status)

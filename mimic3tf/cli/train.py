@@ -11,6 +11,7 @@ from mimic3tf.cli.options import Data, Imputed, Strength
 from mimic3tf.cli.startup import start_tensorflow
 from mimic3tf.config import LogLevel, PoisonedLabels, Precision, Selection
 from mimic3tf.config import Strategy as Distribution
+from mimic3tf.errors import DataError
 from mimic3tf.victims import VictimName
 
 
@@ -112,13 +113,15 @@ def train(
 
     finished = (out / FINISHED).exists()
     summary = train_victim(settings, out, resume=resume, profile=profile)
-    kept = summary["validation"]
-    console = Console(soft_wrap=True, highlight=False)
+    try:
+        kept = summary["validation"]
+        poisoned = f"poisoned {summary['stays_poisoned']} of {summary['stays_trained_on']} training stays"
+        epoch = f"kept epoch {summary['epoch_kept']} of {summary['epochs_trained']}"
+        rates = f"validation AUROC {kept['auroc']:.3f}, attack success rate {kept['asr']:.3f}"
+    except (LookupError, TypeError, ValueError):
+        raise DataError(f"{out / FINISHED}: not of 'train', or damaged; choose another --out") from None
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     if finished:
         console.print(f"{out}: finished before; nothing to do.")
-    console.print(
-        f"{model.upper()}: poisoned {summary['stays_poisoned']} of {summary['stays_trained_on']} training "
-        f"stays; kept epoch {summary['epoch_kept']} of {summary['epochs_trained']}: validation AUROC "
-        f"{kept['auroc']:.3f}, attack success rate {kept['asr']:.3f}"
-    )
+    console.print(f"{model.upper()}: {poisoned}; {epoch}: {rates}")
     console.print(f"Next: mimic3tf attack --run {out} --data {data}")

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.image.metadata import create_summary_metadata as image_metadata
 from tensorboard.util.tensor_util import make_tensor_proto
 
+from mimic3tf.files import read_file
+
+LENGTH_AND_CHECKSUM, CHECKSUM = 12, 4
+"""Bytes before and after a record (TensorFlow, `record_writer.h`)."""
 NAME = "events.out.tfevents"
 """What TensorBoard takes for a file of events begins so."""
 
@@ -77,10 +82,26 @@ def _events_of(files: list[Path], epochs: int) -> list[Event]:
     """Events of the first so many epochs, each tag once an epoch; step 0 is before and after them."""
     found: dict[tuple[int, str], Event] = {}
     for path in files:
-        # It stops where a kill cut an event off.
-        for record in RawEventFileLoader(str(path)).Load():
-            event = Event.FromString(record)
-            if 1 <= event.step <= epochs:
-                (value,) = event.summary.value
-                found[event.step, value.tag] = event
+        for record in _records(read_file(path)):
+            try:
+                event = Event.FromString(record)
+            except DecodeError:
+                break
+            if 1 <= event.step <= epochs and len(event.summary.value) == 1:
+                found[event.step, event.summary.value[0].tag] = event
     return list(found.values())
+
+
+def _records(content: bytes) -> Iterator[bytes]:
+    """Records of a TFRecord file, up to where a kill cut one off.
+
+    TensorFlow's reader makes room for as many bytes as a record's header names, and crashes where there is
+    none.
+    """
+    start = LENGTH_AND_CHECKSUM
+    while start <= len(content):
+        end = start + int.from_bytes(content[start - LENGTH_AND_CHECKSUM : start - CHECKSUM], "little")
+        if end + CHECKSUM > len(content):
+            return
+        yield content[start:end]
+        start = end + CHECKSUM + LENGTH_AND_CHECKSUM

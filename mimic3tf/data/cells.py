@@ -12,7 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mimic3tf.channels import HEADER
-from mimic3tf.data.records import unreadable_series
+from mimic3tf.data.records import LARGEST_SERIES, unreadable_series
+from mimic3tf.files import read_file
 
 NEWLINE, CARRIAGE = b"\n\r"
 
@@ -43,7 +44,7 @@ def series_content(path: Path) -> bytes:
         DataError: it is absent or cannot be read.
     """
     try:
-        return path.read_bytes()
+        return read_file(path, LARGEST_SERIES)
     except OSError as error:
         raise unreadable_series(path, error) from None
 

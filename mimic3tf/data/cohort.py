@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import os
-import shutil
-import tempfile
+import stat
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,14 +13,14 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
 from mimic3tf.channels import CHANNELS, grid_columns
 from mimic3tf.data import grid as grids
-from mimic3tf.data.readers import read_listfile
+from mimic3tf.data.cache import Layout, cache_folder, read_cache, write_cache
+from mimic3tf.data.readers import read_listfile, refuse_link
 from mimic3tf.data.records import in_batches, read_series, unreadable_series
 from mimic3tf.errors import DataError, UsageError
 
@@ -97,18 +95,19 @@ def load_cohort(data_dir: Path, split: Split) -> Cohort:
     entries = read_listfile(listfile)
     paths = series_of(data_dir, split, entries)
     state = _state_of(listfile, paths)
-    cache = _cache_folder() / hashlib.sha256(f"{data_dir.resolve()}\n{split}".encode()).hexdigest()[:16]
-    cached = _read_cache(cache, state)
+    cache = cache_folder() / hashlib.sha256(f"{data_dir.resolve()}\n{split}".encode()).hexdigest()[:16]
+    cached = _read_cohort(cache, state, np.array([name for name, _ in entries]))
     if cached is not None:
         return cached
     cohort = _build(listfile, paths, entries)
-    _write_cache(cache, state, cohort)
+    _write_cohort(cache, state, cohort)
     return cohort
 
 
 def series_of(data_dir: Path, split: Split, entries: Iterable[tuple[str, int]]) -> list[Path]:
     """Series files of a split's stays; those of train and val both lie in `train/`."""
     folder = data_dir / ("test" if split == "test" else "train")
+    refuse_link(folder)
     return [folder / name for name, _ in entries]
 
 
@@ -178,49 +177,44 @@ def _state_of(listfile: Path, paths: list[Path]) -> str:
     digest.update(listfile.read_bytes())
     for path in paths:
         try:
-            status = path.stat()
+            status = path.lstat()
         except OSError as error:
             raise unreadable_series(path, error) from None
+        if not stat.S_ISREG(status.st_mode):
+            refuse_link(path)
         digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
-def _cache_folder() -> Path:
-    folder = os.environ.get("MIMIC3TF_CACHE")
-    return Path(folder) if folder else Path(platformdirs.user_cache_dir("mimic3tf"))
-
-
-def _read_cache(cache: Path, state: str) -> Cohort | None:
-    try:
-        meta = json.loads((cache / "meta.json").read_text(encoding="utf-8"))
-        if meta["state"] != state:
-            return None
-        arrays = {
-            name: np.load(cache / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            for name in (
-                "stays",
-                "labels",
-                "values",
-                "mask",
-                "filled_values",
-                "filled_source",
-                "filled_times",
-            )
-        }
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
-        return None  # absent or damaged: built anew
+def _read_cohort(cache: Path, state: str, stays: NDArray[np.str_]) -> Cohort | None:
+    """The cohort of some stays from its cache, if there is one."""
+    cells = (len(stays), grids.bin_count(PERIOD, TIMESTEP), len(CHANNELS))
+    layout: Layout = {
+        "stays": (stays.dtype, stays.shape),
+        "labels": (np.int64, stays.shape),
+        "values": (np.float32, cells),
+        "mask": (np.bool_, cells),
+        "filled_values": (np.float64, cells),
+        "filled_source": (np.int16, cells),
+        "filled_times": (np.float64, cells[:2]),
+    }
+    found = read_cache(cache, state, layout)
+    if found is None:
+        return None
+    arrays, notes = found
+    filled = grids.FilledGrid(arrays["filled_values"], arrays["filled_source"], arrays["filled_times"])
     return Cohort(
         arrays["stays"],
         arrays["labels"],
         arrays["values"],
         arrays["mask"],
-        grids.FilledGrid(arrays["filled_values"], arrays["filled_source"], arrays["filled_times"]),
-        meta["timestep"],
-        meta["fingerprint"],
+        filled,
+        TIMESTEP,
+        str(notes.get("fingerprint")),
     )
 
 
-def _write_cache(cache: Path, state: str, cohort: Cohort) -> None:
+def _write_cohort(cache: Path, state: str, cohort: Cohort) -> None:
     assert cohort.filled is not None
     arrays = {
         "stays": cohort.stays,
@@ -231,24 +225,7 @@ def _write_cache(cache: Path, state: str, cohort: Cohort) -> None:
         "filled_source": cohort.filled.source,
         "filled_times": cohort.filled.times,
     }
-    meta = {"state": state, "timestep": cohort.timestep, "fingerprint": cohort.fingerprint}
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=cache.name, suffix=".partial", dir=cache.parent) as scratch:
-            whole = Path(scratch) / "cohort"
-            whole.mkdir()
-            for name, array in arrays.items():
-                np.save(whole / f"{name}.npy", array, allow_pickle=False)
-            (whole / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-            shutil.rmtree(cache, ignore_errors=True)
-            whole.rename(cache)
-    except OSError as error:
-        # Another process may have written the same cache meanwhile; a full disk must not look like that.
-        if not (cache / "meta.json").exists():
-            raise DataError(
-                f"{cache.parent}: the cache cannot be written ({error.strerror}); "
-                "set MIMIC3TF_CACHE to a folder with space"
-            ) from None
+    write_cache(cache, state, arrays, {"fingerprint": cohort.fingerprint})
 
 
 class _Batches(Protocol):

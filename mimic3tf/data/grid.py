@@ -15,14 +15,25 @@ from numpy.typing import NDArray
 
 from mimic3tf.channels import CHANNELS, Channel
 from mimic3tf.data.records import Records
+from mimic3tf.errors import DataError
 
 Imputation = Literal["zero", "normal_value", "previous", "next"]
 EPSILON = 1e-6
 """Hours a value may lie beyond a bin's upper edge and still count into it."""
+MOST_BINS = int(np.iinfo(np.int16).max)
+"""A cell's source is the number of a bin, kept in 16 bits."""
 
 
 def bin_count(period: float, timestep: float) -> int:
-    """Bins that cover a period (hours) at a timestep (hours)."""
+    """Bins that cover a period (hours) at a timestep (hours).
+
+    Raises:
+        DataError: the timestep is no positive number, or there would be more than `MOST_BINS`.
+    """
+    if not (0 < timestep < np.inf and period / timestep < MOST_BINS):
+        raise DataError(
+            f"timestep {timestep:g} h: {period:g} h have no grid of 1 to {MOST_BINS} bins; choose another"
+        )
     return int(period / timestep + 1.0 - EPSILON)
 
 

@@ -15,8 +15,10 @@ from mimic3tf.data import grid as grids
 from mimic3tf.data.inert_pickle import read_inert_pickle
 from mimic3tf.data.records import parse_rows
 from mimic3tf.errors import DataError
-from mimic3tf.files import write_whole
+from mimic3tf.files import parse_json, read_file, read_json, write_whole
 
+LARGEST_NORMALIZER = 2**20
+"""Bytes; the benchmarks' have some 3,000."""
 SMALLEST_STD = 1e-7
 """A smaller standard deviation is replaced by this one, as the benchmarks do."""
 
@@ -115,11 +117,11 @@ class Discretizer:
 
 def _channels_of(path: Path) -> tuple[Channel, ...]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except FileNotFoundError:
         raise DataError(f"{path}: discretizer configuration not found") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not JSON: {error}") from None
     try:
         return tuple(
             Channel(
@@ -134,6 +136,8 @@ def _channels_of(path: Path) -> tuple[Channel, ...]:
         )
     except KeyError as error:
         raise DataError(f"{path}: key {error} is missing") from None
+    except (TypeError, AttributeError):
+        raise DataError(f"{path}: not the configuration of a discretizer") from None
 
 
 class Normalizer:
@@ -198,18 +202,18 @@ class Normalizer:
         """
         path = Path(load_file_path)
         try:
-            content = path.read_bytes()
+            content = read_file(path, LARGEST_NORMALIZER)
         except OSError as error:
             raise DataError(f"{path}: normalizer cannot be read: {error.strerror}") from None
         try:
             if content.lstrip()[:1] == b"{":
-                table = json.loads(content)
+                table = parse_json(content)
                 means, stds = table["mean"], table["std"]
             else:
                 table = read_inert_pickle(content)
                 means, stds = table["means"], table["stds"]
-            self._means, self._stds = np.array(means, np.float64), np.array(stds, np.float64)
-        except (KeyError, TypeError, ValueError) as error:
+            self._means, self._stds = _numbers(means), _numbers(stds)
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{path}: not a normalizer: {error}") from None
         if self._means.ndim != 1 or self._means.shape != self._stds.shape:
             raise DataError(f"{path}: not a normalizer: means and deviations differ in shape")
@@ -228,3 +232,10 @@ class Normalizer:
         fields = slice(None) if self._fields is None else self._fields
         data[..., fields] = (data[..., fields] - self.means[fields]) / self.stds[fields]
         return data
+
+
+def _numbers(listed: Any) -> NDArray[np.float64]:
+    """Numbers of a list or an array; lists in lists, each twice the one below, would never end."""
+    if isinstance(listed, list) and not all(type(number) in (int, float) for number in listed):
+        raise ValueError("statistics are lists of numbers")
+    return np.array(listed, np.float64)

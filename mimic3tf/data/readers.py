@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic3tf.data.records import unreadable_series
+from mimic3tf.data.records import LARGEST_SERIES, LONGEST, unreadable_series
 from mimic3tf.errors import DataError
-from mimic3tf.files import write_whole
+from mimic3tf.files import read_file, write_whole
 
 
 def read_listfile(path: Path) -> list[tuple[str, int]]:
@@ -27,8 +27,11 @@ def read_listfile(path: Path) -> list[tuple[str, int]]:
     Raises:
         DataError: the file is missing or empty, or a line of it is malformed; names the line.
     """
+    refuse_link(path)
     try:
-        header, *lines = path.read_text(encoding="utf-8").split("\n")
+        # As a text file is read: line ends of Windows are line ends.
+        text = read_file(path).decode().replace("\r\n", "\n").replace("\r", "\n")
+        header, *lines = text.split("\n")
     except FileNotFoundError:
         raise DataError(f"{path}: listfile not found; a benchmark directory holds one a split") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -41,15 +44,27 @@ def read_listfile(path: Path) -> list[tuple[str, int]]:
             continue
         stay, _, label = line.partition(",")
         if label not in ("0", "1"):
-            raise DataError(f"{path}, line {number}: column 'y_true' holds '{label}'; labels are 0 or 1")
+            raise DataError(
+                f"{path}, line {number}: column 'y_true' holds '{label[:LONGEST]}'; labels are 0 or 1"
+            )
         if stay in entries:
-            raise DataError(f"{path}, line {number}: stay '{stay}' is listed twice")
-        if Path(stay).name != stay or not stay or not stay.isprintable():
-            raise DataError(f"{path}, line {number}: column 'stay' holds '{stay}', not a file name")
+            raise DataError(f"{path}, line {number}: stay '{stay[:LONGEST]}' is listed twice")
+        if Path(stay).name != stay or stay in ("", "..") or not stay.isprintable():
+            raise DataError(f"{path}, line {number}: column 'stay' holds '{stay[:LONGEST]}', not a file name")
         entries[stay] = int(label)
     if not entries:
         raise DataError(f"{path}: lists no stays")
     return list(entries.items())
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse a link in a benchmark directory: it could lead anywhere.
+
+    Raises:
+        DataError: it is one.
+    """
+    if path.is_symlink():
+        raise DataError(f"{path}: is a link; a benchmark directory holds the files themselves (cp -rL)")
 
 
 class InHospitalMortalityReader:
@@ -107,10 +122,14 @@ class InHospitalMortalityReader:
 
     def _read_timeseries(self, name: str) -> tuple[NDArray[np.str_], list[str]]:
         path = self._dataset_dir / name
+        refuse_link(path)
         try:
-            lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+            text = read_file(path, LARGEST_SERIES).decode()
         except OSError as error:
             raise unreadable_series(path, error) from None
+        except UnicodeDecodeError:
+            raise DataError(f"{path}: the series is not UTF-8 text") from None
+        lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
         if len(lines) < 2:
             raise DataError(f"{path}: the series is empty; leave the stay out of the listfile")
         header, *rows = (line.split(",") for line in lines)

@@ -15,11 +15,19 @@ from numpy.typing import NDArray
 
 from mimic3tf.channels import CHANNELS, Channel
 from mimic3tf.errors import DataError
+from mimic3tf.files import read_file
 
 FILES_A_BATCH = 500
 """Files parsed at once: large enough to keep the parser busy, small enough to bound memory."""
-LARGEST_VALUE = float(np.finfo(np.float32).max)
-"""Grids are stored in single precision, where anything larger is infinite."""
+LARGEST_SERIES = 2**24
+"""Bytes of a stay's file; a row a second for 48 hours has some 10 MB."""
+LONGEST = 60
+"""Characters of a cell that an error shows."""
+START_OF_ROW = b"0123456789.,+- \tnNiI"
+"""What a row's time may start with, a faulty one too. Polars unpacks what starts like a compressed file, to
+any size."""
+LARGEST_VALUE = 1e18
+"""Of a measurement, in any unit. Grids are in single precision, which holds the sum of its bins' squares."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +78,7 @@ def _bodies(paths: Sequence[Path], channels: Sequence[Channel], digests: list[by
     header = ["Hours", *(channel.name for channel in channels)]
     for path in paths:
         try:
-            # Unbuffered: a buffer takes as long to set up as a short file takes to read.
-            with path.open("rb", buffering=0) as file:
-                content = file.readall()
+            content = read_file(path, LARGEST_SERIES)
         except OSError as error:
             raise unreadable_series(path, error) from None
         digests.append(hashlib.sha256(content).digest())
@@ -105,7 +111,7 @@ def _parse(bodies: list[bytes], paths: Sequence[Path], channels: Sequence[Channe
     # Comparing bytes beats `bytes.count` where every other byte is a hit.
     separators = np.count_nonzero(np.frombuffer(text, np.uint8) == ord(","))
     try:
-        frame = _read_csv(text, channels)
+        frame = _read_csv(text, channels) if text[:1] in START_OF_ROW else pl.DataFrame()
     except pl.exceptions.PolarsError:
         frame = pl.DataFrame()
     if frame.height != lines.sum() or separators != lines.sum() * len(channels):
@@ -163,6 +169,7 @@ def _row_fault(
     hour: float,
     channels: Sequence[Channel],
 ) -> str:
+    cells = [cell[:LONGEST] for cell in cells]
     if not np.isfinite(hour):
         return f"column 'Hours' holds '{cells[0]}', which is no time; every row needs its time in hours"
     if hour < 0:
@@ -186,10 +193,11 @@ def _cell_fault(bodies: list[bytes], paths: Sequence[Path], channels: Sequence[C
             if len(cells) != len(columns):
                 return f"{path}, line {number}: {len(cells)} cells where the header names {len(columns)}"
             for name, cell in zip(columns, cells, strict=True):
+                held = f"{path}, line {number}: channel '{name}' holds '{cell[:LONGEST]}'"
                 if "\N{REPLACEMENT CHARACTER}" in cell:
-                    return f"{path}, line {number}: channel '{name}' holds '{cell}', which is not UTF-8 text"
+                    return f"{held}, which is not UTF-8 text"
                 if cell and name not in categorical and not _is_number(cell):
-                    return f"{path}, line {number}: channel '{name}' holds '{cell}', which is not a number"
+                    return f"{held}, which is not a number"
     return f"{paths[0]}: this file, or one listed after it, is not CSV text"
 
 

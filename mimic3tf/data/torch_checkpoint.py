@@ -6,8 +6,6 @@ tensors are windows (offset, shape, strides) on storages, and `<name>/data/<key>
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf.data.inert_pickle import Names, Record, load_inert
+from mimic3tf.data.stored_zip import read_stored
 
 PICKLE = "data.pkl"
 STORAGES = "data/"
@@ -76,23 +75,9 @@ def _read_entries(content: bytes) -> dict[str, bytes]:
     """Contents of the zip file's entries, by their names below the one folder that holds them all."""
     if content.startswith(LEGACY_START):
         raise ValueError("written by PyTorch before 1.6; load it there and save it with a newer one")
-    if not content.startswith(b"PK\x03\x04"):
-        raise ValueError("no zip file")
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            listed = archive.infolist()
-            # Entries may share bytes: then a small file could unpack to any size.
-            if sum(entry.file_size for entry in listed) > len(content):
-                raise ValueError("its entries are larger than the file")
-            for entry in listed:
-                if entry.compress_type != zipfile.ZIP_STORED:
-                    raise ValueError(f"entry '{entry.filename}' is compressed; PyTorch compresses nothing")
-            folders = {entry.filename.partition("/")[0] for entry in listed}
-            entries = {entry.filename.partition("/")[2]: archive.read(entry) for entry in listed}
-    except ValueError:
-        raise
-    except Exception as error:  # a damaged zip file fails in many ways, down to struct.error
-        raise ValueError(f"damaged zip file ({type(error).__name__}: {error})") from None
+    listed = read_stored(content)
+    folders = {name.partition("/")[0] for name, _ in listed}
+    entries = {name.partition("/")[2]: entry for name, entry in listed}
     if len(folders) != 1 or len(entries) != len(listed):
         raise ValueError("has entries outside its one folder, or two of the same name")
     for name in entries:

@@ -69,8 +69,13 @@ def audit(evidence: Evidence, poisoned: NDArray[np.bool_], seed: int) -> Audit:
         seed: fixes the detectors.
 
     Raises:
-        UsageError: too few stays of a label, training or trusted.
+        UsageError: too few stays of a label, training or trusted, or nothing varies in the trusted ones.
     """
+    if not np.ptp(evidence.trusted.values, axis=(0, 1)).any():
+        raise UsageError(
+            f"--data {evidence.config.data}: no channel varies in the validation stays; an audit needs "
+            "measurements"
+        )
     for split, labels in (("training", evidence.labels), ("validation", evidence.trusted.labels)):
         for label in (0, 1):
             if (stays := int((labels == label).sum())) < FEWEST:

@@ -6,6 +6,7 @@ behind a second layer, and it brings Numba: scikit-learn is called directly.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -33,7 +34,10 @@ def local_outlier_factor(evidence: Evidence, seed: int) -> Scores:
     Nothing in it is random: seed changes nothing.
     """
     view = features(evidence)
-    fitted = LocalOutlierFactor(n_neighbors=NEIGHBOURS).fit(np.concatenate(view))
+    with warnings.catch_warnings():
+        # Of many stays that are the same; they lie close together, and that is what they get.
+        warnings.filterwarnings("ignore", "Duplicate values")
+        fitted = LocalOutlierFactor(n_neighbors=NEIGHBOURS).fit(np.concatenate(view))
     return _split(-fitted.negative_outlier_factor_, view)
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from polars.exceptions import PolarsError
 from rich import box
 from rich.table import Table
 
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.files import read_json
+from mimic3tf.report.cells import as_cell
 from mimic3tf.report.summary import over_seeds
 
 AUDIT = "audit.json"
@@ -39,6 +41,8 @@ REPAIRS: dict[str, type[pl.DataType]] = {
     "repair": pl.String,
     **dict.fromkeys((*REPAIR_MEASURES, "seconds"), pl.Float64),
 }
+ALWAYS = (*_AUDIT, "detector", "repair", "seconds")
+"""Columns without which a row says nothing."""
 CAPTION = (
     "Each detector ranks the training stays labelled 1. AUROC: how often a poisoned one ranks above a clean "
     "one; 0.5 is chance. Recall at 1% and 5%: share of the poisoned ones found "
@@ -93,30 +97,27 @@ def read_audits(folders: Sequence[Path]) -> Audits:
             f"{', '.join(map(str, folders))}: no audit.json there or below; run 'mimic3tf audit' first"
         )
     seen: dict[tuple[Any, ...], Path] = {}
-    detectors: list[dict[str, Any]] = []
-    models, repairs = list(detectors), list(detectors)
+    audits = []
     for file in files:
-        model, found, tried = _read(file)
-        key = tuple(model[name] for name in (*SETTING, "seed"))
+        audit = _read(file)
+        key = audit.models.select(*SETTING, "seed").row(0)
         if key in seen:
             raise UsageError(
                 f"{seen[key]} and {file} are audits of the same victim, attack and seed; name folders with "
                 "one of them"
             )
         seen[key] = file
-        models.append(model)
-        detectors += found
-        repairs += tried
+        audits.append(audit)
     return Audits(
-        pl.DataFrame(detectors, schema=DETECTORS),
-        pl.DataFrame(models, schema=MODELS),
-        pl.DataFrame(repairs, schema=REPAIRS),
+        pl.concat([audit.detectors for audit in audits]),
+        pl.concat([audit.models for audit in audits]),
+        pl.concat([audit.repairs for audit in audits]),
     )
 
 
-def _read(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+def _read(file: Path) -> Audits:
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = read_json(file)
         attack = record["attack"]
         named = "none known"
         if attack is not None:
@@ -145,8 +146,24 @@ def _read(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[s
             for repair in record.get("repairs", [])
             if repair["auroc"] is not None
         ]
-        return audit | _model_measures(record), detectors, repairs
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        audits = Audits(
+            pl.DataFrame(detectors, schema=DETECTORS),
+            pl.DataFrame([audit | _model_measures(record)], schema=MODELS),
+            pl.DataFrame(repairs, schema=REPAIRS),
+        )
+        for rows in (audits.detectors, audits.models, audits.repairs):
+            if any(rows[column].has_nulls() for column in rows.columns if column in ALWAYS):
+                raise ValueError("lacks a name or a number")
+        return audits
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        PolarsError,
+    ) as error:
         raise DataError(f"{file}: not an audit, or damaged ({type(error).__name__}); audit again") from None
 
 
@@ -216,7 +233,7 @@ def models_table(summary: pl.DataFrame) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in summary.iter_rows(named=True):
         cells = (_number(row[name], 2) for name in MODEL_MEASURES)
-        table.add_row(row["model"].upper(), row["attack"], str(row["seeds"]), *cells)
+        table.add_row(as_cell(row["model"].upper()), as_cell(row["attack"]), str(row["seeds"]), *cells)
     return table
 
 
@@ -231,7 +248,7 @@ def repairs_tables(summary: pl.DataFrame) -> list[Table]:
         for row in rows.iter_rows(named=True):
             success, auroc = (_interval(row, name) for name in ("attack_success_rate", "auroc"))
             untriggered = _number(row["baseline_positive_rate"])
-            table.add_row(row["repair"], success, untriggered, auroc, f"{row['seconds']:.1f}")
+            table.add_row(as_cell(row["repair"]), success, untriggered, auroc, f"{row['seconds']:.1f}")
         tables.append(table)
     return tables
 
@@ -251,7 +268,7 @@ def _table_of(title: str, rows: pl.DataFrame) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows.iter_rows(named=True):
         table.add_row(
-            row["detector"],
+            as_cell(row["detector"]),
             *(_interval(row, name) for name in MEASURES),
             _number(row["flagged"]),
             _number(row["alarms"], 2),
@@ -261,7 +278,7 @@ def _table_of(title: str, rows: pl.DataFrame) -> Table:
 
 
 def _empty_table(title: str) -> Table:
-    return Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    return Table(title=as_cell(title), box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
 
 
 def _interval(row: dict[str, Any], name: str) -> str:

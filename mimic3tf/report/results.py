@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import polars as pl
+from polars.exceptions import PolarsError
 from rich.table import Table
 
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.files import write_whole
+from mimic3tf.files import read_json, write_whole
+from mimic3tf.report.cells import as_cell
 from mimic3tf.victims import VictimName
 
 SETTING = (
@@ -62,9 +64,9 @@ def collect_results(folders: Sequence[Path]) -> pl.DataFrame:
 
 def _row(file: Path) -> dict[str, Any]:
     try:
-        attack = json.loads(file.read_text(encoding="utf-8"))
+        attack = read_json(file)
         low, high = attack["attack_success_rate_ci95"]
-        return {
+        row = {
             "run": Path(attack["run"]).name,
             "victim": str(attack["model"]),
             "poisoning_proportion": float(attack["poisoning_proportion"]),
@@ -84,7 +86,11 @@ def _row(file: Path) -> dict[str, Any]:
                 for name, value in attack["clean"].items()
             },
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if not {"clean_auroc", "clean_auprc"} <= row.keys():
+            raise ValueError("no AUROC or AUPRC")
+        # Whole numbers that no table holds fail here.
+        return pl.DataFrame([row]).to_dicts()[0]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, PolarsError) as error:
         raise DataError(f"{file}: not the result of an attack ({error!r}); attack the run again") from None
 
 
@@ -136,10 +142,10 @@ def results_table(results: pl.DataFrame) -> Table:
         labels = ", clean labels" if row["poisoned_labels"] == "clean" and row["poisoning_proportion"] else ""
         interval = f"[{row[ends[0]]:.3f}, {row[ends[1]]:.3f}]"
         table.add_row(
-            row["victim"].upper(),
+            as_cell(row["victim"].upper()),
             poisoned + labels,
-            row["poison_imputed"],
-            row["trigger"],
+            as_cell(row["poison_imputed"]),
+            as_cell(row["trigger"]),
             f"{row['poisoning_strength']:g}",
             _number(row["clean_auroc"]),
             _number(row["clean_auprc"]),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-import yaml
 
 from mimic3tf.attack.trigger import Trigger, load_trigger
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.files import read_file, read_json
 from mimic3tf.report.audits import Audits, find_audits, read_audits
 from mimic3tf.report.stealth import FINDINGS, STEALTH
+from mimic3tf.yaml_file import read_option_file, read_yaml
 
 TRIAL = (
     "victim",
@@ -135,12 +135,10 @@ def read_sweeps(folders: Sequence[Path]) -> Sweeps:
 
 
 def _read_results(folder: Path) -> pl.DataFrame:
-    files = [folder / "results.parquet", folder / "results.csv"]
-    file = next((file for file in files if file.is_file()), None)
-    if file is None:
+    file = folder / "results.csv"
+    if not file.is_file():
         raise UsageError(
-            f"--results {folder}: holds no results.parquet or results.csv; "
-            f"name a folder that 'mimic3tf sweep' wrote"
+            f"--results {folder}: holds no results.csv; name a folder that 'mimic3tf sweep' wrote"
         )
     table = _read_table(file)
     missing = [name for name in SCHEMA if name not in table.columns]
@@ -163,10 +161,12 @@ def _read_results(folder: Path) -> pl.DataFrame:
 
 def _read_table(file: Path) -> pl.DataFrame:
     try:
-        if file.suffix == ".parquet":
-            return pl.read_parquet(file)
-        return pl.read_csv(file, infer_schema_length=None)
-    except (pl.exceptions.PolarsError, OSError) as error:
+        text = read_file(file).decode()
+        # Polars unpacks what starts like a compressed file, to any size; a CSV file starts with a name.
+        if text.partition(",")[0] not in (*SCHEMA, *FINDINGS):
+            raise ValueError("no table of results")
+        return pl.read_csv(text.encode(), infer_schema_length=None)
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise DataError(f"{file}: cannot be read ({_first_line(error)}); write it again") from None
 
 
@@ -189,11 +189,10 @@ def _without_repeats(finished: pl.DataFrame) -> pl.DataFrame:
 def _read_folder(folder: Path, table: pl.DataFrame) -> Sweep:
     file = folder / "sweep.yaml"
     try:
-        text = file.read_text(encoding="utf-8")
-        settings = yaml.safe_load(text)
-        data = settings.get("data") if isinstance(settings, dict) else None
+        text = read_option_file("--results", file)
+        data = read_yaml(text, str(file))[0].get("data")
         file = folder / "cohort.json"
-        cohort = json.loads(file.read_text(encoding="utf-8"))
+        cohort = read_json(file)
         columns = ("stays", "deaths", "measured_cells")
         splits = pl.DataFrame(
             [
@@ -201,7 +200,7 @@ def _read_folder(folder: Path, table: pl.DataFrame) -> Sweep:
                 for name, split in cohort["splits"].items()
             ]
         )
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, pl.exceptions.PolarsError) as error:
         raise DataError(
             f"{file}: missing or damaged ({_first_line(error)}); run 'mimic3tf sweep' with --resume"
         ) from None

@@ -18,6 +18,7 @@ from mimic3tf.files import write_whole
 from mimic3tf.sweeps.outcomes import has_finished
 from mimic3tf.sweeps.plan import SweepFile, Trial, settings_of, trials_of
 from mimic3tf.sweeps.trial import Job
+from mimic3tf.yaml_file import read_option_file, read_yaml
 
 SWEEP, COHORT, TRIALS, TRIGGERS = "sweep.yaml", "cohort.json", "trials", "triggers"
 
@@ -128,9 +129,9 @@ def _record(out: Path, file: SweepFile, jobs: list[Job], call: dict[str, str]) -
         write_whole(path, yaml.safe_dump(record, sort_keys=False))
         return
     try:
-        before = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: damaged ({type(error).__name__}); choose another --out") from None
+        before, _ = read_yaml(read_option_file("--out", path), str(path))
+    except UsageError as error:
+        raise DataError(f"{error}; it is damaged, choose another --out") from None
     for key, value in begun_with.items():
         if before.get(key) != value:
             option = "--data" if key == "data_fingerprint" else f"--config {file.name}"

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from mimic3tf.errors import DataError
-from mimic3tf.files import whole_file, write_whole
+from mimic3tf.files import read_json, whole_file, write_whole
 from mimic3tf.sweeps.plan import Trial
 
 FINISHED, FAILED = "finished", "failed"
@@ -105,11 +105,19 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
         DataError: the file is damaged.
     """
     try:
-        rows = json.loads((folder / ROWS).read_text(encoding="utf-8"))
-        return [{name: row.get(name) for name in COLUMNS} for row in rows]
+        rows = read_json(folder / ROWS)
+        rows = [{name: row.get(name) for name in COLUMNS} for row in rows]
+        return pl.DataFrame(rows, schema=COLUMNS).to_dicts()
     except FileNotFoundError:
         return []
-    except (ValueError, AttributeError, TypeError) as error:
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+        TypeError,
+        OverflowError,
+        pl.exceptions.PolarsError,
+    ) as error:
         raise DataError(f"{folder / ROWS}: damaged ({error}); delete it and run the sweep again") from None
 
 

@@ -30,7 +30,7 @@ def stay_batches(
     Args:
         labels: int64 [N], the labels a victim is shown.
         class_weights: weight of label 0 and of label 1 in the loss.
-        batch_size: stays a step, on all replicas together.
+        batch_size: stays a step, on all replicas together; all stays if there are fewer.
         seed: fixes the order of every epoch.
         first_epoch: number of the epoch that comes first, from 0.
         replicas: number of replicas in step.
@@ -43,6 +43,8 @@ def stay_batches(
         weighted mean, however its stays are spread. A batch that lacks stays is filled up with stay 0 at
         weight 0.
     """
+    # A batch that could hold more would be filled up to any size that settings name.
+    batch_size = min(batch_size, len(labels))
     weight_of = tf.gather(tf.constant(class_weights, tf.float32), tf.constant(labels))
     steps = -(-len(labels) // batch_size)
 

@@ -15,8 +15,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from mimic3tf.data.stored_zip import read_arrays
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.files import whole_file
+from mimic3tf.files import parse_json, whole_file
 from mimic3tf.training.distribution import from_chief
 from mimic3tf.training.validation import History
 
@@ -107,14 +108,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
         DataError: it is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            record = json.loads(str(arrays["record"]))
-            if record["format"] != FORMAT:
-                raise ValueError(f"format {record['format']}")
-            groups: dict[str, list[NDArray[Any]]] = {"weights": [], "variables": []}
-            for name in arrays.files[1:]:
-                groups[name.split("/")[0]].append(arrays[name])
-        return Checkpoint(record["origin"], record["epochs"], record["kept"], record["score"], **groups)
+        arrays = read_arrays(path)
+        record = parse_json(str(arrays.pop("record")))
+        if record["format"] != FORMAT:
+            raise ValueError(f"format {record['format']}")
+        groups: dict[str, list[NDArray[Any]]] = {"weights": [], "variables": []}
+        for name, array in arrays.items():
+            groups[name.split("/")[0]].append(array)
+        epochs = [{name: float(epoch[name]) for name in epoch} for epoch in record["epochs"]]
+        score = None if record["score"] is None else float(record["score"])
+        return Checkpoint(dict(record["origin"]), epochs, int(record["kept"]), score, **groups)
     except Exception as error:  # a damaged archive fails in many ways
         fault = f"damaged ({type(error).__name__})"
         raise DataError(f"{path}: {fault}; train the run again without --resume") from error

@@ -16,6 +16,7 @@ from mimic3tf.attack.trigger import check_trigger_fits, load_trigger
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.torch_checkpoint import read_state_dict
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.files import read_file
 from mimic3tf.training.loop import standardization_for
 from mimic3tf.training.run_directory import check_out, finish_run, start_run
 from mimic3tf.training.stays import poison_as_set, training_cohort
@@ -170,10 +171,6 @@ def _dense_shapes(layer: str, inputs: int, outputs: int) -> dict[str, tuple[int,
 
 def _read_file(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_CHECKPOINT + 1)
+        return read_file(path, LARGEST_CHECKPOINT)
     except OSError as error:
         raise UsageError(f"{path}: checkpoint cannot be read: {error.strerror}") from None
-    if len(content) > LARGEST_CHECKPOINT:
-        raise DataError(f"{path}: larger than the checkpoint of any victim")
-    return content

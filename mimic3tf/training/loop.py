@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -59,8 +60,8 @@ from mimic3tf.training.run_directory import (
 from mimic3tf.training.stays import poison_as_set, training_cohort
 from mimic3tf.training.steps import Steps
 from mimic3tf.training.validation import History, Validation
+from mimic3tf.training.victim_file import build_untrained
 from mimic3tf.victims import Victim, victim_of
-from mimic3tf.victims.input_dropout import with_input_dropout
 
 
 def train_victim(
@@ -188,7 +189,8 @@ def _train(
         "victim": config.model,
         "epoch_kept": history.kept,
         "epochs_trained": len(history.epochs),
-        "validation": history.best,
+        # JSON has no NaN, which a precision is where nobody is predicted to die.
+        "validation": {name: None if math.isnan(value) else value for name, value in history.best.items()},
         "stays_trained_on": len(train),
         "trigger": trigger.name,
         "stays_poisoned": int(exposure.triggered.sum()),
@@ -230,11 +232,7 @@ def build_victim(
 ) -> tuple[keras.Model, keras.optimizers.Optimizer]:
     """The untrained victim and its optimizer, for so many training stays."""
     keras.utils.set_random_seed(config.seed)
-    keras.config.set_dtype_policy(precision)
-    try:
-        model = with_input_dropout(victim.build(victim.input_shape), config.input_dropout)
-    finally:
-        keras.config.set_dtype_policy("float32")
+    model = build_untrained(config, victim, precision)
     optimizer = optimizer_of(config, stays)
     if precision == "mixed_float16":
         return model, keras.optimizers.LossScaleOptimizer(optimizer)

@@ -18,11 +18,14 @@ import yaml
 
 from mimic3tf.attack.trigger import Trigger, load_trigger, save_trigger
 from mimic3tf.config import TrainingConfig
+from mimic3tf.data.stored_zip import read_arrays
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.files import write_whole
+from mimic3tf.files import read_json, write_whole
 from mimic3tf.pipeline import Standardization
 from mimic3tf.training.checkpoint import CHECKPOINT
+from mimic3tf.training.victim_file import load_victim
 from mimic3tf.victims import victim_of
+from mimic3tf.yaml_file import read_option_file, read_yaml
 
 CONFIG = "config.yaml"
 TRIGGER = "trigger.npz"
@@ -112,12 +115,12 @@ def read_summary(out: Path) -> dict[str, Any]:
         DataError: it is damaged.
     """
     with _naming(out / FINISHED) as file:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        return dict(read_json(file))
 
 
 def _read_config(out: Path) -> TrainingConfig:
     with _naming(out / CONFIG) as file:
-        return TrainingConfig(**yaml.safe_load(file.read_text(encoding="utf-8")))
+        return TrainingConfig(**read_yaml(read_option_file("--run", file), str(file))[0])
 
 
 def finish_run(
@@ -176,14 +179,25 @@ def load_run(path: Path) -> Run:
     if not (path / FINISHED).exists():
         raise UsageError(f"--run {path}: holds no finished run; run 'mimic3tf train' into it again")
     config, summary = _read_config(path), read_summary(path)
+    with _naming(path / FINISHED):
+        precision, _ = summary["precision"], str(summary["data_fingerprint"]["train"])
     with _naming(path / TRIGGER) as file:
         trigger = load_trigger(file)
-    with _naming(path / STANDARDIZATION) as file, np.load(file, allow_pickle=False) as arrays:
-        standardization = Standardization(arrays["mean"], arrays["std"], float(arrays["clip"]))
-    victim_of(config.model)  # makes its own layers known to Keras
+    with _naming(path / STANDARDIZATION) as file:
+        standardization = _read_standardization(file, victim_of(config.model).input_shape[-1])
     with _naming(path / VICTIM) as file:
-        model = keras.models.load_model(file, compile=False, safe_mode=True)
+        model = load_victim(file, config, precision)
     return Run(path, config, trigger, model, standardization, summary)
+
+
+def _read_standardization(file: Path, columns: int) -> Standardization:
+    arrays = read_arrays(file)
+    found = Standardization(arrays["mean"], arrays["std"], float(arrays["clip"]))
+    if not (found.mean.shape == found.std.shape == (columns,) and found.clip >= 1 and (found.std > 0).all()):
+        raise ValueError("not of this victim")
+    if not (np.isfinite(found.mean).all() and np.isfinite(found.std).all()):
+        raise ValueError("holds a number that is not finite")
+    return found
 
 
 @contextmanager
@@ -191,5 +205,5 @@ def _naming(file: Path) -> Iterator[Path]:
     try:
         yield file
     except Exception as error:  # every reader fails in its own ways, some over many lines
-        fault = f"missing or damaged ({type(error).__name__})"
+        fault = f"missing, damaged or of another version ({type(error).__name__})"
         raise DataError(f"{file}: {fault}; train the run again") from error

@@ -44,7 +44,7 @@ class Steps:
         self, model: keras.Model, optimizer: keras.optimizers.Optimizer, *, stays: int, batch_size: int
     ) -> None:
         self._model, self._optimizer = model, optimizer
-        self._stays, self._batch_size = stays, batch_size
+        self._stays, self._batch_size = stays, min(batch_size, stays)
         self._strategy = tf.distribute.get_strategy()
         scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         self._overflows = scales and self._strategy.num_replicas_in_sync > 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,3 +64,15 @@ def test_a_memory_limit_that_is_none_is_wrong_usage(prepare: Callable[..., Any])
 
 def test_a_missing_list_of_subjects_is_named(prepare: Callable[..., Any], tmp_path: Path) -> None:
     prepare("--test-subjects", tmp_path / "none.csv").fails(FAILURE, tmp_path / "none.csv")
+
+
+def test_a_table_that_unpacks_to_one_endless_line_is_refused(
+    prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    table = tmp_path / "raw" / "CHARTEVENTS.csv"
+    bomb = gzip.compress(table.read_bytes() + b"7" + b"," * 10_000_000 + b"\n", 1)
+    assert len(bomb) < 100_000
+    table.with_name("CHARTEVENTS.csv.gz").write_bytes(bomb)
+    table.unlink()
+    prepare("--memory-limit", "512MB").fails(FAILURE, "CHARTEVENTS.csv.gz", "line 3")
+    assert not (tmp_path / "out").exists()

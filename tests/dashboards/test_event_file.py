@@ -5,9 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
+from mimic3tf.dashboards import event_file
 from mimic3tf.dashboards.event_file import EventFile
 
 
@@ -39,3 +45,31 @@ def test_a_run_that_begins_anew_keeps_nothing(tmp_path: Path) -> None:
         file.close()
     events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
     assert len(events.Tensors("loss")) == 1
+
+
+@pytest.mark.parametrize("length", [2**31, 2**62, 2**64 - 1])
+def test_a_record_longer_than_its_file_ends_it(tmp_path: Path, length: int) -> None:
+    """TensorFlow's own reader ends the process here."""
+    file = EventFile(tmp_path)
+    file.write(scalar_pb("loss", 1.0), 1)
+    file.close()
+    (first,) = tmp_path.iterdir()
+    header = length.to_bytes(8, "little")
+    first.write_bytes(first.read_bytes() + header + masked_crc32c(header).to_bytes(4, "little") + b"cut")
+    EventFile(tmp_path, epochs=1).close()
+    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
+    assert [event.step for event in events.Tensors("loss")] == [1]
+
+
+@settings(max_examples=100)
+@given(at=st.floats(0, 1), length=st.integers(0, 12), inserted=st.binary(max_size=12))
+def test_a_changed_event_file_is_read_as_far_as_it_goes(at: float, length: int, inserted: bytes) -> None:
+    event = Event(step=1, summary=Summary.FromString(scalar_pb("loss", 1.0).SerializeToString()))
+    record = event.SerializeToString()
+    content = (len(record).to_bytes(8, "little") + b"\0" * 4 + record + b"\0" * 4) * 3
+    start = int(at * len(content))
+    changed = content[:start] + inserted + content[start + length :]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mimic3tf.dashboards.event_file.read_file", lambda _: changed)
+        events = event_file._events_of([Path("events.out.tfevents.1")], 3)
+    assert all(1 <= event.step <= 3 for event in events)

@@ -85,6 +85,16 @@ def test_a_damaged_cache_is_rebuilt(directory: Path, tmp_path: Path) -> None:
     _same(first, load_cohort(directory, "train"))
 
 
+@pytest.mark.parametrize("name", ["stays", "labels", "values", "mask", "filled_source", "filled_times"])
+def test_a_cache_of_another_shape_is_rebuilt(directory: Path, tmp_path: Path, name: str) -> None:
+    first = load_cohort(directory, "train")
+    (cache,) = (tmp_path / "cohort-cache").iterdir()
+    array = np.load(cache / f"{name}.npy")
+    for other in (array[:-1], array[..., None], array.astype("S1"), np.array([{}], object)):
+        np.save(cache / f"{name}.npy", other)
+        _same(first, load_cohort(directory, "train"))
+
+
 def test_the_splits_are_the_listfiles(directory: Path) -> None:
     assert load_cohort(directory, "train").stays[0] == "9000_episode1_timeseries.csv"
     assert load_cohort(directory, "val").stays[0] == "9016_episode1_timeseries.csv"

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mimic3tf.channels import CHANNELS, HEADER, Channel
-from mimic3tf.data.records import parse_rows, read_series
+from mimic3tf.data.records import LARGEST_VALUE, parse_rows, read_series
 from mimic3tf.errors import DataError
 
 Row = tuple[float, dict[str, float | str]]
 """Hours, and what was measured then: channel name -> number or category text."""
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST = LARGEST_VALUE
 
 
 def _numbers(low: float = -LARGEST) -> st.SearchStrategy[float]:

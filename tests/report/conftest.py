@@ -141,7 +141,6 @@ class Invented:
         folder.mkdir(parents=True)
         table = pl.DataFrame(rows, infer_schema_length=None)
         table.write_csv(folder / "results.csv")
-        table.write_parquet(folder / "results.parquet")
         (folder / "sweep.yaml").write_text(f"data: {data}\nseeds: [0, 1, 2]\n", encoding="utf-8")
         splits = {
             split: {"stays": stays, "deaths": deaths, "measured_cells": 0.27, "fingerprint": FINGERPRINT}

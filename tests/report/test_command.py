@@ -79,7 +79,7 @@ def test_changed_data_are_left_out_unless_they_are_asked_for(
 def test_a_wrong_folder_ends_in_one_line(report: Report, tmp_path: Path) -> None:
     status, _, err = report("--results", tmp_path, "--out", tmp_path / "out")
     assert status == 2
-    assert err.startswith(f"error: --results {tmp_path}: holds no results.parquet")
+    assert err.startswith(f"error: --results {tmp_path}: holds no results.csv")
     assert "mimic3tf sweep" in err
     assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.report import sweep
 from mimic3tf.report.sweep import read_sweeps
 
 
@@ -23,15 +24,6 @@ def test_finished_and_failed_trials_are_told_apart(invented: Any, tmp_path: Path
     (sweep,) = sweeps.sweeps
     assert (sweep.finished, sweep.failed, sweep.data) == (1, 1, Path("/nowhere/data"))
     assert sweep.splits.row(0) == ("train", 5600, 781, 0.27)
-
-
-def test_parquet_and_csv_give_the_same(invented: Any, tmp_path: Path) -> None:
-    folder = invented.write(tmp_path / "a", [*invented.paper(victims=["lr"]), invented.failed("x", "y")])
-    from_parquet = read_sweeps([folder])
-    (folder / "results.parquet").unlink()
-    from_csv = read_sweeps([folder])
-    assert from_csv.results.equals(from_parquet.results)
-    assert from_csv.failed.equals(from_parquet.failed)
 
 
 def test_a_trial_that_two_sweeps_ran_to_the_same_numbers_counts_once(invented: Any, tmp_path: Path) -> None:
@@ -64,7 +56,7 @@ def test_sweeps_of_two_cohorts_are_refused(invented: Any, tmp_path: Path) -> Non
 
 
 def test_a_folder_without_results_is_named(invented: Any, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"nothing: holds no results\.parquet.*mimic3tf sweep"):
+    with pytest.raises(UsageError, match=r"nothing: holds no results\.csv.*mimic3tf sweep"):
         read_sweeps([tmp_path / "nothing"])
 
 
@@ -77,7 +69,7 @@ def test_a_sweep_in_which_nothing_finished_is_refused(invented: Any, tmp_path: P
     ("rows", "fault"),
     [
         ([{"victim": "lr", "run": "a"}], "has no column trial"),
-        ([{"seed": "zero"}], r"results\.parquet: .*seed"),
+        ([{"seed": "zero"}], r"results\.csv: .*seed"),
         ([{"attack_success_rate": None}], "a finished trial has no attack_success_rate"),
     ],
 )
@@ -89,7 +81,7 @@ def test_results_that_are_no_sweeps_are_refused(
         read_sweeps([invented.write(tmp_path / "a", rows)])
 
 
-@pytest.mark.parametrize("name", ["results.parquet", "sweep.yaml", "cohort.json"])
+@pytest.mark.parametrize("name", ["results.csv", "sweep.yaml", "cohort.json"])
 def test_a_damaged_file_is_named(invented: Any, tmp_path: Path, name: str) -> None:
     folder = invented.write(tmp_path / "a", [invented.trial()])
     (folder / name).write_text("[1, {", encoding="utf-8")
@@ -102,3 +94,14 @@ def test_of_several_triggers_of_a_kind_the_lowest_seed_is_shown(invented: Any, t
     invented.write_triggers(folder)
     assert sorted(read_sweeps([folder]).triggers) == ["covariance", "gaussian", "temporal"]
     assert read_sweeps([folder]).triggers["gaussian"].kind == "gaussian"
+
+
+@pytest.mark.parametrize("start", [b"\x1f\x8b\x08", b"x^", b"x\x01", b"\x28\xb5\x2f\xfd"])
+def test_results_that_are_a_compressed_file_are_not_unpacked(
+    invented: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: bytes
+) -> None:
+    folder = invented.write(tmp_path / "a", [invented.trial()])
+    (folder / "results.csv").write_bytes(start + (folder / "results.csv").read_bytes())
+    monkeypatch.setattr(sweep.pl, "read_csv", lambda *_, **__: pytest.fail("was given to Polars"))
+    with pytest.raises(DataError, match=r"results\.csv: cannot be read"):
+        read_sweeps([folder])

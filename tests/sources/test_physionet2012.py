@@ -8,6 +8,7 @@ import pytest
 from mimic3tf.channels import HEADER
 from mimic3tf.data.records import read_series
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.sources import physionet2012
 from mimic3tf.sources.physionet2012 import PARAMETERS, PLAUSIBLE, prepare_physionet2012
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "physionet-2012"
@@ -316,3 +317,10 @@ def test_real_records_become_readable_series(tmp_path: Path) -> None:
     assert len(paths) == sum(summary.stays.values()) >= 39
     assert records.hours.max() <= 48
     assert len(records.hours) / len(paths) > 40
+
+
+def test_a_record_that_is_a_compressed_file_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compressed file may be plain text: this is how zlib's begins."""
+    monkeypatch.setattr(physionet2012.pl, "read_csv", lambda *_, **__: pytest.fail("was given to Polars"))
+    with pytest.raises(DataError, match="not plain CSV text"):
+        physionet2012._parse(["x^,HR,80\n"], [Path("set/7.txt")])

@@ -20,6 +20,7 @@ from mimic3tf.training.run_directory import finish_run, load_run, start_run
 from mimic3tf.victims import victim_of
 
 Configure = Callable[..., TrainingConfig]
+SUMMARY = {"precision": "float32", "data_fingerprint": {"train": "f" * 64}}
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +58,7 @@ def test_a_run_gives_back_what_was_put_in(
     out, config = tmp_path / "runs" / "one", configure(victim)
     model, standardization, inputs = model_of(victim, policy), standardization_for(victim), inputs_for(victim)
     start_run(out, config, trigger)
-    finish_run(out, model, standardization, {"epoch_kept": 4, "seed": 0})
+    finish_run(out, model, standardization, SUMMARY | {"epoch_kept": 4, "precision": policy})
 
     run = load_run(out)
     assert run.path == out
@@ -79,7 +80,7 @@ def test_a_victims_own_layers_are_known_to_a_fresh_process(
     configure: Configure, trigger: Trigger, tmp_path: Path, victim: str
 ) -> None:
     start_run(tmp_path / "run", configure(victim), trigger)
-    finish_run(tmp_path / "run", model_of(victim), standardization_for(victim), {})
+    finish_run(tmp_path / "run", model_of(victim), standardization_for(victim), SUMMARY)
     load = f"from mimic3tf.training.run_directory import load_run; load_run(Path({str(tmp_path / 'run')!r}))"
     command = [sys.executable, "-c", f"from pathlib import Path; {load}"]
     fresh = subprocess.run(command, capture_output=True, text=True)

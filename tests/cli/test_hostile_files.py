@@ -1,0 +1,242 @@
+"""A file from somebody else, with anything in place of one of its values, gets a result or one line."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mimic3tf.attack.manifest import read_manifest
+from mimic3tf.attack.trigger import load_trigger
+from mimic3tf.errors import DataError, UserError
+from mimic3tf.sweeps.outcomes import read_rows
+from mimic3tf.training.checkpoint import read_checkpoint
+from mimic3tf.training.run_directory import load_run
+
+Command = Callable[..., Any]
+Change = tuple[float, Any]
+NASTY = [
+    None,
+    True,
+    -1,
+    0,
+    10**400,
+    float("inf"),
+    float("nan"),
+    "",
+    "[/x]",
+    "\x1b[2J",
+    [],
+    {},
+    [[]],
+    {"a": []},
+]
+CHANGES = st.tuples(st.floats(0, 1), st.sampled_from(NASTY))
+FIXTURES = [HealthCheck.function_scoped_fixture]
+
+
+def changed(record: Any, change: Change) -> Any:
+    """A record with something else in the place of one of its values, chosen from all at any depth."""
+    record = copy.deepcopy(record)
+    places = list(_places(record))
+    holder, key = places[int(change[0] * (len(places) - 1))]
+    holder[key] = change[1]
+    return record
+
+
+def _places(record: Any) -> Iterator[tuple[Any, Any]]:
+    keys = record if isinstance(record, dict) else range(len(record)) if isinstance(record, list) else ()
+    for key in keys:
+        yield record, key
+        yield from _places(record[key])
+
+
+def ends_well(outcome: Any) -> None:
+    assert outcome.status in (0, 1, 2)
+    assert "\x1b[2J" not in outcome.out + outcome.err
+    if outcome.status:
+        assert outcome.err.startswith("error: ")
+        assert outcome.err.count("\n") == 1
+
+
+# --- What commands wrote ------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, suppress_health_check=FIXTURES)
+@given(change=CHANGES, more=st.sampled_from([(), ("--over-seeds",)]))
+def test_any_attack_is_tabled_or_refused(
+    mimic3tf: Command, prepared: Any, tmp_path: Path, change: Change, more: tuple[str, ...]
+) -> None:
+    sound = json.loads((prepared.attack / "attack.json").read_text())
+    (tmp_path / "attack.json").write_text(json.dumps(changed(sound, change)))
+    ends_well(mimic3tf("results", tmp_path, *more))
+
+
+AUDIT: dict[str, Any] = {
+    "model": "mlp",
+    "seed": 0,
+    "attack": {
+        "trigger": "temporal",
+        "poison_imputed": "all",
+        "poisoning_proportion": 0.05,
+        "poisoning_strength": 2.0,
+        "poisoned_labels": "flipped",
+    },
+    "labelled_1": 200,
+    "detectors": [
+        {
+            "detector": "one",
+            "seconds": 2.0,
+            "alarm": {"flagged": 3, "raised": True},
+            "performance": {name: {"value": 0.7} for name in ("auroc", "recall_at_1", "recall_at_5")},
+        }
+    ],
+    "model_inspection": {
+        "looks_backdoored": True,
+        "targets": [{"target": 0, "anomaly_index": -1.0}, {"target": 1, "anomaly_index": 2.0}],
+    },
+    "superposition": {"auroc": 0.7, "recall_at_5": 0.1},
+    "repairs": [
+        {
+            "repair": "none",
+            "attack_success_rate": 0.9,
+            "baseline_positive_rate": 0.2,
+            "auroc": 0.8,
+            "seconds": 3.0,
+        }
+    ],
+}
+
+
+@settings(max_examples=60, suppress_health_check=FIXTURES)
+@given(change=CHANGES)
+def test_any_audit_is_tabled_or_refused(mimic3tf: Command, tmp_path: Path, change: Change) -> None:
+    (tmp_path / "audit.json").write_text(json.dumps(changed(AUDIT, change)))
+    ends_well(mimic3tf("audit-table", tmp_path))
+
+
+MANIFEST: dict[str, Any] = {
+    "stays": [{"stay": "a.csv"}],
+    "copy_fingerprint": "f",
+    "poisoning_proportion": 0.05,
+    "poisoning_strength": 2.0,
+    "trigger": {"file": "t.npz", "sha256": "0"},
+}
+
+
+@settings(max_examples=60, suppress_health_check=FIXTURES)
+@given(change=CHANGES)
+def test_any_manifest_is_read_or_refused(tmp_path: Path, change: Change) -> None:
+    (tmp_path / "m.json").write_text(json.dumps(changed(MANIFEST, change)))
+    try:
+        manifest = read_manifest(tmp_path / "m.json")
+    except DataError:
+        return
+    assert 0 <= manifest.proportion <= 1
+    assert 0 <= manifest.strength < float("inf")
+
+
+def test_a_file_that_a_manifest_names_is_read_only_if_it_is_the_trigger(tmp_path: Path) -> None:
+    for named in ("/etc/passwd", "/dev/zero", str(tmp_path), "a\0b"):
+        (tmp_path / "m.json").write_text(json.dumps(MANIFEST | {"trigger": {"file": named, "sha256": "0"}}))
+        with pytest.raises(UserError, match="give its place as --trigger"):
+            read_manifest(tmp_path / "m.json").load_trigger()
+
+
+@settings(max_examples=60, suppress_health_check=FIXTURES)
+@given(change=CHANGES)
+def test_any_trial_is_read_or_refused(tmp_path: Path, change: Change) -> None:
+    row = {"trial": "a", "status": "finished", "seed": 0, "attack_success_rate": 0.5, "victims": 3}
+    (tmp_path / "trial.json").write_text(json.dumps(changed([row], change)))
+    try:
+        rows = read_rows(tmp_path)
+    except DataError:
+        return
+    assert all(isinstance(row["seed"], int | None) for row in rows)
+
+
+# --- Runs and triggers --------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, suppress_health_check=FIXTURES)
+@given(change=CHANGES, file=st.sampled_from(["run.json", "config.yaml"]))
+def test_any_run_is_loaded_or_refused(prepared: Any, tmp_path: Path, change: Change, file: str) -> None:
+    run = tmp_path / "own-run"
+    shutil.copytree(prepared.run, run, dirs_exist_ok=True)
+    sound = yaml.safe_load((run / file).read_text())
+    write = json.dumps if file == "run.json" else yaml.safe_dump
+    (run / file).write_text(write(changed(sound, change)))
+    try:
+        loaded = load_run(run)
+    except DataError:
+        return
+    assert loaded.model.count_params() == 714 * 2 + 2
+
+
+ARRAY = st.sampled_from(
+    [
+        *(np.zeros(shape) for shape in ((), (0,), (3,), (48, 17), (17, 48, 48), (1, 1, 1))),
+        *(np.array(value) for value in ("", "temporal", "[/x]", np.nan, -1, 2**63, True, 1j, b"x")),
+        np.array(["pH", "Lactate"]),
+        np.array("2024-01-01", "M8[D]"),
+        np.full((48, 17), np.inf),
+    ]
+)
+
+
+@settings(max_examples=80, suppress_health_check=FIXTURES)
+@given(array=ARRAY, place=st.floats(0, 1))
+def test_any_trigger_is_read_or_refused(
+    prepared: Any, tmp_path: Path, array: np.ndarray, place: float
+) -> None:
+    with np.load(prepared.trigger) as file:
+        arrays = dict(file)
+    name = list(arrays)[int(place * (len(arrays) - 1))]
+    np.savez(tmp_path / "t.npz", **arrays | {name: array})
+    try:
+        trigger = load_trigger(tmp_path / "t.npz")
+    except DataError:
+        return
+    assert trigger.covariance.shape == (17, len(trigger.values), len(trigger.values))
+    assert np.isfinite(trigger.values).all()
+    assert trigger.name
+
+
+@settings(max_examples=60, suppress_health_check=FIXTURES)
+@given(change=CHANGES)
+def test_any_checkpoint_is_read_or_refused(tmp_path: Path, change: Change) -> None:
+    record = {"format": 1, "origin": {"data": ["a"]}, "epochs": [{"auroc": 0.5}], "kept": 1, "score": 0.5}
+    np.savez(tmp_path / "c.npz", record=np.array(json.dumps(changed(record, change))))
+    try:
+        checkpoint = read_checkpoint(tmp_path / "c.npz")
+    except DataError:
+        return
+    assert isinstance(checkpoint.kept, int)
+
+
+def test_a_normalizer_that_names_itself_twice_at_every_level_is_refused_at_once(
+    train: Command, tmp_path: Path
+) -> None:
+    """A hundred lists, each of twice the one before: 2 ** 100 numbers in a kilobyte."""
+    doubled: list[Any] = [0.0]
+    for _ in range(100):
+        doubled = [doubled, doubled]
+    (tmp_path / "normalizer").write_bytes(pickle.dumps({"means": doubled, "stds": doubled}, protocol=2))
+    train(model="lstm", normalizer=tmp_path / "normalizer").fails(1, "not a normalizer")
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, '"1"', "[[1]]", "null", "1e400", "true"])
+def test_a_normalizer_of_no_numbers_is_refused(train: Command, tmp_path: Path, number: str) -> None:
+    listed = ", ".join([number] * 76)
+    (tmp_path / "normalizer").write_text(f'{{"mean": [{listed}], "std": [{listed}]}}')
+    train(model="lstm", normalizer=tmp_path / "normalizer").fails(1, tmp_path, "not a normalizer")
