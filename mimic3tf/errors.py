@@ -1,5 +1,9 @@
 """Errors that are a user's to mend: one line that says what is wrong, where, and what to do."""
 
+from __future__ import annotations
+
+import signal
+
 
 class UserError(Exception):
     """A failure the user can mend, printed as one line without a traceback (exit status 1)."""
@@ -15,6 +19,17 @@ class UsageError(UserError, ValueError):
     """An option or configuration value that cannot be used (exit status 2)."""
 
     exit_status = 2
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM has come: whatever goes on clears up and ends.
+
+    Not a KeyboardInterrupt, of which libraries make their own.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.strsignal(number))
+        self.signal = number
 
 
 def printable(text: str) -> str:

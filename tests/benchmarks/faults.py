@@ -107,7 +107,9 @@ class Fault:
 
 def _bytes(path: Path) -> object:
     if path.is_dir():
-        return {str(file.relative_to(path)): _bytes(file) for file in sorted(path.rglob("*")) if file.is_file()}
+        return {
+            str(file.relative_to(path)): _bytes(file) for file in sorted(path.rglob("*")) if file.is_file()
+        }
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -163,16 +165,15 @@ def commands(base: Path) -> dict[str, Command]:
             ["out"],
         ),
         "prepare mimic3": Command(
-            ["prepare", "mimic3", "--csv", str(base / "raw"), "--out", "out", "--memory-limit", "1GB"], ["out"]
+            ["prepare", "mimic3", "--csv", str(base / "raw"), "--out", "out", "--memory-limit", "1GB"],
+            ["out"],
         ),
         "generate-trigger": Command(generate, ["trigger.npz"], before=[*generate, "--seed", "9"]),
         "poison": Command(
             ["poison", "--data", data, "--trigger", trigger, "--out", "out"], ["out", "out.manifest.json"]
         ),
         "train": Command(train, ["run/run.json", "run"], resumed=["--resume"], content=_run_content),
-        "attack": Command(
-            attack, ["out/attack.json", "out"], before=[*attack, "--poisoning_strength", "1"]
-        ),
+        "attack": Command(attack, ["out/attack.json", "out"], before=[*attack, "--poisoning_strength", "1"]),
         "stealth": Command([*stealth, "2"], ["out/stealth.csv"], before=[*stealth, "1"]),
         "audit": Command(
             ["audit", "--run", run, "--data", data, "--no-repairs", "--out", "out"],
@@ -371,7 +372,7 @@ class Examination:
     def _ending(self, broken: Ended, kind: str) -> list[str]:
         expected = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130}.get(kind.split()[0], 1)
         wrong = []
-        if broken.status not in (expected, 0):
+        if broken.status not in (expected, 0) and not (expected == 1 and broken.status == 2):
             wrong.append(f"status {broken.status}")
         if "Traceback" in broken.errors or "Exception ignored" in broken.errors:
             wrong.append("traceback")
@@ -484,8 +485,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--commands", nargs="+")
-    parser.add_argument("--kinds", nargs="+", default=KINDS, metavar="KIND", help="one of: " + ", ".join(KINDS))
-    parser.add_argument("--cold", action="store_true", help="start Python anew for every command; a fault is a signal then")
+    parser.add_argument(
+        "--kinds", nargs="+", default=KINDS, metavar="KIND", help="one of: " + ", ".join(KINDS)
+    )
+    parser.add_argument(
+        "--cold", action="store_true", help="start Python anew for every command; a fault is a signal then"
+    )
     given = parser.parse_args()
     kinds = [kind for kind in given.kinds if "moment" in kind or not given.cold]
     load()

@@ -1,0 +1,41 @@
+"""All commands: one thin file a subcommand."""
+
+from __future__ import annotations
+
+import typer
+
+from mimic3tf.cli import (
+    attack,
+    audit,
+    audit_table,
+    generate_trigger,
+    import_checkpoint,
+    poison,
+    prepare,
+    report,
+    results,
+    stealth,
+    sweep,
+    train,
+)
+
+app = typer.Typer(
+    name="mimic3tf",
+    help="Backdoor attacks on ICU mortality models, and whether you would notice.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(prepare.app, name="prepare")
+app.command("generate-trigger")(generate_trigger.generate_trigger)
+app.command("poison")(poison.poison)
+app.command("train")(train.train)
+app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
+app.command("attack")(attack.attack)
+app.command("audit")(audit.audit)
+app.command("audit-table")(audit_table.audit_table)
+app.command("stealth")(stealth.stealth)
+app.command("results")(results.results)
+app.command("sweep")(sweep.sweep)
+app.command("report")(report.report)
