@@ -96,6 +96,6 @@ def write_cache(
         # Another process may have written the same cache meanwhile; a full disk must not look like that.
         if not (cache / META).exists():
             raise DataError(
-                f"{cache.parent}: the cache cannot be written ({error.strerror}); "
+                f"{cache.parent}: the cache cannot be written ({error.strerror or error}); "
                 "set MIMIC3TF_CACHE to a folder with space"
             ) from None

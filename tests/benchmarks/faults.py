@@ -180,7 +180,7 @@ def commands(base: Path) -> dict[str, Command]:
             ["out/audit.json", "out"],
             content=lambda path: _audit_content(path) if path.is_dir() else _bytes(path),
         ),
-        "results": Command(results, ["out"], before=[*results, "--over-seeds"]),
+        "results": Command(results, ["out/results.csv", "out"], before=[*results, "--over-seeds"]),
         "report": Command(report, ["out"], before=[*report, "--no-patient"]),
         "sweep": Command(
             ["sweep", "--config", str(base / "sweep.yaml"), "--data", data, "--out", "out", "--workers", "1"],
