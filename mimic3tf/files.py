@@ -77,7 +77,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         OSError: it cannot be written.
     """
     partial = path.with_name(path.name + ".partial")
-    with _open_alone(partial) as file:
+    with naming(path), _open_alone(partial) as file:
         try:
             yield file
             file.flush()
@@ -85,6 +85,17 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name what was being written in an error; the system names only files that cannot be opened."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from None
+        raise
 
 
 def _open_alone(partial: Path) -> BinaryIO:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mimic3tf.errors import UsageError
+from mimic3tf.files import naming
 from mimic3tf.notes import note
 
 
@@ -59,7 +60,8 @@ def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
     descriptor = os.open(scratch, os.O_RDONLY)
     try:
         _lock(descriptor)
-        yield scratch
+        with naming(parent):
+            yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         os.close(descriptor)

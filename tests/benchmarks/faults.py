@@ -107,10 +107,19 @@ class Fault:
 
 def _bytes(path: Path) -> object:
     if path.is_dir():
-        return {
-            str(file.relative_to(path)): _bytes(file) for file in sorted(path.rglob("*")) if file.is_file()
-        }
+        return {str(file.relative_to(path)): _bytes(file) for file in _files(path)}
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    """Files in a folder that are not named as half-written."""
+    return [file for file in sorted(path.rglob("*")) if file.is_file() and ".partial" not in str(file)]
+
+
+def litter(folder: Path) -> list[str]:
+    """Files in a folder that are named as half-written."""
+    found = (path for path in folder.rglob("*") if path.is_file() and ".partial" in str(path))
+    return sorted(str(path.relative_to(folder)) for path in found)
 
 
 def _run_content(path: Path) -> object:
@@ -120,7 +129,7 @@ def _run_content(path: Path) -> object:
     from mimic3tf.dashboards.event_file import _events_of
 
     found: dict[str, object] = {}
-    for file in sorted(path.rglob("*")):
+    for file in _files(path):
         name = str(file.relative_to(path))
         if file.suffix == ".keras":
             with zipfile.ZipFile(file) as archive:
@@ -128,7 +137,7 @@ def _run_content(path: Path) -> object:
         elif "tfevents" in name:
             tags = sorted((event.step, event.summary.value[0].tag) for event in _events_of([file], 10**6))
             found["events"] = [tag for tag in tags if not tag[1].startswith("speed/")]
-        elif file.is_file():
+        else:
             found[name] = _bytes(file)
     return found
 
@@ -388,11 +397,8 @@ class Examination:
         wrong = ["neither the old nor the new state"] if what == "unfinished" and found else []
         if broken.status == 0 and what != "new":
             wrong.append("status 0 without the new state")
-        litter = {
-            str(path.relative_to(self.place)) for path in self.place.rglob("*") if ".partial" in str(path)
-        }
-        if litter and "KILL" not in kind:
-            wrong.append(f"left {sorted(litter)[:2]}")
+        if litter(self.place) and "KILL" not in kind:
+            wrong.append(f"left {litter(self.place)[:2]}")
         return wrong
 
     def _again(self) -> list[str]:
@@ -411,11 +417,9 @@ class Examination:
             return []
         if state(self.command, self.place) != self.new:
             wrong.append("again: another result")
-        left = {
-            str(path.relative_to(self.place)) for path in self.place.rglob("*") if ".partial" in str(path)
-        }
+        left = litter(self.place)
         if left or not names(self.place) <= self.names:
-            wrong.append(f"again: left {sorted(left or names(self.place) - self.names)[:2]}")
+            wrong.append(f"again: left {(left or sorted(names(self.place) - self.names))[:2]}")
         return wrong
 
 

@@ -70,7 +70,12 @@ def terminated(_: str) -> Stopped:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        # A manifest names its copy's place; its own write comes after that of the copy.
+        if path.is_file() and "manifest" not in path.name
+    }
 
 
 @pytest.fixture
@@ -90,8 +95,13 @@ def line(prepared: Any) -> Callable[[str, Path, bool], list[object]]:
     return make
 
 
-@pytest.mark.parametrize("fault", [no_space, terminated])
-@pytest.mark.parametrize("command", ["generate-trigger", "poison", "attack", "results"])
+@pytest.mark.parametrize(
+    ("command", "fault"),
+    [
+        *((command, no_space) for command in ("generate-trigger", "poison", "results")),
+        *((command, terminated) for command in ("generate-trigger", "poison", "attack")),
+    ],
+)
 def test_a_fault_at_any_write_leaves_the_old_or_the_new(
     mimic3tf: Command, line: Command, tmp_path: Path, command: str, fault: Any
 ) -> None:
@@ -121,9 +131,7 @@ def test_a_fault_at_any_write_leaves_the_old_or_the_new(
         assert printed.count("\n") == bool(outcome.status), printed
         left = contents(out)
         assert outcome.status or left == after
-        left = {name: content for name, content in left.items() if "manifest" not in name}
-        wanted = [{n: c for n, c in state.items() if "manifest" not in n} for state in (before, after)]
-        assert left in wanted or (marker and marker not in left), (place, sorted(left))
+        assert left in (before, after) or (marker and marker not in left), (place, sorted(left))
         assert not [path for path in out.rglob("*") if ".partial" in path.name], place
     if command != "poison":
         assert mimic3tf(*line(command, out, False)).status == 0
@@ -195,11 +203,11 @@ def test_data_that_vanish_from_behind_the_cache_are_named(
 def test_training_does_not_mind_a_clock_that_goes_back(
     train: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert train(out=tmp_path / "usual", epochs=2).status == 0
+    assert train(out=tmp_path / "usual").status == 0
     moments = iter(range(2_000_000_000, 0, -1000))
     monkeypatch.setattr("time.time", lambda: float(next(moments)))
     monkeypatch.setattr("time.time_ns", lambda: next(moments) * 10**9)
-    assert train(epochs=2).status == 0
+    assert train().status == 0
     for name in ("metrics.csv", "run.json"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "usual" / name).read_bytes()
 
