@@ -217,6 +217,8 @@ def _watch(fault: Fault, count: Callable[[int], None], folder: str) -> None:
             path = arguments[0]
         else:
             return
+        if event in ("os.remove", "os.rmdir") and "SIG" not in fault.kind:
+            return  # needs no space
         path = os.fsdecode(path)
         if path.startswith("/") and not path.startswith(folder):
             return
