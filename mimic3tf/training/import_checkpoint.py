@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -173,4 +174,6 @@ def _read_file(path: Path) -> bytes:
     try:
         return read_file(path, LARGEST_CHECKPOINT)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise DataError(f"{path}: larger than the checkpoint of any victim") from None
         raise UsageError(f"{path}: checkpoint cannot be read: {error.strerror}") from None
