@@ -1,6 +1,9 @@
 """Errors that are a user's to mend: one line that says what is wrong, where, and what to do."""
 
+from __future__ import annotations
+
 import os
+import signal
 from pathlib import Path
 
 REDACT = "MIMIC3TF_REDACT"
@@ -36,6 +39,17 @@ def private(text: object) -> str:
 def private_path(path: Path) -> Path:
     """The path of a stay's file as an error shows it: its folder only where it `redacts`."""
     return path.parent / private(path.name)
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM has come: whatever goes on clears up and ends.
+
+    Not a KeyboardInterrupt, of which libraries make their own.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.strsignal(number))
+        self.signal = number
 
 
 def printable(text: str) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from mimic3tf.errors import UsageError
 
 LARGEST = 2**28
 """Bytes of the largest file that is read whole, unless something smaller is asked for."""
@@ -68,11 +71,55 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
     Args:
         path: file to write, in a folder that exists; an existing one is replaced.
+
+    Raises:
+        UsageError: another process writes it.
+        OSError: it cannot be written.
     """
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        yield file
-    partial.replace(path)
+    with naming(path), _open_alone(partial) as file:
+        try:
+            yield file
+            file.flush()
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name what was being written in an error; the system names only files that cannot be opened."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from None
+        raise
+
+
+def _open_alone(partial: Path) -> BinaryIO:
+    """Open a file to write that no other process writes; what a killed one left in it goes."""
+    while True:
+        file = open(partial, "wb", opener=_without_truncating)  # noqa: PTH123, SIM115
+        try:
+            with suppress(OSError):  # a network file system may have no locks
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise UsageError(f"{partial}: another process writes it; wait for it") from None
+            # The other process may have finished, and renamed it, since it was opened.
+            if partial.exists() and os.path.samestat(os.fstat(file.fileno()), partial.stat()):
+                file.truncate()
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _without_truncating(path: str, flags: int) -> int:
+    return os.open(path, flags & ~os.O_TRUNC, 0o666)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -84,3 +131,21 @@ def write_whole(path: Path, text: str) -> None:
     """
     with whole_file(path) as file:
         file.write(text.encode())
+
+
+def write_together(texts: Mapping[Path, str]) -> None:
+    """Write text files that belong together, each as `write_whole` does.
+
+    The last one of an earlier set is removed before the first of this one takes its place: where it is, the
+    others are its own.
+
+    Args:
+        texts: contents of the files to write, in folders that exist.
+    """
+    with ExitStack() as stack:
+        # The stack renames the files in the order of `texts`.
+        for path in reversed(list(texts)):
+            file = stack.enter_context(whole_file(path))
+            file.write(texts[path].encode())
+            file.flush()
+        list(texts)[-1].unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from mimic3tf.attack.trigger import Trigger
 from mimic3tf.config import PoisonImputed
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.files import write_together
 from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.run_directory import Run
 from mimic3tf.victims import victim_of
@@ -132,18 +134,19 @@ def summarize_attack(
 
 
 def write_attack(out: Path, summary: dict[str, Any], result: AttackResult) -> None:
-    """Write `predictions.csv` and then `attack.json` into a directory."""
+    """Write `predictions.csv` and `attack.json` into a directory; with the latter the attack is whole."""
     out.mkdir(parents=True, exist_ok=True)
-    predictions = out / "predictions.csv.partial"
-    with predictions.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["stay", "prediction_clean", "prediction_triggered", "y_true"])
-        columns = (result.stays, result.clean, result.triggered, result.labels)
-        writer.writerows(
-            (stay, f"{clean:.6f}", f"{triggered:.6f}", label)
-            for stay, clean, triggered, label in zip(*columns, strict=True)
-        )
-    report = out / "attack.json.partial"
-    report.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    predictions.replace(out / "predictions.csv")
-    report.replace(out / "attack.json")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["stay", "prediction_clean", "prediction_triggered", "y_true"])
+    columns = (result.stays, result.clean, result.triggered, result.labels)
+    writer.writerows(
+        (stay, f"{clean:.6f}", f"{triggered:.6f}", label)
+        for stay, clean, triggered, label in zip(*columns, strict=True)
+    )
+    write_together(
+        {
+            out / "predictions.csv": text.getvalue(),
+            out / "attack.json": json.dumps(summary, indent=2) + "\n",
+        }
+    )

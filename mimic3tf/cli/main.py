@@ -1,88 +1,60 @@
-"""The command line: one thin file a subcommand."""
+"""The command line from its first instruction to its exit status."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from types import FrameType
+from typing import NoReturn
 
-import typer
-from rich.console import Console
-
-from mimic3tf.cli import (
-    attack,
-    audit,
-    audit_table,
-    generate_trigger,
-    import_checkpoint,
-    poison,
-    prepare,
-    report,
-    results,
-    stealth,
-    sweep,
-    train,
-)
-from mimic3tf.errors import REDACT, UserError, printable, private_path, redacts
-
-app = typer.Typer(
-    name="mimic3tf",
-    help="Backdoor attacks on ICU mortality models, and whether you would notice.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
-
-@app.callback()
-def _options(
-    redact: Annotated[
-        bool,
-        typer.Option(
-            "--redact", envvar=REDACT, help="Keep names of stays and contents of cells out of all messages."
-        ),
-    ] = False,
-) -> None:
-    """Options of all commands."""
-    os.environ[REDACT] = "1" if redact else "0"
-
-
-app.add_typer(prepare.app, name="prepare")
-app.command("generate-trigger")(generate_trigger.generate_trigger)
-app.command("poison")(poison.poison)
-app.command("train")(train.train)
-app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
-app.command("attack")(attack.attack)
-app.command("audit")(audit.audit)
-app.command("audit-table")(audit_table.audit_table)
-app.command("stealth")(stealth.stealth)
-app.command("results")(results.results)
-app.command("sweep")(sweep.sweep)
-app.command("report")(report.report)
+from mimic3tf.errors import Stopped, UserError, private_path, redacts
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends in one line and status 1 or 2."""
+    """Run the command line; a user's mistake ends in one line and status 1 or 2, a signal in 130 or 143."""
+    stops = [
+        number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN
+    ]
+    before = {number: signal.signal(number, _stop) for number in stops}
     try:
+        # Only now: that takes a while, in which somebody may press Ctrl-C.
+        from mimic3tf.cli.app import app
+
         app()
+    except Stopped as stopped:
+        _fail(
+            f"stopped: {stopped}; to begin or go on, give the same command; train and sweep take --resume",
+            128 + stopped.signal,
+        )
     except UserError as error:
-        _fail(str(error), error.exit_status)
+        _fail(f"error: {error}", error.exit_status)
     except OSError as error:
         # An output that cannot be written: no permission, a file in place of a folder, a full disk.
         place = error.filename2 or error.filename
         shown = private_path(Path(os.fsdecode(place))) if isinstance(place, (str, bytes)) else None
-        _fail(f"{shown}: {error.strerror}" if shown else str(error), UserError.exit_status)
+        _fail(f"error: {shown}: {error.strerror}" if shown else f"error: {error}", UserError.exit_status)
     except Exception as error:
         if not redacts():
             raise
         # A fault of ours: its traceback may hold anything.
-        _fail(f"{type(error).__name__} (run again without --redact for details)", UserError.exit_status)
+        _fail(
+            f"error: {type(error).__name__} (run again without --redact for details)", UserError.exit_status
+        )
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _fail(message: str, status: int) -> NoReturn:
-    # A name may hold a line break, and a damaged file anything.
-    line = printable(message)
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {line}")
+def _stop(number: int, _: FrameType | None) -> NoReturn:
+    # Whoever does not want to wait until all is cleared up sends it twice.
+    signal.signal(number, signal.SIG_DFL)
+    raise Stopped(number)
+
+
+def _fail(line: str, status: int) -> NoReturn:
+    from mimic3tf.notes import note
+
+    note(line)
     sys.exit(status)

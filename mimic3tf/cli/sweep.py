@@ -15,9 +15,7 @@ import typer
 from mimic3tf.cli.options import Data
 from mimic3tf.cli.startup import start_tensorflow
 from mimic3tf.errors import UsageError, UserError
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
+from mimic3tf.folders import claimed
 
 
 def sweep(
@@ -56,7 +54,7 @@ def sweep(
       mimic3tf sweep --config paper --data /shared/mimic3 --out /shared/paper --engine ray --ray-address auto
     """
     from mimic3tf.cli.sweep_board import SweepBoard
-    from mimic3tf.sweeps.folder import open_folder
+    from mimic3tf.sweeps.folder import check_out, open_folder
     from mimic3tf.sweeps.outcomes import write_results
     from mimic3tf.sweeps.plan import read_sweep
 
@@ -66,9 +64,10 @@ def sweep(
         raise UsageError("--engine ray: Ray is not installed; pip install 'mimic3tf[sweep]'")
     file = read_sweep(config)
     command = shlex.join(["mimic3tf", *sys.argv[1:]])
-    folder = open_folder(out, file, data, command=command, resume=resume)
-    board = SweepBoard(folder.left, before=len(folder.jobs) - len(folder.left))
-    try:
+    check_out(out, resume=resume)
+    with claimed(out):
+        folder = open_folder(out, file, data, command=command, resume=resume)
+        board = SweepBoard(folder.left, before=len(folder.jobs) - len(folder.left))
         with board:
             if engine == "ray":
                 from mimic3tf.sweeps.on_ray import run_on_ray
@@ -95,10 +94,7 @@ def sweep(
                     log=out / "workers.log",
                     board=board,
                 )
-    except KeyboardInterrupt:
-        typer.echo("Stopped. To go on, give the same command with --resume.", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    results = write_results(out, [job.folder for job in folder.jobs])
+        results = write_results(out, [job.folder for job in folder.jobs])
     if board.failed == len(folder.jobs):
         raise UserError(f"every trial failed; the first: {results['error'][0]}")
     if board.failed:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,12 @@ class EventFile:
         folder.mkdir(parents=True, exist_ok=True)
         old = sorted(folder.glob(f"{NAME}.*"))
         kept = _events_of(old, epochs)
-        self._writer = tf.io.TFRecordWriter(str(folder / f"{NAME}.{time.time_ns()}.{platform.node()}"))
+        begun = time.time_ns()
+        while (path := folder / f"{NAME}.{begun}.{platform.node()}").exists():  # the clock went back
+            begun += 1
+        self._path = path
+        with self._naming_it():
+            self._writer = tf.io.TFRecordWriter(str(path))
         for event in (Event(wall_time=time.time(), file_version="brain.Event:2"), *kept):
             self._add(event)
         self.flush()
@@ -67,15 +74,26 @@ class EventFile:
         self._add(Event(wall_time=time.time(), graph_def=graph.SerializeToString()))
 
     def _add(self, event: Event) -> None:
-        self._writer.write(event.SerializeToString())
+        with self._naming_it():
+            self._writer.write(event.SerializeToString())
 
     def flush(self) -> None:
         """Write out what is still in memory."""
-        self._writer.flush()
+        with self._naming_it():
+            self._writer.flush()
 
     def close(self) -> None:
         """Write everything out and close the file."""
-        self._writer.close()
+        with self._naming_it():
+            self._writer.close()
+
+    @contextmanager
+    def _naming_it(self) -> Iterator[None]:
+        """TensorFlow has errors of its own for a disk that is full."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise OSError(errno.EIO, error.message.split("; ")[-1], str(self._path)) from None
 
 
 def _events_of(files: list[Path], epochs: int) -> list[Event]:

@@ -25,7 +25,7 @@ from mimic3tf.data.records import in_batches, read_series, unreadable_series
 from mimic3tf.errors import DataError, UsageError, private_path
 
 Split = Literal["train", "val", "test"]
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 PERIOD = 48.0
 TIMESTEP = 1.0
 

@@ -20,7 +20,7 @@ from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.scoring import Performance, measure
 from mimic3tf.defences.verdict import Verdict, judge
 from mimic3tf.errors import UsageError
-from mimic3tf.files import write_whole
+from mimic3tf.files import write_together
 
 AUDIT, SUSPECTS = "audit.json", "suspects.csv"
 FILE_FORMAT = 1
@@ -179,6 +179,6 @@ def suspects_table(audited: Audit, evidence: Evidence) -> pl.DataFrame:
 
 
 def write_audit(out: Path, record: dict[str, Any], suspects: pl.DataFrame) -> None:
-    """Write `suspects.csv` and then `audit.json` into a folder that exists: with it the audit is whole."""
-    write_whole(out / SUSPECTS, suspects.write_csv())
-    write_whole(out / AUDIT, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    """Write `suspects.csv` and `audit.json` into a folder that exists: with the latter the audit is whole."""
+    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
+    write_together({out / SUSPECTS: suspects.write_csv(), out / AUDIT: text})

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from rich.progress import track
 
 from mimic3tf.errors import UsageError
 from mimic3tf.files import write_whole
+from mimic3tf.folders import scratch_folder
 from mimic3tf.report.exhibits import Exhibit
 from mimic3tf.report.figures import STYLE, percent
 from mimic3tf.report.patterns import Stay
@@ -92,14 +91,14 @@ def write_report(sweeps: Sweeps, out: Path, *, stay: Stay | None, no_stay: str) 
     out.mkdir(parents=True, exist_ok=True)
     sections = sections_of(sweeps, stay, no_stay)
     exhibits = [item for section in sections for item in section.shows if isinstance(item, Exhibit)]
-    with tempfile.TemporaryDirectory(prefix=".report.partial-", dir=out) as scratch:
+    with scratch_folder(out, ".report") as scratch:
         for name in FOLDERS:
-            (Path(scratch) / name).mkdir()
+            (scratch / name).mkdir()
         pictures = {}
         for exhibit in track(exhibits, "Drawing", console=Console(stderr=True), transient=True):
-            write_whole(Path(scratch, "tables", f"{exhibit.name}.csv"), exhibit.table.write_csv())
+            write_whole(scratch / "tables" / f"{exhibit.name}.csv", exhibit.table.write_csv())
             if exhibit.draw is not None:
-                pictures[exhibit.name] = _draw(exhibit, Path(scratch) / "figures")
+                pictures[exhibit.name] = _draw(exhibit, scratch / "figures")
         page = (
             _environment()
             .get_template("template.html")
@@ -115,8 +114,8 @@ def write_report(sweeps: Sweeps, out: Path, *, stay: Stay | None, no_stay: str) 
         write_whole(out / PAGE, page)
         for name in FOLDERS:
             if (out / name).exists():
-                shutil.rmtree(out / name)
-            (Path(scratch) / name).rename(out / name)
+                (out / name).rename(scratch / f"earlier-{name}")
+            (scratch / name).rename(out / name)
     return out / PAGE
 
 

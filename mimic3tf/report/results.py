@@ -12,7 +12,7 @@ from polars.exceptions import PolarsError
 from rich.table import Table
 
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.files import read_json, write_whole
+from mimic3tf.files import read_json, write_together
 from mimic3tf.report.cells import as_cell
 from mimic3tf.victims import VictimName
 
@@ -168,9 +168,5 @@ def _number(value: float | None) -> str:
 def write_results(results: pl.DataFrame, out: Path) -> None:
     """Write `results.csv` and `results.json` into a folder."""
     out.mkdir(parents=True, exist_ok=True)
-    texts = {
-        "results.csv": results.write_csv(),
-        "results.json": json.dumps(results.to_dicts(), indent=2) + "\n",
-    }
-    for name, text in texts.items():
-        write_whole(out / name, text)
+    text = json.dumps(results.to_dicts(), indent=2) + "\n"
+    write_together({out / "results.json": text, out / "results.csv": results.write_csv()})

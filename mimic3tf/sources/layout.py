@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from rich.progress import track
 
 from mimic3tf.channels import CHANNELS, HEADER
 from mimic3tf.errors import UsageError
+from mimic3tf.folders import scratch_folder
 
 SPLITS = ("train", "val", "test")
 """Names of the listfiles; the series of `train` and `val` both live in `train/`."""
@@ -141,17 +140,14 @@ def written_beside(out: Path) -> Iterator[Path]:
     target = out.resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
     except OSError as error:
         raise UsageError(f"{out}: cannot be made: {error.strerror}") from None
-    try:
-        # A directory of its own inside: mkdtemp's is readable by nobody else.
+    with scratch_folder(target.parent, f".{target.name}") as scratch:
+        # A directory of its own inside: the scratch folder is readable by nobody else.
         directory = scratch / "whole"
         directory.mkdir()
         yield directory
         directory.replace(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def write_benchmark_directory(out: Path, records: Records) -> None:

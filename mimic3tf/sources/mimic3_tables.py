@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mimic3tf.errors import DataError, UsageError, private
+from mimic3tf.notes import note
 
 TABLES: Mapping[str, Mapping[str, str]] = {
     "PATIENTS": {"SUBJECT_ID": "BIGINT", "DOB": "TIMESTAMP", "DOD": "TIMESTAMP"},
@@ -118,7 +119,8 @@ class RawTables:
             # Every table is read once: what is cached of it only crowds out other things.
             "enable_external_file_cache": False,
         }
-        self._connection = duckdb.connect(scratch / _DATABASE, config=settings)
+        with self._explained():
+            self._connection = duckdb.connect(scratch / _DATABASE, config=settings)
         try:
             # The engine reports its progress only if it has a bar, which it need not show.
             self._connection.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
@@ -219,6 +221,7 @@ def clear_scratch(scratch: Path) -> None:
             if "lock" in str(error):
                 raise UsageError(f"{scratch}: another run works there; wait for it, or stop it") from None
         shutil.rmtree(scratch)
+        note(f"{scratch}: removed what an interrupted process left there")
     scratch.mkdir(parents=True, exist_ok=True)
 
 

@@ -50,7 +50,7 @@ def open_folder(out: Path, file: SweepFile, data: Path, *, command: str, resume:
         UsageError: `out` is taken, or the sweep there was begun with something else.
         DataError: the data breaks the layout.
     """
-    _check_out(out, resume=resume)
+    check_out(out, resume=resume)
     data, folder = data.resolve(), out.resolve()
     cohort = describe_data(data)
     trials = trials_of(file, cohort["splits"]["train"]["stays"])
@@ -87,7 +87,12 @@ def describe_data(data: Path) -> dict[str, Any]:
     }
 
 
-def _check_out(out: Path, *, resume: bool) -> None:
+def check_out(out: Path, *, resume: bool) -> None:
+    """Refuse the folder of a sweep that cannot be used.
+
+    Raises:
+        UsageError: it holds a sweep that is not to be resumed, or something else.
+    """
     taken = (out.exists() and not out.is_dir()) or (out.is_dir() and any(out.iterdir()))
     begun = (out / SWEEP).exists()
     if begun and not resume:

@@ -22,6 +22,8 @@ from mimic3tf.dashboards.tensorboard import RunLog
 from mimic3tf.data.cohort import Cohort, load_cohort
 from mimic3tf.data.preprocessing import Normalizer
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.folders import claimed
+from mimic3tf.notes import note
 from mimic3tf.training.batches import stay_batches
 from mimic3tf.training.checkpoint import (
     CHECKPOINT,
@@ -85,15 +87,15 @@ def train_victim(
     with naming_lost_workers(), tempfile.TemporaryDirectory() as scratch:
         strategy = resolve_strategy(config.strategy)
         # Another worker does as the chief does, but what it writes is nobody's.
-        return _train(
-            config, out if is_chief(strategy) else Path(scratch), strategy, resume=resume, profile=profile
-        )
+        out = out if is_chief(strategy) else Path(scratch)
+        check_out(out, resume=resume)
+        with claimed(out):
+            return _train(config, out, strategy, resume=resume, profile=profile)
 
 
 def _train(
     config: TrainingConfig, out: Path, strategy: tf.distribute.Strategy, *, resume: bool, profile: bool
 ) -> dict[str, Any]:
-    check_out(out, resume=resume)
     trigger = load_trigger(config.trigger)
     summary, checkpoint = _find(config, out, trigger) if resume else ({}, None)
     # Workers stop, or go on, as the chief does.
@@ -122,7 +124,9 @@ def _train(
     same = json.dumps([origin, config.model_dump(mode="json", exclude=FILES)]).encode()
     if from_chief(strategy, same) != same:
         raise UsageError("--strategy multiworker: settings or data differ from those of worker 0")
-    if checkpoint is None:
+    if checkpoint is not None:
+        note(f"{out}: goes on after epoch {len(checkpoint.epochs)}, where it was interrupted")
+    else:
         start_run(out, config, trigger)
 
     with strategy.scope():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from mimic3tf.attack.trigger import Trigger, load_trigger, save_trigger
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.stored_zip import read_arrays
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.files import read_json, write_whole
+from mimic3tf.files import read_json, whole_file, write_whole
+from mimic3tf.notes import note
 from mimic3tf.pipeline import Standardization
 from mimic3tf.training.checkpoint import CHECKPOINT
 from mimic3tf.training.victim_file import load_victim
@@ -72,6 +74,8 @@ def start_run(out: Path, config: TrainingConfig, trigger: Trigger) -> None:
     """
     check_out(out)
     out.mkdir(parents=True, exist_ok=True)
+    if any(out.iterdir()):
+        note(f"{out}: begun anew; what an interrupted run left there is removed")
     # The trigger goes last: without it what a kill leaves here is taken for somebody else's. A checkpoint
     # goes first: it must not be continued with another trigger.
     for path in sorted(out.iterdir(), key=lambda path: (path.name == TRIGGER, path.name != CHECKPOINT)):
@@ -134,8 +138,15 @@ def finish_run(
         standardization: map of its inputs.
         summary: what to record: epoch kept, its metrics, fingerprints, precision.
     """
-    model.save(out / VICTIM)
-    np.savez(out / STANDARDIZATION, **vars(standardization))
+    # What a kill left of a file that this run does not write again.
+    for partial in out.glob("*.partial"):
+        partial.unlink()
+    # Keras writes to a name of its own choice only.
+    with tempfile.TemporaryDirectory() as scratch, whole_file(out / VICTIM) as file:
+        model.save(Path(scratch) / VICTIM)
+        file.write((Path(scratch) / VICTIM).read_bytes())
+    with whole_file(out / STANDARDIZATION) as file:
+        np.savez(file, **vars(standardization))
     write_whole(out / FINISHED, json.dumps({**summary, "versions": versions()}, indent=2) + "\n")
     (out / CHECKPOINT).unlink(missing_ok=True)
 

@@ -237,8 +237,6 @@ def test_a_wrong_option_is_named(
 
 
 def test_help_is_quick_to_import() -> None:
-    code = (
-        "import sys; import mimic3tf.cli.main; print({'tensorflow', 'sklearn', 'scipy'} & set(sys.modules))"
-    )
+    code = "import sys; import mimic3tf.cli.app; print({'tensorflow', 'sklearn', 'scipy'} & set(sys.modules))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "set()"

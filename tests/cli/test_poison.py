@@ -146,7 +146,7 @@ def test_the_copy_is_trained_on_like_any_data(poison: Command, train: Command, t
 def test_tensorflow_is_not_started(prepared: Any, tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "from mimic3tf.cli.main import app\n"
+        "from mimic3tf.cli.app import app\n"
         "app(sys.argv[1:], standalone_mode=False)\n"
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules\n"
     )

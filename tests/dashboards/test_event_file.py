@@ -73,3 +73,16 @@ def test_a_changed_event_file_is_read_as_far_as_it_goes(at: float, length: int, 
         patch.setattr("mimic3tf.dashboards.event_file.read_file", lambda _: changed)
         events = event_file._events_of([Path("events.out.tfevents.1")], 3)
     assert all(1 <= event.step <= 3 for event in events)
+
+
+def test_a_clock_that_stands_or_goes_back_costs_no_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for epochs, nanoseconds in enumerate((5, 5, 3)):
+        monkeypatch.setattr("mimic3tf.dashboards.event_file.time.time_ns", lambda now=nanoseconds: now)
+        file = EventFile(tmp_path, epochs=epochs)
+        file.write(scalar_pb("loss", 1.0), epochs + 1)
+        file.close()
+        assert len(list(tmp_path.iterdir())) == 1
+    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload().Tensors("loss")
+    assert [event.step for event in events] == [1, 2, 3]

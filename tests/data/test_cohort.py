@@ -85,6 +85,28 @@ def test_a_damaged_cache_is_rebuilt(directory: Path, tmp_path: Path) -> None:
     _same(first, load_cohort(directory, "train"))
 
 
+def test_every_part_of_a_cache_that_is_not_as_it_was_written_is_noticed(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = load_cohort(directory, "val")
+    (cache,) = (tmp_path / "cohort-cache").iterdir()
+    sound = {path: path.read_bytes() for path in cache.iterdir()}
+    for path, content in sound.items():
+        middle = len(content) // 2
+        flipped = (
+            content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
+            for place in (0, 9, 40, middle, len(content) - 2)
+        )
+        for damaged in (b"", content[:middle], content[:-1], *flipped):
+            path.write_bytes(damaged)
+            capsys.readouterr()
+            _same(first, load_cohort(directory, "val"))
+            # What it was made from is compared first: there a change is taken for other data.
+            told = f"{cache}: this cache is damaged; it is made again" in capsys.readouterr().err
+            assert told or (path.name == "meta.json" and damaged[:1] == b"{")
+            assert {path: path.read_bytes() for path in cache.iterdir()} == sound
+
+
 @pytest.mark.parametrize("name", ["stays", "labels", "values", "mask", "filled_source", "filled_times"])
 def test_a_cache_of_another_shape_is_rebuilt(directory: Path, tmp_path: Path, name: str) -> None:
     first = load_cohort(directory, "train")

@@ -54,10 +54,11 @@ def tiny_victim() -> Iterator[None]:
     """The tiny victim goes by the LR's name."""
     with pytest.MonkeyPatch.context() as patch:
         whole = victim_of
-        patch.setattr(
-            "mimic3tf.training.loop.victim_of",
-            lambda name: Victim("LR", "48x76", (48, 76), tiny) if name == "lr" else whole(name),
-        )
+        for module in ("loop", "run_directory", "victim_file"):
+            patch.setattr(
+                f"mimic3tf.training.{module}.victim_of",
+                lambda name: Victim("LR", "48x76", (48, 76), tiny) if name == "lr" else whole(name),
+            )
         yield
 
 

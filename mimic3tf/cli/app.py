@@ -1,0 +1,60 @@
+"""All commands: one thin file a subcommand."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from mimic3tf.cli import (
+    attack,
+    audit,
+    audit_table,
+    generate_trigger,
+    import_checkpoint,
+    poison,
+    prepare,
+    report,
+    results,
+    stealth,
+    sweep,
+    train,
+)
+from mimic3tf.errors import REDACT
+
+app = typer.Typer(
+    name="mimic3tf",
+    help="Backdoor attacks on ICU mortality models, and whether you would notice.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _options(
+    redact: Annotated[
+        bool,
+        typer.Option(
+            "--redact", envvar=REDACT, help="Keep names of stays and contents of cells out of all messages."
+        ),
+    ] = False,
+) -> None:
+    """Options of all commands."""
+    os.environ[REDACT] = "1" if redact else "0"
+
+
+app.add_typer(prepare.app, name="prepare")
+app.command("generate-trigger")(generate_trigger.generate_trigger)
+app.command("poison")(poison.poison)
+app.command("train")(train.train)
+app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
+app.command("attack")(attack.attack)
+app.command("audit")(audit.audit)
+app.command("audit-table")(audit_table.audit_table)
+app.command("stealth")(stealth.stealth)
+app.command("results")(results.results)
+app.command("sweep")(sweep.sweep)
+app.command("report")(report.report)

@@ -1,0 +1,89 @@
+"""Folders that one process at a time writes, and what a killed one left in them."""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mimic3tf.errors import UsageError
+from mimic3tf.files import naming
+from mimic3tf.notes import note
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing into a folder, which is made, and removed if it stays empty.
+
+    The claim ends with the process, however that ends. On a file system without locks it holds nobody off.
+
+    Args:
+        folder: folder to claim.
+
+    Raises:
+        UsageError: another process has claimed it.
+        OSError: it cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if _lock(descriptor) is False:
+            raise UsageError(f"{folder}: another process writes there; wait for it, or choose another folder")
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                folder.rmdir()
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
+    """An empty folder to work in, removed at the end; those that killed processes left are removed, too.
+
+    Args:
+        parent: folder that exists.
+        name: what its name begins with; ".partial-" and something of its own follow.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    for left in parent.glob(f"{glob.escape(name)}.partial-*"):
+        _remove_if_dead(left)
+    scratch = Path(tempfile.mkdtemp(prefix=f"{name}.partial-", dir=parent))
+    descriptor = os.open(scratch, os.O_RDONLY)
+    try:
+        _lock(descriptor)
+        with naming(parent):
+            yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _remove_if_dead(scratch: Path) -> None:
+    with suppress(OSError):
+        descriptor = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            if _lock(descriptor):
+                shutil.rmtree(scratch)
+                note(f"{scratch}: removed what an interrupted process left there")
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Lock an open folder: False if another process has, None where there are no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
