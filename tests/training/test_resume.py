@@ -49,12 +49,16 @@ def tiny(input_shape: tuple[int, ...]) -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(2, dtype="float32")(hidden))
 
 
+BUILDERS = ("loop", "run_directory", "victim_file")
+"""Modules that ask for a victim by its name."""
+
+
 @pytest.fixture(autouse=True, scope="module")
 def tiny_victim() -> Iterator[None]:
     """The tiny victim goes by the LR's name."""
     with pytest.MonkeyPatch.context() as patch:
         whole = victim_of
-        for module in ("loop", "run_directory", "victim_file"):
+        for module in BUILDERS:
             patch.setattr(
                 f"mimic3tf.training.{module}.victim_of",
                 lambda name: Victim("LR", "48x76", (48, 76), tiny) if name == "lr" else whole(name),
@@ -192,7 +196,8 @@ def test_patience_counts_the_epochs_before_the_kill(
 def test_a_process_killed_for_real_ends_as_if_it_was_not(
     train: Train, configure: Configure, workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"{LOOP}.victim_of", victim_of)  # as in the process that is killed
+    for module in BUILDERS:  # as in the process that is killed
+        monkeypatch.setattr(f"mimic3tf.training.{module}.victim_of", victim_of)
     run = tmp_path / "run"
     changes = {"epochs": 60, "patience": 60}
     program = "from mimic3tf.cli.main import main; main()"
