@@ -12,6 +12,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import roc_curve
 
 from mimic3tf.attack.trigger import Trigger
+from mimic3tf.dashboards.event_file import NAME
 from mimic3tf.dashboards.figures import heatmap, pixels
 from mimic3tf.defences.audit import Audit
 from mimic3tf.defences.model_inspection import ModelFindings
@@ -41,7 +42,7 @@ def write_figures(
         findings: of the model's inspection.
         trigger: the true one; None if nobody knows, or it shifts nothing.
     """
-    old = list(folder.glob(f"events.out.tfevents.*{SUFFIX}"))
+    old = list(folder.glob(f"{NAME}.*{SUFFIX}"))
     writer = tf.summary.create_file_writer(str(folder), filename_suffix=SUFFIX)
     with writer.as_default(step=0):
         tf.summary.text("verdict", f"{audited.verdict.sentence}\n\nInverted triggers: {findings.verdict}.")

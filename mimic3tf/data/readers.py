@@ -131,7 +131,7 @@ class InHospitalMortalityReader:
         except OSError as error:
             raise unreadable_series(path, error) from None
         except UnicodeDecodeError:
-            raise DataError(f"{path}: the series is not UTF-8 text") from None
+            raise DataError(f"{private_path(path)}: the series is not UTF-8 text") from None
         lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
         if len(lines) < 2:
             raise DataError(f"{private_path(path)}: the series is empty; leave the stay out of the listfile")

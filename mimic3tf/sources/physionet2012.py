@@ -270,9 +270,7 @@ def _line(path: Path, number: int) -> str:
 def _body(path: Path) -> str:
     header, _, body = _text(path).partition("\n")
     if header != HEADER:
-        raise DataError(
-            f"{private_path(path)}, line 1: the header is '{private(header[:60])}'; expected '{HEADER}'"
-        )
+        raise DataError(f"{_line(path, 1)}: the header is '{private(header[:60])}'; expected '{HEADER}'")
     body = body.rstrip("\n")
     return body + "\n" if body else ""
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mimic3tf.channels import HEADER
-from mimic3tf.errors import REDACT
+from mimic3tf.data.readers import InHospitalMortalityReader, read_chunk
+from mimic3tf.errors import REDACT, DataError
 
 FAILURE = 1
 Command = Callable[..., Any]
@@ -106,6 +107,15 @@ def test_records_of_physionet_are_not_named(
     outcome.fails(FAILURE, "line 3: HR is '[redacted]', not a number")
     assert "132539" not in outcome.err
     assert SECRET not in outcome.err
+
+
+def test_the_reader_names_no_stay(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(REDACT, "1")
+    (data / "train" / STAY).write_bytes(b"\xff")
+    reader = InHospitalMortalityReader(data / "train", data / "train_listfile.csv")
+    with pytest.raises(DataError, match="not UTF-8") as raised:
+        read_chunk(reader, reader.get_number_of_examples())
+    assert STAY not in str(raised.value)
 
 
 def test_a_fault_of_ours_shows_no_traceback(
