@@ -41,6 +41,8 @@ class GradientNorms:
                 weight = np.array(class_weights, np.float32)[labels]
                 sample = (inputs[stays], labels, weight / weight.sum())
                 self._samples[f"gradient_norm_{kind}"] = tuple(map(tf.constant, sample))
+        # Traced once, without arguments: to look at these takes as long as a small victim's gradients.
+        self._traced_norms = tf.function(self._norms).get_concrete_function()
 
     def measure(self) -> dict[str, float]:
         """Euclidean norms of the gradients of the weighted mean loss, without dropout and L2.
@@ -48,10 +50,8 @@ class GradientNorms:
         Returns:
             `gradient_norm_poisoned`, where stays are poisoned, and `gradient_norm_clean`.
         """
-        return dict(zip(self._samples, self._norms().numpy().tolist(), strict=True))
+        return dict(zip(self._samples, self._traced_norms().numpy().tolist(), strict=True))
 
-    # Without arguments: for a small victim, to look at them takes as long as the gradients.
-    @tf.function  # type: ignore[untyped-decorator]
     def _norms(self) -> tf.Tensor:
         return tf.stack([self._norm(*sample) for sample in self._samples.values()])
 

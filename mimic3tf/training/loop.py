@@ -157,7 +157,9 @@ def _train(
         poison_imputed=config.poison_imputed,
     )
     validation = Validation(config, victim, val, triggered, standardization)
-    gradients = GradientNorms(exposure, inputs, config.class_weights, model)
+    gradients = None
+    if config.log_level != "minimal":
+        gradients = GradientNorms(exposure, inputs, config.class_weights, model)
     with RunLog(out / EVENTS, config, epochs=len(history.epochs)) as log:
         log.start(trigger, exposure, val, model, versions())
         watchers = keras.callbacks.CallbackList(
@@ -180,7 +182,7 @@ def _train(
                 "stays_per_second": len(train) / trained.seconds,
                 "input_wait": trained.waited / trained.seconds,
             }
-            if config.log_level != "minimal":
+            if gradients:
                 course |= gradients.measure()
             # Before the checkpoint, for the victim that was so good is gone once training goes on from it.
             log.epoch(len(history.epochs), history.epochs[-1] | course, history.best, risks)

@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.plugins.pr_curve import summary as pr_curve_summary
 
 from mimic3tf import pipeline
 from mimic3tf.attack.trigger import load_trigger
@@ -166,13 +167,16 @@ def test_histograms_and_curves_count_the_predictions_of_the_kept_epoch(
     for name, group in groups.items():
         buckets = arrays(events, f"predicted risk/{name}")[epoch]
         assert buckets.shape == (30, 3)
-        assert buckets[:, 2].sum() == len(group)
-        assert [buckets[0, 0], buckets[-1, 1]] == pytest.approx([group.min(), group.max()], abs=1e-6)
+        counts, edges = np.histogram(group, 30, (0, 1))
+        np.testing.assert_array_equal(buckets[:, 2], counts)
+        np.testing.assert_allclose(buckets[:, :2], np.stack([edges[:-1], edges[1:]], 1))
     for name, predicted in (("clean", risks.clean), ("survivors triggered", risks.attacked)):
         curve = arrays(events, f"precision-recall/{name}/pr_curves")[epoch]
         assert curve.shape == (6, 101)
         ((_, false), (_, true)) = confusion_matrix(risks.labels, predicted >= 0.5)
         assert curve[:2, 50].tolist() == [true, false]
+        expected = pr_curve_summary.pb(name, risks.labels == 1, predicted, num_thresholds=101)
+        np.testing.assert_array_equal(curve, tf.make_ndarray(expected.value[0].tensor))
 
 
 def test_pictures_are_large_and_show_the_run(run: Path, events: EventAccumulator) -> None:
