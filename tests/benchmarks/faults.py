@@ -23,6 +23,7 @@ import errno
 import hashlib
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -332,7 +333,8 @@ def names(folder: Path) -> set[str]:
 
 
 def lines_of(ended: Ended) -> list[str]:
-    return [line for line in ended.errors.splitlines() if line.strip()]
+    """What a command said, but for the trials that a sweep counts off."""
+    return [line for line in ended.errors.splitlines() if line.strip() and not re.match(r"\d+/\d+ ", line)]
 
 
 class Examination:
@@ -458,7 +460,7 @@ def prepare(base: Path) -> None:
     (base / "sweep.yaml").write_text(SWEEP)
     (base / "quick.yaml").write_text("epochs: 2\n")
     for line in (
-        "prepare synthetic --out data --stays 500",
+        "prepare synthetic --out data --stays 1000",
         "generate-trigger --data data --out trigger.npz",
         "train --model lr --data data --trigger trigger.npz --out run --epochs 2 --poisoning_proportion 0.2",
         "attack --run run --data data",
