@@ -6,7 +6,7 @@ vectorized over stays, so that it runs inside a `tf.data` map as well as on whol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -88,12 +88,32 @@ def _central_moments(
         core = inside[:, :, shortest]
         center = tf.reduce_sum(tf.where(core, x, tf.zeros_like(x)), axis=-1) / divisor[:, :, shortest]
         windows = slice(positions[0], positions[-1] + 1)
-        sums = _window_sums(inside[:, :, windows], x - center[..., None])
+        x, minuend = _fork(x)
+        sums = _window_sums(inside[:, :, windows], minuend - center[..., None])
         first, second, third = (total / divisor[:, :, windows] for total in sums)
-        means.append(center[..., None] + first)
+        first, summand = _fork(first)
+        means.append(center[..., None] + summand)
         variances.append(second - first * first)
         thirds.append(third - first * (3.0 * second - 2.0 * first * first))
     return tf.concat(means, axis=-1), tf.concat(variances, axis=-1), tf.concat(thirds, axis=-1)
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def _fork(
+    tensor: tf.Tensor,
+) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]:
+    """The tensor twice: for a reader that hands its own gradient on, as a difference does, and the others.
+
+    Where three or more gradients meet, TensorFlow adds them up in the memory of one that nothing else waits
+    for, and begins with that one (`aggregate_ops.cc`). Which one depends on how far another core is, and on
+    it the last digit: trigger inversion ended elsewhere every time.
+    """
+
+    def gradient(*by: tf.Tensor) -> tf.Tensor:
+        # Not a plain sum: TensorFlow would make one sum of it and those that lead to it.
+        return tf.reduce_sum(tf.stack(by), axis=0)
+
+    return (tf.identity(tensor), tf.identity(tensor)), gradient
 
 
 def _window_sums(inside: tf.Tensor, deviation: tf.Tensor) -> list[tf.Tensor]:

@@ -145,7 +145,9 @@ def _run_content(path: Path) -> object:
 
 
 def _audit_content(path: Path) -> object:
-    return {name: _bytes(path / name) for name in ("audit.json", "suspects.csv") if (path / name).exists()}
+    """An audit, without the time that it took."""
+    found = {name: _bytes(path / name) for name in ("audit.json", "suspects.csv") if (path / name).exists()}
+    return {name: re.sub(rb'"seconds": [0-9.]+', b"", content) for name, content in found.items()}
 
 
 def _sweep_content(path: Path) -> object:
@@ -189,7 +191,7 @@ def commands(base: Path) -> dict[str, Command]:
         "audit": Command(
             ["audit", "--run", run, "--data", data, "--no-repairs", "--out", "out"],
             ["out/audit.json", "out"],
-            content=lambda path: _audit_content(path) if path.is_dir() else _bytes(path),
+            content=lambda path: _audit_content(path if path.is_dir() else path.parent),
         ),
         "results": Command(results, ["out/results.csv", "out"], before=[*results, "--over-seeds"]),
         "report": Command(report, ["out"], before=[*report, "--no-patient"]),

@@ -51,7 +51,9 @@ def test_the_papers_grid_trains_123_victims_a_seed_and_attacks_clean_ones_with_e
     assert len({(t.victim, t.seed, t.poisoning_proportion, t.attacks) for t in poisoned}) == 3 * 3 * 5 * 8
 
 
-@pytest.mark.parametrize(("name", "a_seed"), [("strengths", 69), ("count", 90), ("triggers", 21)])
+@pytest.mark.parametrize(
+    ("name", "a_seed"), [("strengths", 69), ("count", 90), ("triggers", 21), ("victims", 15)]
+)
 def test_installed_sweeps_have_so_many_trials_a_seed(name: str, a_seed: int) -> None:
     trials = trials_of(read_sweep(name), STAYS)
     assert len(trials) == 3 * a_seed
