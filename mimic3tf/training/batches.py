@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-STEPS_A_CALL = 20
+STEPS_A_CALL = 50
 """Training steps that TensorFlow runs before it returns to Python, and whose stays it is given at once."""
 
 

@@ -138,11 +138,12 @@ def measure(name: str, data: Path, cohort: Cohort, exposure: pipeline.Exposure) 
             taken += [seconds(action) for _ in range(EPOCHS)]
     best = {action: min(taken) for action, taken in times.items()}
     ratios = sorted(slow / fast for slow, fast in zip(times[theirs], times[ours], strict=True))
-    waiting = share_of_waiting(ours)
+    waiting = sorted(share_of_waiting(ours) for _ in range(2 * ROUNDS + 1))
     print(
         f"{name}: {len(cohort) / best[ours]:,.0f} samples/s, PyTorch {len(cohort) / best[theirs]:,.0f}: "
         f"{best[theirs] / best[ours]:.2f}x (epoch by epoch {ratios[0]:.2f} to {ratios[-1]:.2f}, median "
-        f"{ratios[len(ratios) // 2]:.2f}); waits for data {waiting:.1%} of the time; "
+        f"{ratios[len(ratios) // 2]:.2f}); "
+        f"waits for data {waiting[ROUNDS]:.1%} of the time ({waiting[0]:.1%} to {waiting[-1]:.1%}); "
         f"inputs and model {ready - start:.1f} s, first epoch {first:.1f} s"
     )
 

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from mimic3tf.training.batches import STEPS_A_CALL, stay_batches
+from mimic3tf.training import batches
+from mimic3tf.training.batches import stay_batches
 
 LABELS = (np.arange(23) % 4 == 0).astype(np.int64)
 
@@ -26,7 +27,7 @@ def calls(
         replicas=replicas,
         own=own,
     )
-    an_epoch = math.ceil(math.ceil(len(LABELS) / batch_size) / STEPS_A_CALL)
+    an_epoch = math.ceil(math.ceil(len(LABELS) / batch_size) / batches.STEPS_A_CALL)
     return list(dataset.take(len(epochs) * an_epoch * len(own)).as_numpy_iterator())
 
 
@@ -55,7 +56,8 @@ def test_an_epoch_has_every_stay_once() -> None:
     assert sorted(order(0)) == list(range(23))
 
 
-def test_a_call_ends_with_its_epoch() -> None:
+def test_a_call_ends_with_its_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "STEPS_A_CALL", 20)
     # 23 steps an epoch.
     assert [len(stays) for stays, _ in calls(range(2), batch_size=1)] == [20, 3, 20, 3]
     assert sorted(np.concatenate([stays[:, 0] for stays, _ in calls(range(1), batch_size=1)])) == [*range(23)]
