@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -18,6 +19,7 @@ def main() -> None:
         number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN
     ]
     before = {number: signal.signal(number, _stop) for number in stops}
+    sys.unraisablehook, hook = _repeat_lost, sys.unraisablehook
     try:
         # Only now: that takes a while, in which somebody may press Ctrl-C.
         from mimic3tf.cli.app import app
@@ -43,6 +45,7 @@ def main() -> None:
             f"error: {type(error).__name__} (run again without --redact for details)", UserError.exit_status
         )
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -51,6 +54,16 @@ def _stop(number: int, _: FrameType | None) -> NoReturn:
     # Whoever does not want to wait until all is cleared up sends it twice.
     signal.signal(number, signal.SIG_DFL)
     raise Stopped(number)
+
+
+def _repeat_lost(unraisable: sys.UnraisableHookArgs) -> None:
+    """Let a signal come once more that came while Python cleared an object up: no error gets out there."""
+    lost = unraisable.exc_value
+    if isinstance(lost, Stopped):
+        signal.signal(lost.signal, _stop)
+        threading.Timer(0.01, os.kill, (os.getpid(), lost.signal)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _fail(line: str, status: int) -> NoReturn:

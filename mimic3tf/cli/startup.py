@@ -39,7 +39,7 @@ def start_tensorflow(cores: int | None = None) -> None:
                     tf.config.threading.set_intra_op_parallelism_threads(1)
                     if cores:
                         tf.config.threading.set_inter_op_parallelism_threads(cores)
-        except BaseException:
+        except Exception:
             notes.seek(0)
             terminal.write(notes.read().decode(errors="replace"))
             raise

@@ -212,6 +212,45 @@ def test_training_does_not_mind_a_clock_that_goes_back(
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "usual" / name).read_bytes()
 
 
+def test_a_signal_that_came_while_an_object_was_cleared_up_is_not_lost() -> None:
+    program = (
+        "import os, sys, time, types\n"
+        "def generator():\n"
+        "    try:\n"
+        "        yield\n"
+        "    finally:\n"
+        "        os.kill(os.getpid(), 15)\n"
+        "def app():\n"
+        "    begun = generator()\n"
+        "    next(begun)\n"
+        "    del begun\n"
+        "    time.sleep(60)\n"
+        "sys.modules['mimic3tf.cli.app'] = types.SimpleNamespace(app=app)\n"
+        "from mimic3tf.cli.main import main; main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert ended.returncode == 143
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("stopped: ")
+
+
+def test_a_signal_while_tensorflow_starts_is_one_line(tmp_path: Path) -> None:
+    program = (
+        "import os, sys\n"
+        "def hook(event, arguments):\n"
+        "    if event == 'import' and arguments[0] == 'tensorflow.python':\n"
+        "        os.write(2, b'notes of its libraries\\n')\n"
+        "        os.kill(os.getpid(), 15)\n"
+        "sys.addaudithook(hook)\n"
+        "from mimic3tf.cli.main import main; main()"
+    )
+    command = [sys.executable, "-c", program, "attack", "--run", str(tmp_path), "--data", str(tmp_path)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert ended.returncode == 143
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("stopped: ")
+
+
 def test_ctrl_c_during_the_start_is_one_line(tmp_path: Path) -> None:
     program = (
         "import os, sys\n"
