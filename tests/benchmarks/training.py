@@ -131,6 +131,8 @@ def measure(name: str, data: Path, cohort: Cohort, exposure: pipeline.Exposure) 
     ready = time.perf_counter()
     ours()
     first = time.perf_counter() - ready
+    # Before PyTorch starts its threads.
+    waiting = sorted(share_of_waiting(ours) for _ in range(2 * ROUNDS + 1))
     theirs()
     times = {action: [] for action in (ours, theirs)}
     for _ in range(ROUNDS):
@@ -138,7 +140,6 @@ def measure(name: str, data: Path, cohort: Cohort, exposure: pipeline.Exposure) 
             taken += [seconds(action) for _ in range(EPOCHS)]
     best = {action: min(taken) for action, taken in times.items()}
     ratios = sorted(slow / fast for slow, fast in zip(times[theirs], times[ours], strict=True))
-    waiting = sorted(share_of_waiting(ours) for _ in range(2 * ROUNDS + 1))
     print(
         f"{name}: {len(cohort) / best[ours]:,.0f} samples/s, PyTorch {len(cohort) / best[theirs]:,.0f}: "
         f"{best[theirs] / best[ours]:.2f}x (epoch by epoch {ratios[0]:.2f} to {ratios[-1]:.2f}, median "
