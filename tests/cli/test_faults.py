@@ -212,6 +212,14 @@ def test_training_does_not_mind_a_clock_that_goes_back(
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "usual" / name).read_bytes()
 
 
+def _ending(program: str, *arguments: str) -> tuple[int, str]:
+    """Exit status of a Python program, and the one line on its standard error."""
+    command = [sys.executable, "-c", program, *arguments]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    (line,) = ended.stderr.splitlines()
+    return ended.returncode, line
+
+
 def test_a_signal_that_came_while_an_object_was_cleared_up_is_not_lost() -> None:
     program = (
         "import os, sys, time, types\n"
@@ -228,9 +236,8 @@ def test_a_signal_that_came_while_an_object_was_cleared_up_is_not_lost() -> None
         "sys.modules['mimic3tf.cli.app'] = types.SimpleNamespace(app=app)\n"
         "from mimic3tf.cli.main import main; main()"
     )
-    ended = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
-    assert ended.returncode == 143
-    (line,) = ended.stderr.splitlines()
+    status, line = _ending(program)
+    assert status == 143
     assert line.startswith("stopped: ")
 
 
@@ -244,10 +251,8 @@ def test_a_signal_while_tensorflow_starts_is_one_line(tmp_path: Path) -> None:
         "sys.addaudithook(hook)\n"
         "from mimic3tf.cli.main import main; main()"
     )
-    command = [sys.executable, "-c", program, "attack", "--run", str(tmp_path), "--data", str(tmp_path)]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert ended.returncode == 143
-    (line,) = ended.stderr.splitlines()
+    status, line = _ending(program, "attack", "--run", str(tmp_path), "--data", str(tmp_path))
+    assert status == 143
     assert line.startswith("stopped: ")
 
 
@@ -259,8 +264,6 @@ def test_ctrl_c_during_the_start_is_one_line(tmp_path: Path) -> None:
         "sys.addaudithook(hook)\n"
         "from mimic3tf.cli.main import main; main()"
     )
-    command = [sys.executable, "-c", program, "prepare", "synthetic", "--out", str(tmp_path / "out")]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert ended.returncode == 130
-    (line,) = ended.stderr.splitlines()
+    status, line = _ending(program, "prepare", "synthetic", "--out", str(tmp_path / "out"))
+    assert status == 130
     assert line.startswith("stopped: ")
