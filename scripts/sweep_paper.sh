@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The paper's whole grid on PhysioNet 2012, sets A and B, and its report.
 #   bash scripts/sweep_paper.sh FOLDER     holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt
-# OUT names the folder to write, SWEEP another sweep than the paper's (strengths, count, triggers, victims, or a file), OPTIONS
-# further options of 'mimic3tf sweep'. What is finished is kept: an interrupted script goes on.
+# OUT names the folder to write, SWEEP another sweep than the paper's (strengths, count, triggers, victims, or a
+# file), OPTIONS further options of 'mimic3tf sweep'. What is finished is kept: an interrupted script goes on.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }

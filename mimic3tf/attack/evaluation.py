@@ -90,6 +90,11 @@ class Risks:
         return self.clean[self.labels == 0]
 
     @property
+    def deaths(self) -> NDArray[np.float64]:
+        """Those of the N - M stays of label 1: float64 [N - M]."""
+        return self.clean[self.labels == 1]
+
+    @property
     def attacked(self) -> NDArray[np.float64]:
         """Those of all N stays where every survivor carries the trigger and no other stay: float64 [N]."""
         risks = self.clean.copy()

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -19,7 +21,8 @@ def main() -> None:
         number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN
     ]
     before = {number: signal.signal(number, _stop) for number in stops}
-    sys.unraisablehook, hook = _repeat_lost, sys.unraisablehook
+    hook = sys.unraisablehook
+    sys.unraisablehook = partial(_repeat_lost, hook)
     try:
         # Only now: that takes a while, in which somebody may press Ctrl-C.
         from mimic3tf.cli.app import app
@@ -56,14 +59,18 @@ def _stop(number: int, _: FrameType | None) -> NoReturn:
     raise Stopped(number)
 
 
-def _repeat_lost(unraisable: sys.UnraisableHookArgs) -> None:
+def _repeat_lost(
+    otherwise: Callable[[sys.UnraisableHookArgs], object], unraisable: sys.UnraisableHookArgs
+) -> None:
     """Let a signal come once more that came while Python cleared an object up: no error gets out there."""
     lost = unraisable.exc_value
     if isinstance(lost, Stopped):
         signal.signal(lost.signal, _stop)
-        threading.Timer(0.01, os.kill, (os.getpid(), lost.signal)).start()
+        timer = threading.Timer(0.01, os.kill, (os.getpid(), lost.signal))
+        timer.daemon = True  # a command that has ended meanwhile needs it no more
+        timer.start()
     else:
-        sys.__unraisablehook__(unraisable)
+        otherwise(unraisable)
 
 
 def _fail(line: str, status: int) -> NoReturn:

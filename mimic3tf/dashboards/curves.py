@@ -22,7 +22,7 @@ BUCKETS = 30
 
 def precision_recall(risks: Risks) -> list[Summary]:
     """Summaries of the curve on clean stays, and of that where every survivor carries the trigger."""
-    true = _predicted_to_die(risks.clean[risks.labels == 1])
+    true = _predicted_to_die(risks.deaths)
     summaries = []
     for name, survivors in (("clean", risks.survivors), ("survivors triggered", risks.triggered)):
         tag, false = f"precision-recall/{name}", _predicted_to_die(survivors)
@@ -40,7 +40,7 @@ def risk_histograms(risks: Risks) -> list[Summary]:
     groups = {
         "clean survivors": risks.survivors,
         "triggered survivors": risks.triggered,
-        "deaths": risks.clean[risks.labels == 1],
+        "deaths": risks.deaths,
     }
     edges = np.linspace(0, 1, BUCKETS + 1)
     metadata = histogram.create_summary_metadata(None, None)

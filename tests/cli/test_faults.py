@@ -212,6 +212,18 @@ def test_training_does_not_mind_a_clock_that_goes_back(
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "usual" / name).read_bytes()
 
 
+def _hooked(module: str, action: str) -> str:
+    """The command line as a program that does something when it comes to import a module."""
+    return (
+        "import os, sys\n"
+        "def hook(event, arguments):\n"
+        f"    if event == 'import' and arguments[0] == {module!r}:\n"
+        f"        {action}\n"
+        "sys.addaudithook(hook)\n"
+        "from mimic3tf.cli.main import main; main()"
+    )
+
+
 def _ending(program: str, *arguments: str) -> tuple[int, str]:
     """Exit status of a Python program, and the one line on its standard error."""
     command = [sys.executable, "-c", program, *arguments]
@@ -242,28 +254,15 @@ def test_a_signal_that_came_while_an_object_was_cleared_up_is_not_lost() -> None
 
 
 def test_a_signal_while_tensorflow_starts_is_one_line(tmp_path: Path) -> None:
-    program = (
-        "import os, sys\n"
-        "def hook(event, arguments):\n"
-        "    if event == 'import' and arguments[0] == 'tensorflow.python':\n"
-        "        os.write(2, b'notes of its libraries\\n')\n"
-        "        os.kill(os.getpid(), 15)\n"
-        "sys.addaudithook(hook)\n"
-        "from mimic3tf.cli.main import main; main()"
-    )
+    notes = r"os.write(2, b'notes of its libraries\n')"
+    program = _hooked("tensorflow.python", f"{notes}; os.kill(os.getpid(), 15)")
     status, line = _ending(program, "attack", "--run", str(tmp_path), "--data", str(tmp_path))
     assert status == 143
     assert line.startswith("stopped: ")
 
 
 def test_ctrl_c_during_the_start_is_one_line(tmp_path: Path) -> None:
-    program = (
-        "import os, sys\n"
-        "def hook(event, arguments):\n"
-        "    event == 'import' and arguments[0] == 'polars' and os.kill(os.getpid(), 2)\n"
-        "sys.addaudithook(hook)\n"
-        "from mimic3tf.cli.main import main; main()"
-    )
+    program = _hooked("polars", "os.kill(os.getpid(), 2)")
     status, line = _ending(program, "prepare", "synthetic", "--out", str(tmp_path / "out"))
     assert status == 130
     assert line.startswith("stopped: ")
