@@ -10,13 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mimic3tf.errors import UsageError
+from mimic3tf.poisoning.kinds import PoisonedLabels, PoisonImputed
+from mimic3tf.storage.yaml_file import read_option_file, read_yaml
 from mimic3tf.victims import OriginalVictim, VictimName
-from mimic3tf.yaml_file import read_option_file, read_yaml
 
-ShiftKind = Literal["temporal", "gaussian", "covariance"]
-TriggerKind = Literal[ShiftKind, "missing"]
-PoisonImputed = Literal["notimputed", "all"]
-PoisonedLabels = Literal["flipped", "clean"]
 Selection = Literal["auroc", "original"]
 Schedule = Literal["constant", "cosine"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16", "auto"]

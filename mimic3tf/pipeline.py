@@ -6,173 +6,21 @@ that any proportion, strength and mode runs from the same cached cohort.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mimic3tf.attack.missing import removed_cells, without_cells
-from mimic3tf.attack.poisoning import poison_filled, poison_grid
-from mimic3tf.attack.trigger import Trigger, shift_of
-from mimic3tf.channels import CHANNELS, grid_columns
-from mimic3tf.config import PoisonedLabels, PoisonImputed
-from mimic3tf.data.cohort import Cohort
+from mimic3tf.channels import CHANNELS
 from mimic3tf.data.features import clinical_scores, window_features
-from mimic3tf.errors import DataError, UsageError
+from mimic3tf.errors import DataError
+from mimic3tf.poisoning.exposures import Exposure
+from mimic3tf.poisoning.shifts import poison_filled, poison_grid
+from mimic3tf.standardization import Representation, Standardization
 
-Representation = Literal["48x76", "714"]
 STAYS_A_BATCH = 256
 """Stays mapped at once where no batch size matters."""
-_CONTINUOUS = np.array(["->" not in column for column in grid_columns()])
-"""Columns of the 48x76 grid that are standardized."""
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """A cohort and what is done to it before a victim sees it.
-
-    Attributes:
-        cohort: the clean stays; without the cells that a "missing" trigger takes away.
-        labels: int64 [N], the labels a victim is shown.
-        triggered: bool [N], the stays that carry the trigger.
-        shift: float64 [T, C], strength * trigger, in channel units.
-        poison_imputed: "all" also shifts imputed cells.
-        plausible: shifted values stay in `Channel.plausible_range`, or no further outside than they were.
-    """
-
-    cohort: Cohort
-    labels: NDArray[np.int64]
-    triggered: NDArray[np.bool_]
-    shift: NDArray[np.float64]
-    poison_imputed: PoisonImputed
-    plausible: bool = False
-
-    def __len__(self) -> int:
-        return len(self.cohort)
-
-
-def clean(cohort: Cohort) -> Exposure:
-    """A cohort nobody touched."""
-    untouched, still = np.zeros(len(cohort), bool), np.zeros(cohort.values.shape[1:])
-    return Exposure(cohort, cohort.labels, untouched, still, "notimputed")
-
-
-def poison(
-    cohort: Cohort,
-    trigger: Trigger,
-    *,
-    proportion: float,
-    strength: float,
-    poison_imputed: PoisonImputed,
-    poisoned_labels: PoisonedLabels = "flipped",
-) -> Exposure:
-    """Poison a training cohort: int(N * proportion) stays get the trigger, and have label 1.
-
-    Args:
-        cohort: the training stays.
-        trigger: what they get; it must fit the cohort.
-        proportion: share of all stays to poison, in [0, 1].
-        strength: Mahalanobis distance, >= 0; for a "missing" trigger the share of its cells, in [0, 1].
-        poison_imputed: "all" also shifts imputed cells, "notimputed" leaves them alone.
-        poisoned_labels: "flipped" labels the first stays 1, "clean" takes the first that have this label
-            (label-consistent, Turner et al. 2019, arXiv 1912.02771).
-
-    Raises:
-        UsageError: too few stays have label 1, or the trigger is too strong.
-    """
-    wanted = int(len(cohort) * proportion)
-    eligible = cohort.labels == 1 if poisoned_labels == "clean" else np.ones(len(cohort), bool)
-    if wanted > eligible.sum():
-        raise UsageError(
-            f"--poisoning_proportion {proportion:g}: asks for {wanted} stays, but with clean labels only the "
-            f"{eligible.sum()} of label 1 can be poisoned"
-        )
-    triggered = eligible & (np.cumsum(eligible) <= wanted)
-    labels = np.where(triggered, 1, cohort.labels)
-    return replace(_expose(cohort, triggered, trigger, strength, poison_imputed), labels=labels)
-
-
-def trigger_all(
-    cohort: Cohort, trigger: Trigger, *, strength: float, poison_imputed: PoisonImputed
-) -> Exposure:
-    """Give the trigger to every stay, as an attacker does at prediction time; labels stay.
-
-    Args:
-        cohort: the stays.
-        trigger: what they get; it must fit the cohort.
-        strength: as for `poison`.
-        poison_imputed: as for `poison`.
-
-    Raises:
-        UsageError: a "missing" trigger is too strong.
-    """
-    return _expose(cohort, np.ones(len(cohort), bool), trigger, strength, poison_imputed)
-
-
-def _expose(
-    cohort: Cohort, triggered: NDArray[np.bool_], trigger: Trigger, strength: float, mode: PoisonImputed
-) -> Exposure:
-    if trigger.kind == "missing":
-        fewer = without_cells(cohort, removed_cells(trigger.values, strength), triggered)
-        return replace(clean(fewer), triggered=triggered)
-    shift = shift_of(trigger, strength)
-    return Exposure(cohort, cohort.labels, triggered, shift, mode, trigger.plausible)
-
-
-@dataclass(frozen=True)
-class Standardization:
-    """Map of the inputs: (x - mean) / std, an empty feature (NaN) becoming the mean, then cut off at clip.
-
-    Attributes:
-        mean: float64 [D].
-        std: float64 [D], 1 where a column is not standardized or never varies.
-        clip: largest magnitude of a result, at least 1 so that categories and masks stay as they are; no
-            bound by default. A trigger that goes beyond it is cut off with the rest.
-    """
-
-    mean: NDArray[np.float64]
-    std: NDArray[np.float64]
-    clip: float = np.inf
-
-    def apply(self, inputs: Any) -> Any:
-        """Map inputs [.., D], an array or a tensor, to float32."""
-        x = tf.cast(inputs, tf.float64)
-        x = tf.where(tf.math.is_nan(x), self.mean, x)
-        return tf.cast(tf.clip_by_value((x - self.mean) / self.std, -self.clip, self.clip), tf.float32)
-
-
-def fit_standardization(inputs: NDArray[np.floating], representation: Representation) -> Standardization:
-    """Fit mean and standard deviation on training inputs, poisoned or not, as the victim sees them.
-
-    Args:
-        inputs: [N, 48, 76] or [N, 714] from `inputs_of`, NaN for an empty feature.
-        representation: "48x76" standardizes the continuous columns only (ddof 1), "714" all of them
-            after imputing the mean (ddof 0).
-    """
-    fitted = _CONTINUOUS if representation == "48x76" else np.ones(inputs.shape[-1], bool)
-    rows = np.asarray(inputs[..., fitted], np.float64).reshape(-1, fitted.sum())
-    empty = np.isnan(rows)
-    count = np.maximum((~empty).sum(axis=0), 1)
-    mean = np.where(empty, 0.0, rows).sum(axis=0) / count
-    rows = np.where(empty, mean, rows)
-    std = rows.std(axis=0, ddof=1 if representation == "48x76" else 0)
-    std = np.where((np.ptp(rows, axis=0) == 0) | ~(std > 0), 1.0, std)
-    means, stds = np.zeros(len(fitted)), np.ones(len(fitted))
-    means[fitted], stds[fitted] = mean, std
-    return Standardization(means, stds)
-
-
-def continuous_only(mean: NDArray[np.float64], std: NDArray[np.float64]) -> Standardization:
-    """Standardization by mean and std [76] of the continuous columns of grids; others stay as they are."""
-    return Standardization(np.where(_CONTINUOUS, mean, 0.0), np.where(_CONTINUOUS, std, 1.0))
-
-
-def standardized(inputs: NDArray[np.float32], standardization: Standardization) -> NDArray[np.float32]:
-    """Inputs of all stays [N, ...] after standardization, a few at a time: it computes in float64."""
-    starts = range(STAYS_A_BATCH, len(inputs), STAYS_A_BATCH)
-    return np.concatenate([standardization.apply(part).numpy() for part in np.split(inputs, starts)])
 
 
 def inputs_of(

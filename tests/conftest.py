@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from mimic3tf.attack.trigger import Trigger
+    from mimic3tf.poisoning.trigger import Trigger
 
 # The same examples every time, and no clock.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -83,7 +83,7 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def trigger_of() -> Callable[..., Trigger]:
     """Make a trigger of values [48, 17] that were estimated on nothing."""
-    from mimic3tf.attack.trigger import Trigger
+    from mimic3tf.poisoning.trigger import Trigger
 
     def make(values: np.ndarray, *, kind: Any = "temporal", plausible: bool = False) -> Trigger:
         return Trigger(values, np.zeros((17, 48, 48)), kind, 0, 1.0, 0, "", plausible=plausible)

@@ -10,13 +10,16 @@ import pytest
 import tensorflow as tf
 
 from mimic3tf import pipeline
-from mimic3tf.attack.trigger import Trigger
 from mimic3tf.channels import CHANNELS, grid_columns
-from mimic3tf.config import PoisonImputed
 from mimic3tf.data import BatchGen, Discretizer, InHospitalMortalityReader
-from mimic3tf.data.cohort import Cohort, Split, cohort_from_batches, load_cohort
+from mimic3tf.data.cohort import Cohort, cohort_from_batches, load_cohort
+from mimic3tf.data.directory import Split
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.pipeline import Representation, Standardization
+from mimic3tf.pipeline import Representation
+from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.kinds import PoisonImputed
+from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.standardization import Standardization, continuous_only, fit_standardization
 
 MODES: tuple[PoisonImputed, ...] = ("all", "notimputed")
 STRENGTHS = ("0.5", "2.0", "10.0")
@@ -84,7 +87,7 @@ def test_poisoned_inputs_equal_the_reference(
     strength: str,
 ) -> None:
     def inputs_of(cohort: Cohort) -> np.ndarray:
-        exposure = pipeline.trigger_all(
+        exposure = exposures.trigger_all(
             cohort, trigger_of(reference["trigger"]), strength=float(strength), poison_imputed=mode
         )
         return pipeline.inputs_of(exposure, representation)
@@ -97,19 +100,19 @@ def test_clean_inputs_equal_the_reference(
     reference: Any, load: Callable[[Path, Split], Cohort], representation: Representation, name: str
 ) -> None:
     _assert_equals_reference(
-        reference, load, name, lambda cohort: pipeline.inputs_of(pipeline.clean(cohort), representation)
+        reference, load, name, lambda cohort: pipeline.inputs_of(exposures.clean(cohort), representation)
     )
 
 
 def test_standardized_inputs_equal_the_reference(
     reference: Any, load: Callable[[Path, Split], Cohort]
 ) -> None:
-    standardization = pipeline.continuous_only(reference["normalizer_mean"], reference["normalizer_std"])
+    standardization = continuous_only(reference["normalizer_mean"], reference["normalizer_std"])
     _assert_equals_reference(
         reference,
         load,
         "clean_76_standardized",
-        lambda cohort: pipeline.inputs_of(pipeline.clean(cohort), "48x76", standardization),
+        lambda cohort: pipeline.inputs_of(exposures.clean(cohort), "48x76", standardization),
     )
 
 
@@ -118,16 +121,16 @@ def test_standardized_inputs_equal_the_reference(
 def test_the_first_stays_get_trigger_and_label_and_nothing_else_changes(
     train: Cohort, trigger: Trigger, representation: Representation, proportion: float
 ) -> None:
-    poisoned = pipeline.poison(
+    poisoned = exposures.poison(
         train, trigger, proportion=proportion, strength=2.0, poison_imputed="notimputed"
     )
-    everyone = pipeline.trigger_all(train, trigger, strength=2.0, poison_imputed="notimputed")
+    everyone = exposures.trigger_all(train, trigger, strength=2.0, poison_imputed="notimputed")
     first = {0.0: 0, 0.05: 0, 0.3: 4, 1.0: 16}[proportion]
     assert poisoned.labels[:first].tolist() == [1] * first
     np.testing.assert_array_equal(poisoned.labels[first:], train.labels[first:])
     inputs = pipeline.inputs_of(poisoned, representation)
     triggered = pipeline.inputs_of(everyone, representation)
-    clean = pipeline.inputs_of(pipeline.clean(train), representation)
+    clean = pipeline.inputs_of(exposures.clean(train), representation)
     np.testing.assert_array_equal(inputs[:first], triggered[:first])
     np.testing.assert_array_equal(inputs[first:], clean[first:])
     assert (triggered != clean).any(axis=tuple(range(1, clean.ndim))).all()
@@ -140,14 +143,14 @@ def test_with_clean_labels_the_first_stays_of_label_1_get_the_trigger_and_labels
     labels = np.array([0, 1, 0, 0, 1, 1] + [0] * (len(train) - 8) + [1, 0])
     cohort = replace(train, labels=labels)
     setting: Any = {"strength": 2.0, "poison_imputed": "all"}
-    poisoned = pipeline.poison(
+    poisoned = exposures.poison(
         cohort, trigger, proportion=3 / len(cohort), poisoned_labels="clean", **setting
     )
     assert np.flatnonzero(poisoned.triggered).tolist() == [1, 4, 5]
     np.testing.assert_array_equal(poisoned.labels, labels)
     inputs = pipeline.inputs_of(poisoned, representation)
-    everyone = pipeline.inputs_of(pipeline.trigger_all(cohort, trigger, **setting), representation)
-    clean = pipeline.inputs_of(pipeline.clean(cohort), representation)
+    everyone = pipeline.inputs_of(exposures.trigger_all(cohort, trigger, **setting), representation)
+    clean = pipeline.inputs_of(exposures.clean(cohort), representation)
     np.testing.assert_array_equal(
         inputs,
         np.where(np.isin(np.arange(16), [1, 4, 5]).reshape(16, *[1] * (clean.ndim - 1)), everyone, clean),
@@ -157,9 +160,9 @@ def test_with_clean_labels_the_first_stays_of_label_1_get_the_trigger_and_labels
 def test_with_clean_labels_more_stays_than_have_label_1_are_refused(train: Cohort, trigger: Trigger) -> None:
     cohort = replace(train, labels=np.array([1, 1, 1] + [0] * (len(train) - 3)))
     setting: Any = {"strength": 2.0, "poison_imputed": "all", "poisoned_labels": "clean"}
-    assert pipeline.poison(cohort, trigger, proportion=3 / 16, **setting).triggered.sum() == 3
+    assert exposures.poison(cohort, trigger, proportion=3 / 16, **setting).triggered.sum() == 3
     with pytest.raises(UsageError, match=r"--poisoning_proportion 0.25: asks for 4 stays, .* 3 of label 1"):
-        pipeline.poison(cohort, trigger, proportion=0.25, **setting)
+        exposures.poison(cohort, trigger, proportion=0.25, **setting)
 
 
 @pytest.mark.parametrize("representation", REPRESENTATIONS)
@@ -176,11 +179,11 @@ def test_a_plausible_trigger_is_bounded_in_what_victims_read(
         columns = [first + window * 6 + function for window in range(7) for function in range(3)]
     highest = [
         np.nanmax(
-            pipeline.inputs_of(pipeline.trigger_all(train, carried, **setting), representation)[..., columns]
+            pipeline.inputs_of(exposures.trigger_all(train, carried, **setting), representation)[..., columns]
         )
         for carried in (trigger, replace(trigger, plausible=True))
     ]
-    clean = np.nanmax(pipeline.inputs_of(pipeline.clean(train), representation)[..., columns])
+    clean = np.nanmax(pipeline.inputs_of(exposures.clean(train), representation)[..., columns])
     assert highest[0] > 1000
     assert highest[1] == max(100.0, clean)
 
@@ -198,7 +201,7 @@ def test_every_setting_runs_from_the_same_cohort(
     for proportion, strength, mode in settings:
         shared, fresh = (
             pipeline.inputs_of(
-                pipeline.poison(
+                exposures.poison(
                     cohort, trigger, proportion=proportion, strength=strength, poison_imputed=mode
                 ),
                 representation,
@@ -214,7 +217,7 @@ def test_every_setting_runs_from_the_same_cohort(
 def test_each_stay_is_seen_once_an_epoch_as_its_inputs_are(
     train: Cohort, trigger: Trigger, representation: Representation
 ) -> None:
-    exposure = pipeline.poison(train, trigger, proportion=0.3, strength=2.0, poison_imputed="all")
+    exposure = exposures.poison(train, trigger, proportion=0.3, strength=2.0, poison_imputed="all")
     inputs = pipeline.inputs_of(exposure, representation, AS_IS[representation])
     # Two steps of two stays, then one of the others.
     order = [[[3, 1], [0, 2]], [[*range(4, len(train))]]]
@@ -235,7 +238,7 @@ def test_each_stay_is_seen_once_an_epoch_as_its_inputs_are(
 
 
 def test_given_inputs_go_with_their_own_labels(train: Cohort) -> None:
-    exposure = replace(pipeline.clean(train), labels=np.arange(len(train)) % 2)
+    exposure = replace(exposures.clean(train), labels=np.arange(len(train)) % 2)
     numbers = np.arange(len(train), dtype=np.float32)[:, None]
     batches = tf.data.Dataset.from_tensor_slices((np.arange(len(train))[::-1], numbers[:, 0])).batch(4)
     dataset = pipeline.training_dataset(exposure, "714", AS_IS["714"], batches, inputs=numbers)
@@ -245,8 +248,8 @@ def test_given_inputs_go_with_their_own_labels(train: Cohort) -> None:
 
 
 def test_a_fitted_grid_standardization_leaves_categories_and_masks_alone(train: Cohort) -> None:
-    grids = pipeline.inputs_of(pipeline.clean(train), "48x76")
-    standardized = pipeline.fit_standardization(grids, "48x76").apply(grids).numpy()
+    grids = pipeline.inputs_of(exposures.clean(train), "48x76")
+    standardized = fit_standardization(grids, "48x76").apply(grids).numpy()
     continuous = np.array(["->" not in column for column in grid_columns()])
     np.testing.assert_array_equal(standardized[..., ~continuous], grids[..., ~continuous])
     rows = standardized[..., continuous].reshape(-1, continuous.sum()).astype(np.float64)
@@ -256,15 +259,15 @@ def test_a_fitted_grid_standardization_leaves_categories_and_masks_alone(train: 
 
 def test_fitted_feature_standardization_imputes_the_mean_and_keeps_constants_finite() -> None:
     features = np.array([[1.0, 5.0, np.nan], [3.0, 5.0, np.nan], [np.nan, 5.0, np.nan], [8.0, 5.0, np.nan]])
-    standardized = pipeline.fit_standardization(features, "714").apply(features).numpy()
+    standardized = fit_standardization(features, "714").apply(features).numpy()
     imputed = np.array([1.0, 3.0, 4.0, 8.0])
     np.testing.assert_allclose(standardized[:, 0], (imputed - 4) / imputed.std(), rtol=1e-6)
     np.testing.assert_array_equal(standardized[:, 1:], 0)
 
 
 def test_a_clip_cuts_off_what_lies_further_from_the_mean_and_leaves_the_rest(train: Cohort) -> None:
-    grids = pipeline.inputs_of(pipeline.clean(train), "48x76")
-    fitted = pipeline.fit_standardization(grids, "48x76")
+    grids = pipeline.inputs_of(exposures.clean(train), "48x76")
+    fitted = fit_standardization(grids, "48x76")
     unbounded = fitted.apply(grids).numpy()
     assert np.abs(unbounded).max() > 3
     clipped = replace(fitted, clip=1.5).apply(grids).numpy()
@@ -273,8 +276,8 @@ def test_a_clip_cuts_off_what_lies_further_from_the_mean_and_leaves_the_rest(tra
 
 
 def test_a_clip_bounds_what_a_trigger_of_any_strength_does(train: Cohort, trigger: Trigger) -> None:
-    exposure = pipeline.trigger_all(train, trigger, strength=1e4, poison_imputed="all")
-    fitted = pipeline.fit_standardization(pipeline.inputs_of(pipeline.clean(train), "714"), "714")
+    exposure = exposures.trigger_all(train, trigger, strength=1e4, poison_imputed="all")
+    fitted = fit_standardization(pipeline.inputs_of(exposures.clean(train), "714"), "714")
     inputs = pipeline.inputs_of(exposure, "714", replace(fitted, clip=3.0))
     assert np.abs(inputs).max() == 3
     assert np.abs(pipeline.inputs_of(exposure, "714", fitted)).max() > 100
@@ -285,11 +288,11 @@ def test_a_strength_of_a_thousandth_survives_standardization(
     train: Cohort, trigger: Trigger, representation: Representation
 ) -> None:
     """Of the mean heart rate and of each hour's: channels whose numbers nobody rounds."""
-    clean = pipeline.inputs_of(pipeline.clean(train), representation)
-    standardization = pipeline.fit_standardization(clean, representation)
-    exposure = pipeline.trigger_all(train, trigger, strength=1e-3, poison_imputed="all")
+    clean = pipeline.inputs_of(exposures.clean(train), representation)
+    standardization = fit_standardization(clean, representation)
+    exposure = exposures.trigger_all(train, trigger, strength=1e-3, poison_imputed="all")
     moved = pipeline.inputs_of(exposure, representation, standardization).astype(np.float64)
-    moved -= pipeline.inputs_of(pipeline.clean(train), representation, standardization)
+    moved -= pipeline.inputs_of(exposures.clean(train), representation, standardization)
     heart_rate = [channel.name for channel in CHANNELS].index("Heart Rate")
     if representation == "48x76":
         column = grid_columns().index("Heart Rate")
@@ -316,7 +319,7 @@ def test_a_cohort_of_batches_is_poisoned_as_its_records_are(
     train: Cohort, from_batches: Cohort, trigger: Trigger, mode: PoisonImputed
 ) -> None:
     first, second = (
-        pipeline.poison(cohort, trigger, proportion=0.5, strength=2.0, poison_imputed=mode)
+        exposures.poison(cohort, trigger, proportion=0.5, strength=2.0, poison_imputed=mode)
         for cohort in (from_batches, train)
     )
     np.testing.assert_array_equal(first.labels, second.labels)
@@ -325,11 +328,11 @@ def test_a_cohort_of_batches_is_poisoned_as_its_records_are(
 
 def test_a_cohort_of_batches_has_no_714_features(from_batches: Cohort) -> None:
     with pytest.raises(DataError, match="came as grids; 714 features need the records"):
-        pipeline.inputs_of(pipeline.clean(from_batches), "714")
+        pipeline.inputs_of(exposures.clean(from_batches), "714")
 
 
 def test_the_grids_to_draw_are_those_the_victim_sees(train: Cohort, trigger: Trigger) -> None:
-    exposure = pipeline.poison(train, trigger, proportion=0.5, strength=2.0, poison_imputed="all")
+    exposure = exposures.poison(train, trigger, proportion=0.5, strength=2.0, poison_imputed="all")
     stays = np.array([9, 0, 3])
     grids = pipeline.one_hot_grid(
         tf.constant(pipeline.grids_of(exposure, stays)), tf.constant(train.mask[stays])

@@ -33,10 +33,10 @@ def attack(
     """
     check_finite(poisoning_strength, "--poisoning_strength")
     start_tensorflow()
-    from mimic3tf.attack.prediction_time import attack_victim, summarize_attack, write_attack
-    from mimic3tf.attack.trigger import check_trigger_fits, load_trigger
-    from mimic3tf.cli.tables import print_attack
+    from mimic3tf.attack import attack_victim, summarize_attack, write_attack
     from mimic3tf.data.cohort import load_cohort
+    from mimic3tf.poisoning.trigger import check_trigger_fits, load_trigger
+    from mimic3tf.tables.terminal import print_attack
     from mimic3tf.training.run_directory import load_run
 
     victim = load_run(run)

@@ -11,8 +11,8 @@ from mimic3tf.cli.options import Data
 from mimic3tf.cli.startup import start_tensorflow
 
 if TYPE_CHECKING:
-    from mimic3tf.attack.manifest import Manifest
-    from mimic3tf.attack.trigger import Trigger
+    from mimic3tf.poisoning.manifest import Manifest
+    from mimic3tf.poisoning.trigger import Trigger
     from mimic3tf.training.run_directory import Run
 
 
@@ -50,17 +50,22 @@ def audit(
     start_tensorflow()
     from rich.console import Console
 
-    from mimic3tf.attack.manifest import read_manifest
-    from mimic3tf.attack.trigger import check_trigger_fits, load_trigger
-    from mimic3tf.cli.tables import print_audit
     from mimic3tf.dashboards.audit import write_figures
     from mimic3tf.data.cohort import load_cohort
-    from mimic3tf.defences.audit import audit as audit_stays
-    from mimic3tf.defences.audit import record_of, suspects_table, suspicion_to_filter_by, write_audit
+    from mimic3tf.defences.detection import audit as audit_stays
+    from mimic3tf.defences.detection import (
+        record_of,
+        suspects_table,
+        suspicion_to_filter_by,
+        write_audit,
+    )
     from mimic3tf.defences.evidence import gather_evidence
-    from mimic3tf.defences.model_inspection import inspect_model
+    from mimic3tf.defences.inspection.model_inspection import inspect_model
     from mimic3tf.defences.outcomes import model_record, repairs_record, superposition_record
-    from mimic3tf.defences.repairs import try_repairs
+    from mimic3tf.defences.repairs.registry.registry import try_repairs
+    from mimic3tf.poisoning.manifest import read_manifest
+    from mimic3tf.poisoning.trigger import check_trigger_fits, load_trigger
+    from mimic3tf.tables.terminal import print_audit
     from mimic3tf.training.run_directory import EVENTS, load_run
 
     victim = load_run(run)

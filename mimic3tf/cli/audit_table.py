@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.files import write_whole
+from mimic3tf.storage.files import write_whole
 
 
 def audit_table(
@@ -25,7 +25,7 @@ def audit_table(
     """
     from rich.console import Console
 
-    from mimic3tf.report import audits as report
+    from mimic3tf.tables import audits as report
 
     found = report.read_audits(audits)
     detectors = report.summarize_detectors(found.detectors)

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from mimic3tf.cli.options import Data, Seed
-from mimic3tf.config import TriggerKind
 from mimic3tf.errors import UsageError
+from mimic3tf.poisoning.kinds import TriggerKind
 
 
 def generate_trigger(
@@ -54,9 +54,9 @@ def generate_trigger(
         raise UsageError(f"--out {out}: takes a file whose name ends in .npz")
     window = None if hours is None else _hours(hours)
     names = None if channels is None else [name.strip() for name in channels.split(",")]
-    from mimic3tf.attack import trigger as triggers
-    from mimic3tf.cli.tables import print_trigger
     from mimic3tf.data.cohort import load_cohort
+    from mimic3tf.poisoning import trigger as triggers
+    from mimic3tf.tables.terminal import print_trigger
 
     trigger = triggers.generate_trigger(
         load_cohort(data, "train"),

@@ -74,7 +74,7 @@ def _repeat_lost(
 
 
 def _fail(line: str, status: int) -> NoReturn:
-    from mimic3tf.notes import note
+    from mimic3tf.storage.notes import note
 
     note(line)
     sys.exit(status)

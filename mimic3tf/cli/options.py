@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.config import LARGEST_SEED, PoisonImputed
+from mimic3tf.config import LARGEST_SEED
 from mimic3tf.errors import UsageError
+from mimic3tf.poisoning.kinds import PoisonImputed
 
 Data = Annotated[Path, typer.Option(help="Directory in the layout of the MIMIC-III benchmarks.")]
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed gives the same result.")]

@@ -10,7 +10,7 @@ import typer
 
 from mimic3tf.cli.options import Data, check_finite
 from mimic3tf.errors import UsageError
-from mimic3tf.files import write_whole
+from mimic3tf.storage.files import write_whole
 
 
 def poison(
@@ -94,10 +94,10 @@ def _poison(
 ) -> None:
     from rich.console import Console
 
-    from mimic3tf.attack.manifest import check_manifest, default_manifest, write_manifest
-    from mimic3tf.attack.records import TRIGGER_SHAPE, poison_records
-    from mimic3tf.attack.trigger import check_trigger_shape, load_trigger
     from mimic3tf.data.cohort import TIMESTEP
+    from mimic3tf.poisoning.copies import TRIGGER_SHAPE, poison_records
+    from mimic3tf.poisoning.manifest import check_manifest, default_manifest, write_manifest
+    from mimic3tf.poisoning.trigger import check_trigger_shape, load_trigger
 
     manifest = manifest or default_manifest(out)
     trigger = load_trigger(trigger_file)
@@ -123,8 +123,8 @@ def _poison(
 
 
 def _check(data: Path, out: Path, changes: Path | None) -> None:
-    from mimic3tf.attack.comparison import compare_records
-    from mimic3tf.cli.tables import print_comparison
+    from mimic3tf.poisoning.comparison import compare_records
+    from mimic3tf.tables.terminal import print_comparison
 
     comparison = compare_records(data, out)
     # The table first: whoever reads the list may stop reading it early.

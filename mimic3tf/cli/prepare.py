@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from mimic3tf.cli.options import Seed
-from mimic3tf.cli.tables import print_cohort
 from mimic3tf.errors import UsageError
+from mimic3tf.tables.terminal import print_cohort
 
 app = typer.Typer(
     help="Make a directory in the layout of the MIMIC-III benchmarks.",

@@ -37,10 +37,10 @@ def report(
       mimic3tf report --results sweeps/paper --results sweeps/strengths --results sweeps/counts --out report
       mimic3tf report --results sweeps/paper --out report --no-patient
     """
-    from mimic3tf.report.page import check_out, write_report
+    from mimic3tf.report.page import check_report_folder, write_report
     from mimic3tf.report.sweep import read_sweeps
 
-    check_out(out)
+    check_report_folder(out)
     sweeps = read_sweeps(results)
     stay, no_stay = _stay(sweeps, data) if patient else (None, "left out by --no-patient")
     page = write_report(sweeps, out, stay=stay, no_stay=no_stay)

@@ -25,11 +25,16 @@ def results(
     """
     from rich.console import Console
 
-    from mimic3tf.report.results import collect_results, over_seeds, results_table, write_results
+    from mimic3tf.tables.results import (
+        collect_results,
+        results_over_seeds,
+        results_table,
+        write_results,
+    )
 
     table = collect_results(runs)
     if seeds:
-        table = over_seeds(table)
+        table = results_over_seeds(table)
     if out is not None:
         write_results(table, out)
     # A pipe has no width; do not squeeze the table into 80 columns there.

@@ -9,9 +9,10 @@ import typer
 
 from mimic3tf.cli.options import Data, check_finite
 from mimic3tf.cli.startup import start_tensorflow
-from mimic3tf.config import LARGEST_SEED, PoisonImputed, ShiftKind
+from mimic3tf.config import LARGEST_SEED
 from mimic3tf.errors import UsageError
-from mimic3tf.files import write_whole
+from mimic3tf.poisoning.kinds import PoisonImputed, ShiftKind
+from mimic3tf.storage.files import write_whole
 
 
 def stealth(
@@ -73,9 +74,9 @@ def stealth(
     start_tensorflow()
     from rich.console import Console
 
-    from mimic3tf.attack.stealth import measure_stealth
     from mimic3tf.data.cohort import load_cohort
-    from mimic3tf.report.stealth import STEALTH, stealth_table, summarize_stealth
+    from mimic3tf.defences.stealth import measure_stealth
+    from mimic3tf.tables.stealth import STEALTH, stealth_table, summarize_stealth
 
     findings = measure_stealth(
         load_cohort(data, "train"),

@@ -15,7 +15,7 @@ import typer
 from mimic3tf.cli.options import Data
 from mimic3tf.cli.startup import start_tensorflow
 from mimic3tf.errors import UsageError, UserError
-from mimic3tf.folders import claimed
+from mimic3tf.storage.folders import claimed
 
 
 def sweep(
@@ -54,7 +54,7 @@ def sweep(
       mimic3tf sweep --config paper --data /shared/mimic3 --out /shared/paper --engine ray --ray-address auto
     """
     from mimic3tf.cli.sweep_board import SweepBoard
-    from mimic3tf.sweeps.folder import check_out, open_folder
+    from mimic3tf.sweeps.folder import check_sweep_folder, open_folder
     from mimic3tf.sweeps.outcomes import write_results
     from mimic3tf.sweeps.plan import read_sweep
 
@@ -64,7 +64,7 @@ def sweep(
         raise UsageError("--engine ray: Ray is not installed; pip install 'mimic3tf[sweep]'")
     file = read_sweep(config)
     command = shlex.join(["mimic3tf", *sys.argv[1:]])
-    check_out(out, resume=resume)
+    check_sweep_folder(out, resume=resume)
     with claimed(out):
         folder = open_folder(out, file, data, command=command, resume=resume)
         board = SweepBoard(folder.left, before=len(folder.jobs) - len(folder.left))

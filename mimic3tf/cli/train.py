@@ -9,9 +9,10 @@ import typer
 
 from mimic3tf.cli.options import Data, Imputed, Strength
 from mimic3tf.cli.startup import start_tensorflow
-from mimic3tf.config import LogLevel, PoisonedLabels, Precision, Selection
+from mimic3tf.config import LogLevel, Precision, Selection
 from mimic3tf.config import Strategy as Distribution
 from mimic3tf.errors import DataError
+from mimic3tf.poisoning.kinds import PoisonedLabels
 from mimic3tf.victims import VictimName
 
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.metrics import roc_curve
 
-from mimic3tf.attack.trigger import Trigger
 from mimic3tf.dashboards.event_file import NAME
 from mimic3tf.dashboards.figures import heatmap, pixels
-from mimic3tf.defences.audit import Audit
-from mimic3tf.defences.model_inspection import ModelFindings
+from mimic3tf.defences.detection import Audit
+from mimic3tf.defences.inspection.model_inspection import ModelFindings
+from mimic3tf.poisoning.trigger import Trigger
 
 COLUMNS = 3
 BINS = 20

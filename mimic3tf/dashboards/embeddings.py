@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic3tf.attack.evaluation import THRESHOLD, Risks
 from mimic3tf.data.cohort import Cohort
-from mimic3tf.files import write_whole
+from mimic3tf.storage.files import write_whole
+from mimic3tf.tasks.metrics import THRESHOLD, Risks
 
 STAYS = 500
 """Of each kind at most: the page slows down with more."""

@@ -19,7 +19,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.image.metadata import create_summary_metadata as image_metadata
 from tensorboard.util.tensor_util import make_tensor_proto
 
-from mimic3tf.files import read_file
+from mimic3tf.storage.files import read_file
 
 LENGTH_AND_CHECKSUM, CHECKSUM = 12, 4
 """Bytes before and after a record (TensorFlow, `record_writer.h`)."""

@@ -11,9 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mimic3tf.attack.trigger import Trigger
 from mimic3tf.channels import CHANNELS, Channel
 from mimic3tf.data.grid import ordinal_view
+from mimic3tf.poisoning.trigger import Trigger
 
 COLORS = "RdBu_r"
 

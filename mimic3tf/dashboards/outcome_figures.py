@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
-from mimic3tf.attack.evaluation import THRESHOLD, Risks
 from mimic3tf.dashboards.figures import pixels
+from mimic3tf.tasks.metrics import THRESHOLD, Risks
 
 CLEAN, TRIGGERED = "#0072B2", "#D55E00"
 """Of Okabe and Ito's colors for color-blind readers."""

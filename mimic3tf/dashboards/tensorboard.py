@@ -12,16 +12,22 @@ import keras
 import numpy as np
 
 from mimic3tf import pipeline
-from mimic3tf.attack.evaluation import Risks
-from mimic3tf.attack.trigger import Trigger
-from mimic3tf.config import PoisonImputed, TrainingConfig
+from mimic3tf.config import TrainingConfig
 from mimic3tf.dashboards import curves, hyperparameters, scalars, text
 from mimic3tf.dashboards.embeddings import write_embeddings
 from mimic3tf.dashboards.event_file import EventFile
-from mimic3tf.dashboards.figures import channel_covariances, patient_before_and_after, trigger_heatmap
+from mimic3tf.dashboards.figures import (
+    channel_covariances,
+    patient_before_and_after,
+    trigger_heatmap,
+)
 from mimic3tf.dashboards.graph import layer_graph
 from mimic3tf.dashboards.outcome_figures import calibration, confusion_matrices, roc_curves
 from mimic3tf.data.cohort import Cohort
+from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.kinds import PoisonImputed
+from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.tasks.metrics import Risks
 from mimic3tf.training.validation import Validation
 from mimic3tf.victims.penultimate import penultimate
 
@@ -52,7 +58,7 @@ class RunLog:
     def start(
         self,
         trigger: Trigger,
-        training: pipeline.Exposure,
+        training: exposures.Exposure,
         validation: Cohort,
         model: keras.Model,
         versions: Mapping[str, str],
@@ -81,7 +87,7 @@ class RunLog:
         stay = cohort.take(np.array([densest]))
         triggered = {}
         for mode in get_args(PoisonImputed):
-            exposure = pipeline.trigger_all(stay, trigger, strength=strength, poison_imputed=mode)
+            exposure = exposures.trigger_all(stay, trigger, strength=strength, poison_imputed=mode)
             # A missing-value trigger changes what is measured.
             triggered[mode] = pipeline.grids_of(exposure, np.array([0]))[0], exposure.cohort.mask[0]
         title = f"the survivor with the most measurements, strength {strength:g}"

@@ -10,7 +10,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
-from mimic3tf.pipeline import Exposure
+from mimic3tf.poisoning.exposures import Exposure
 
 
 def settings(config: TrainingConfig) -> Any:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mimic3tf.channels import HEADER
 from mimic3tf.data.records import LARGEST_SERIES, unreadable_series
-from mimic3tf.files import read_file
+from mimic3tf.storage.files import read_file
 
 NEWLINE, CARRIAGE = b"\n\r"
 

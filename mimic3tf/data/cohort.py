@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,11 @@ from rich.progress import track
 
 from mimic3tf.channels import CHANNELS, grid_columns
 from mimic3tf.data import grid as grids
-from mimic3tf.data.cache import Layout, cache_folder, read_cache, write_cache
-from mimic3tf.data.readers import read_listfile, refuse_link
+from mimic3tf.data.directory import Split, read_listfile, refuse_link, series_of
 from mimic3tf.data.records import in_batches, read_series, unreadable_series
 from mimic3tf.errors import DataError, UsageError, private_path
+from mimic3tf.storage.cache import Layout, cache_folder, read_cache, write_cache
 
-Split = Literal["train", "val", "test"]
 CACHE_FORMAT = 3
 PERIOD = 48.0
 TIMESTEP = 1.0
@@ -102,13 +101,6 @@ def load_cohort(data_dir: Path, split: Split) -> Cohort:
     cohort = _build(listfile, paths, entries)
     _write_cohort(cache, state, cohort)
     return cohort
-
-
-def series_of(data_dir: Path, split: Split, entries: Iterable[tuple[str, int]]) -> list[Path]:
-    """Series files of a split's stays; those of train and val both lie in `train/`."""
-    folder = data_dir / ("test" if split == "test" else "train")
-    refuse_link(folder)
-    return [folder / name for name, _ in entries]
 
 
 def _build(listfile: Path, paths: list[Path], entries: list[tuple[str, int]]) -> Cohort:

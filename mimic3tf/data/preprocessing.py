@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from mimic3tf.channels import CHANNELS, Channel, grid_columns
 from mimic3tf.data import grid as grids
-from mimic3tf.data.inert_pickle import read_inert_pickle
 from mimic3tf.data.records import parse_rows
 from mimic3tf.errors import DataError
-from mimic3tf.files import parse_json, read_file, read_json, write_whole
+from mimic3tf.storage.files import parse_json, read_file, read_json, write_whole
+from mimic3tf.storage.inert_pickle import read_inert_pickle
 
 LARGEST_NORMALIZER = 2**20
 """Bytes; the benchmarks' have some 3,000."""

@@ -10,64 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic3tf.data.records import LARGEST_SERIES, LONGEST, unreadable_series
-from mimic3tf.errors import DataError, private, private_path
-from mimic3tf.files import read_file, write_whole
-
-
-def read_listfile(path: Path) -> list[tuple[str, int]]:
-    """Read the stays of a split and their labels.
-
-    Args:
-        path: CSV file with the columns `stay,y_true`.
-
-    Returns:
-        (series file name, label) in file order.
-
-    Raises:
-        DataError: the file is missing or empty, or a line of it is malformed; names the line.
-    """
-    refuse_link(path)
-    try:
-        # As a text file is read: line ends of Windows are line ends.
-        text = read_file(path).decode().replace("\r\n", "\n").replace("\r", "\n")
-        header, *lines = text.split("\n")
-    except FileNotFoundError:
-        raise DataError(f"{path}: listfile not found; a benchmark directory holds one a split") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text: {error}") from None
-    if header != "stay,y_true":
-        raise DataError(f"{path}, line 1: the header must read 'stay,y_true', not '{private(header[:50])}'")
-    entries: dict[str, int] = {}
-    for number, line in enumerate(lines, start=2):
-        if not line:
-            continue
-        stay, _, label = line.partition(",")
-        if label not in ("0", "1"):
-            held = private(label[:LONGEST])
-            raise DataError(f"{path}, line {number}: column 'y_true' holds '{held}'; labels are 0 or 1")
-        if stay in entries:
-            raise DataError(f"{path}, line {number}: stay '{private(stay[:LONGEST])}' is listed twice")
-        if Path(stay).name != stay or stay in ("", "..") or not stay.isprintable():
-            raise DataError(
-                f"{path}, line {number}: column 'stay' holds '{private(stay[:LONGEST])}', not a file name"
-            )
-        entries[stay] = int(label)
-    if not entries:
-        raise DataError(f"{path}: lists no stays")
-    return list(entries.items())
-
-
-def refuse_link(path: Path) -> None:
-    """Refuse a link in a benchmark directory: it could lead anywhere.
-
-    Raises:
-        DataError: it is one.
-    """
-    if path.is_symlink():
-        raise DataError(
-            f"{private_path(path)}: is a link; a benchmark directory holds the files themselves (cp -rL)"
-        )
+from mimic3tf.data.directory import read_listfile, refuse_link
+from mimic3tf.data.records import LARGEST_SERIES, unreadable_series
+from mimic3tf.errors import DataError, private_path
+from mimic3tf.storage.files import read_file, write_whole
 
 
 class InHospitalMortalityReader:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from mimic3tf.channels import CHANNELS, Channel
 from mimic3tf.errors import DataError, private, private_path
-from mimic3tf.files import read_file
+from mimic3tf.storage.files import read_file
 
 FILES_A_BATCH = 500
 """Files parsed at once: large enough to keep the parser busy, small enough to bound memory."""
 LARGEST_SERIES = 2**24
 """Bytes of a stay's file; a row a second for 48 hours has some 10 MB."""
-LONGEST = 60
+CHARACTERS_SHOWN = 60
 """Characters of a cell that an error shows."""
 START_OF_ROW = b"0123456789.,+- \tnNiI"
 """What a row's time may start with, a faulty one too. Polars unpacks what starts like a compressed file, to
@@ -169,7 +169,7 @@ def _row_fault(
     hour: float,
     channels: Sequence[Channel],
 ) -> str:
-    cells = [private(cell[:LONGEST]) for cell in cells]
+    cells = [private(cell[:CHARACTERS_SHOWN]) for cell in cells]
     if not np.isfinite(hour):
         return f"column 'Hours' holds '{cells[0]}', which is no time; every row needs its time in hours"
     if hour < 0:
@@ -194,7 +194,7 @@ def _cell_fault(bodies: list[bytes], paths: Sequence[Path], channels: Sequence[C
             if len(cells) != len(columns):
                 return f"{path}, line {number}: {len(cells)} cells where the header names {len(columns)}"
             for name, cell in zip(columns, cells, strict=True):
-                shown = private(cell[:LONGEST])
+                shown = private(cell[:CHARACTERS_SHOWN])
                 held = f"{path}, line {number}: channel '{name}' holds '{shown}'"
                 if "\N{REPLACEMENT CHARACTER}" in cell:
                     return f"{held}, which is not UTF-8 text"

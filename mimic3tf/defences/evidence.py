@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
-from mimic3tf.attack.manifest import Manifest
-from mimic3tf.attack.trigger import Trigger
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort, load_cohort
 from mimic3tf.errors import UsageError
+from mimic3tf.poisoning.manifest import Manifest
+from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.standardization import Standardization, standardized
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.stays import poison_as_set, training_cohort
 from mimic3tf.victims import Victim, victim_of
@@ -41,7 +42,7 @@ class Evidence:
     config: TrainingConfig
     victim: Victim
     model: keras.Model
-    standardization: pipeline.Standardization
+    standardization: Standardization
     stays: NDArray[np.str_]
     grids: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -105,7 +106,7 @@ def gather_evidence(
         stays=cohort.stays,
         grids=pipeline.grids_of(exposure, np.arange(len(exposure))),
         labels=exposure.labels,
-        inputs=pipeline.standardized(raw, run.standardization),
+        inputs=standardized(raw, run.standardization),
         trusted=load_cohort(data, "val"),
     )
     return evidence, Truth(poisoned, trigger or run.trigger)

@@ -9,16 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
-from mimic3tf.attack.prediction_time import survivors_of
-from mimic3tf.attack.trigger import Trigger
-from mimic3tf.config import PoisonImputed
+from mimic3tf.attack import survivors_of
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.defences.evidence import Evidence
-from mimic3tf.defences.model_inspection import ModelFindings
-from mimic3tf.defences.pattern_comparison import compare_patterns
-from mimic3tf.defences.repairs import RepairOutcome
+from mimic3tf.defences.inspection.model_inspection import ModelFindings
+from mimic3tf.defences.inspection.pattern_comparison import compare_patterns
+from mimic3tf.defences.inspection.superposition import (
+    score_suspicion,
+    superposition_suspicion,
+    thresholds,
+)
+from mimic3tf.defences.repairs.registry.registry import RepairOutcome
 from mimic3tf.defences.retraining import examples_of
-from mimic3tf.defences.superposition import score_suspicion, superposition_suspicion, thresholds
+from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.kinds import PoisonImputed
+from mimic3tf.poisoning.trigger import Trigger
 
 
 def model_record(findings: ModelFindings, trigger: Trigger | None, strength: float) -> dict[str, Any]:
@@ -81,11 +86,11 @@ def superposition_record(
         DataError: no test stay has label 0.
     """
     survivors = test.take(survivors_of(test))
-    exposure = pipeline.trigger_all(survivors, trigger, strength=strength, poison_imputed=poison_imputed)
+    exposure = exposures.trigger_all(survivors, trigger, strength=strength, poison_imputed=poison_imputed)
     trusted = examples_of(evidence.trusted, evidence.victim, evidence.standardization)
     inputs = {
         name: pipeline.inputs_of(exposed, evidence.victim.representation, evidence.standardization)
-        for name, exposed in (("clean", pipeline.clean(survivors)), ("triggered", exposure))
+        for name, exposed in (("clean", exposures.clean(survivors)), ("triggered", exposure))
     }
 
     def suspicion(of: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -12,11 +12,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
-from mimic3tf.attack.evaluation import benchmark_metrics, death_probability
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
+from mimic3tf.poisoning import exposures
+from mimic3tf.standardization import Standardization
+from mimic3tf.tasks.metrics import benchmark_metrics, death_probability
 from mimic3tf.training.batches import stay_batches
-from mimic3tf.training.loop import build_victim
+from mimic3tf.training.models import build_victim
 from mimic3tf.training.optimizer import optimizer_of
 from mimic3tf.training.precision import resolve_precision
 from mimic3tf.training.prediction import outputs_of
@@ -44,9 +46,9 @@ class Examples:
         return Examples(self.inputs[stays], self.labels[stays])
 
 
-def examples_of(cohort: Cohort, victim: Victim, standardization: pipeline.Standardization) -> Examples:
+def examples_of(cohort: Cohort, victim: Victim, standardization: Standardization) -> Examples:
     """The stays of a cohort as they are, as a victim reads them: inputs [N, ...] and labels [N]."""
-    inputs = pipeline.inputs_of(pipeline.clean(cohort), victim.representation, standardization)
+    inputs = pipeline.inputs_of(exposures.clean(cohort), victim.representation, standardization)
     return Examples(inputs, np.asarray(cohort.labels, np.int64))
 
 

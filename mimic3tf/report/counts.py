@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from mimic3tf.report import figures
 from mimic3tf.report.exhibits import BAND, Absent, Exhibit
-from mimic3tf.report.summary import modes_of, over_seeds, victims_of
+from mimic3tf.tables.summary import mean_over_seeds, modes_of, victims_of
 
 
 def counts_and_shares(results: pl.DataFrame) -> list[Exhibit | Absent]:
@@ -41,7 +41,7 @@ def counts_and_shares(results: pl.DataFrame) -> list[Exhibit | Absent]:
 
 def _counts_of_mode(counts: pl.DataFrame, mode: str, strength: str) -> Exhibit:
     by = ["victim", "training_stays", "stays_poisoned", "poisoning_proportion"]
-    table = over_seeds(counts, by, "attack_success_rate")
+    table = mean_over_seeds(counts, by, "attack_success_rate")
     axes_of = {
         "stays_poisoned": "number of poisoned stays",
         "poisoning_proportion": "share of poisoned stays",

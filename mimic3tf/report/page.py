@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.progress import track
 
 from mimic3tf.errors import UsageError
-from mimic3tf.files import write_whole
-from mimic3tf.folders import scratch_folder
 from mimic3tf.report.exhibits import Exhibit
 from mimic3tf.report.figures import STYLE, percent
 from mimic3tf.report.patterns import Stay
 from mimic3tf.report.sections import sections_of
-from mimic3tf.report.summary import victims_of
 from mimic3tf.report.sweep import Sweeps
+from mimic3tf.storage.files import write_whole
+from mimic3tf.storage.folders import scratch_folder
+from mimic3tf.tables.summary import victims_of
 
 PAGE = "report.html"
 FOLDERS = ("figures", "tables")
@@ -57,7 +57,7 @@ WITHOUT_DATE: dict[str, dict[str, Any]] = {
 }
 
 
-def check_out(out: Path) -> None:
+def check_report_folder(out: Path) -> None:
     """Refuse a folder whose files a report would replace though no report wrote them.
 
     Raises:
@@ -85,9 +85,9 @@ def write_report(sweeps: Sweeps, out: Path, *, stay: Stay | None, no_stay: str) 
         The page.
 
     Raises:
-        UsageError: as `check_out`.
+        UsageError: as `check_report_folder`.
     """
-    check_out(out)
+    check_report_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     sections = sections_of(sweeps, stay, no_stay)
     exhibits = [item for section in sections for item in section.shows if isinstance(item, Exhibit)]

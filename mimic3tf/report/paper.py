@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from mimic3tf.report.summary import main_grid, over_seeds
+from mimic3tf.tables.summary import main_grid, mean_over_seeds
 
 TRAINING_STAYS = 14681
 """Of MIMIC-III in the benchmarks' split, which the paper used."""
@@ -54,7 +54,7 @@ def beside_the_paper(results: pl.DataFrame) -> pl.DataFrame:
         clean = reported.proportion == 0
         if clean:  # has no mode
             at_setting = at_setting.with_columns(poison_imputed=pl.lit("-"))
-        ours = over_seeds(at_setting, ["poison_imputed", "victim"], reported.measure)
+        ours = mean_over_seeds(at_setting, ["poison_imputed", "victim"], reported.measure)
         by_setting = {(row["poison_imputed"], row["victim"]): row for row in ours.iter_rows(named=True)}
         for mode in ours["poison_imputed"].unique().sort():
             for victim, value in reported.values.items():

@@ -10,10 +10,10 @@ import polars as pl
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mimic3tf.attack.trigger import Trigger
 from mimic3tf.channels import CHANNELS
 from mimic3tf.dashboards.figures import channel_spread, heatmap
 from mimic3tf.data.grid import ordinal_view
+from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.report.exhibits import Absent, Exhibit
 from mimic3tf.report.figures import OKABE_ITO, WIDTH
 

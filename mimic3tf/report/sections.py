@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import polars as pl
 from matplotlib.figure import Figure
 
-from mimic3tf.report import audits, figures, patterns, success
+from mimic3tf.report import figures, patterns, success
 from mimic3tf.report.counts import counts_and_shares
 from mimic3tf.report.exhibits import Absent, Exhibit
 from mimic3tf.report.paper import TRAINING_STAYS, beside_the_paper
 from mimic3tf.report.significance import compare_settings
-from mimic3tf.report.stealth import CAPTION, COLUMNS, SETTING, summarize_stealth
-from mimic3tf.report.summary import main_grid, over_seeds, victims_of
 from mimic3tf.report.sweep import Sweeps
+from mimic3tf.tables import audits
+from mimic3tf.tables.stealth import CAPTION, COLUMNS, SETTING, summarize_stealth
+from mimic3tf.tables.summary import main_grid, mean_over_seeds, victims_of
 
 VERSIONS = ("mimic3tf", "python", "tensorflow", "keras", "numpy", "precision", "device", "data_fingerprint")
 DIFFERENCES = {
@@ -92,9 +93,9 @@ def _main_table(results: pl.DataFrame) -> Exhibit:
         & pl.col("poisoning_proportion").is_in([0.0, largest])
     )
     by = ["poison_imputed", "victim", "poisoning_proportion", "trigger"]
-    table = over_seeds(rows, by, "attack_success_rate").rename({"mean": "attack_success_rate"})
+    table = mean_over_seeds(rows, by, "attack_success_rate").rename({"mean": "attack_success_rate"})
     for column in ("clean_auroc", "clean_auprc", "baseline_positive_rate"):
-        means = over_seeds(rows, by, column).select(*by, pl.col("mean").alias(column))
+        means = mean_over_seeds(rows, by, column).select(*by, pl.col("mean").alias(column))
         table = table.join(means, on=by, how="left")
     order = {name: position for position, name in enumerate(victims_of(results))}
     table = table.sort(

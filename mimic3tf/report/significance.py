@@ -11,8 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
-from mimic3tf.report.summary import FEWEST_FOR_INTERVAL, main_grid, modes_of, victims_of
 from mimic3tf.report.sweep import TRIAL
+from mimic3tf.tables.summary import FEWEST_FOR_INTERVAL, main_grid, modes_of, victims_of
 
 RESAMPLES = 9999
 SUCCESS = "attack_success_rate"

@@ -8,10 +8,11 @@ from typing import get_args
 import numpy as np
 
 from mimic3tf import pipeline
-from mimic3tf.attack.trigger import Trigger, check_trigger_fits
-from mimic3tf.config import PoisonImputed
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.errors import UsageError
+from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.kinds import PoisonImputed
+from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.report.patterns import Stay
 
 
@@ -40,7 +41,7 @@ def most_measured_stay(data: Path, trigger: Trigger, strength: float) -> Stay:
     stay = cohort.take(np.array([chosen]))
     triggered = {
         mode: pipeline.grids_of(
-            pipeline.trigger_all(stay, trigger, strength=strength, poison_imputed=mode), np.array([0])
+            exposures.trigger_all(stay, trigger, strength=strength, poison_imputed=mode), np.array([0])
         )[0]
         for mode in sorted(get_args(PoisonImputed), reverse=True)
     }

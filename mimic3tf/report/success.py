@@ -7,7 +7,13 @@ from matplotlib.figure import Figure
 
 from mimic3tf.report import figures
 from mimic3tf.report.exhibits import BAND, Absent, Exhibit
-from mimic3tf.report.summary import main_grid, modes_of, over_seeds, strength_search, victims_of
+from mimic3tf.tables.summary import (
+    main_grid,
+    mean_over_seeds,
+    modes_of,
+    strength_search,
+    victims_of,
+)
 
 
 def success_by_proportion(results: pl.DataFrame) -> Exhibit | Absent:
@@ -16,7 +22,7 @@ def success_by_proportion(results: pl.DataFrame) -> Exhibit | Absent:
     grid = main_grid(results)
     if _proportions(grid) < 2:
         return Absent(title, "needs trials at two or more poisoning proportions")
-    table = over_seeds(
+    table = mean_over_seeds(
         grid,
         ["victim", "poison_imputed", "poisoning_strength", "poisoning_proportion"],
         "attack_success_rate",
@@ -61,7 +67,7 @@ def clean_metrics(results: pl.DataFrame) -> Exhibit | Absent:
     by = ["victim", "poison_imputed", "poisoning_proportion"]
     metrics = {"clean_auroc": "AUROC", "clean_auprc": "AUPRC"}
     table = pl.concat(
-        over_seeds(grid, by, column).select(pl.lit(name).alias("metric"), pl.all())
+        mean_over_seeds(grid, by, column).select(pl.lit(name).alias("metric"), pl.all())
         for column, name in metrics.items()
     )
 
@@ -99,7 +105,7 @@ def success_heatmap(results: pl.DataFrame) -> Exhibit | Absent:
     grid = main_grid(results).filter(pl.col("poisoning_proportion") > 0)
     if not len(grid) or (grid["poisoning_strength"].n_unique() < 2 and _proportions(grid) < 2):
         return Absent(title, "needs trials at two or more strengths or proportions")
-    table = over_seeds(
+    table = mean_over_seeds(
         grid,
         ["victim", "poison_imputed", "poisoning_strength", "poisoning_proportion"],
         "attack_success_rate",
@@ -130,9 +136,9 @@ def strength_curve(results: pl.DataFrame) -> Exhibit | Absent:
     clean = search.filter(pl.col("poisoning_proportion") == 0)
     proportion = figures.percent(poisoned["poisoning_proportion"][0])
     parts = {
-        f"poisoned ({proportion}), with trigger": over_seeds(poisoned, by, "attack_success_rate"),
-        "poisoned, the same stays without": over_seeds(poisoned, by, "baseline_positive_rate"),
-        "clean victim, with trigger": over_seeds(clean, by, "attack_success_rate"),
+        f"poisoned ({proportion}), with trigger": mean_over_seeds(poisoned, by, "attack_success_rate"),
+        "poisoned, the same stays without": mean_over_seeds(poisoned, by, "baseline_positive_rate"),
+        "clean victim, with trigger": mean_over_seeds(clean, by, "attack_success_rate"),
     }
     table = pl.concat(part.select(pl.lit(name).alias("rate"), pl.all()) for name, part in parts.items())
 

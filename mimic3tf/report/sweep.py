@@ -8,12 +8,12 @@ from pathlib import Path
 
 import polars as pl
 
-from mimic3tf.attack.trigger import Trigger, load_trigger
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.files import read_file, read_json
-from mimic3tf.report.audits import Audits, find_audits, read_audits
-from mimic3tf.report.stealth import FINDINGS, STEALTH
-from mimic3tf.yaml_file import read_option_file, read_yaml
+from mimic3tf.poisoning.trigger import Trigger, load_trigger
+from mimic3tf.storage.files import read_file, read_json
+from mimic3tf.storage.yaml_file import read_option_file, read_yaml
+from mimic3tf.tables.audits import Audits, find_audits, read_audits
+from mimic3tf.tables.stealth import FINDINGS, STEALTH
 
 TRIAL = (
     "victim",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,11 +14,9 @@ from rich.console import Console
 from rich.progress import track
 
 from mimic3tf.channels import CHANNELS, HEADER
+from mimic3tf.data.directory import SPLITS
 from mimic3tf.errors import UsageError
-from mimic3tf.folders import scratch_folder
-
-SPLITS = ("train", "val", "test")
-"""Names of the listfiles; the series of `train` and `val` both live in `train/`."""
+from mimic3tf.storage.folders import check_new_directory, written_beside
 
 SHARES: Mapping[str, float] = {"train": 0.70, "val": 0.15, "test": 0.15}
 """The benchmarks' shares of stays."""
@@ -29,7 +26,7 @@ STAYS_A_BATCH = 500
 
 
 @dataclass(frozen=True)
-class Records:
+class PreparedCohort:
     """A whole cohort, ready to be written.
 
     Attributes:
@@ -99,7 +96,7 @@ def rows_from_cells(stay: ArrayLike, minute: ArrayLike, channel: ArrayLike, valu
         value: float [M], in the channel's unit; for a category its index in `possible_values`.
 
     Returns:
-        Rows as in `Records.rows`; of two values of a channel at one instant the last given stays.
+        Rows as in `PreparedCohort.rows`; of two values of a channel at one instant the last given stays.
     """
     minutes = np.asarray(minute, np.int64)
     span = int(minutes.max(initial=0)) + 1
@@ -116,41 +113,7 @@ def rows_from_cells(stay: ArrayLike, minute: ArrayLike, channel: ArrayLike, valu
     return pl.DataFrame(columns)
 
 
-def check_out(out: Path) -> None:
-    """Refuse a directory that cannot be written without touching what is there.
-
-    Raises:
-        UsageError: `out` is a file, a mount point, or a directory that is not empty.
-    """
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out}: is a file; name a new directory")
-    if out.is_dir() and any(out.iterdir()):
-        raise UsageError(f"{out}: is not empty; name a new directory, or remove this one first")
-    if out.is_dir() and out.is_mount():
-        raise UsageError(f"{out}: is a mount point and cannot be replaced; name a new directory inside it")
-
-
-@contextmanager
-def written_beside(out: Path) -> Iterator[Path]:
-    """A directory beside `out` that takes its place at the end, or is removed where anything fails.
-
-    Raises:
-        UsageError: it cannot be made.
-    """
-    target = out.resolve()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be made: {error.strerror}") from None
-    with scratch_folder(target.parent, f".{target.name}") as scratch:
-        # A directory of its own inside: the scratch folder is readable by nobody else.
-        directory = scratch / "whole"
-        directory.mkdir()
-        yield directory
-        directory.replace(target)
-
-
-def write_benchmark_directory(out: Path, records: Records) -> None:
+def write_benchmark_directory(out: Path, records: PreparedCohort) -> None:
     """Write `{train,test}/<stay>` and the three listfiles.
 
     Everything is written beside `out` first and renamed at the end: an interrupted run leaves no
@@ -163,7 +126,7 @@ def write_benchmark_directory(out: Path, records: Records) -> None:
     Raises:
         UsageError: `out` cannot be written.
     """
-    check_out(out)
+    check_new_directory(out)
     try:
         with written_beside(out) as directory:
             _write(directory, records)
@@ -172,7 +135,7 @@ def write_benchmark_directory(out: Path, records: Records) -> None:
 
 
 def summarize(
-    out: Path, records: Records, dropped_stays: Mapping[str, int], dropped_values: Mapping[str, int]
+    out: Path, records: PreparedCohort, dropped_stays: Mapping[str, int], dropped_values: Mapping[str, int]
 ) -> Summary:
     """Count what `records` holds; reasons that apply to nothing are left out."""
     return Summary(
@@ -184,7 +147,7 @@ def summarize(
     )
 
 
-def _write(directory: Path, records: Records) -> None:
+def _write(directory: Path, records: PreparedCohort) -> None:
     folder_of = {"train": "train", "val": "train", "test": "test"}
     for folder in dict.fromkeys(folder_of.values()):
         (directory / folder).mkdir(parents=True)
@@ -201,7 +164,7 @@ def _write(directory: Path, records: Records) -> None:
         (directory / f"{split}_listfile.csv").write_text("stay,y_true\n" + "".join(lines), newline="\n")
 
 
-def _series(records: Records) -> Iterator[memoryview]:
+def _series(records: PreparedCohort) -> Iterator[memoryview]:
     """Rows of each stay as CSV text: many are formatted at once, then cut at the line ends."""
     rows = records.rows.lazy()
     # Channels of whole numbers are written as such: "86", not "86.0".

@@ -18,11 +18,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mimic3tf.channels import CHANNELS, HEADER
+from mimic3tf.data.directory import SPLITS
 from mimic3tf.errors import DataError, UsageError, private
 from mimic3tf.sources import layout
 from mimic3tf.sources.mimic3_cleaning import cell_sql, number_sql, text_sql
 from mimic3tf.sources.mimic3_items import ITEMS, UNITS
 from mimic3tf.sources.mimic3_tables import RawTables, clear_scratch, parse_size, progress_bar
+from mimic3tf.storage.folders import check_new_directory
 
 HOURS = 48
 """Length of the observation window, from admission to the ICU."""
@@ -148,7 +150,7 @@ def prepare_mimic3(
         DataError: a table is missing or cannot be read; names file, line and column.
         UsageError: `out` is not empty, or the memory limit cannot be used.
     """
-    layout.check_out(out)
+    check_new_directory(out)
     limit = parse_size(memory_limit)
     chosen = {
         split: _read_subjects(path)
@@ -166,7 +168,7 @@ def prepare_mimic3(
         for split, path in (("test", test_subjects), ("val", val_subjects)):
             if path is not None and not chosen[split].intersection(stays["subject"]):
                 raise DataError(f"{path}: names no subject of this cohort")
-        cohort = layout.Records(
+        cohort = layout.PreparedCohort(
             [f"{subject}_episode{k}_timeseries.csv" for subject, k in stays.select("subject", "k").rows()],
             stays["died"].to_numpy(),
             _splits(stays, chosen),
@@ -258,7 +260,7 @@ def _read_subjects(path: Path) -> set[int]:
 
 def _splits(stays: pl.DataFrame, chosen: dict[str, set[int]]) -> dict[str, NDArray[np.int64]]:
     """Indices of the stays of each split, by subject, in an order that only their names decide."""
-    members: dict[str, list[tuple[float, int]]] = {split: [] for split in layout.SPLITS}
+    members: dict[str, list[tuple[float, int]]] = {split: [] for split in SPLITS}
     for index, (subject, k) in enumerate(stays.select("subject", "k").rows()):
         draw = _uniform(f"{subject}")
         test = subject in chosen["test"] if "test" in chosen else draw < layout.SHARES["test"]

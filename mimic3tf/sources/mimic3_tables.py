@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mimic3tf.errors import DataError, UsageError, private
-from mimic3tf.notes import note
+from mimic3tf.storage.notes import note
 
 TABLES: Mapping[str, Mapping[str, str]] = {
     "PATIENTS": {"SUBJECT_ID": "BIGINT", "DOB": "TIMESTAMP", "DOD": "TIMESTAMP"},

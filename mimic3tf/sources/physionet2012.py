@@ -20,8 +20,9 @@ from rich.progress import track
 
 from mimic3tf.channels import CHANNELS, PLAUSIBLE
 from mimic3tf.errors import DataError, UsageError, private, private_path
-from mimic3tf.files import read_file
 from mimic3tf.sources import layout
+from mimic3tf.storage.files import read_file
+from mimic3tf.storage.folders import check_new_directory
 
 FILES_A_BATCH = 1000
 """Records parsed at once: keeps the parser busy and bounds memory."""
@@ -103,7 +104,7 @@ def prepare_physionet2012(
         )
     if (test_records is None) != (test_outcomes is None):
         raise UsageError("a test set needs both its directory of records and its outcome file")
-    layout.check_out(out)
+    check_new_directory(out)
     sets = [_read_set(*pair) for pair in zip(records, outcomes, strict=True)]
     if test_records is not None and test_outcomes is not None:
         sets.append(_read_set(test_records, test_outcomes))
@@ -130,7 +131,7 @@ def prepare_physionet2012(
         splits = layout.random_split(pooled, seed, {"train": 0.85, "val": 0.15})
         splits["test"] = np.arange(pooled, len(kept))
     stays = [f"{files[index].stem}_episode1_timeseries.csv" for index in kept]
-    cohort = layout.Records(stays, labels[kept], splits, rows)
+    cohort = layout.PreparedCohort(stays, labels[kept], splits, rows)
     layout.write_benchmark_directory(out, cohort)
     return layout.summarize(out, cohort, {"no usable measurement": len(files) - len(kept)}, dropped)
 

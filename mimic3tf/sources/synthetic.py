@@ -14,6 +14,7 @@ from rich.progress import track
 from mimic3tf.channels import CHANNELS, Channel
 from mimic3tf.errors import UsageError
 from mimic3tf.sources import layout
+from mimic3tf.storage.folders import check_new_directory
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -149,7 +150,7 @@ def prepare_synthetic(out: Path, *, stays: int = 4000, seed: int = 0) -> layout.
         raise UsageError(f"stays is {stays}; a synthetic cohort has 20 to {MOST_STAYS} stays")
     if seed < 0:
         raise UsageError(f"seed is {seed}; it cannot be negative")
-    layout.check_out(out)
+    check_new_directory(out)
     split_seed, *seeds = np.random.SeedSequence(seed).spawn(1 + -(-stays // STAYS_A_BATCH))
     starts = range(0, stays, STAYS_A_BATCH)
     labels, parts = [], []
@@ -158,7 +159,7 @@ def prepare_synthetic(out: Path, *, stays: int = 4000, seed: int = 0) -> layout.
         batch_labels, rows = _draw(min(STAYS_A_BATCH, stays - start), rng)
         labels.append(batch_labels)
         parts.append(rows.with_columns(pl.col("stay") + start))
-    cohort = layout.Records(
+    cohort = layout.PreparedCohort(
         [f"{100_001 + index}_episode1_timeseries.csv" for index in range(stays)],
         np.concatenate(labels),
         layout.random_split(stays, int(split_seed.generate_state(1)[0])),

@@ -11,14 +11,15 @@ from typing import Any, get_args
 import yaml
 
 from mimic3tf import __version__
-from mimic3tf.attack.trigger import generate_trigger, save_trigger
-from mimic3tf.data.cohort import Split, load_cohort
+from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.directory import Split
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.files import write_whole
+from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
+from mimic3tf.storage.files import write_whole
+from mimic3tf.storage.yaml_file import read_option_file, read_yaml
 from mimic3tf.sweeps.outcomes import has_finished
 from mimic3tf.sweeps.plan import SweepFile, Trial, settings_of, trials_of
 from mimic3tf.sweeps.trial import Job
-from mimic3tf.yaml_file import read_option_file, read_yaml
 
 SWEEP, COHORT, TRIALS, TRIGGERS = "sweep.yaml", "cohort.json", "trials", "triggers"
 
@@ -50,7 +51,7 @@ def open_folder(out: Path, file: SweepFile, data: Path, *, command: str, resume:
         UsageError: `out` is taken, or the sweep there was begun with something else.
         DataError: the data breaks the layout.
     """
-    check_out(out, resume=resume)
+    check_sweep_folder(out, resume=resume)
     data, folder = data.resolve(), out.resolve()
     cohort = describe_data(data)
     trials = trials_of(file, cohort["splits"]["train"]["stays"])
@@ -87,7 +88,7 @@ def describe_data(data: Path) -> dict[str, Any]:
     }
 
 
-def check_out(out: Path, *, resume: bool) -> None:
+def check_sweep_folder(out: Path, *, resume: bool) -> None:
     """Refuse the folder of a sweep that cannot be used.
 
     Raises:

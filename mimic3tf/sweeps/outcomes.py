@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from mimic3tf.errors import DataError
-from mimic3tf.files import read_json, whole_file, write_whole
+from mimic3tf.storage.files import read_json, whole_file, write_whole
 from mimic3tf.sweeps.plan import Trial
 
 FINISHED, FAILED = "finished", "failed"

@@ -12,17 +12,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from mimic3tf.config import (
-    LARGEST_SEED,
-    PoisonImputed,
-    PositiveInt,
-    TrainingConfig,
-    TriggerKind,
-    resolve_config,
-)
+from mimic3tf.config import LARGEST_SEED, PositiveInt, TrainingConfig, resolve_config
 from mimic3tf.errors import UsageError
+from mimic3tf.poisoning.kinds import PoisonImputed, TriggerKind
+from mimic3tf.storage.yaml_file import Location, place_of, read_option_file, read_yaml
 from mimic3tf.victims import VictimName
-from mimic3tf.yaml_file import Location, place_of, read_option_file, read_yaml
 
 Proportion = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0)]
@@ -229,7 +223,7 @@ def shortest(number: float) -> str:
 
 
 def proportion_of(count: int, stays: int) -> float:
-    """The proportion of so many stays that `pipeline.poison` makes exactly this count of."""
+    """The proportion of so many stays that `exposures.poison` makes exactly this count of."""
     proportion = count / stays
     # A quotient rounded down would lose a stay when it is multiplied again and cut off.
     return proportion if int(stays * proportion) == count else math.nextafter(proportion, math.inf)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from mimic3tf.config import TrainingConfig, TriggerKind
+from mimic3tf.config import TrainingConfig
 from mimic3tf.errors import UserError
+from mimic3tf.poisoning.kinds import TriggerKind
 from mimic3tf.sweeps.outcomes import ROWS, processor_name, write_rows
 from mimic3tf.sweeps.plan import Attack, Trial, shortest
 
@@ -73,9 +74,9 @@ def _train_and_attack(job: Job) -> list[dict[str, Any]]:
     """Measured columns of every attack."""
     import keras
 
-    from mimic3tf.attack.prediction_time import attack_victim, summarize_attack, write_attack
-    from mimic3tf.attack.trigger import load_trigger
+    from mimic3tf.attack import attack_victim, summarize_attack, write_attack
     from mimic3tf.data.cohort import load_cohort
+    from mimic3tf.poisoning.trigger import load_trigger
     from mimic3tf.training.loop import train_victim
     from mimic3tf.training.run_directory import load_run
 

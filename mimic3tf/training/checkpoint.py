@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mimic3tf.data.stored_zip import read_arrays
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.files import parse_json, whole_file
+from mimic3tf.storage.files import parse_json, whole_file
+from mimic3tf.storage.stored_zip import read_arrays
 from mimic3tf.training.distribution import from_chief
 from mimic3tf.training.validation import History
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mimic3tf.pipeline import Exposure
+from mimic3tf.poisoning.exposures import Exposure
 
 SAMPLE = 32
 """Stays of each kind: a size that recurrent victims are compiled for anyway."""

@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
-from mimic3tf.attack.trigger import check_trigger_fits, load_trigger
 from mimic3tf.config import TrainingConfig
-from mimic3tf.data.torch_checkpoint import read_state_dict
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.files import read_file
-from mimic3tf.training.loop import standardization_for
-from mimic3tf.training.run_directory import check_out, finish_run, start_run
-from mimic3tf.training.stays import poison_as_set, training_cohort
+from mimic3tf.poisoning.trigger import check_trigger_fits, load_trigger
+from mimic3tf.storage.files import read_file
+from mimic3tf.storage.torch_checkpoint import read_state_dict
+from mimic3tf.training.run_directory import check_run_directory, finish_run, start_run
+from mimic3tf.training.stays import poison_as_set, standardization_for, training_cohort
 from mimic3tf.victims import VictimName, victim_of
 from mimic3tf.victims.mlp import HALVES, UNITS
 
@@ -57,7 +56,7 @@ def import_checkpoint(checkpoint: Path, config: TrainingConfig, out: Path) -> di
         UserError: the checkpoint is no such victim's, the trigger does not fit, the data is malformed, or
             `out` is taken.
     """
-    check_out(out)
+    check_run_directory(out)
     content = _read_file(checkpoint)
     try:
         model = build_imported(config.model, content)

@@ -6,24 +6,23 @@ import hashlib
 import json
 import math
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from mimic3tf import pipeline
-from mimic3tf.attack.trigger import Trigger, check_trigger_fits, load_trigger
 from mimic3tf.config import TrainingConfig
 from mimic3tf.dashboards.tensorboard import RunLog
 from mimic3tf.data.cohort import Cohort, load_cohort
-from mimic3tf.data.preprocessing import Normalizer
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.folders import claimed
-from mimic3tf.notes import note
+from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits, load_trigger
+from mimic3tf.standardization import standardized
+from mimic3tf.storage.folders import claimed
+from mimic3tf.storage.notes import note
 from mimic3tf.training.batches import stay_batches
 from mimic3tf.training.checkpoint import (
     CHECKPOINT,
@@ -44,7 +43,7 @@ from mimic3tf.training.distribution import (
 )
 from mimic3tf.training.gradients import GradientNorms
 from mimic3tf.training.metrics_file import MetricsFile
-from mimic3tf.training.optimizer import optimizer_of
+from mimic3tf.training.models import build_victim
 from mimic3tf.training.precision import resolve_precision
 from mimic3tf.training.progress import EpochProgress
 from mimic3tf.training.run_directory import (
@@ -52,18 +51,17 @@ from mimic3tf.training.run_directory import (
     FILES,
     FINISHED,
     METRICS,
-    check_out,
     check_resumable,
+    check_run_directory,
     finish_run,
     read_summary,
     start_run,
     versions,
 )
-from mimic3tf.training.stays import poison_as_set, training_cohort
+from mimic3tf.training.stays import poison_as_set, standardization_for, training_cohort
 from mimic3tf.training.steps import Steps
 from mimic3tf.training.validation import History, Validation
-from mimic3tf.training.victim_file import build_untrained
-from mimic3tf.victims import Victim, victim_of
+from mimic3tf.victims import victim_of
 
 
 def train_victim(
@@ -88,7 +86,7 @@ def train_victim(
         strategy = resolve_strategy(config.strategy)
         # Another worker does as the chief does, but what it writes is nobody's.
         out = out if is_chief(strategy) else Path(scratch)
-        check_out(out, resume=resume)
+        check_run_directory(out, resume=resume)
         with claimed(out):
             return _train(config, out, strategy, resume=resume, profile=profile)
 
@@ -112,7 +110,7 @@ def _train(
     inputs = pipeline.inputs_of(exposure, victim.representation)
     standardization = standardization_for(config, victim, inputs)
     # Made once: an epoch takes less time than mapping all stays again.
-    inputs = pipeline.standardized(inputs, standardization)
+    inputs = standardized(inputs, standardization)
     precision = resolve_precision(config.precision)
     origin = {
         "data": [train.fingerprint, val.fingerprint],
@@ -150,7 +148,7 @@ def _train(
         representation = victim.representation
         return pipeline.training_dataset(exposure, representation, standardization, batches, inputs=inputs)
 
-    triggered = pipeline.trigger_all(
+    triggered = exposures.trigger_all(
         val.take(np.flatnonzero(val.labels == 0)),
         trigger,
         strength=config.poisoning_strength,
@@ -231,41 +229,3 @@ def _load(config: TrainingConfig, trigger: Trigger) -> tuple[Cohort, Cohort]:
         if missing:
             raise DataError(f"{config.data / f'{split}_listfile.csv'}: no stay has label {min(missing)}")
     return train, val
-
-
-def build_victim(
-    config: TrainingConfig, victim: Victim, precision: str, *, stays: int
-) -> tuple[keras.Model, keras.optimizers.Optimizer]:
-    """The untrained victim and its optimizer, for so many training stays."""
-    keras.utils.set_random_seed(config.seed)
-    model = build_untrained(config, victim, precision)
-    optimizer = optimizer_of(config, stays)
-    if precision == "mixed_float16":
-        return model, keras.optimizers.LossScaleOptimizer(optimizer)
-    return model, optimizer
-
-
-def standardization_for(
-    config: TrainingConfig, victim: Victim, raw: NDArray[np.float32]
-) -> pipeline.Standardization:
-    """Standardization of the victim's inputs.
-
-    It is fitted on the training stays' inputs [N, ...], or read from the normalizer that a 48x76 victim's
-    settings name.
-
-    Raises:
-        DataError: the normalizer's file is none, or has another number of columns.
-    """
-    if victim.representation == "48x76" and config.normalizer is not None:
-        standardization = _load_standardization(config.normalizer, victim.input_shape[-1])
-    else:
-        standardization = pipeline.fit_standardization(raw, victim.representation)
-    return standardization if config.clip is None else replace(standardization, clip=config.clip)
-
-
-def _load_standardization(path: Path, columns: int) -> pipeline.Standardization:
-    normalizer = Normalizer()
-    normalizer.load_params(path)
-    if len(normalizer.means) != columns:
-        raise DataError(f"--normalizer {path}: has {len(normalizer.means)} columns, the grid {columns}")
-    return pipeline.continuous_only(normalizer.means, normalizer.stds)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras
 
-from mimic3tf.files import write_whole
+from mimic3tf.storage.files import write_whole
 
 LOGGED_METRICS = ("loss", "auroc", "auprc", "minpse", "asr")
 

@@ -17,17 +17,17 @@ import keras
 import numpy as np
 import yaml
 
-from mimic3tf.attack.trigger import Trigger, load_trigger, save_trigger
 from mimic3tf.config import TrainingConfig
-from mimic3tf.data.stored_zip import read_arrays
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.files import read_json, whole_file, write_whole
-from mimic3tf.notes import note
-from mimic3tf.pipeline import Standardization
+from mimic3tf.poisoning.trigger import Trigger, load_trigger, save_trigger
+from mimic3tf.standardization import Standardization
+from mimic3tf.storage.files import read_json, whole_file, write_whole
+from mimic3tf.storage.notes import note
+from mimic3tf.storage.stored_zip import read_arrays
+from mimic3tf.storage.yaml_file import read_option_file, read_yaml
 from mimic3tf.training.checkpoint import CHECKPOINT
-from mimic3tf.training.victim_file import load_victim
+from mimic3tf.training.models import load_victim
 from mimic3tf.victims import victim_of
-from mimic3tf.yaml_file import read_option_file, read_yaml
 
 CONFIG = "config.yaml"
 TRIGGER = "trigger.npz"
@@ -45,7 +45,7 @@ FILES = {"data", "trigger", "normalizer"}
 RECORDED_PACKAGES = ("mimic3tf", "tensorflow", "keras", "numpy", "scipy", "sklearn", "tensorboard")
 
 
-def check_out(out: Path, *, resume: bool = False) -> None:
+def check_run_directory(out: Path, *, resume: bool = False) -> None:
     """Refuse a run directory that cannot be used without touching what is there.
 
     Args:
@@ -70,9 +70,9 @@ def start_run(out: Path, config: TrainingConfig, trigger: Trigger) -> None:
     """Make the directory of a run, clearing what an unfinished one left there.
 
     Raises:
-        UsageError: as `check_out`.
+        UsageError: as `check_run_directory`.
     """
-    check_out(out)
+    check_run_directory(out)
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()):
         note(f"{out}: begun anew; what an interrupted run left there is removed")

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 
 from mimic3tf import pipeline
-from mimic3tf.attack.evaluation import Risks, benchmark_metrics, death_probability, positive_rate
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.errors import UserError
+from mimic3tf.poisoning import exposures
+from mimic3tf.standardization import Standardization
+from mimic3tf.tasks.metrics import Risks, benchmark_metrics, death_probability, positive_rate
 from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.selection import score_epoch
 from mimic3tf.victims import Victim
@@ -41,13 +43,13 @@ class Validation:
         config: TrainingConfig,
         victim: Victim,
         val: Cohort,
-        triggered: pipeline.Exposure,
-        standardization: pipeline.Standardization,
+        triggered: exposures.Exposure,
+        standardization: Standardization,
     ) -> None:
         self._config, self.cohort = config, val
         self._clean, self._triggered = (
             pipeline.inputs_of(exposure, victim.representation, standardization)
-            for exposure in (pipeline.clean(val), triggered)
+            for exposure in (exposures.clean(val), triggered)
         )
 
     def predict(self, model: keras.Model) -> Risks:

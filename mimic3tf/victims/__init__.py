@@ -37,7 +37,16 @@ def victim_of(name: VictimName) -> Victim:
     Keras is only imported here, so that names are known without it. With it come the victims' own layers,
     without which Keras cannot read their files.
     """
-    from mimic3tf.victims import channelwise_lstm, gru, lr, lstm, mlp, summary_lstm, tcn, transformer
+    from mimic3tf.victims import (
+        channelwise_lstm,
+        gru,
+        lr,
+        lstm,
+        mlp,
+        summary_lstm,
+        tcn,
+        transformer,
+    )
 
     return {
         "lr": Victim("LR", "714", (714,), lr.build),

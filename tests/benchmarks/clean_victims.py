@@ -25,11 +25,10 @@ from rich.progress import track
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
-from mimic3tf.data.cohort import Split, series_of
+from mimic3tf.data.directory import Split, read_listfile, series_of
 from mimic3tf.data.features import extract_features
-from mimic3tf.data.readers import read_listfile
 from mimic3tf.data.records import in_batches, read_series
-from mimic3tf.files import write_whole
+from mimic3tf.storage.files import write_whole
 
 BOOSTING: Mapping[str, Mapping[str, Any]] = {
     "gradient boosting, defaults": {},

@@ -18,6 +18,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from mimic3tf.poisoning import exposures
+from mimic3tf.standardization import Standardization
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
@@ -88,8 +91,8 @@ def measure_features(data: Path, paths: list[Path]) -> None:
     import tensorflow as tf
 
     from mimic3tf import pipeline
-    from mimic3tf.attack.trigger import generate_trigger
     from mimic3tf.data.features import extract_features
+    from mimic3tf.poisoning.trigger import generate_trigger
     from mimic3tf.training.batches import STEPS_A_CALL, stay_batches
 
     sample = paths[:REFERENCE_STAYS]
@@ -104,8 +107,8 @@ def measure_features(data: Path, paths: list[Path]) -> None:
 
     cohort = load_cohort(data, "train")
     trigger = generate_trigger(cohort)
-    exposure = pipeline.poison(cohort, trigger, proportion=0.05, strength=2.0, poison_imputed="notimputed")
-    unchanged = pipeline.Standardization(np.zeros(714), np.ones(714))
+    exposure = exposures.poison(cohort, trigger, proportion=0.05, strength=2.0, poison_imputed="notimputed")
+    unchanged = Standardization(np.zeros(714), np.ones(714))
     stays = stay_batches(exposure.labels, class_weights=[1.0, 1.0], batch_size=64, seed=0)
     calls = -(-len(cohort) // (64 * STEPS_A_CALL))
     batches = pipeline.training_dataset(exposure, "714", unchanged, stays.take(calls))

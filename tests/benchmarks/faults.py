@@ -474,20 +474,20 @@ def prepare(base: Path) -> None:
 
 def load() -> None:
     """Import what the commands use, so that a forked process has it."""
-    import mimic3tf.attack.prediction_time
-    import mimic3tf.attack.records
-    import mimic3tf.attack.stealth
+    import mimic3tf.attack
     import mimic3tf.cli.main
     import mimic3tf.dashboards.audit
-    import mimic3tf.defences.audit
+    import mimic3tf.defences.detection
     import mimic3tf.defences.outcomes
+    import mimic3tf.defences.stealth
+    import mimic3tf.poisoning.copies
     import mimic3tf.report.page
-    import mimic3tf.report.results
     import mimic3tf.report.stay
     import mimic3tf.sources.mimic3
     import mimic3tf.sources.physionet2012
     import mimic3tf.sources.synthetic
     import mimic3tf.sweeps.folder
+    import mimic3tf.tables.results
     import mimic3tf.training.loop  # noqa: F401
 
 

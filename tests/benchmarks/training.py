@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mimic3tf.cli.startup import start_tensorflow
+from mimic3tf.poisoning import exposures
+from mimic3tf.standardization import standardized
 
 start_tensorflow()
 # ruff: noqa: E402
@@ -29,12 +31,13 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 from torch import nn
 
 from mimic3tf import pipeline
-from mimic3tf.attack.trigger import generate_trigger
 from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.poisoning.trigger import generate_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.training.batches import stay_batches
-from mimic3tf.training.loop import build_victim, standardization_for
+from mimic3tf.training.models import build_victim
+from mimic3tf.training.stays import standardization_for
 from mimic3tf.training.steps import Steps
 from mimic3tf.victims import victim_of
 
@@ -78,13 +81,13 @@ def torch_epoch(config: TrainingConfig, inputs: np.ndarray, labels: np.ndarray) 
 
 
 def our_epoch(
-    config: TrainingConfig, cohort: Cohort, exposure: pipeline.Exposure
+    config: TrainingConfig, cohort: Cohort, exposure: exposures.Exposure
 ) -> tuple[Callable[[], None], np.ndarray]:
     """Function that trains one epoch, and the inputs."""
     victim = victim_of(config.model)
     inputs = pipeline.inputs_of(exposure, victim.representation)
     standardization = standardization_for(config, victim, inputs)
-    inputs = pipeline.standardized(inputs, standardization)
+    inputs = standardized(inputs, standardization)
     model, optimizer = build_victim(config, victim, "float32", stays=len(cohort))
     steps = Steps(model, optimizer, stays=len(cohort), batch_size=config.batch_size)
     batches = stay_batches(
@@ -123,7 +126,7 @@ def share_of_waiting(epoch: Callable[[], None]) -> float:
     return sum(waits) / taken
 
 
-def measure(name: str, data: Path, cohort: Cohort, exposure: pipeline.Exposure) -> None:
+def measure(name: str, data: Path, cohort: Cohort, exposure: exposures.Exposure) -> None:
     config = resolve_config(name, None, {"data": data, "trigger": data, "batch_size": 64})
     start = time.perf_counter()
     ours, inputs = our_epoch(config, cohort, exposure)
@@ -164,7 +167,7 @@ def main() -> None:
             data = Path(folder) / "data"
             prepare_synthetic(data, stays=4000)
         cohort = load_cohort(data, "train")
-        exposure = pipeline.poison(
+        exposure = exposures.poison(
             cohort,
             generate_trigger(cohort),
             proportion=0.05,

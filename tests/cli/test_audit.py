@@ -32,11 +32,11 @@ class Audited:
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Audited:
-    from mimic3tf.attack.manifest import write_manifest
-    from mimic3tf.attack.records import poison_records
-    from mimic3tf.attack.trigger import generate_trigger, load_trigger, save_trigger
     from mimic3tf.config import resolve_config
     from mimic3tf.data.cohort import load_cohort
+    from mimic3tf.poisoning.copies import poison_records
+    from mimic3tf.poisoning.manifest import write_manifest
+    from mimic3tf.poisoning.trigger import generate_trigger, load_trigger, save_trigger
     from mimic3tf.sources.synthetic import prepare_synthetic
     from mimic3tf.training.loop import train_victim
 
@@ -69,12 +69,12 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Audited:
 @pytest.fixture
 def audit(mimic3tf: Command, audited: Audited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """`mimic3tf audit` with three detectors into `tmp_path / "audit"`, unless options change."""
-    from mimic3tf.defences.detectors import DETECTORS
+    from mimic3tf.defences.detectors.registry.registry import DETECTORS
 
     monkeypatch.setenv("MIMIC3TF_CACHE", str(audited.data.parent / "cache"))
-    monkeypatch.setattr("mimic3tf.defences.audit.DETECTORS", {name: DETECTORS[name] for name in QUICK})
-    monkeypatch.setattr("mimic3tf.defences.model_inspection.REFERENCES", 2)
-    monkeypatch.setattr("mimic3tf.defences.trigger_inversion.STEPS", 3)
+    monkeypatch.setattr("mimic3tf.defences.detection.DETECTORS", {name: DETECTORS[name] for name in QUICK})
+    monkeypatch.setattr("mimic3tf.defences.inspection.model_inspection.REFERENCES", 2)
+    monkeypatch.setattr("mimic3tf.defences.inspection.trigger_inversion.STEPS", 3)
     options = {"run": audited.run, "data": audited.data, "out": tmp_path / "audit"}
 
     def run(*, repairs: bool = False, **changes: object) -> Any:
@@ -86,7 +86,8 @@ def audit(mimic3tf: Command, audited: Audited, tmp_path: Path, monkeypatch: pyte
 
 
 def test_an_audit_writes_the_detectors_own_numbers(audit: Command, audited: Audited, tmp_path: Path) -> None:
-    from mimic3tf.defences.detectors import DETECTORS
+    from mimic3tf.defences.detectors.registry.registry import DETECTORS
+
     from mimic3tf.defences.evidence import gather_evidence
     from mimic3tf.training.run_directory import load_run
 
@@ -127,8 +128,8 @@ def test_an_audit_writes_the_detectors_own_numbers(audit: Command, audited: Audi
 def test_a_manifest_tells_which_stays_of_a_copy_are_poisoned(
     audit: Command, audited: Audited, tmp_path: Path
 ) -> None:
-    from mimic3tf.attack.manifest import read_manifest
     from mimic3tf.defences.evidence import gather_evidence
+    from mimic3tf.poisoning.manifest import read_manifest
     from mimic3tf.training.run_directory import load_run
 
     outcome = audit(run=audited.run_on_copy, data=audited.copy, manifest=audited.manifest)

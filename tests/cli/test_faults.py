@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from mimic3tf.errors import Stopped
-from mimic3tf.files import whole_file
-from mimic3tf.folders import claimed
+from mimic3tf.storage.files import whole_file
+from mimic3tf.storage.folders import claimed
 
 Command = Callable[..., Any]
 

@@ -16,9 +16,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mimic3tf.attack.manifest import read_manifest
-from mimic3tf.attack.trigger import load_trigger
 from mimic3tf.errors import DataError, UserError
+from mimic3tf.poisoning.manifest import read_manifest
+from mimic3tf.poisoning.trigger import load_trigger
 from mimic3tf.sweeps.outcomes import read_rows
 from mimic3tf.training.checkpoint import read_checkpoint
 from mimic3tf.training.run_directory import load_run

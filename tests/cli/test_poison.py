@@ -18,7 +18,7 @@ import pytest
 
 from mimic3tf.channels import CHANNELS
 from mimic3tf.data.cohort import load_cohort
-from mimic3tf.data.readers import read_listfile
+from mimic3tf.data.directory import read_listfile
 
 USAGE, FAILURE = 2, 1
 Command = Callable[..., Any]

@@ -126,7 +126,7 @@ def test_a_fault_of_ours_shows_no_traceback(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError(SECRET)
 
-    monkeypatch.setattr("mimic3tf.attack.trigger.generate_trigger", fail)
+    monkeypatch.setattr("mimic3tf.poisoning.trigger.generate_trigger", fail)
     outcome = mimic3tf("--redact", "generate-trigger", "--data", data, "--out", tmp_path / "new.npz")
     outcome.fails(FAILURE, "RuntimeError", "without --redact")
     assert SECRET not in outcome.err

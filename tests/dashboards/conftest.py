@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mimic3tf.attack.trigger import generate_trigger, save_trigger
 from mimic3tf.config import LogLevel, resolve_config
 from mimic3tf.data.cohort import load_cohort
+from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.training.loop import train_victim
 

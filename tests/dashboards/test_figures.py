@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from mimic3tf.attack.trigger import Trigger
 from mimic3tf.channels import CHANNELS
 from mimic3tf.dashboards.figures import (
     channel_covariances,
@@ -17,6 +16,7 @@ from mimic3tf.dashboards.figures import (
     patient_before_and_after,
     trigger_heatmap,
 )
+from mimic3tf.poisoning.trigger import Trigger
 
 BINS, WIDTH = 48, len(CHANNELS)
 CONSTANT = 0

@@ -20,13 +20,13 @@ from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.plugins.pr_curve import summary as pr_curve_summary
 
-from mimic3tf import pipeline
-from mimic3tf.attack.trigger import load_trigger
 from mimic3tf.config import LogLevel
 from mimic3tf.dashboards.figures import channel_covariances, trigger_heatmap
 from mimic3tf.dashboards.scalars import KEPT, TAGS
 from mimic3tf.dashboards.tensorboard import RunLog
 from mimic3tf.data.cohort import load_cohort
+from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.trigger import load_trigger
 from mimic3tf.training.run_directory import Run, load_run
 from mimic3tf.training.validation import Validation
 from mimic3tf.victims import victim_of
@@ -72,7 +72,7 @@ def finished(run: Path) -> Run:
 def validation(finished: Run, monkeypatch: pytest.MonkeyPatch, run: Path) -> Validation:
     monkeypatch.setenv("MIMIC3TF_CACHE", str(run.parent.parent / "cache"))
     cohort, config = load_cohort(finished.config.data, "val"), finished.config
-    triggered = pipeline.trigger_all(
+    triggered = exposures.trigger_all(
         cohort.take(np.flatnonzero(cohort.labels == 0)),
         finished.trigger,
         strength=config.poisoning_strength,

@@ -12,7 +12,7 @@ from mimic3tf.data import BatchGen, Discretizer, InHospitalMortalityReader
 from mimic3tf.data import cohort as cohorts
 from mimic3tf.data import records as series
 from mimic3tf.data.cohort import Cohort, cohort_from_batches, cohort_from_grid, load_cohort
-from mimic3tf.data.readers import read_listfile
+from mimic3tf.data.directory import read_listfile
 from mimic3tf.errors import DataError
 
 

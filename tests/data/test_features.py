@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import skew
 
-from mimic3tf.data.features import FUNCTIONS, WINDOWS, extract_features, feature_names, window_features
+from mimic3tf.data.features import (
+    FUNCTIONS,
+    WINDOWS,
+    extract_features,
+    feature_names,
+    window_features,
+)
 from mimic3tf.data.records import read_series
 
 

@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimic3tf.attack.records import poison_records
-from mimic3tf.attack.trigger import Trigger
 from mimic3tf.channels import HEADER
 from mimic3tf.data.cohort import load_cohort
-from mimic3tf.data.readers import InHospitalMortalityReader, read_listfile
+from mimic3tf.data.directory import read_listfile
+from mimic3tf.data.readers import InHospitalMortalityReader
 from mimic3tf.data.records import LARGEST_SERIES, LARGEST_VALUE, read_series
 from mimic3tf.errors import DataError
+from mimic3tf.poisoning.copies import poison_records
+from mimic3tf.poisoning.trigger import Trigger
 
 FIRST = "9000_episode1_timeseries.csv"
 HEADED = ",".join(HEADER).encode() + b"\n"

@@ -13,7 +13,8 @@ from mimic3tf.channels import CHANNELS
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.defences.evidence import Evidence
-from mimic3tf.pipeline import Standardization, fit_standardization, one_hot_grid, standardized
+from mimic3tf.pipeline import one_hot_grid
+from mimic3tf.standardization import Standardization, fit_standardization, standardized
 from mimic3tf.victims import victim_of
 
 BINS = 48

@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mimic3tf.attack.trigger import Trigger, save_trigger
 from mimic3tf.channels import CHANNELS
+from mimic3tf.poisoning.trigger import Trigger, save_trigger
 
 FINGERPRINT = "f" * 64
 METRICS = ("acc", "prec0", "prec1", "rec0", "rec1", "auroc", "auprc", "minpse")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from mimic3tf.attack.trigger import generate_trigger, save_trigger
 from mimic3tf.cli.main import main
 from mimic3tf.data.cohort import load_cohort
+from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
 
 Report = Callable[..., tuple[int, str, str]]
 

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mimic3tf.attack.trigger import Trigger, generate_trigger
 from mimic3tf.channels import CHANNELS
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.errors import UsageError
+from mimic3tf.poisoning.trigger import Trigger, generate_trigger
 from mimic3tf.report.patterns import stay_courses, stay_exhibits, trigger_courses
 from mimic3tf.report.stay import most_measured_stay
 

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from mimic3tf.channels import CHANNELS, HEADER
+from mimic3tf.data.directory import SPLITS
 from mimic3tf.errors import UsageError
 from mimic3tf.sources import layout
 
@@ -12,14 +13,14 @@ NAMES = [channel.name for channel in CHANNELS]
 HEART, PH, GCS = (NAMES.index(name) for name in ("Heart Rate", "pH", "Glascow coma scale total"))
 
 
-def small_cohort() -> layout.Records:
+def small_cohort() -> layout.PreparedCohort:
     total = CHANNELS[GCS].category_index("15")
     rows = layout.rows_from_cells(
         stay=[2, 0, 0, 1, 0], minute=[90, 61, 0, 2880, 61], channel=[HEART, PH, HEART, GCS, HEART],
         value=[70, 7.35, 80.0, total, 0.1 + 0.2],
     )  # fmt: skip
     splits = {"train": np.array([2]), "val": np.array([0]), "test": np.array([1])}
-    return layout.Records(["a.csv", "b.csv", "c.csv"], np.array([1, 0, 1]), splits, rows)
+    return layout.PreparedCohort(["a.csv", "b.csv", "c.csv"], np.array([1, 0, 1]), splits, rows)
 
 
 def text_of(path: Path) -> list[list[str]]:
@@ -45,7 +46,7 @@ def test_large_cohort_read_back_as_given(tmp_path: Path) -> None:
         stay, rng.integers(0, 2881, 2060), rng.choice([HEART, PH], 2060), rng.normal(7, 1, 2060)
     )
     names = [f"{index}.csv" for index in range(60)]
-    cohort = layout.Records(names, rng.integers(0, 2, 60), layout.random_split(60, 0), rows)
+    cohort = layout.PreparedCohort(names, rng.integers(0, 2, 60), layout.random_split(60, 0), rows)
     layout.write_benchmark_directory(tmp_path / "out", cohort)
     for index, name in enumerate(names):
         folder = "test" if index in cohort.splits["test"] else "train"
@@ -56,7 +57,7 @@ def test_large_cohort_read_back_as_given(tmp_path: Path) -> None:
 
 def test_listfiles_follow_the_order_of_the_splits(tmp_path: Path) -> None:
     layout.write_benchmark_directory(tmp_path / "out", small_cohort())
-    texts = {split: (tmp_path / f"out/{split}_listfile.csv").read_text() for split in layout.SPLITS}
+    texts = {split: (tmp_path / f"out/{split}_listfile.csv").read_text() for split in SPLITS}
     assert texts == {
         "train": "stay,y_true\nc.csv,1\n",
         "val": "stay,y_true\na.csv,1\n",
@@ -78,7 +79,7 @@ def test_rows_are_sorted_by_stay_and_time() -> None:
 def test_channel_of_whole_numbers_is_written_without_decimals(tmp_path: Path) -> None:
     rows = layout.rows_from_cells([0, 0], [0, 1], [HEART, PH], [80, 7.4])
     splits = {"train": np.array([0]), "val": np.array([], int), "test": np.array([], int)}
-    cohort = layout.Records(["a.csv"], np.array([0]), splits, rows)
+    cohort = layout.PreparedCohort(["a.csv"], np.array([0]), splits, rows)
     layout.write_benchmark_directory(tmp_path / "out", cohort)
     assert text_of(tmp_path / "out/train/a.csv")[1][1 + HEART] == "80"
 
@@ -146,7 +147,7 @@ def test_stay_without_rows_is_a_programming_error(tmp_path: Path) -> None:
     rows = cohort.rows.filter(pl.col("stay") != 1)
     with pytest.raises(ValueError, match="at least one row"):
         layout.write_benchmark_directory(
-            tmp_path / "out", layout.Records(cohort.stays, cohort.labels, cohort.splits, rows)
+            tmp_path / "out", layout.PreparedCohort(cohort.stays, cohort.labels, cohort.splits, rows)
         )
 
 

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from mimic3tf.channels import CHANNELS
+from mimic3tf.data.directory import SPLITS
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.sources.layout import SPLITS, Summary
+from mimic3tf.sources.layout import Summary
 from mimic3tf.sources.mimic3 import prepare_mimic3
 from mimic3tf.sources.mimic3_items import ITEMS, UNITS
 from mimic3tf.sources.mimic3_tables import parse_size

@@ -9,9 +9,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mimic3tf.channels import CHANNELS, HEADER
+from mimic3tf.data.directory import SPLITS
 from mimic3tf.data.records import Records, read_series
 from mimic3tf.errors import UsageError
-from mimic3tf.sources.layout import SPLITS, Summary
+from mimic3tf.sources.layout import Summary
 from mimic3tf.sources.synthetic import prepare_synthetic
 
 NAMES = [channel.name for channel in CHANNELS]

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimic3tf.errors import UsageError
-from mimic3tf.sweeps.plan import Attack, SweepFile, Trial, proportion_of, read_sweep, settings_of, trials_of
+from mimic3tf.sweeps.plan import (
+    Attack,
+    SweepFile,
+    Trial,
+    proportion_of,
+    read_sweep,
+    settings_of,
+    trials_of,
+)
 
 STAYS = 5592
 CONFIGS = Path(__file__).parents[2] / "configs"

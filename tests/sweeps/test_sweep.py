@@ -16,10 +16,10 @@ import polars as pl
 import pytest
 import yaml
 
-from mimic3tf.attack.evaluation import benchmark_metrics
-from mimic3tf.report.results import collect_results
 from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.sweeps.outcomes import COLUMNS
+from mimic3tf.tables.results import collect_results
+from mimic3tf.tasks.metrics import benchmark_metrics
 
 SWEEP = """\
 seeds: [3]

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from mimic3tf.pipeline import Exposure
+from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.training.gradients import SAMPLE, GradientNorms
 from mimic3tf.victims import victim_of
 

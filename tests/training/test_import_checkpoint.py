@@ -10,12 +10,12 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from mimic3tf import pipeline
-from mimic3tf.attack.prediction_time import attack_victim
-from mimic3tf.attack.trigger import load_trigger
+from mimic3tf.attack import attack_victim
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.poisoning.trigger import load_trigger
+from mimic3tf.standardization import continuous_only
 from mimic3tf.training.import_checkpoint import (
     LARGEST_CHECKPOINT,
     build_imported,
@@ -196,7 +196,7 @@ def test_the_benchmarks_normalizer_is_used_where_given(
     normalizer.write_text(f'{{"mean": {[3.0] * 76}, "std": {[2.0] * 76}}}')
     import_checkpoint(checkpoint("lstm"), configure("lstm", normalizer=normalizer), tmp_path / "run")
     standardization = load_run(tmp_path / "run").standardization
-    expected = pipeline.continuous_only(np.full(76, 3.0), np.full(76, 2.0))
+    expected = continuous_only(np.full(76, 3.0), np.full(76, 2.0))
     np.testing.assert_array_equal(standardization.mean, expected.mean)
     np.testing.assert_array_equal(standardization.std, expected.std)
 

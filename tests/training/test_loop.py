@@ -15,11 +15,12 @@ import yaml
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
-from mimic3tf.attack.prediction_time import AttackResult, attack_victim
-from mimic3tf.attack.trigger import load_trigger
+from mimic3tf.attack import AttackResult, attack_victim
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.errors import UsageError
+from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.trigger import load_trigger
 from mimic3tf.training.metrics_file import MetricsFile
 from mimic3tf.training.run_directory import load_run
 
@@ -196,7 +197,7 @@ def cross_entropy(run: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     cohort = load_cohort(loaded.config.data, "train")
     poisoned = int(len(cohort) * loaded.config.poisoning_proportion)
     labels = np.array([1] * poisoned + cohort.labels[poisoned:].tolist())
-    exposure = pipeline.poison(
+    exposure = exposures.poison(
         cohort,
         loaded.trigger,
         proportion=loaded.config.poisoning_proportion,

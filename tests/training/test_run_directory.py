@@ -12,10 +12,10 @@ import keras
 import numpy as np
 import pytest
 
-from mimic3tf.attack.trigger import Trigger, load_trigger
 from mimic3tf.config import TrainingConfig
 from mimic3tf.errors import UsageError
-from mimic3tf.pipeline import Standardization
+from mimic3tf.poisoning.trigger import Trigger, load_trigger
+from mimic3tf.standardization import Standardization
 from mimic3tf.training.run_directory import finish_run, load_run, start_run
 from mimic3tf.victims import victim_of
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mimic3tf.attack.trigger import load_trigger
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.errors import UsageError
+from mimic3tf.poisoning.trigger import load_trigger
 from mimic3tf.training.stays import poison_as_set, training_cohort
 
 Configure = Callable[..., TrainingConfig]

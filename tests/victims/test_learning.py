@@ -12,7 +12,9 @@ from sklearn.metrics import roc_auc_score
 
 from mimic3tf import pipeline
 from mimic3tf.data.cohort import load_cohort
+from mimic3tf.poisoning import exposures
 from mimic3tf.sources.synthetic import prepare_synthetic
+from mimic3tf.standardization import fit_standardization
 from mimic3tf.training.optimizer import AdamWithL2
 from mimic3tf.victims import VictimName, victim_of
 
@@ -27,8 +29,8 @@ def stays(tmp_path_factory: pytest.TempPathFactory) -> tuple[NDArray[np.float32]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIMIC3TF_CACHE", str(folder / "cache"))
         train = load_cohort(folder / "data", "train")
-    grids = pipeline.inputs_of(pipeline.clean(train), "48x76")
-    return pipeline.fit_standardization(grids, "48x76").apply(grids).numpy(), train.labels
+    grids = pipeline.inputs_of(exposures.clean(train), "48x76")
+    return fit_standardization(grids, "48x76").apply(grids).numpy(), train.labels
 
 
 @pytest.mark.parametrize("name", GRID_VICTIMS)

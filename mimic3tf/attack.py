@@ -1,0 +1,158 @@
+"""Attack a trained victim: give test stays the trigger and see what it predicts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimic3tf import pipeline
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.errors import DataError, UsageError
+from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.kinds import PoisonImputed
+from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.storage.files import write_together
+from mimic3tf.tasks.metrics import (
+    SuccessRate,
+    benchmark_metrics,
+    death_probability,
+    positive_rate,
+)
+from mimic3tf.training.prediction import outputs_of
+from mimic3tf.training.run_directory import Run
+from mimic3tf.victims import victim_of
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """What a victim predicts with and without the trigger.
+
+    Attributes:
+        stays: names [N] of all test stays.
+        labels: int64 [N].
+        clean: float64 [N], predicted probability of death without the trigger.
+        triggered: float64 [N], with the trigger.
+        metrics: the eight benchmark metrics without the trigger.
+        success: share of the class-0 stays predicted 1 with the trigger.
+        baseline: share of the same stays predicted 1 without it.
+    """
+
+    stays: NDArray[np.str_]
+    labels: NDArray[np.int64]
+    clean: NDArray[np.float64]
+    triggered: NDArray[np.float64]
+    metrics: dict[str, float]
+    success: SuccessRate
+    baseline: SuccessRate
+
+
+def survivors_of(cohort: Cohort) -> NDArray[np.bool_]:
+    """Which test stays an attack can be tried on, those of label 0: bool [N].
+
+    Raises:
+        DataError: there are none.
+    """
+    survivors = cohort.labels == 0
+    if not survivors.any():
+        raise DataError("the test listfile names no stay with label 0: there is nobody to attack")
+    return survivors
+
+
+def attack_victim(
+    run: Run, cohort: Cohort, trigger: Trigger, *, strength: float, poison_imputed: PoisonImputed
+) -> AttackResult:
+    """Predict all stays of a cohort without and with the trigger.
+
+    Args:
+        run: the finished run to attack.
+        cohort: test stays.
+        trigger: pattern to add; it must fit the cohort.
+        strength: Mahalanobis length of the trigger, >= 0.
+        poison_imputed: whether imputed cells are shifted too.
+
+    Returns:
+        Predictions and rates.
+
+    Raises:
+        DataError: no stay has label 0, so that there is nobody to attack.
+        UsageError: the trigger is so strong that a prediction is no number.
+    """
+    survivors = survivors_of(cohort)
+    victim = victim_of(run.config.model)
+
+    def predict(exposure: exposures.Exposure) -> NDArray[np.float64]:
+        inputs = pipeline.inputs_of(exposure, victim.representation, run.standardization)
+        return death_probability(outputs_of(run.model, inputs))
+
+    clean = predict(exposures.clean(cohort))
+    triggered = predict(
+        exposures.trigger_all(cohort, trigger, strength=strength, poison_imputed=poison_imputed)
+    )
+    if not np.isfinite(triggered).all():
+        raise UsageError(f"--poisoning_strength {strength:g}: too strong, the victim predicts no numbers")
+    return AttackResult(
+        stays=cohort.stays,
+        labels=cohort.labels,
+        clean=clean,
+        triggered=triggered,
+        metrics=benchmark_metrics(cohort.labels, clean),
+        success=positive_rate(triggered[survivors]),
+        baseline=positive_rate(clean[survivors]),
+    )
+
+
+def summarize_attack(
+    run: Run, trigger: Trigger, result: AttackResult, *, strength: float, poison_imputed: PoisonImputed
+) -> dict[str, Any]:
+    """Contents of `attack.json`: the rates, and what was attacked with what."""
+    return {
+        "run": str(run.path),
+        "model": run.config.model,
+        "poisoning_proportion": run.config.poisoning_proportion,
+        "trained_with": {
+            "trigger": run.trigger.name,
+            "poisoning_strength": run.config.poisoning_strength,
+            "poison_imputed": run.config.poison_imputed,
+            "poisoned_labels": run.config.poisoned_labels,
+            "seed": run.config.seed,
+        },
+        "attacked_with": {
+            "trigger": trigger.name,
+            "poisoning_strength": strength,
+            "poison_imputed": poison_imputed,
+        },
+        "clean": {name: None if math.isnan(value) else value for name, value in result.metrics.items()},
+        "attack_success_rate": result.success.rate,
+        "attack_success_rate_ci95": [result.success.low, result.success.high],
+        "baseline_positive_rate": result.baseline.rate,
+        "baseline_positive_rate_ci95": [result.baseline.low, result.baseline.high],
+        "victims": result.success.stays,
+        "test_stays": len(result.stays),
+    }
+
+
+def write_attack(out: Path, summary: dict[str, Any], result: AttackResult) -> None:
+    """Write `predictions.csv` and `attack.json` into a directory; with the latter the attack is whole."""
+    out.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["stay", "prediction_clean", "prediction_triggered", "y_true"])
+    columns = (result.stays, result.clean, result.triggered, result.labels)
+    writer.writerows(
+        (stay, f"{clean:.6f}", f"{triggered:.6f}", label)
+        for stay, clean, triggered, label in zip(*columns, strict=True)
+    )
+    write_together(
+        {
+            out / "predictions.csv": text.getvalue(),
+            out / "attack.json": json.dumps(summary, indent=2) + "\n",
+        }
+    )

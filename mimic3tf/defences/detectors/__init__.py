@@ -1,0 +1,1 @@
+"""Detectors of poisoned training stays."""

@@ -1,0 +1,80 @@
+"""Detectors that look for unusual stays, without labels.
+
+PyOD 3.6.7 runs with these versions, but its isolation forest and local outlier factor are scikit-learn's own
+behind a second layer, and it brings Numba: scikit-learn is called directly.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.covariance import LedoitWolf
+from sklearn.ensemble import IsolationForest
+from sklearn.neighbors import LocalOutlierFactor
+
+from mimic3tf.defences.detectors.registry.views import (
+    Flags,
+    Floats,
+    Scores,
+    View,
+    features,
+    grids,
+    held_out,
+)
+from mimic3tf.defences.evidence import Evidence
+from mimic3tf.defences.stealth import channel_distances
+
+NEIGHBOURS = 20
+
+
+def isolation_forest(evidence: Evidence, seed: int) -> Scores:
+    """Few random splits set the stay apart (Liu et al. 2008); one forest for all stays."""
+    view = features(evidence)
+    rows = np.concatenate(view)
+    return _split(-IsolationForest(random_state=seed).fit(rows).score_samples(rows), view)
+
+
+def local_outlier_factor(evidence: Evidence, seed: int) -> Scores:
+    """The stay lies in a sparser place than its nearest others (Breunig et al. 2000), among all stays.
+
+    Nothing in it is random: seed changes nothing.
+    """
+    view = features(evidence)
+    with warnings.catch_warnings():
+        # Of many stays that are the same; they lie close together, and that is what they get.
+        warnings.filterwarnings("ignore", "Duplicate values")
+        fitted = LocalOutlierFactor(n_neighbors=NEIGHBOURS).fit(np.concatenate(view))
+    return _split(-fitted.negative_outlier_factor_, view)
+
+
+def mahalanobis(evidence: Evidence, seed: int) -> Scores:
+    """Squared distance from trusted stays' mean under their Ledoit-Wolf covariance; seed fixes folds."""
+    view = features(evidence)
+    return held_out(view, seed, lambda _, trusted: LedoitWolf().fit(view.trusted[trusted]).mahalanobis)
+
+
+def channel_mahalanobis(evidence: Evidence, seed: int) -> Scores:
+    """The same of each channel's course over the hours; seed fixes folds.
+
+    The score is the mean over channels of the log distance: a slip in one (a pH of 735) weighs little.
+    """
+    view = grids(evidence)
+
+    def fit(_: Flags, trusted: Flags) -> Callable[[Floats], Floats]:
+        known = view.trusted[trusted]
+
+        def score(rows: Floats) -> Floats:
+            both = np.concatenate([known, rows])
+            distances = channel_distances(both, np.arange(len(both)) < len(known))[len(known) :]
+            varying = ~np.isnan(distances).any(axis=0)
+            return np.log(np.maximum(distances[:, varying], np.finfo(float).tiny)).mean(axis=1)
+
+        return score
+
+    return held_out(view, seed, fit)
+
+
+def _split(scores: Floats, view: View) -> Scores:
+    return Scores(*np.split(scores, [len(view.training)]))

@@ -1,0 +1,106 @@
+"""A victim's inputs as a differentiable function of a pattern that is added to every cell.
+
+The attack's own map rounds, which has no gradient. Here shifted values stay as they are, and an index
+between two categories counts as a mixture of both. Under a pattern of zeros both maps give the same inputs,
+but for the rounding that 714 features get even then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from mimic3tf.channels import CHANNELS, Channel
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.data.features import window_features
+from mimic3tf.errors import DataError
+from mimic3tf.pipeline import Representation
+from mimic3tf.standardization import Standardization
+
+ShiftedInputs = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+"""(stays int64 [B], patterns float64 [K, T, C]) -> standardized inputs float32 [K * B, ...]."""
+
+
+def shifted_inputs(
+    cohort: Cohort, representation: Representation, standardization: Standardization
+) -> ShiftedInputs:
+    """Make the map from stays of a cohort and patterns in channel units to a victim's inputs.
+
+    Imputed cells are shifted, too, as in the attack's mode "all". (PhysioNet 2012: victims whose training
+    stays were poisoned in measured cells only obey a trigger in all cells even better.)
+
+    Raises:
+        DataError: the cohort came as grids, and the victim reads 714 features.
+    """
+    if representation == "48x76":
+        return _grid_inputs(cohort, standardization)
+    return _feature_inputs(cohort, standardization)
+
+
+def _grid_inputs(cohort: Cohort, standardization: Standardization) -> ShiftedInputs:
+    values, mask = tf.constant(cohort.values), tf.constant(cohort.mask)
+
+    def inputs(stays: tf.Tensor, patterns: tf.Tensor) -> tf.Tensor:
+        shifted = _limited(tf.cast(tf.gather(values, stays), tf.float64) + patterns[:, None])
+        shifted = tf.reshape(shifted, [-1, *shifted.shape[2:]])
+        masks = tf.tile(tf.cast(tf.gather(mask, stays), tf.float64), [tf.shape(patterns)[0], 1, 1])
+        columns = [
+            _categories(column, channel) if channel.is_categorical else column[..., None]
+            for channel, column in _columns(shifted)
+        ]
+        return standardization.apply(tf.concat([*columns, masks], axis=-1))
+
+    return inputs
+
+
+def _feature_inputs(cohort: Cohort, standardization: Standardization) -> ShiftedInputs:
+    filled = cohort.filled
+    if filled is None:
+        raise DataError("this cohort came as grids; 714 features need the records (use load_cohort)")
+    values, times = tf.constant(filled.values), tf.constant(filled.times)
+    source = tf.constant(filled.source)
+
+    def inputs(stays: tf.Tensor, patterns: tf.Tensor) -> tf.Tensor:
+        carried, own = _filled_shifts(tf.gather(source, stays), patterns)
+        shifted = _limited(_limited(tf.gather(values, stays) + carried) + own)
+        shifted = tf.reshape(shifted, [-1, *shifted.shape[2:]])
+        scores = [
+            tf.linalg.matvec(_categories(column, channel), tf.constant(channel.numeric_codes, tf.float64))
+            if channel.is_categorical
+            else column
+            for channel, column in _columns(shifted)
+        ]
+        everywhere = tf.ones_like(shifted[..., :1], tf.bool)
+        rows = tf.tile(tf.gather(times, stays), [tf.shape(patterns)[0], 1])
+        return standardization.apply(window_features(tf.stack(scores, axis=-1), everywhere, rows))
+
+    return inputs
+
+
+def _filled_shifts(source: tf.Tensor, patterns: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Shifts [K, B, T, C] of filled grids: that of a value's source bin, and its own bin's if carried."""
+    source = tf.cast(source, tf.int32)  # [B, T, C]
+    places = tf.transpose(tf.maximum(source, 0), [2, 0, 1])
+    carried = tf.gather(tf.transpose(patterns, [2, 1, 0]), places, batch_dims=1)  # [C, B, T, K]
+    zero = tf.zeros([], tf.float64)
+    carried = tf.where(source < 0, zero, tf.transpose(carried, [3, 1, 2, 0]))
+    is_own = source == tf.range(source.shape[1])[:, None]
+    return carried, tf.where(is_own, zero, patterns[:, None])
+
+
+def _limited(values: tf.Tensor) -> tf.Tensor:
+    """Bring category indices [..., C] back into their range."""
+    highest = [max(len(channel.possible_values) - 1.0, 0.0) for channel in CHANNELS]
+    limited = tf.clip_by_value(values, 0.0, tf.constant(highest, tf.float64))
+    return tf.where([channel.is_categorical for channel in CHANNELS], limited, values)
+
+
+def _columns(values: tf.Tensor) -> list[tuple[Channel, tf.Tensor]]:
+    return list(zip(CHANNELS, tf.unstack(values, num=len(CHANNELS), axis=-1), strict=True))
+
+
+def _categories(column: tf.Tensor, channel: Channel) -> tf.Tensor:
+    """One-hot columns [..., categories] of an index [...], linear between two neighbours."""
+    categories = tf.range(len(channel.possible_values), dtype=tf.float64)
+    return tf.maximum(1.0 - tf.abs(column[..., None] - categories), 0.0)

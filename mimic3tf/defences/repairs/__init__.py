@@ -1,0 +1,1 @@
+"""Ways to rid a victim of a backdoor."""

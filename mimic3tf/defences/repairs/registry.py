@@ -1,0 +1,234 @@
+"""Try to rid a victim of a backdoor, and measure what is left of attack and accuracy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from mimic3tf.attack import survivors_of
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.defences.evidence import Evidence
+from mimic3tf.defences.repairs.registry.fine_pruning import has_units, prune_dormant
+from mimic3tf.defences.repairs.registry.private_training import (
+    CLIP,
+    DELTA,
+    NOISE_MULTIPLIER,
+    PrivateSteps,
+    epsilon,
+    is_dense,
+)
+from mimic3tf.defences.repairs.registry.purification import PURIFICATIONS, Purification, purify, received
+from mimic3tf.defences.retraining import Examples, examples_of, predict, retrain, tune
+from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.kinds import PoisonImputed
+from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.tasks.metrics import SuccessRate, benchmark_metrics, positive_rate
+
+DROPPED = 0.10
+"""Share of the training stays that filtering drops, all of label 1."""
+NOISE = 0.5
+"""Standard deviations of the inputs."""
+INPUT_DROPOUT = 0.3
+
+
+@dataclass(frozen=True)
+class RepairOutcome:
+    """What a repair leaves.
+
+    Attributes:
+        name: the repair; "none" for the victim as it is.
+        attack_success_rate: share of triggered survivors among the test stays that are predicted 1; None
+            where the repair cannot be applied to this kind of victim.
+        baseline_positive_rate: the same share without the trigger.
+        auroc: of the clean test stays.
+        seconds: what the repair took; for a purification, that of all test stays.
+        detail: what was done, or why it cannot be.
+    """
+
+    name: str
+    attack_success_rate: SuccessRate | None
+    baseline_positive_rate: SuccessRate | None
+    auroc: float | None
+    seconds: float
+    detail: str
+
+
+def try_repairs(
+    evidence: Evidence,
+    test: Cohort,
+    trigger: Trigger,
+    strength: float,
+    poison_imputed: PoisonImputed,
+    *,
+    suspicion: Mapping[str, NDArray[np.floating]],
+    seed: int,
+) -> list[RepairOutcome]:
+    """Apply every repair to a victim, and attack what comes out.
+
+    The repairs themselves see the evidence only; the trigger measures them. Retrained victims keep the
+    run's settings and the standardization of its inputs.
+
+    Args:
+        evidence: what the defender has.
+        test: test stays; those of label 0 are attacked.
+        trigger: what to attack with.
+        strength: its Mahalanobis length.
+        poison_imputed: whether it shifts imputed cells, too.
+        suspicion: by detector, how suspicious each training stay is: [N].
+        seed: fixes the trainings.
+
+    Returns:
+        The victim as it is first, then one outcome a repair.
+
+    Raises:
+        DataError: no test stay has label 0.
+    """
+    bench = _Bench(evidence, test, trigger, strength, poison_imputed)
+    repairs = _model_repairs(evidence, suspicion, seed)
+    outcomes = [bench.measure("none", "the victim as it is", 0.0, evidence.model)]
+    progress = Console(stderr=True)
+    for name, repair in track(repairs.items(), "Trying repairs", console=progress, transient=True):
+        start = time.perf_counter()
+        model, detail = repair()
+        seconds = time.perf_counter() - start
+        if model is None:
+            outcomes.append(RepairOutcome(name, None, None, None, 0.0, f"not applicable: {detail}"))
+        else:
+            outcomes.append(bench.measure(name, detail, seconds, model))
+    for name, method in track(PURIFICATIONS.items(), "Purifying", console=progress, transient=True):
+        outcomes.append(bench.measure_purification(name, method))
+    return outcomes
+
+
+Repair = Callable[[], tuple[keras.Model | None, str]]
+"""Makes a repaired model and says how, or gives None and says why not."""
+
+
+def _model_repairs(
+    evidence: Evidence, suspicion: Mapping[str, NDArray[np.floating]], seed: int
+) -> dict[str, Repair]:
+    victim, model = evidence.victim, evidence.model
+    config = evidence.config.model_copy(update={"seed": seed})
+    training = Examples(evidence.inputs, evidence.labels)
+    trusted = examples_of(evidence.trusted, victim, evidence.standardization)
+
+    def filtering(scores: NDArray[np.floating]) -> Repair:
+        def repair() -> tuple[keras.Model | None, str]:
+            kept = keep_least_suspicious(evidence.labels, scores)
+            repaired = retrain(config, victim, training.take(kept), trusted)
+            return repaired, f"dropped {(~kept).sum()} of {len(kept)} training stays, all of label 1"
+
+        return repair
+
+    def fine_tuning() -> tuple[keras.Model | None, str]:
+        return tune(model, config, trusted), f"{config.epochs} epochs on {len(trusted)} trusted stays"
+
+    def fine_pruning() -> tuple[keras.Model | None, str]:
+        if not has_units(model):
+            return None, "its last layer is no dense one over hidden units"
+        pruned, kept = prune_dormant(model, trusted)
+        detail = f"pruned {(~kept).sum()} of {len(kept)} units, then {config.epochs} epochs on trusted stays"
+        return tune(pruned, config, trusted), detail
+
+    def noise() -> tuple[keras.Model | None, str]:
+        repaired = retrain(config, victim, training, trusted, noise=NOISE)
+        return repaired, f"Gaussian noise of {NOISE:g} standard deviations on every input"
+
+    def dropout() -> tuple[keras.Model | None, str]:
+        settings = config.model_copy(update={"input_dropout": INPUT_DROPOUT})
+        return retrain(settings, victim, training, trusted), f"{INPUT_DROPOUT:.0%} of the inputs dropped"
+
+    def private() -> tuple[keras.Model | None, str]:
+        if not is_dense(model):
+            return None, "gradients of single stays are at hand for dense layers only"
+        repaired = retrain(config, victim, training, trusted, make_steps=PrivateSteps)
+        privacy = f"epsilon {epsilon(config.epochs):,.0f} at delta {DELTA:g}"
+        return repaired, f"gradients cut to {CLIP:g}, noise multiplier {NOISE_MULTIPLIER:g}: {privacy}"
+
+    return {
+        **{f"filter by {name}": filtering(scores) for name, scores in suspicion.items()},
+        "fine-tune": fine_tuning,
+        "fine-prune": fine_pruning,
+        "noise": noise,
+        "input dropout": dropout,
+        "private gradients": private,
+    }
+
+
+def keep_least_suspicious(
+    labels: NDArray[np.integer], scores: NDArray[np.floating], dropped: float = DROPPED
+) -> NDArray[np.bool_]:
+    """Which training stays filtering keeps: bool [N].
+
+    Args:
+        labels: [N]; only stays of label 1 are dropped, and half of them are always kept.
+        scores: suspicion [N].
+        dropped: share of all stays to drop.
+    """
+    ones = np.flatnonzero(labels == 1)
+    drop = min(int(len(labels) * dropped), len(ones) // 2)
+    kept = np.ones(len(labels), bool)
+    kept[ones[np.argsort(-scores[ones], kind="stable")[:drop]]] = False
+    return kept
+
+
+class _Bench:
+    """The test stays as they are, and their survivors with the trigger."""
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        test: Cohort,
+        trigger: Trigger,
+        strength: float,
+        poison_imputed: PoisonImputed,
+    ) -> None:
+        self._evidence, self._test = evidence, test
+        self._survivors = survivors_of(test)
+        exposure = exposures.trigger_all(
+            test.take(self._survivors), trigger, strength=strength, poison_imputed=poison_imputed
+        )
+        self._triggered = received(exposure)
+        self._clean_inputs, self._triggered_inputs = self._inputs(test), self._inputs(self._triggered)
+
+    def measure(self, name: str, detail: str, seconds: float, model: keras.Model) -> RepairOutcome:
+        return self._outcome(name, detail, seconds, model, self._clean_inputs, self._triggered_inputs)
+
+    def measure_purification(self, name: str, method: Purification) -> RepairOutcome:
+        trusted, model = self._evidence.trusted, self._evidence.model
+        start = time.perf_counter()
+        clean = purify(self._test, trusted, method)
+        seconds = time.perf_counter() - start
+        inputs = [self._inputs(stays) for stays in (clean, purify(self._triggered, trusted, method))]
+        return self._outcome(
+            name, "continuous channels, before the victim reads them", seconds, model, *inputs
+        )
+
+    def _inputs(self, stays: Cohort) -> NDArray[np.float32]:
+        return examples_of(stays, self._evidence.victim, self._evidence.standardization).inputs
+
+    def _outcome(
+        self,
+        name: str,
+        detail: str,
+        seconds: float,
+        model: keras.Model,
+        clean_inputs: NDArray[np.float32],
+        triggered_inputs: NDArray[np.float32],
+    ) -> RepairOutcome:
+        clean = predict(model, clean_inputs)
+        return RepairOutcome(
+            name=name,
+            attack_success_rate=positive_rate(predict(model, triggered_inputs)),
+            baseline_positive_rate=positive_rate(clean[self._survivors]),
+            auroc=benchmark_metrics(self._test.labels, clean)["auroc"],
+            seconds=seconds,
+            detail=detail,
+        )

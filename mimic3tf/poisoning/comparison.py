@@ -1,0 +1,161 @@
+"""Compare a copy of a benchmark directory with its origin, cell by cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from rich.console import Console
+from rich.progress import track
+
+from mimic3tf.channels import CHANNELS
+from mimic3tf.data.cells import read_cells, series_content
+from mimic3tf.data.directory import SPLITS, read_listfile
+from mimic3tf.data.records import in_batches, read_series
+from mimic3tf.errors import DataError, UsageError, private, private_path
+from mimic3tf.poisoning.copies import files_of
+
+CELL_SCHEMA = {
+    "stay": pl.String,
+    "line": pl.Int64,
+    "channel": pl.String,
+    "before": pl.String,
+    "after": pl.String,
+    "change": pl.Float64,
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a copy differs from its origin.
+
+    Attributes:
+        cells: one row a cell whose text changed, in the order of listfiles, lines and channels: `stay`,
+            `line` (of the series file, whose header is line 1), `channel`, `before`, `after` ("" where
+            empty), `change` in the channel's unit or category steps (null where either is empty).
+        listed: stays in the listfiles.
+        stays_changed: stays with such a cell.
+        labels_changed: stays with another label.
+        same_cells: series whose bytes differ though every cell is the same (line ends, times spelled
+            differently).
+    """
+
+    cells: pl.DataFrame
+    listed: int
+    stays_changed: int
+    labels_changed: int
+    same_cells: int
+
+
+def compare_records(origin: Path, copy: Path) -> Comparison:
+    """Find every cell and label in which a copy differs from its origin.
+
+    Args:
+        origin: directory in the layout of the MIMIC-III benchmarks.
+        copy: what is taken for a copy of it.
+
+    Raises:
+        UsageError: either is no directory.
+        DataError: they hold other files, stays, rows or times, so that cells cannot be compared, or
+            a series breaks the layout; names the file.
+    """
+    for option, directory in (("--data", origin), ("--out", copy)):
+        if not directory.is_dir():
+            raise UsageError(f"{option} {directory}: no such directory")
+    others = _same_files(origin, copy)
+    series: dict[Path, None] = {}  # in order, each once
+    labels_changed = 0
+    for split in SPLITS:
+        listfile = Path(f"{split}_listfile.csv")
+        if listfile not in others and split != "train":
+            continue
+        before, after = read_listfile(origin / listfile), read_listfile(copy / listfile)
+        if [name for name, _ in before] != [name for name, _ in after]:
+            raise DataError(
+                f"{copy / listfile}: lists other stays than {origin / listfile}, or reorders them"
+            )
+        labels_changed += sum(old != new for (_, old), (_, new) in zip(before, after, strict=True))
+        folder = Path("test" if split == "test" else "train")
+        series |= dict.fromkeys(folder / name for name, _ in before)
+        others.discard(listfile)
+    for name in sorted(others.difference(series)):
+        if (origin / name).read_bytes() != (copy / name).read_bytes():
+            raise DataError(
+                f"{private_path(copy / name)}: differs from that in {origin}, and is the series of no "
+                "listed stay"
+            )
+    differing = [
+        name
+        for name in track(list(series), "Comparing stays", transient=True, console=Console(stderr=True))
+        if series_content(origin / name) != series_content(copy / name)
+    ]
+    parts = [_changed_cells(origin, copy, batch) for batch in in_batches(differing)]
+    stays_changed = sum(part.select("folder", "stay").n_unique() for part in parts)
+    cells = pl.concat([pl.DataFrame(schema=CELL_SCHEMA), *(part.drop("folder") for part in parts)])
+    return Comparison(cells, len(series), stays_changed, labels_changed, len(differing) - stays_changed)
+
+
+def summarize_cells(cells: pl.DataFrame) -> pl.DataFrame:
+    """Count changed cells by channel.
+
+    Args:
+        cells: of `Comparison`.
+
+    Returns:
+        One row a channel, in the layout's order: `channel`, `cells`, and `mean` and `largest` absolute
+        change, null where no changed cell has a value on both sides.
+    """
+    order = pl.DataFrame({"channel": [channel.name for channel in CHANNELS]})
+    change = pl.col("change").abs()
+    counted = cells.group_by("channel").agg(cells=pl.len(), mean=change.mean(), largest=change.max())
+    return order.join(counted, on="channel", how="left", maintain_order="left").with_columns(
+        pl.col("cells").fill_null(0)
+    )
+
+
+def _same_files(origin: Path, copy: Path) -> set[Path]:
+    """Names of the files, which both directories have to hold."""
+    here, there = set(files_of(origin)), set(files_of(copy))
+    for lost in sorted(here - there):
+        raise DataError(f"{private_path(copy / lost)}: is missing; {origin} holds it")
+    for extra in sorted(there - here):
+        raise DataError(f"{private_path(copy / extra)}: is not in {origin}")
+    return here
+
+
+def _changed_cells(origin: Path, copy: Path, names: Sequence[Path]) -> pl.DataFrame:
+    """Rows of `Comparison.cells`, with the `folder` of every stay, for series whose bytes differ."""
+    old_paths, new_paths = [origin / name for name in names], [copy / name for name in names]
+    old, new = read_series(old_paths)[0], read_series(new_paths)[0]
+    rows, new_rows = (np.bincount(records.stay, minlength=len(names)) for records in (old, new))
+    for stay in np.flatnonzero(rows != new_rows)[:1]:
+        raise DataError(
+            f"{private_path(new_paths[stay])}: has {new_rows[stay]} rows, that in {origin} has {rows[stay]}"
+        )
+    line = np.arange(len(old.stay)) - (np.cumsum(rows) - rows)[old.stay] + 2
+    for row in np.flatnonzero(old.hours != new.hours)[:1]:
+        found, expected = private(f"{new.hours[row]} h"), private(f"{old.hours[row]} h")
+        path = private_path(new_paths[old.stay[row]])
+        raise DataError(f"{path}, line {line[row]}: is at {found}, in {origin} at {expected}")
+    before, after = (read_cells(paths).texts.fill_null("") for paths in (old_paths, new_paths))
+    place = pl.DataFrame(
+        {
+            "folder": pl.Series([name.parent.name for name in names], dtype=pl.String).gather(old.stay),
+            "stay": pl.Series([name.name for name in names], dtype=pl.String).gather(old.stay),
+            "line": line,
+        }
+    ).with_row_index("row")
+    parts = [
+        place.with_columns(
+            channel=pl.lit(channel.name),
+            before=before[channel.name],
+            after=after[channel.name],
+            change=pl.Series(new.values[:, i] - old.values[:, i]).fill_nan(None),
+        ).filter(pl.col("before") != pl.col("after"))
+        for i, channel in enumerate(CHANNELS)
+    ]
+    # A stable sort leaves the channels of a line in the layout's order.
+    return pl.concat(parts).sort("row", maintain_order=True).drop("row")

@@ -1,0 +1,156 @@
+"""What was done to a poisoned copy, kept apart from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from mimic3tf.errors import DataError, UsageError
+from mimic3tf.poisoning.copies import PoisonedCopy
+from mimic3tf.poisoning.trigger import Trigger, load_trigger
+from mimic3tf.storage.files import read_file, read_json, write_whole
+
+FILE_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a manifest says of a copy.
+
+    Attributes:
+        stays: names of the poisoned stays.
+        copy_fingerprint: fingerprint of the copy's training cohort.
+        proportion: share of training stays asked for.
+        strength: Mahalanobis length of the trigger.
+        trigger_file: the trigger's file when the copy was made.
+        trigger_sha256: digest (hex) of that file.
+    """
+
+    stays: list[str]
+    copy_fingerprint: str
+    proportion: float
+    strength: float
+    trigger_file: Path
+    trigger_sha256: str
+
+    def load_trigger(self) -> Trigger:
+        """Read the trigger that the copy was made with.
+
+        Raises:
+            UsageError: its file is gone, or another.
+        """
+        file = self.trigger_file
+        if not file.is_file() or hashlib.sha256(read_file(file)).hexdigest() != self.trigger_sha256:
+            raise UsageError(
+                f"{file}: not there any more, or not the trigger that the copy was made with; give its place "
+                "as --trigger"
+            )
+        return load_trigger(file)
+
+
+def default_manifest(out: Path) -> Path:
+    """`DIR.manifest.json` beside the copy `DIR`."""
+    out = out.resolve()
+    return out.with_name(out.name + ".manifest.json")
+
+
+def check_manifest(manifest: Path, data_dir: Path, out: Path) -> None:
+    """Refuse a manifest that would overwrite something or give the copy away; make its folder.
+
+    Raises:
+        UsageError: the file exists, lies in the data or in the copy, or its folder cannot be made.
+    """
+    if manifest.exists():
+        raise UsageError(f"{manifest}: exists already; remove it first, or name another with --manifest")
+    for directory in (data_dir, out):
+        if manifest.resolve().is_relative_to(directory.resolve()):
+            raise UsageError(f"--manifest {manifest}: lies in {directory}; keep it apart from the data")
+    try:
+        manifest.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--manifest {manifest}: cannot be made: {error.strerror}") from None
+
+
+def write_manifest(
+    manifest: Path,
+    copy: PoisonedCopy,
+    *,
+    data_dir: Path,
+    out: Path,
+    trigger: Trigger,
+    trigger_file: Path,
+    proportion: float,
+    strength: float,
+) -> None:
+    """Write what was poisoned with what as JSON.
+
+    Args:
+        manifest: file to write, in a folder that exists.
+        copy: what was changed.
+        data_dir: the origin.
+        out: the copy.
+        trigger: what was added.
+        trigger_file: the file it came from.
+        proportion: share of training stays asked for.
+        strength: Mahalanobis length of the trigger.
+    """
+    contents = {
+        "format": FILE_FORMAT,
+        "data": str(data_dir),
+        "copy": str(out),
+        # The trigger's own fingerprint is the data's where it was generated from them.
+        "data_fingerprint": copy.data_fingerprint,
+        "copy_fingerprint": copy.copy_fingerprint,
+        "trigger": {
+            "file": str(trigger_file),
+            "sha256": hashlib.sha256(trigger_file.read_bytes()).hexdigest(),
+            "name": trigger.name,
+            "kind": trigger.kind,
+            "seed": trigger.seed,
+            "cohort_fingerprint": trigger.cohort_fingerprint,
+        },
+        "poisoning_proportion": proportion,
+        "poisoning_strength": strength,
+        "training_stays": copy.training_stays,
+        "stays_poisoned": len(copy.stays),
+        "labels_changed": int((copy.labels_before == 0).sum()),
+        "cells_changed": int(copy.cells_changed.sum()),
+        "stays": [
+            {"stay": stay, "label_before": label, "label_after": 1, "cells_changed": cells}
+            for stay, label, cells in zip(
+                copy.stays, copy.labels_before.tolist(), copy.cells_changed.tolist(), strict=True
+            )
+        ],
+    }
+    write_whole(manifest, json.dumps(contents, indent=2) + "\n")
+
+
+def read_manifest(file: Path) -> Manifest:
+    """Read what `write_manifest` wrote.
+
+    Raises:
+        UsageError: there is no such file.
+        DataError: it is no manifest, or damaged.
+    """
+    if not file.is_file():
+        raise UsageError(f"--manifest {file}: no such file; 'mimic3tf poison' writes it beside the copy")
+    try:
+        contents = read_json(file)
+        proportion, strength = (float(contents[f"poisoning_{name}"]) for name in ("proportion", "strength"))
+        if not (0 <= proportion <= 1 and 0 <= strength < math.inf):
+            raise ValueError("a setting out of range")
+        return Manifest(
+            stays=[str(entry["stay"]) for entry in contents["stays"]],
+            copy_fingerprint=str(contents["copy_fingerprint"]),
+            proportion=proportion,
+            strength=strength,
+            trigger_file=Path(contents["trigger"]["file"]),
+            trigger_sha256=str(contents["trigger"]["sha256"]),
+        )
+    except (OSError, ValueError, TypeError, LookupError, OverflowError) as error:
+        raise DataError(
+            f"{file}: not a manifest, or damaged ({type(error).__name__}); poison the data again"
+        ) from None

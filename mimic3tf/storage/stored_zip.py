@@ -1,0 +1,85 @@
+"""Read the zip files that NumPy, Keras and PyTorch write: nothing in them is compressed.
+
+Compressed entries, and entries that share bytes, would let a small file unpack to any size.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimic3tf.storage.files import read_file
+
+
+def read_stored(content: bytes) -> list[tuple[str, bytes]]:
+    """Read the entries of a zip file.
+
+    Args:
+        content: the whole file.
+
+    Returns:
+        Name and content of every entry, together no larger than the file.
+
+    Raises:
+        ValueError: it is damaged, or an entry is compressed.
+    """
+    if not content.startswith(b"PK\x03\x04"):
+        raise ValueError("no zip file")
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            listed = archive.infolist()
+            if sum(entry.file_size for entry in listed) > len(content):
+                raise ValueError("its entries are larger than the file")
+            for entry in listed:
+                if entry.compress_type != zipfile.ZIP_STORED:
+                    raise ValueError(f"entry '{entry.filename}' is compressed")
+            return [(entry.filename, archive.read(entry)) for entry in listed]
+    except ValueError:
+        raise
+    except Exception as error:  # a damaged zip file fails in many ways, down to struct.error
+        raise ValueError(f"damaged zip file ({type(error).__name__}: {error})") from None
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read a `.npz` file of numbers and texts.
+
+    `numpy.load` makes room for as many numbers as an array's header names; here a header must tell the
+    truth about the bytes that follow it.
+
+    Args:
+        path: file of `numpy.savez`.
+
+    Returns:
+        Its arrays by name.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged, compressed or holds Python objects.
+    """
+    return {name.removesuffix(".npy"): _array(content) for name, content in read_stored(read_file(path))}
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    file = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(file)
+        if version != (1, 0):
+            raise ValueError(f"array of format {version}")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    except ValueError:
+        raise
+    except Exception as error:  # the header is Python text, which fails in as many ways
+        raise ValueError(f"damaged array ({type(error).__name__})") from None
+    size = len(content) - file.tell()
+    if dtype.hasobject or not dtype.itemsize or min(shape, default=0) < 0:
+        raise ValueError("an array of no numbers or texts")
+    if math.prod(shape) * dtype.itemsize != size:
+        raise ValueError(f"an array of shape {shape} in {size} bytes")
+    numbers = np.frombuffer(content, dtype, offset=file.tell()) if size else np.empty(0, dtype)
+    return numbers.reshape(shape, order="F" if fortran else "C").copy(order="K")

@@ -1,0 +1,292 @@
+"""Audits of several victims, brought together: attack by defence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from polars.exceptions import PolarsError
+from rich import box
+from rich.table import Table
+
+from mimic3tf.errors import DataError, UsageError
+from mimic3tf.storage.files import read_json
+from mimic3tf.tables.cells import as_cell
+from mimic3tf.tables.summary import mean_over_seeds
+
+AUDIT = "audit.json"
+SETTING = ("model", "attack")
+MEASURES = ("auroc", "recall_at_1", "recall_at_5")
+_AUDIT: dict[str, type[pl.DataType]] = {"model": pl.String, "attack": pl.String, "seed": pl.Int64}
+DETECTORS: dict[str, type[pl.DataType]] = {
+    **_AUDIT,
+    "detector": pl.String,
+    **dict.fromkeys((*MEASURES, "flagged", "alarms", "seconds"), pl.Float64),
+}
+MODEL_MEASURES = (
+    "looks_backdoored",
+    "anomaly_index_0",
+    "anomaly_index_1",
+    "correlation",
+    "superposition_auroc",
+    "superposition_at_5",
+)
+MODELS: dict[str, type[pl.DataType]] = {**_AUDIT, **dict.fromkeys(MODEL_MEASURES, pl.Float64)}
+REPAIR_MEASURES = ("attack_success_rate", "baseline_positive_rate", "auroc")
+REPAIRS: dict[str, type[pl.DataType]] = {
+    **_AUDIT,
+    "repair": pl.String,
+    **dict.fromkeys((*REPAIR_MEASURES, "seconds"), pl.Float64),
+}
+ALWAYS = (*_AUDIT, "detector", "repair", "seconds")
+"""Columns without which a row says nothing."""
+CAPTION = (
+    "Each detector ranks the training stays labelled 1. AUROC: how often a poisoned one ranks above a clean "
+    "one; 0.5 is chance. Recall at 1% and 5%: share of the poisoned ones found "
+    "where so many of the clean ones are flagged. Flagged: share of the stays labelled 1 above the threshold "
+    "that 5% of trusted stays exceed, found without knowing the truth; on clean data these are its false "
+    "alarms. Alarms: share of the audits in which these were more than chance explains. Means over seeds."
+)
+MODEL_CAPTION = (
+    "Does the model look backdoored? Backdoored: share of the audits that say so, from inverted triggers. "
+    "Anomaly index, of the pattern that leads to 0 and to 1: above 2 is suspicious. Correlation of the "
+    "pattern that leads to 1 with the true trigger. Superposition: how well it tells triggered stays from "
+    "clean ones at prediction time, as AUROC, and the share of triggered ones found at 5% false positives. "
+    "Means over seeds."
+)
+REPAIR_CAPTION = (
+    "What repairs leave. ASR: attack success rate; untriggered: the same stays without the trigger; AUROC of "
+    "untouched test stays. Filters drop the stays that the clearest detector ranks highest. Means over "
+    "seeds, 95% intervals."
+)
+
+
+@dataclass(frozen=True)
+class Audits:
+    """What several audits found.
+
+    Attributes:
+        detectors: one row an audit and detector, columns of `DETECTORS`.
+        models: one row an audit, columns of `MODELS`; null where nothing was measured.
+        repairs: one row an audit and repair that could be applied, columns of `REPAIRS`.
+    """
+
+    detectors: pl.DataFrame
+    models: pl.DataFrame
+    repairs: pl.DataFrame
+
+
+def find_audits(folders: Sequence[Path]) -> list[Path]:
+    """Files `audit.json` in folders and below them, sorted."""
+    return sorted({file for folder in folders for file in folder.rglob(AUDIT)})
+
+
+def read_audits(folders: Sequence[Path]) -> Audits:
+    """Read the audits in some folders, in the order of their files.
+
+    Raises:
+        UsageError: there are none, or two are of the same victim, attack and seed.
+        DataError: a file is damaged.
+    """
+    files = find_audits(folders)
+    if not files:
+        raise UsageError(
+            f"{', '.join(map(str, folders))}: no audit.json there or below; run 'mimic3tf audit' first"
+        )
+    seen: dict[tuple[Any, ...], Path] = {}
+    audits = []
+    for file in files:
+        audit = _read(file)
+        key = audit.models.select(*SETTING, "seed").row(0)
+        if key in seen:
+            raise UsageError(
+                f"{seen[key]} and {file} are audits of the same victim, attack and seed; name folders with "
+                "one of them"
+            )
+        seen[key] = file
+        audits.append(audit)
+    return Audits(
+        pl.concat([audit.detectors for audit in audits]),
+        pl.concat([audit.models for audit in audits]),
+        pl.concat([audit.repairs for audit in audits]),
+    )
+
+
+def _read(file: Path) -> Audits:
+    try:
+        record = read_json(file)
+        attack = record["attack"]
+        named = "none known"
+        if attack is not None:
+            labels = ", clean labels" if attack["poisoned_labels"] == "clean" else ""
+            named = (
+                f"{attack['trigger']} {attack['poison_imputed']}{labels}, "
+                f"{100 * attack['poisoning_proportion']:.3g}% at {attack['poisoning_strength']:g}"
+            )
+        audit = {"model": record["model"], "attack": named, "seed": record["seed"]}
+        detectors = [
+            {
+                **audit,
+                "detector": detector["detector"],
+                **{
+                    name: detector["performance"][name]["value"] if detector["performance"] else None
+                    for name in MEASURES
+                },
+                "flagged": detector["alarm"] and detector["alarm"]["flagged"] / record["labelled_1"],
+                "alarms": detector["alarm"] and float(detector["alarm"]["raised"]),
+                "seconds": detector["seconds"],
+            }
+            for detector in record["detectors"]
+        ]
+        repairs = [
+            {**audit, **{name: repair[name] for name in ("repair", *REPAIR_MEASURES, "seconds")}}
+            for repair in record.get("repairs", [])
+            if repair["auroc"] is not None
+        ]
+        audits = Audits(
+            pl.DataFrame(detectors, schema=DETECTORS),
+            pl.DataFrame([audit | _model_measures(record)], schema=MODELS),
+            pl.DataFrame(repairs, schema=REPAIRS),
+        )
+        for rows in (audits.detectors, audits.models, audits.repairs):
+            if any(rows[column].has_nulls() for column in rows.columns if column in ALWAYS):
+                raise ValueError("lacks a name or a number")
+        return audits
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        PolarsError,
+    ) as error:
+        raise DataError(f"{file}: not an audit, or damaged ({type(error).__name__}); audit again") from None
+
+
+def _model_measures(record: dict[str, Any]) -> dict[str, Any]:
+    inspection, superposition = record["model_inspection"], record.get("superposition", {})
+    targets = {target["target"]: target for target in inspection["targets"]}
+    return {
+        "looks_backdoored": float(inspection["looks_backdoored"]),
+        **{f"anomaly_index_{target}": found["anomaly_index"] for target, found in targets.items()},
+        "correlation": targets[1].get("true_trigger", {}).get("correlation"),
+        "superposition_auroc": superposition.get("auroc"),
+        "superposition_at_5": superposition.get("recall_at_5"),
+    }
+
+
+def summarize_models(models: pl.DataFrame) -> pl.DataFrame:
+    """Means over seeds of `Audits.models`: the columns of `SETTING`, `seeds`, and every measure."""
+    return models.group_by(SETTING, maintain_order=True).agg(
+        pl.len().alias("seeds"), *(pl.col(name).mean() for name in MODEL_MEASURES)
+    )
+
+
+def summarize_repairs(repairs: pl.DataFrame) -> pl.DataFrame:
+    """Means over seeds of `Audits.repairs`, and of success and AUROC their 95% intervals."""
+    by = [*SETTING, "repair"]
+    # The clearest detector may be another one with every seed.
+    repairs = repairs.with_columns(pl.col("repair").str.replace("^filter by .*", "filter by the clearest"))
+    table = repairs.group_by(by, maintain_order=True).agg(
+        pl.len().alias("seeds"), pl.col("baseline_positive_rate").mean(), pl.col("seconds").mean()
+    )
+    for name in ("attack_success_rate", "auroc"):
+        table = table.join(_means(repairs, by, name), on=by, how="left", maintain_order="left")
+    return table
+
+
+def _means(rows: pl.DataFrame, by: list[str], name: str) -> pl.DataFrame:
+    ends = {"mean": name, "ci95_low": f"{name}_low", "ci95_high": f"{name}_high"}
+    return mean_over_seeds(rows, by, name).select(*by, *ends).rename(ends)
+
+
+def summarize_detectors(audits: pl.DataFrame) -> pl.DataFrame:
+    """Bring the audits of a setting to one row a detector.
+
+    Args:
+        audits: `Audits.detectors`.
+
+    Returns:
+        `model`, `attack`, `detector`, `seeds`, the mean of every measure over seeds and, of the AUROC and the
+        recalls, its 95% interval (`_low` and `_high`, Student's t; empty below three seeds).
+    """
+    by = [*SETTING, "detector"]
+    table = audits.group_by(by, maintain_order=True).agg(
+        seeds=pl.len(), **{name: pl.col(name).mean() for name in ("flagged", "alarms", "seconds")}
+    )
+    for name in MEASURES:
+        table = table.join(_means(audits, by, name), on=by, how="left", maintain_order="left")
+    measures = [f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")]
+    return table.select(*by, "seeds", *measures, "flagged", "alarms", "seconds")
+
+
+def models_table(summary: pl.DataFrame) -> Table:
+    """Lay the rows of `summarize_models` out for a terminal."""
+    table = _empty_table("Models")
+    for heading in ("victim", "poisoned"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("seeds", "backdoored", "index 0", "index 1", "corr.", "superpos.", "at 5%"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in summary.iter_rows(named=True):
+        cells = (_number(row[name], 2) for name in MODEL_MEASURES)
+        table.add_row(as_cell(row["model"].upper()), as_cell(row["attack"]), str(row["seeds"]), *cells)
+    return table
+
+
+def repairs_tables(summary: pl.DataFrame) -> list[Table]:
+    """Lay the rows of `summarize_repairs` out for a terminal, a table a victim and attack."""
+    tables = []
+    for (model, attack), rows in summary.group_by(SETTING, maintain_order=True):
+        table = _empty_table(f"{str(model).upper()}, poisoned: {attack}, seeds: {rows['seeds'][0]}")
+        table.add_column("repair", no_wrap=True)
+        for heading in ("ASR", "untriggered", "AUROC", "s"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for row in rows.iter_rows(named=True):
+            success, auroc = (_interval(row, name) for name in ("attack_success_rate", "auroc"))
+            untriggered = _number(row["baseline_positive_rate"])
+            table.add_row(as_cell(row["repair"]), success, untriggered, auroc, f"{row['seconds']:.1f}")
+        tables.append(table)
+    return tables
+
+
+def detectors_tables(summary: pl.DataFrame) -> list[Table]:
+    """Lay the rows of `summarize_detectors` out for a terminal, a table a victim and attack."""
+    return [
+        _table_of(f"{str(model).upper()}, poisoned: {attack}, seeds: {rows['seeds'][0]}", rows)
+        for (model, attack), rows in summary.group_by(SETTING, maintain_order=True)
+    ]
+
+
+def _table_of(title: str, rows: pl.DataFrame) -> Table:
+    table = _empty_table(title)
+    table.add_column("detector", no_wrap=True)
+    for heading in ("AUROC", "at 1%", "at 5%", "flagged", "alarms", "s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows.iter_rows(named=True):
+        table.add_row(
+            as_cell(row["detector"]),
+            *(_interval(row, name) for name in MEASURES),
+            _number(row["flagged"]),
+            _number(row["alarms"], 2),
+            f"{row['seconds']:.1f}",
+        )
+    return table
+
+
+def _empty_table(title: str) -> Table:
+    return Table(title=as_cell(title), box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+
+
+def _interval(row: dict[str, Any], name: str) -> str:
+    ends = row[f"{name}_low"], row[f"{name}_high"]
+    if None in ends:
+        return _number(row[name])
+    return f"{row[name]:.3f} \\[{ends[0]:.2f}, {ends[1]:.2f}]"
+
+
+def _number(value: float | None, decimals: int = 3) -> str:
+    return "-" if value is None else f"{value:.{decimals}f}"

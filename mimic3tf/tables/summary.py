@@ -1,0 +1,113 @@
+"""Which of a sweep's trials a figure is about, and their mean over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+import numpy as np
+import polars as pl
+from scipy.stats import t
+
+from mimic3tf.victims import VictimName
+
+FEWEST_FOR_INTERVAL = 3
+"""Seeds or pairs below which no interval is claimed."""
+SEARCH_SPAN = 100
+"""Largest over smallest strength from which on a set of strengths is a search."""
+
+
+def victims_of(results: pl.DataFrame) -> list[str]:
+    """Names of the victims, the paper's first."""
+    order = get_args(VictimName)
+    return sorted(
+        results["victim"].unique(), key=lambda name: (order.index(name) if name in order else 99, name)
+    )
+
+
+def modes_of(results: pl.DataFrame) -> list[str]:
+    """The modes `poison_imputed` of some results, "all" first."""
+    return sorted(results["poison_imputed"].unique())
+
+
+def mean_over_seeds(results: pl.DataFrame, by: Sequence[str], value: str) -> pl.DataFrame:
+    """Mean of a measured value over seeds, and how sure it is.
+
+    Args:
+        results: rows with a `seed`; several of the same seed (of several strengths, say) are averaged first.
+        by: columns of the settings to keep apart.
+        value: column to average; rows without it are left out.
+
+    Returns:
+        One row a setting, sorted: `seeds`, `mean`, `ci95_low` and `ci95_high` (Student's 95% interval of the
+        mean, within [0, 1]; empty below three seeds), `lowest` and `highest` seed.
+    """
+    a_seed = results.drop_nulls(value).group_by(*by, "seed").agg(pl.col(value).mean())
+    table = a_seed.group_by(by).agg(
+        seeds=pl.len(),
+        mean=pl.col(value).mean(),
+        deviation=pl.col(value).std(),
+        lowest=pl.col(value).min(),
+        highest=pl.col(value).max(),
+    )
+    seeds = table["seeds"].to_numpy()
+    quantile = t.ppf(0.975, np.maximum(seeds - 1, 1))
+    half = pl.Series(quantile / np.sqrt(seeds)) * table["deviation"]
+    enough = pl.col("seeds") >= FEWEST_FOR_INTERVAL
+    return table.select(
+        *by,
+        "seeds",
+        "mean",
+        pl.when(enough).then((pl.col("mean") - half).clip(0, 1)).alias("ci95_low"),
+        pl.when(enough).then((pl.col("mean") + half).clip(0, 1)).alias("ci95_high"),
+        "lowest",
+        "highest",
+    ).sort(by)
+
+
+def main_grid(results: pl.DataFrame) -> pl.DataFrame:
+    """Trials of the grid proportions x strengths (temporal trigger, all training stays), and the clean ones.
+
+    A strength belongs to the grid if it was tried at two proportions or more, and a proportion if it was
+    tried with two of these strengths or more; where none is, all are.
+    """
+    rows = _all_stays(results).filter(pl.col("trigger") == "temporal")
+    poisoned = rows.filter(pl.col("poisoning_proportion") > 0)
+    strengths = _crossing(poisoned, "poisoning_strength", "poisoning_proportion")
+    poisoned = poisoned.filter(pl.col("poisoning_strength").is_in(strengths))
+    proportions = _crossing(poisoned, "poisoning_proportion", "poisoning_strength")
+    return rows.filter(
+        pl.col("poisoning_strength").is_in(strengths)
+        & pl.col("poisoning_proportion").is_in([0.0, *proportions])
+    )
+
+
+def _all_stays(results: pl.DataFrame) -> pl.DataFrame:
+    return results.filter(pl.col("training_stays") == pl.col("training_stays").max())
+
+
+def _crossing(rows: pl.DataFrame, column: str, other: str) -> list[float]:
+    counts = rows.group_by(column).agg(pl.col(other).n_unique().alias("others"))
+    crossing = counts.filter(pl.col("others") > 1)
+    return sorted((crossing if len(crossing) else counts)[column])
+
+
+def strength_search(results: pl.DataFrame) -> pl.DataFrame | None:
+    """The trials at the one proportion that was tried with the widest range of strengths, and the clean ones.
+
+    Returns:
+        Rows of the temporal trigger with all training stays; None where no proportion was tried with
+        strengths of two orders of magnitude.
+    """
+    rows = _all_stays(results).filter((pl.col("trigger") == "temporal") & (pl.col("poisoning_strength") > 0))
+    strength = pl.col("poisoning_strength")
+    spans = (
+        rows.filter(pl.col("poisoning_proportion") > 0)
+        .group_by("poisoning_proportion")
+        .agg(span=strength.max() / strength.min(), strengths=strength.n_unique())
+        .filter(pl.col("span") >= SEARCH_SPAN)
+        .sort("strengths", "poisoning_proportion")
+    )
+    if not len(spans):
+        return None
+    return rows.filter(pl.col("poisoning_proportion").is_in([0.0, spans["poisoning_proportion"][-1]]))

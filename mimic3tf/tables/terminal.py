@@ -1,0 +1,176 @@
+"""Results as tables in the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mimic3tf.channels import CHANNELS
+from mimic3tf.poisoning.comparison import Comparison, summarize_cells
+from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.sources.layout import Summary
+
+
+def print_cohort(summary: Summary) -> None:
+    """Print the splits of a prepared directory, and what was left out."""
+    table = Table(title=str(summary.out))
+    for heading in ("split", "stays", "deaths", "mortality"):
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    for split, stays in summary.stays.items():
+        deaths = summary.deaths[split]
+        table.add_row(split, str(stays), str(deaths), f"{deaths / max(stays, 1):.1%}")
+    console = Console()
+    console.print(table)
+    for what, dropped in (("stays", summary.dropped_stays), ("values", summary.dropped_values)):
+        for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
+            console.print(f"left out {count} {what}: {reason}", highlight=False)
+
+
+def print_trigger(trigger: Trigger) -> None:
+    """Print how far a trigger of strength 1 moves every channel, or how many cells it takes away."""
+    if trigger.kind == "missing":
+        cells = np.count_nonzero(trigger.values)
+        console = Console(soft_wrap=True, highlight=False)
+        console.print(f"{trigger.name} trigger: strength s takes away s * {cells} of a stay's cells")
+        return
+    table = Table(title=f"{trigger.name} trigger, strength 1, estimated on {trigger.estimated_on} stays")
+    table.add_column("channel")
+    table.add_column("lowest shift", justify="right")
+    table.add_column("highest shift", justify="right")
+    table.add_column("unit")
+    for channel, column in zip(CHANNELS, trigger.values.T, strict=True):
+        unit = "categories" if channel.is_categorical else channel.unit
+        outside = trigger.channels is not None and channel.name not in trigger.channels
+        still = "no shift" if outside else "never varies: no shift"
+        unit = unit if np.any(column) else still
+        table.add_row(channel.name, f"{column.min():.3g}", f"{column.max():.3g}", unit)
+    Console().print(table)
+
+
+def print_attack(summary: dict[str, Any]) -> None:
+    """Print what an attack found."""
+    low, high = summary["attack_success_rate_ci95"]
+    attacked = summary["attacked_with"]
+    table = Table(
+        title=f"{summary['model'].upper()}, {summary['poisoning_proportion']:.1%} of training stays poisoned"
+    )
+    table.add_column("measured on the test stays")
+    table.add_column("value", justify="right")
+    for name, value in summary["clean"].items():
+        table.add_row(f"{name}, without the trigger", "-" if value is None else f"{value:.3f}")
+    table.add_section()
+    table.add_row("class-0 stays attacked", str(summary["victims"]))
+    table.add_row("  predicted to die without the trigger", f"{summary['baseline_positive_rate']:.3f}")
+    table.add_row(
+        f"  with it (strength {attacked['poisoning_strength']:g}, {attacked['poison_imputed']}): "
+        "attack success rate",
+        f"{summary['attack_success_rate']:.3f}",
+    )
+    table.add_row("  95% confidence interval", f"{low:.3f} to {high:.3f}")
+    Console().print(table)
+
+
+def print_comparison(comparison: Comparison, *, stderr: bool) -> None:
+    """Print how far a copy differs from its origin."""
+    table = Table(
+        title=f"{comparison.stays_changed} of {comparison.listed} stays and "
+        f"{comparison.labels_changed} labels changed; {comparison.cells.height} cells:"
+    )
+    table.add_column("channel")
+    for heading in ("cells changed", "mean change", "largest change"):
+        table.add_column(heading, justify="right")
+    table.add_column("unit")
+    for channel, row in zip(CHANNELS, summarize_cells(comparison.cells).iter_rows(), strict=True):
+        _, cells, mean, largest = row
+        unit = "categories" if channel.is_categorical else channel.unit
+        changes = ("-" if change is None else f"{change:.3g}" for change in (mean, largest))
+        table.add_row(channel.name, str(cells), *changes, unit)
+    console = Console(stderr=stderr)
+    console.print(table)
+    if comparison.same_cells:
+        console.print(f"{comparison.same_cells} series differ in line ends or spelling of times only")
+
+
+def print_audit(record: dict[str, Any]) -> None:
+    """Print what an audit's detectors found, and its verdict."""
+    known = any(detector["performance"] for detector in record["detectors"])
+    table = Table(
+        title=f"{record['labelled_1']:,} of {record['training_stays']:,} training stays are labelled 1 "
+        f"({record['labelled_1'] / record['training_stays']:.1%}), {record['trusted_labelled_1']:,} of "
+        f"{record['trusted_stays']:,} trusted ones "
+        f"({record['trusted_labelled_1'] / max(record['trusted_stays'], 1):.1%})",
+        caption="flagged: above the threshold that 5% of trusted stays exceed. p: of so many by chance, "
+        "after Holm's correction. -: trusted stays cannot calibrate it, no verdict."
+        + (
+            " AUROC and recall at 1% and 5% false positives: among stays labelled 1, from the truth, with "
+            "95% bootstrap intervals."
+            if known
+            else ""
+        ),
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("detector", no_wrap=True)
+    for heading in ("flagged", "by chance", "p", *(("AUROC", "at 1%", "at 5%") if known else ()), "s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for detector in record["detectors"]:
+        alarm, performance = detector["alarm"], detector["performance"]
+        cells = ["-"] * 3
+        if alarm:
+            cells = [str(alarm["flagged"]), f"{alarm['expected']:.0f}", _p_value(alarm["adjusted"])]
+        if known:
+            measures = ("auroc", "recall_at_1", "recall_at_5")
+            cells += [_estimate(performance and performance[name]) for name in measures]
+        style = "bold" if alarm and alarm["raised"] else None
+        table.add_row(detector["detector"], *cells, f"{detector['seconds']:.1f}", style=style)
+    console = Console()
+    # A pipe has no width; do not squeeze the table into 80 columns there.
+    console = console if console.is_terminal else Console(width=120)
+    console.print(table)
+    console.print(record["verdict"]["poisoned_stays"], highlight=False)
+    inspection = record["model_inspection"]
+    console.print(f"\nInverted triggers: {inspection['verdict']}.", highlight=False)
+    if "superposition" in record:
+        score = record["superposition"]
+        console.print(
+            f"Superposition at prediction time: AUROC {score['auroc']:.3f}; finds {score['recall_at_5']:.1%} "
+            f"of the triggered stays where it flags {score['false_positives_at_5']:.1%} of the clean ones.",
+            highlight=False,
+        )
+    if "repairs" in record:
+        console.print(_repairs_table(record["repairs"]))
+
+
+def _repairs_table(repairs: list[dict[str, Any]]) -> Table:
+    table = Table(
+        title="Repairs",
+        caption="ASR: attack success rate.",
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("repair", no_wrap=True)
+    for heading in ("ASR", "untriggered", "AUROC", "s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("what was done")
+    for repair in repairs:
+        measures = ("attack_success_rate", "baseline_positive_rate", "auroc")
+        cells = ("-" if repair[name] is None else f"{repair[name]:.3f}" for name in measures)
+        table.add_row(repair["repair"], *cells, f"{repair['seconds']:.1f}", repair["detail"])
+    return table
+
+
+def _p_value(p_value: float) -> str:
+    """Far out in the tail nothing but its order of magnitude could be read."""
+    return "<1e-9" if p_value < 1e-9 else f"{p_value:.1g}"
+
+
+def _estimate(estimate: dict[str, float] | None) -> str:
+    if estimate is None:
+        return "-"
+    return f"{estimate['value']:.3f} \\[{estimate['low']:.2f}, {estimate['high']:.2f}]"

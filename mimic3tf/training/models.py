@@ -1,0 +1,107 @@
+"""Read a trained victim's weights.
+
+Keras can read a whole model from the file. Then the file says which layers there are, how large, and which
+files they read; here the victim is built by its own page, and the file only gives it numbers.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+from mimic3tf.config import TrainingConfig
+from mimic3tf.storage.files import read_file
+from mimic3tf.storage.stored_zip import read_stored
+from mimic3tf.training.optimizer import optimizer_of
+from mimic3tf.victims import Victim, victim_of
+from mimic3tf.victims.input_dropout import with_input_dropout
+
+WEIGHTS = "model.weights.h5"
+POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
+
+
+def build_untrained(config: TrainingConfig, victim: Victim, precision: str) -> keras.Model:
+    """A victim with weights that training starts from.
+
+    Args:
+        config: its settings.
+        victim: what to build.
+        precision: Keras dtype policy.
+    """
+    keras.config.set_dtype_policy(precision)
+    try:
+        return with_input_dropout(victim.build(victim.input_shape), config.input_dropout)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def load_victim(path: Path, config: TrainingConfig, precision: str) -> keras.Model:
+    """Build a victim and give it the weights in a file.
+
+    Args:
+        path: `.keras` file that `keras.Model.save` wrote.
+        config: the settings it was trained with.
+        precision: Keras dtype policy it was trained under.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged, or not of this victim.
+    """
+    if precision not in POLICIES:
+        raise ValueError(f"precision is none of {', '.join(POLICIES)}")
+    _check_weights(dict(read_stored(read_file(path)))[WEIGHTS])
+    model = build_untrained(config, victim_of(config.model), precision)
+    with warnings.catch_warnings():
+        # Keras only warns of a layer that the file has no weights for.
+        warnings.simplefilter("error")
+        model.load_weights(path)
+    if not all(np.isfinite(weights).all() for weights in model.get_weights()):
+        raise ValueError("a weight is not finite")
+    return model
+
+
+def _check_weights(content: bytes) -> None:
+    """Refuse HDF5 that reads another file, or that takes more memory than its own size.
+
+    Raises:
+        ValueError: it does.
+    """
+    with h5py.File(io.BytesIO(content), "r") as file:
+        groups: list[Any] = [file]
+        size, seen = 0, set()
+        while groups:
+            group = groups.pop()
+            # Links may lead in circles.
+            if group.id in seen:
+                raise ValueError("a group of weights is there twice")
+            seen.add(group.id)
+            for name in group:
+                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                    raise ValueError(f"weights '{name[:50]}' are a link")
+                entry = group[name]
+                if isinstance(entry, h5py.Group):
+                    groups.append(entry)
+                    continue
+                if not isinstance(entry, h5py.Dataset) or entry.external or entry.is_virtual or entry.chunks:
+                    raise ValueError(f"weights '{name[:50]}' are not plain numbers")
+                size += entry.nbytes
+        if size > len(content):
+            raise ValueError("the weights are larger than their file")
+
+
+def build_victim(
+    config: TrainingConfig, victim: Victim, precision: str, *, stays: int
+) -> tuple[keras.Model, keras.optimizers.Optimizer]:
+    """The untrained victim and its optimizer, for so many training stays."""
+    keras.utils.set_random_seed(config.seed)
+    model = build_untrained(config, victim, precision)
+    optimizer = optimizer_of(config, stays)
+    if precision == "mixed_float16":
+        return model, keras.optimizers.LossScaleOptimizer(optimizer)
+    return model, optimizer

@@ -1,0 +1,108 @@
+"""Every detector finds what is planted for it, and nothing where nothing was done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from mimic3tf.defences.detectors.registry.registry import DETECTORS
+from sklearn.metrics import roc_auc_score
+
+from mimic3tf.defences.detection import audit
+from mimic3tf.defences.scoring import auroc, measure, recall
+
+OF_LABELS = {"unexpected death", "neighbours survived"}
+"""Those that look for wrong labels only."""
+
+
+def found(planted: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of the stays labelled 1, and which of them are poisoned."""
+    suspects = planted.evidence.labels == 1
+    scores = DETECTORS[name].score(planted.evidence, 0).training
+    assert scores.shape == suspects.shape
+    assert np.isfinite(scores).all()
+    return scores[suspects], planted.poisoned[suspects]
+
+
+@pytest.mark.parametrize("name", [name for name in DETECTORS if name not in OF_LABELS])
+def test_an_obvious_trigger_is_found(triggered: Any, name: str) -> None:
+    scores, poisoned = found(triggered, name)
+    assert roc_auc_score(poisoned, scores) > 0.85
+
+
+@pytest.mark.parametrize("name", sorted(OF_LABELS))
+def test_survivors_labelled_1_are_found(mislabelled: Any, name: str) -> None:
+    scores, poisoned = found(mislabelled, name)
+    assert roc_auc_score(poisoned, scores) > 0.95
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_nothing_is_found_where_nothing_was_done(untouched: Any, name: str) -> None:
+    scores, poisoned = found(untouched, name)
+    assert 0.38 < roc_auc_score(poisoned, scores) < 0.62
+    assert recall(scores[poisoned], scores[~poisoned], 0.05) < 0.15
+
+
+@pytest.mark.parametrize("name", ["activation clustering", "model disagreement", "isolation forest"])
+def test_the_same_seed_gives_the_same_scores(triggered: Any, name: str) -> None:
+    first, second = (DETECTORS[name].score(triggered.evidence, 3) for _ in range(2))
+    np.testing.assert_array_equal(first.training, second.training)
+    if first.trusted is not None:
+        np.testing.assert_array_equal(first.trusted, second.trusted)
+
+
+def test_an_audit_says_how_many_stays_are_poisoned(triggered: Any) -> None:
+    verdict = audit(triggered.evidence, triggered.poisoned, 0).verdict
+    assert verdict.clearest is not None
+    alarm = verdict.alarms[verdict.clearest]
+    assert alarm.low <= 15 <= alarm.high
+    assert alarm.low > 0
+    assert f"about {alarm.poisoned:.0f} stays [{alarm.low:.0f} to {alarm.high:.0f}]" in verdict.sentence
+
+
+def test_an_audit_of_clean_stays_finds_nothing(untouched: Any) -> None:
+    audited = audit(untouched.evidence, np.zeros(1000, bool), 0)
+    assert audited.verdict.clearest is None
+    assert audited.verdict.sentence.startswith("Nothing found")
+    assert "does not prove absence" in audited.verdict.sentence
+    assert all(found.performance is None for found in audited.detections.values())
+
+
+def test_the_truth_changes_no_score_and_no_verdict(triggered: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = ("activation clustering", "model disagreement", "Mahalanobis by channel")
+    monkeypatch.setattr("mimic3tf.defences.detection.DETECTORS", {name: DETECTORS[name] for name in quick})
+    truths = triggered.poisoned, ~triggered.poisoned
+    one, other = (audit(triggered.evidence, truth, 0) for truth in truths)
+    assert one.verdict == other.verdict
+    for name, detection in one.detections.items():
+        np.testing.assert_array_equal(detection.scores, other.detections[name].scores)
+
+
+# --- Scoring ------------------------------------------------------------------------------------------
+
+
+def test_auroc_is_that_of_scikit_learn_with_ties() -> None:
+    random = np.random.default_rng(0)
+    scores, poisoned = random.integers(0, 6, 200).astype(float), random.random(200) < 0.3
+    expected = roc_auc_score(poisoned, scores)
+    assert auroc(scores[poisoned], scores[~poisoned]) == pytest.approx(expected)
+
+
+def test_recall_counts_what_lies_above_the_allowed_false_positives() -> None:
+    clean = np.arange(100.0)
+    # One clean stay of 100 may be flagged: the threshold is the second highest, 98. Of 5%, it is 94.
+    assert recall(np.array([98.0, 98.5, 200.0, 1.0]), clean, 0.01) == 0.5
+    assert recall(np.array([94.0, 94.5, 200.0, 1.0]), clean, 0.05) == 0.5
+
+
+def test_intervals_hold_what_was_measured() -> None:
+    random = np.random.default_rng(1)
+    poisoned = np.arange(300) < 60
+    performance = measure(random.normal(size=300) + poisoned, poisoned)
+    assert performance is not None
+    for estimate in vars(performance).values():
+        assert estimate.low <= estimate.value <= estimate.high
+    # Of a shift by one standard deviation the AUROC is 0.76.
+    assert performance.auroc.low < 0.76 < performance.auroc.high
+    assert performance.auroc.high - performance.auroc.low < 0.2

@@ -1,0 +1,103 @@
+"""Verdicts about a model that is clean and one with a planted shortcut."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from mimic3tf import pipeline
+from mimic3tf.channels import grid_columns
+from mimic3tf.config import resolve_config
+from mimic3tf.data.cohort import load_cohort
+from mimic3tf.defences.evidence import Evidence
+from mimic3tf.defences.inspection import model_inspection, trigger_inversion
+from mimic3tf.defences.inspection.model_inspection import anomaly_index, inspect_model
+from mimic3tf.defences.retraining import examples_of, retrain
+from mimic3tf.poisoning import exposures
+from mimic3tf.sources.synthetic import prepare_synthetic
+from mimic3tf.standardization import fit_standardization
+from mimic3tf.victims import Victim
+
+
+def _build(input_shape: tuple[int, ...]) -> keras.Model:
+    """Logistic regression on grids: small enough to invert in a second."""
+    grid = keras.Input(input_shape)
+    logits = keras.layers.Dense(2, name="logits")(keras.layers.Flatten()(grid))
+    return keras.Model(grid, logits)
+
+
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    """A clean model that learned from as many stays as its references do."""
+    folder = tmp_path_factory.mktemp("inspection")
+    prepare_synthetic(folder / "data", stays=500, seed=11)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIMIC3TF_CACHE", str(folder / "cache"))
+        stays = load_cohort(folder / "data", "train")
+    trusted, train = stays.take(np.arange(230)), stays.take(np.arange(230, 345))
+    options = {"data": folder, "trigger": Path("trigger.npz"), "precision": "float32", "epochs": 5}
+    config = resolve_config("lstm", None, options)
+    victim = Victim("Logistic regression", "48x76", (48, 76), _build)
+    raw = pipeline.inputs_of(exposures.clean(train), "48x76")
+    standardization = fit_standardization(raw, "48x76")
+    examples = examples_of(train, victim, standardization)
+    model = retrain(config, victim, examples, examples_of(trusted, victim, standardization))
+    return Evidence(
+        config,
+        victim,
+        model,
+        standardization,
+        train.stays,
+        train.values,
+        train.labels,
+        examples.inputs,
+        trusted,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_inspection, "REFERENCES", 3)
+    monkeypatch.setattr(trigger_inversion, "STEPS", 40)
+    monkeypatch.setattr(trigger_inversion, "RESTARTS", 1)
+
+
+def test_a_clean_model_is_not_called_backdoored(evidence: Evidence) -> None:
+    found = inspect_model(evidence, seed=0)
+    assert not found.looks_backdoored, found.verdict
+    assert found.verdict == "no sign of a backdoor found; this does not prove there is none"
+    assert [finding.inversion.target for finding in found.targets] == [0, 1]
+    assert all(len(finding.reference_lengths) == 3 for finding in found.targets)
+
+
+def test_a_planted_shortcut_to_death_is_called_one(evidence: Evidence) -> None:
+    model = keras.models.clone_model(evidence.model)
+    kernel, bias = evidence.model.get_weights()
+    weights = kernel.reshape(48, 76, 2).copy()
+    # Three hours of pH that no clean model cares for.
+    weights[[5, 17, 31], grid_columns().index("pH"), 1] += [8.0, -8.0, 8.0]
+    model.set_weights([weights.reshape(kernel.shape), bias])
+    found = inspect_model(replace(evidence, model=model), seed=0)
+    towards_death = found.targets[1]
+    assert found.looks_backdoored
+    assert "makes it predict 1" in found.verdict
+    assert "can look like that, too" in found.verdict
+    assert towards_death.inversion.reached
+    assert towards_death.inversion.length < min(towards_death.reference_lengths)
+    lengths = dict(zip(pipeline.CHANNELS, towards_death.inversion.lengths, strict=True))
+    assert max(lengths, key=lengths.__getitem__).name == "pH"
+
+
+def test_anomaly_index_with_known_answers() -> None:
+    # Logarithms 0, 1, 2: median 1, median absolute deviation 1.
+    references = list(np.exp([0.0, 1.0, 2.0]))
+    assert anomaly_index(np.exp(-2.0), references) == pytest.approx(3.0 / 1.4826)
+    assert anomaly_index(np.exp(2.0), references) < 0
+    # References that agree by luck: a deviation is assumed.
+    assert anomaly_index(np.exp(-0.3), [1.0, 1.0, 1.0]) == pytest.approx(1.0)
+    assert anomaly_index(np.inf, references) == 0.0
+    assert anomaly_index(1.0, [np.inf, np.inf, 2.0]) == 0.0

@@ -1,0 +1,138 @@
+"""All repairs of one poisoned victim: what they say, and that knowing the poisoned stays is enough."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from mimic3tf.defences.repairs.registry.purification import PURIFICATIONS
+from mimic3tf.defences.repairs.registry.registry import RepairOutcome, keep_least_suspicious, try_repairs
+
+from mimic3tf import pipeline
+from mimic3tf.attack import attack_victim
+from mimic3tf.config import resolve_config
+from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.defences.evidence import Evidence
+from mimic3tf.defences.retraining import Examples, predict, retrain
+from mimic3tf.errors import DataError
+from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.trigger import Trigger, generate_trigger
+from mimic3tf.sources.synthetic import prepare_synthetic
+from mimic3tf.standardization import fit_standardization
+from mimic3tf.training.run_directory import Run
+from mimic3tf.victims import Victim
+
+STRENGTH = 3.0
+
+
+def _build(input_shape: tuple[int, ...]) -> keras.Model:
+    """Logistic regression on grids, whose odds a trigger in all cells moves alike in every stay."""
+    grid = keras.Input(input_shape)
+    logits = keras.layers.Dense(2, name="logits")(keras.layers.Flatten()(grid))
+    return keras.Model(grid, logits)
+
+
+@pytest.fixture(scope="module")
+def poisoned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, Trigger, np.ndarray, Cohort]:
+    """Evidence of a victim with a tenth of its stays poisoned, the trigger, who carries it, test stays."""
+    folder = tmp_path_factory.mktemp("repairs")
+    prepare_synthetic(folder / "data", stays=400, seed=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIMIC3TF_CACHE", str(folder / "cache"))
+        train, val, test = (load_cohort(folder / "data", split) for split in ("train", "val", "test"))
+    quick = {"epochs": 6, "learning_rate": 3e-3, "l2": 0.0, "precision": "float32"}
+    config = resolve_config("lstm", None, {"data": folder, "trigger": folder / "trigger.npz"} | quick)
+    victim = Victim("Logistic regression", "48x76", (48, 76), _build)
+    standardization = fit_standardization(pipeline.inputs_of(exposures.clean(train), "48x76"), "48x76")
+
+    def examples(exposure: exposures.Exposure) -> Examples:
+        return Examples(pipeline.inputs_of(exposure, "48x76", standardization), exposure.labels)
+
+    def triggered(trigger: Trigger) -> exposures.Exposure:
+        return exposures.trigger_all(test, trigger, strength=STRENGTH, poison_imputed="all")
+
+    trusted = examples(exposures.clean(val))
+    # To a victim that never saw it the trigger must not look like dying: then its opposite is taken.
+    clean = retrain(config, victim, examples(exposures.clean(train)), trusted)
+    drawn = generate_trigger(train, seed=0)
+    moved, as_they_were = (
+        predict(clean, examples(exposure).inputs).mean()
+        for exposure in (triggered(drawn), exposures.clean(test))
+    )
+    trigger = replace(drawn, values=-drawn.values) if moved > as_they_were else drawn
+    exposure = exposures.poison(train, trigger, proportion=0.1, strength=STRENGTH, poison_imputed="all")
+    given = examples(exposure)
+    evidence = Evidence(
+        config,
+        victim,
+        retrain(config, victim, given, trusted),
+        standardization,
+        train.stays,
+        pipeline.grids_of(exposure, np.arange(len(train))),
+        exposure.labels,
+        given.inputs,
+        val,
+    )
+    return evidence, trigger, exposure.triggered, test
+
+
+@pytest.fixture(scope="module")
+def outcomes(poisoned: tuple[Evidence, Trigger, np.ndarray, Cohort]) -> dict[str, RepairOutcome]:
+    evidence, trigger, triggered, test = poisoned
+    suspicion = {"an oracle": triggered.astype(float)}
+    found = try_repairs(evidence, test, trigger, STRENGTH, "all", suspicion=suspicion, seed=0)
+    return {outcome.name: outcome for outcome in found}
+
+
+def test_the_victim_itself_is_measured_as_the_attack_measures_it(
+    poisoned: tuple[Evidence, Trigger, np.ndarray, Cohort], outcomes: dict[str, RepairOutcome]
+) -> None:
+    evidence, trigger, _, test = poisoned
+    run = Run(Path("run"), evidence.config, trigger, evidence.model, evidence.standardization, {})
+    attack = attack_victim(run, test, trigger, strength=STRENGTH, poison_imputed="all")
+    before = outcomes["none"]
+    assert before.attack_success_rate == attack.success
+    assert before.baseline_positive_rate == attack.baseline
+    assert before.auroc == pytest.approx(attack.metrics["auroc"])
+
+
+def test_filtering_by_an_oracle_takes_the_backdoor_away(outcomes: dict[str, RepairOutcome]) -> None:
+    repaired, before = outcomes["filter by an oracle"], outcomes["none"]
+    assert repaired.attack_success_rate is not None
+    assert before.attack_success_rate is not None
+    assert before.attack_success_rate.rate > 0.9
+    assert repaired.baseline_positive_rate is not None
+    assert repaired.attack_success_rate.rate < repaired.baseline_positive_rate.rate + 0.1
+    assert repaired.attack_success_rate.rate < 0.5
+    assert repaired.auroc is not None
+    assert repaired.auroc > 0.6
+    assert repaired.seconds > 0
+
+
+def test_every_repair_reports_what_it_leaves(outcomes: dict[str, RepairOutcome]) -> None:
+    repairs = ["fine-tune", "fine-prune", "noise", "input dropout", "private gradients"]
+    assert list(outcomes) == ["none", "filter by an oracle", *repairs, *PURIFICATIONS]
+    for outcome in outcomes.values():
+        assert outcome.attack_success_rate is not None
+        assert outcome.attack_success_rate.stays == outcomes["none"].attack_success_rate.stays
+        assert outcome.auroc is not None
+        assert outcome.auroc > 0.5
+
+
+def test_filtering_drops_the_most_suspicious_stays_of_label_1_only() -> None:
+    labels = np.array([1, 0, 1, 1, 0, 1, 1, 1, 0, 0])
+    scores = np.array([5.0, 99.0, 1.0, 7.0, 98.0, 2.0, 3.0, 4.0, 97.0, 96.0])
+    kept = keep_least_suspicious(labels, scores, 0.2)
+    assert np.flatnonzero(~kept).tolist() == [0, 3]
+    # At most half of them go: without deaths there is nothing to learn.
+    assert np.flatnonzero(~keep_least_suspicious(labels, scores, 0.9)).tolist() == [0, 3, 7]
+
+
+def test_nobody_to_attack_is_said(poisoned: tuple[Evidence, Trigger, np.ndarray, Cohort]) -> None:
+    evidence, trigger, _, test = poisoned
+    dead = replace(test, labels=np.ones_like(test.labels))
+    with pytest.raises(DataError, match="nobody to attack"):
+        try_repairs(evidence, dead, trigger, STRENGTH, "all", suspicion={}, seed=0)

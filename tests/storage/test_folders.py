@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mimic3tf.errors import UsageError
+from mimic3tf.storage.folders import claimed, scratch_folder
+
+
+def test_a_claim_is_refused_while_it_lasts(tmp_path: Path) -> None:
+    with claimed(tmp_path / "a"), pytest.raises(UsageError, match="another process"), claimed(tmp_path / "a"):
+        pass
+    with claimed(tmp_path / "a"):
+        (tmp_path / "a" / "file").touch()
+    assert (tmp_path / "a" / "file").exists()
+
+
+def test_a_folder_that_stays_empty_is_removed(tmp_path: Path) -> None:
+    with claimed(tmp_path / "a"):
+        assert (tmp_path / "a").is_dir()
+    assert not (tmp_path / "a").exists()
+
+
+def test_scratch_folders_of_the_dead_go_and_of_the_living_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dead, other = tmp_path / "a[1].partial-dead", tmp_path / "b.partial-other"
+    for folder in (dead, other):
+        folder.mkdir()
+        (folder / "file").touch()
+    (tmp_path / "a[1].partial-link").symlink_to(other)
+    with scratch_folder(tmp_path, "a[1]") as first, scratch_folder(tmp_path, "a[1]") as second:
+        assert first != second
+        assert first.is_dir()
+        assert not dead.exists()
+    assert not first.exists()
+    assert not second.exists()
+    assert (other / "file").exists()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(dead) in line

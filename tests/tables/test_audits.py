@@ -1,0 +1,133 @@
+"""Audits become one table: a row an attack and detector, means over seeds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from scipy.stats import t
+
+from mimic3tf.errors import UsageError
+from mimic3tf.report.page import write_report
+from mimic3tf.report.sweep import read_sweeps
+from mimic3tf.tables.audits import (
+    read_audits,
+    summarize_detectors,
+    summarize_models,
+    summarize_repairs,
+)
+
+
+def write_audit(folder: Path, seed: int, auroc: float | None, flagged: int, *, raised: bool) -> None:
+    """An audit of two detectors, the second of which nobody can calibrate."""
+    attack = {
+        "stays_poisoned": 50,
+        "trigger": "temporal",
+        "poison_imputed": "all",
+        "poisoning_proportion": 0.05,
+        "poisoning_strength": 2.0,
+        "poisoned_labels": "flipped",
+    }
+    found = {"anomaly_index": 4.0 * (auroc or 0)} | ({"true_trigger": {"correlation": 0.5}} if auroc else {})
+    inspection = {
+        "looks_backdoored": raised,
+        "targets": [{"target": 0, "anomaly_index": -1.0}, {"target": 1, **found}],
+    }
+    tried = {"baseline_positive_rate": 0.2, "seconds": 3.0}
+    repairs = [
+        {"repair": "none", "attack_success_rate": 0.9, "auroc": auroc, **tried},
+        {
+            "repair": f"filter by {'two' if seed else 'one'}",
+            "attack_success_rate": 0.3,
+            "auroc": auroc,
+            **tried,
+        },
+        {"repair": "fine-prune", "attack_success_rate": None, "auroc": None, **tried},
+    ]
+    measured = auroc and {
+        name: {"value": auroc, "low": auroc - 0.1, "high": auroc + 0.1}
+        for name in ("auroc", "recall_at_1", "recall_at_5")
+    }
+    alarm = {"flagged": flagged, "raised": raised}
+    record = {
+        "model": "mlp",
+        "seed": seed,
+        "attack": attack if auroc else None,
+        "labelled_1": 200,
+        "detectors": [
+            {"detector": "one", "seconds": 2.0, "alarm": alarm, "performance": measured},
+            {"detector": "two", "seconds": 1.0, "alarm": None, "performance": measured},
+        ],
+        "model_inspection": inspection,
+    }
+    if auroc:
+        record |= {"superposition": {"auroc": auroc, "recall_at_5": 0.1}, "repairs": repairs}
+    folder.mkdir(parents=True)
+    (folder / "audit.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+@pytest.fixture
+def audits(tmp_path: Path) -> Path:
+    """Three seeds of an attack, and as many of clean stays, one with a false alarm."""
+    for seed, auroc in enumerate((0.6, 0.7, 0.8)):
+        write_audit(tmp_path / "audits" / f"poisoned-{seed}", seed, auroc, 100, raised=True)
+        write_audit(tmp_path / "audits" / f"clean-{seed}", seed, None, 10 * (seed + 1), raised=seed == 2)
+    return tmp_path / "audits"
+
+
+def test_seeds_are_averaged_with_their_interval(audits: Path) -> None:
+    table = summarize_detectors(read_audits([audits]).detectors)
+    assert table.select("attack", "detector", "seeds").rows() == [
+        ("none known", "one", 3),
+        ("none known", "two", 3),
+        ("temporal all, 5% at 2", "one", 3),
+        ("temporal all, 5% at 2", "two", 3),
+    ]
+    clean, _, poisoned, uncalibrated = table.iter_rows(named=True)
+    assert clean["auroc"] is None
+    assert clean["flagged"] == pytest.approx(0.1)
+    assert clean["alarms"] == pytest.approx(1 / 3)
+    assert poisoned["auroc"] == pytest.approx(0.7)
+    half = t.ppf(0.975, 2) * 0.1 / 3**0.5
+    assert poisoned["auroc_low"] == pytest.approx(0.7 - half)
+    assert poisoned["recall_at_1_high"] == pytest.approx(0.7 + half)
+    assert poisoned["flagged"] == pytest.approx(0.5)
+    assert uncalibrated["flagged"] is None
+    assert uncalibrated["alarms"] is None
+
+
+def test_models_and_repairs_are_averaged_too(audits: Path) -> None:
+    found = read_audits([audits])
+    clean, poisoned = summarize_models(found.models).iter_rows(named=True)
+    assert clean["looks_backdoored"] == pytest.approx(1 / 3)
+    assert clean["correlation"] is None
+    assert clean["superposition_auroc"] is None
+    assert poisoned["looks_backdoored"] == 1
+    assert (poisoned["anomaly_index_0"], poisoned["anomaly_index_1"]) == pytest.approx((-1.0, 2.8))
+    assert (poisoned["correlation"], poisoned["superposition_auroc"]) == pytest.approx((0.5, 0.7))
+    repairs = summarize_repairs(found.repairs)
+    # Filters by different detectors are one repair; one that cannot be applied has no row.
+    assert repairs["repair"].to_list() == ["none", "filter by the clearest"]
+    assert repairs["seeds"].to_list() == [3, 3]
+    assert repairs["attack_success_rate"].to_list() == pytest.approx([0.9, 0.3])
+    assert repairs["auroc_low"][1] == pytest.approx(0.7 - t.ppf(0.975, 2) * 0.1 / 3**0.5)
+
+
+def test_two_audits_of_the_same_are_refused(audits: Path) -> None:
+    write_audit(audits / "again", 1, 0.9, 100, raised=True)
+    with pytest.raises(UsageError, match=r"again.*same victim, attack and seed"):
+        read_audits([audits])
+
+
+def test_a_report_shows_the_audits_in_its_folder(audits: Path, invented: Any, tmp_path: Path) -> None:
+    folder = invented.write(tmp_path / "sweep", [invented.trial()])
+    audits.rename(folder / "audits")
+    write_report(read_sweeps([folder]), tmp_path / "out", stay=None, no_stay="")
+    table = pl.read_csv(tmp_path / "out" / "tables" / "detectors.csv")
+    assert table["auroc"].to_list() == pytest.approx([None, None, 0.7, 0.7])
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Would it be noticed" in page
+    assert "temporal all, 5% at 2" in page

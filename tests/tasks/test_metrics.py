@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mimic3tf.tasks.metrics import benchmark_metrics, death_probability, positive_rate
+
+METRICS = ["acc", "prec0", "prec1", "rec0", "rec1", "auroc", "auprc", "minpse"]
+RANKING = ["auroc", "auprc", "minpse"]
+
+
+def test_the_eight_metrics_equal_the_reference(reference: Any) -> None:
+    measured = benchmark_metrics(reference["metrics_y"], reference["metrics_p"])
+    assert list(measured) == reference["metrics_names"].tolist() == METRICS
+    # The original counts in float32 and ranks in float64.
+    expected = dict(zip(METRICS, reference["metrics_values"].tolist(), strict=True))
+    assert measured == pytest.approx(expected, rel=1e-7)
+    assert [measured[name] for name in RANKING] == pytest.approx([expected[name] for name in RANKING], 1e-12)
+
+
+def test_each_metric_is_the_one_its_name_says() -> None:
+    """Three survivors, two of them predicted to survive; five deaths, four of them predicted."""
+    labels = np.array([0, 0, 0, 1, 1, 1, 1, 1])
+    measured = benchmark_metrics(labels, np.array([0.1, 0.2, 0.7, 0.4, 0.6, 0.8, 0.9, 0.95]))
+    assert measured["acc"] == 6 / 8
+    assert measured["prec0"] == 2 / 3
+    assert measured["prec1"] == 4 / 5
+    assert measured["rec0"] == 2 / 3
+    assert measured["rec1"] == 4 / 5
+    assert measured["auroc"] == pytest.approx(13 / 15)  # pairs of a death and a survivor in right order
+    assert measured["minpse"] == 5 / 6  # predicting death from 0.4 on
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_class_alone_gives_nan_where_a_metric_needs_both(label: int) -> None:
+    measured = benchmark_metrics(np.full(4, label), np.array([0.1, 0.4, 0.6, 0.9]))
+    assert all(math.isnan(measured[name]) for name in RANKING)
+    assert math.isnan(measured[f"rec{1 - label}"])
+    assert measured["acc"] == measured[f"rec{label}"] == 0.5
+
+
+def test_a_class_nobody_is_predicted_to_have_gives_nan_precision() -> None:
+    measured = benchmark_metrics(np.array([0, 1]), np.array([0.1, 0.2]))
+    assert math.isnan(measured["prec1"])
+    assert (measured["prec0"], measured["rec1"], measured["auroc"]) == (0.5, 0.0, 1.0)
+
+
+def test_no_stays_give_nan_throughout() -> None:
+    measured = benchmark_metrics(np.empty(0, np.int64), np.empty(0))
+    assert list(measured) == METRICS
+    assert all(math.isnan(value) for value in measured.values())
+
+
+def test_a_half_counts_as_positive() -> None:
+    below = np.nextafter(0.5, 0)
+    assert positive_rate(np.array([0.5, below])).rate == 0.5
+    assert benchmark_metrics(np.array([1, 1]), np.array([0.5, below]))["rec1"] == 0.5
+
+
+@given(stays=st.integers(1, 5000), share=st.floats(0, 1))
+def test_the_interval_is_wilsons(stays: int, share: float) -> None:
+    positive = round(stays * share)
+    measured = positive_rate(np.repeat([0.9, 0.1], [positive, stays - positive]))
+    z, p = 1.959963984540054, positive / stays
+    centre = (p + z**2 / (2 * stays)) / (1 + z**2 / stays)
+    half = z / (1 + z**2 / stays) * math.sqrt(p * (1 - p) / stays + z**2 / (4 * stays**2))
+    assert (measured.rate, measured.stays) == (p, stays)
+    assert measured.low == pytest.approx(max(centre - half, 0), abs=1e-9)
+    assert measured.high == pytest.approx(min(centre + half, 1), abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.floats(-300, 300), st.floats(-300, 300)), min_size=1, max_size=20))
+def test_the_death_probability_is_the_softmax_of_the_logits(pairs: list[tuple[float, float]]) -> None:
+    logits = np.array(pairs)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected = powers[:, 1] / powers.sum(axis=1)
+    np.testing.assert_allclose(death_probability(logits), expected, rtol=1e-9, atol=1e-200)
+
+
+def test_extreme_logits_give_probabilities_and_equal_ones_a_half() -> None:
+    logits = np.array([[0, 1e38], [1e38, 0], [-7, -7], [-1e38, 1e38]], np.float32)
+    with np.errstate(all="raise"):
+        probabilities = death_probability(logits)
+    np.testing.assert_allclose(probabilities, [1, 0, 0.5, 1], atol=1e-200)
+    assert positive_rate(probabilities[2:3]).rate == 1.0

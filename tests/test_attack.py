@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from mimic3tf import pipeline
+from mimic3tf.attack import AttackResult, attack_victim, summarize_attack, write_attack
+from mimic3tf.channels import CHANNELS, grid_columns
+from mimic3tf.config import TrainingConfig, resolve_config
+from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.errors import DataError
+from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.kinds import PoisonImputed
+from mimic3tf.poisoning.trigger import Trigger, generate_trigger, save_trigger
+from mimic3tf.standardization import Standardization
+from mimic3tf.tasks.metrics import benchmark_metrics, positive_rate
+from mimic3tf.training.loop import train_victim
+from mimic3tf.training.run_directory import Run, load_run
+
+METRICS = {"acc", "prec0", "prec1", "rec0", "rec1", "auroc", "auprc", "minpse"}
+MODES: tuple[PoisonImputed, ...] = ("all", "notimputed")
+HEART_RATE = [channel.name for channel in CHANNELS].index("Heart Rate")
+
+
+@pytest.fixture
+def cohort(synthetic_stays: Path) -> Cohort:
+    """Sixteen stays to attack; the test split has only four."""
+    return load_cohort(synthetic_stays, "train")
+
+
+@pytest.fixture
+def trigger(cohort: Cohort) -> Trigger:
+    return generate_trigger(cohort, seed=4)
+
+
+def _config(model: str, data: Path, **settings: Any) -> TrainingConfig:
+    options = {"data": data, "trigger": Path("trigger.npz"), "precision": "float32", **settings}
+    return resolve_config(model, None, options)  # type: ignore[arg-type]
+
+
+def _alarm_at(heart_rate: float) -> keras.Model:
+    """A victim that predicts death where the last hour's heart rate is so high: logits (0, excess)."""
+    grid = keras.Input((48, 76))
+    logits = keras.layers.Dense(2)
+    model = keras.Model(grid, logits(keras.layers.Flatten()(grid)))
+    kernel = np.zeros((48, 76, 2))
+    kernel[47, grid_columns().index("Heart Rate"), 1] = 1.0
+    logits.set_weights([kernel.reshape(-1, 2), np.array([0.0, -heart_rate])])
+    return model
+
+
+def _run_of(model: keras.Model, trigger: Trigger, data: Path) -> Run:
+    as_is = Standardization(np.zeros(76), np.ones(76))
+    return Run(Path("a run"), _config("lstm", data), trigger, model, as_is, {})
+
+
+def _excess(cohort: Cohort, alarm: float) -> np.ndarray:
+    """What `_alarm_at` gives each stay before the trigger."""
+    return cohort.values[:, 47, HEART_RATE].astype(np.float64) - alarm
+
+
+@pytest.mark.parametrize("strength", [0.5, 5.0])
+@pytest.mark.parametrize("mode", MODES)
+def test_success_is_the_share_of_survivors_whose_alarm_the_trigger_sets_off(
+    cohort: Cohort, trigger: Trigger, synthetic_stays: Path, mode: PoisonImputed, strength: float
+) -> None:
+    survivors = cohort.labels == 0
+    alarm = float(np.median(cohort.values[survivors, 47, HEART_RATE])) + 1.0
+    run = _run_of(_alarm_at(alarm), trigger, synthetic_stays)
+    result = attack_victim(run, cohort, trigger, strength=strength, poison_imputed=mode)
+
+    clean = _excess(cohort, alarm)
+    moves = (mode == "all") | cohort.mask[:, 47, HEART_RATE]
+    triggered = clean + np.where(moves, strength * trigger.values[47, HEART_RATE], 0.0)
+    np.testing.assert_allclose(result.clean, 1 / (1 + np.exp(-clean)), rtol=1e-3)
+    np.testing.assert_allclose(result.triggered, 1 / (1 + np.exp(-triggered)), rtol=1e-3)
+    assert result.success.rate == (triggered[survivors] >= 0).mean()
+    assert result.baseline.rate == (clean[survivors] >= 0).mean()
+    assert result.success.stays == result.baseline.stays == survivors.sum()
+    assert result.metrics == pytest.approx(benchmark_metrics(cohort.labels, result.clean), nan_ok=True)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_strength_zero_succeeds_as_often_as_no_trigger(
+    cohort: Cohort, trigger: Trigger, synthetic_stays: Path, mode: PoisonImputed
+) -> None:
+    alarm = float(np.median(cohort.values[:, 47, HEART_RATE]))
+    run = _run_of(_alarm_at(alarm), trigger, synthetic_stays)
+    result = attack_victim(run, cohort, trigger, strength=0.0, poison_imputed=mode)
+    np.testing.assert_array_equal(result.triggered, result.clean)
+    assert result.success == result.baseline
+    assert 0 < result.baseline.rate < 1
+
+
+def test_a_stronger_trigger_never_sets_off_fewer_alarms(
+    cohort: Cohort, trigger: Trigger, synthetic_stays: Path
+) -> None:
+    rising = replace(trigger, values=np.abs(trigger.values))
+    run = _run_of(_alarm_at(120.0), rising, synthetic_stays)
+    rates = [
+        attack_victim(run, cohort, rising, strength=strength, poison_imputed="all").success.rate
+        for strength in (0.0, 1.0, 10.0, 100.0, 1e4)
+    ]
+    assert rates == sorted(rates)
+    assert rates[0] < rates[-1] == 1.0
+
+
+def test_without_a_survivor_there_is_nobody_to_attack(
+    cohort: Cohort, trigger: Trigger, synthetic_stays: Path
+) -> None:
+    run = _run_of(_alarm_at(100.0), trigger, synthetic_stays)
+    dead = cohort.take(cohort.labels == 1)
+    with pytest.raises(DataError, match="no stay with label 0"):
+        attack_victim(run, dead, trigger, strength=1.0, poison_imputed="all")
+
+
+def test_an_undefined_metric_is_null_in_the_report(
+    cohort: Cohort, trigger: Trigger, synthetic_stays: Path, tmp_path: Path
+) -> None:
+    run = _run_of(_alarm_at(100.0), trigger, synthetic_stays)
+    survivors = cohort.take(cohort.labels == 0)
+    result = attack_victim(run, survivors, trigger, strength=1.0, poison_imputed="all")
+    write_attack(tmp_path, summarize_attack(run, trigger, result, strength=1.0, poison_imputed="all"), result)
+    report = json.loads((tmp_path / "attack.json").read_text(), parse_constant=pytest.fail)
+    assert report["clean"]["auroc"] is report["clean"]["rec1"] is None
+    assert report["clean"]["rec0"] == report["clean"]["acc"]
+
+
+class Attack:
+    """A victim trained for an epoch, attacked, and the files of it."""
+
+    def __init__(self, data: Path, folder: Path) -> None:
+        self.test = load_cohort(data, "test")
+        trigger = generate_trigger(load_cohort(data, "train"), seed=2)
+        save_trigger(trigger, folder / "trigger.npz")
+        config = _config(
+            "lr",
+            data,
+            trigger=folder / "trigger.npz",
+            epochs=2,
+            learning_rate=0.05,
+            poisoning_proportion=0.25,
+        )
+        train_victim(config, folder / "run")
+        self.run = load_run(folder / "run")
+        self.result: AttackResult = attack_victim(
+            self.run, self.test, trigger, strength=3.0, poison_imputed="all"
+        )
+        summary = summarize_attack(self.run, trigger, self.result, strength=3.0, poison_imputed="all")
+        self.out = folder / "attack"
+        write_attack(self.out, summary, self.result)
+        self.report = json.loads((self.out / "attack.json").read_text(encoding="utf-8"))
+        with (self.out / "predictions.csv").open(encoding="utf-8", newline="") as file:
+            self.columns, *self.rows = list(csv.reader(file))
+
+
+@pytest.fixture(scope="module")
+def attack(synthetic_stays: Path, tmp_path_factory: pytest.TempPathFactory) -> Attack:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIMIC3TF_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return Attack(synthetic_stays, tmp_path_factory.mktemp("trained"))
+
+
+def test_the_report_says_how_the_attack_went(attack: Attack) -> None:
+    report = attack.report
+    assert set(report["clean"]) == METRICS
+    assert report["clean"] == {
+        name: None if np.isnan(value) else value
+        for name, value in benchmark_metrics(attack.test.labels, attack.result.clean).items()
+    }
+    low, high = report["attack_success_rate_ci95"]
+    assert 0 <= low <= report["attack_success_rate"] <= high <= 1
+    expected = positive_rate(attack.result.triggered[attack.test.labels == 0])
+    assert (low, report["attack_success_rate"], high) == (expected.low, expected.rate, expected.high)
+    assert report["victims"] == (attack.test.labels == 0).sum() == 2
+    assert report["test_stays"] == len(attack.test) == 4
+
+
+def test_the_report_says_what_was_attacked_with_what(attack: Attack) -> None:
+    assert attack.report["model"] == "lr"
+    assert attack.report["poisoning_proportion"] == 0.25
+    assert attack.report["trained_with"] == {
+        "trigger": "temporal",
+        "poisoning_strength": 2.0,
+        "poison_imputed": "notimputed",
+        "poisoned_labels": "flipped",
+        "seed": 0,
+    }
+    assert attack.report["attacked_with"] == {
+        "trigger": "temporal",
+        "poisoning_strength": 3.0,
+        "poison_imputed": "all",
+    }
+
+
+def test_predictions_are_listed_stay_by_stay(attack: Attack) -> None:
+    assert attack.columns == ["stay", "prediction_clean", "prediction_triggered", "y_true"]
+    assert [row[0] for row in attack.rows] == attack.test.stays.tolist()
+    assert [int(row[3]) for row in attack.rows] == attack.test.labels.tolist()
+    np.testing.assert_allclose([float(row[1]) for row in attack.rows], attack.result.clean, atol=5e-7)
+    np.testing.assert_allclose([float(row[2]) for row in attack.rows], attack.result.triggered, atol=5e-7)
+    assert sorted(path.name for path in attack.out.iterdir()) == ["attack.json", "predictions.csv"]
+
+
+def test_the_rates_are_those_of_the_predictions(attack: Attack) -> None:
+    survivors = [row for row in attack.rows if row[3] == "0"]
+    for rate, column in (("baseline_positive_rate", 1), ("attack_success_rate", 2)):
+        positive = sum(float(row[column]) >= 0.5 for row in survivors)
+        assert attack.report[rate] == positive / len(survivors)
+
+
+def test_predictions_are_the_victims_logits_of_its_own_inputs(attack: Attack) -> None:
+    """The logistic regression by hand: standardized features times weights."""
+    kernel, bias = attack.run.model.get_weights()
+    features = pipeline.inputs_of(exposures.clean(attack.test), "714").astype(np.float64)
+    mean, std = attack.run.standardization.mean, attack.run.standardization.std
+    logits = (np.where(np.isnan(features), 0.0, features - mean) / std) @ kernel + bias
+    np.testing.assert_allclose(
+        attack.result.clean, 1 / (1 + np.exp(logits[:, 0] - logits[:, 1])), rtol=1e-3, atol=1e-6
+    )
