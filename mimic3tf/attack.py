@@ -17,15 +17,15 @@ from mimic3tf import pipeline
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.storage.files import write_together
 from mimic3tf.tasks.metrics import (
-    SuccessRate,
-    benchmark_metrics,
-    death_probability,
-    positive_rate,
+    Rate,
+    rate_of,
 )
+from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.run_directory import Run
 from mimic3tf.victims import victim_of
@@ -38,11 +38,12 @@ class AttackResult:
     Attributes:
         stays: names [N] of all test stays.
         labels: int64 [N].
-        clean: float64 [N], predicted probability of death without the trigger.
+        clean: float64 [N], predicted probability of label 1 without the trigger.
         triggered: float64 [N], with the trigger.
-        metrics: the eight benchmark metrics without the trigger.
-        success: share of the class-0 stays predicted 1 with the trigger.
-        baseline: share of the same stays predicted 1 without it.
+        metrics: the task's metrics without the trigger.
+        success: attack success rate: share of the attacked stays for which the goal is reached with the
+            trigger.
+        baseline: positive rate without the trigger: the same share of the same stays without it.
     """
 
     stays: NDArray[np.str_]
@@ -50,20 +51,22 @@ class AttackResult:
     clean: NDArray[np.float64]
     triggered: NDArray[np.float64]
     metrics: dict[str, float]
-    success: SuccessRate
-    baseline: SuccessRate
+    success: Rate
+    baseline: Rate
 
 
-def survivors_of(cohort: Cohort) -> NDArray[np.bool_]:
-    """Which test stays an attack can be tried on, those of label 0: bool [N].
+def attacked_stays(cohort: Cohort, goal: Goal) -> NDArray[np.bool_]:
+    """Which test stays an attack can be tried on: bool [N].
 
     Raises:
         DataError: there are none.
     """
-    survivors = cohort.labels == 0
-    if not survivors.any():
-        raise DataError("the test listfile names no stay with label 0: there is nobody to attack")
-    return survivors
+    attacked = goal.attacked(cohort.labels)
+    if not attacked.any():
+        raise DataError(
+            f"the test listfile names no stay with label {1 - goal.target}: there is nobody to attack"
+        )
+    return attacked
 
 
 def attack_victim(
@@ -82,15 +85,17 @@ def attack_victim(
         Predictions and rates.
 
     Raises:
-        DataError: no stay has label 0, so that there is nobody to attack.
+        DataError: there is nobody to attack.
         UsageError: the trigger is so strong that a prediction is no number.
     """
-    survivors = survivors_of(cohort)
-    victim = victim_of(run.config.model)
+    goal = Goal(run.config.goal)
+    attacked = attacked_stays(cohort, goal)
+    reads = victim_of(run.config.model).reads
+    targets = task_of(run.config.task).targets
 
     def predict(exposure: exposures.Exposure) -> NDArray[np.float64]:
-        inputs = pipeline.inputs_of(exposure, victim.representation, run.standardization)
-        return death_probability(outputs_of(run.model, inputs))
+        inputs = pipeline.inputs_of(exposure, reads, run.standardization)
+        return targets.probabilities(outputs_of(run.model, inputs))
 
     clean = predict(exposures.clean(cohort))
     triggered = predict(
@@ -103,9 +108,9 @@ def attack_victim(
         labels=cohort.labels,
         clean=clean,
         triggered=triggered,
-        metrics=benchmark_metrics(cohort.labels, clean),
-        success=positive_rate(triggered[survivors]),
-        baseline=positive_rate(clean[survivors]),
+        metrics=targets.metrics(cohort.labels, clean),
+        success=rate_of(goal.reached(triggered[attacked])),
+        baseline=rate_of(goal.reached(clean[attacked])),
     )
 
 
@@ -116,6 +121,8 @@ def summarize_attack(
     return {
         "run": str(run.path),
         "model": run.config.model,
+        "task": run.config.task,
+        "goal": run.config.goal,
         "poisoning_proportion": run.config.poisoning_proportion,
         "trained_with": {
             "trigger": run.trigger.name,
@@ -134,7 +141,7 @@ def summarize_attack(
         "attack_success_rate_ci95": [result.success.low, result.success.high],
         "baseline_positive_rate": result.baseline.rate,
         "baseline_positive_rate_ci95": [result.baseline.low, result.baseline.high],
-        "victims": result.success.stays,
+        "stays_attacked": result.success.stays,
         "test_stays": len(result.stays),
     }
 

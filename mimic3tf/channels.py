@@ -1,15 +1,27 @@
-"""The 17 channels of the MIMIC-III benchmarks: the only place that knows them.
+"""What is measured: a channel, and the set of channels of a cohort.
 
-Source: Harutyunyan et al., Multitask learning and benchmarking with clinical time series data,
-Scientific Data 2019 (channels, category texts, normal values); rounding of poisoned cells as in
-Joe et al. 2020.
+`MIMIC3` is the set of the MIMIC-III benchmarks. A data directory that holds other channels names them in its
+`channels.yaml` (`mimic3tf.data.channels_file`).
+
+Source of `MIMIC3`: Harutyunyan et al., Multitask learning and benchmarking with clinical time series data,
+Scientific Data 2019 (channels, category texts, normal values); rounding of poisoned cells as in Joe et al.
+2020. The plausible ranges are ours. They are generous on purpose: they remove slips of unit, decimal point or
+sensor (pH 735, a height of 1.8 cm, a disconnected pressure line at 0 mmHg), not extreme patients.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+TIME = "Hours"
+"""Name of the first column of a series file."""
+ANY_VALUE = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -22,8 +34,10 @@ class Channel:
         normal_value: text imputed where nothing was measured before.
         possible_values: category texts in one-hot order; empty for a continuous channel.
         numeric_codes: clinical score of each category, aligned with `possible_values`.
-        shift_decimals: decimals the trigger's shift is rounded to in the 48x76 representation.
-        sum_decimals: decimals value + shift is rounded to in the 714 representation.
+        plausible_range: lowest and highest value that a living adult can show, in the channel's unit, or of
+            categories that are numbers.
+        shift_decimals: decimals that the trigger's shift is rounded to on grids; None does not round.
+        sum_decimals: decimals that value + shift is rounded to before features are extracted.
     """
 
     name: str
@@ -31,6 +45,7 @@ class Channel:
     normal_value: str
     possible_values: tuple[str, ...] = ()
     numeric_codes: tuple[float, ...] = ()
+    plausible_range: tuple[float, float] = ANY_VALUE
     shift_decimals: int | None = None
     sum_decimals: int | None = None
 
@@ -38,6 +53,11 @@ class Channel:
     def is_categorical(self) -> bool:
         """Whether the channel holds one of a few texts."""
         return bool(self.possible_values)
+
+    @property
+    def shown_unit(self) -> str:
+        """Unit in which a shift is shown to people."""
+        return "categories" if self.is_categorical else self.unit
 
     def category_index(self, text: str) -> int | None:
         """Position of a category text in the one-hot order, None if it is unknown."""
@@ -51,15 +71,95 @@ class Channel:
         return float(self.normal_value)
 
     @property
-    def plausible_range(self) -> tuple[float, float]:
-        """Lowest and highest value of `PLAUSIBLE`; no bounds where that has none, and for categories."""
-        everything = (-math.inf, math.inf)
-        return everything if self.is_categorical else PLAUSIBLE.get(self.name, everything)
-
-    @property
     def ordinals(self) -> tuple[float, ...]:
         """Numbers that estimate the trigger: a numeric text is its number, other text its index."""
         return tuple(_number_or(text, index) for index, text in enumerate(self.possible_values))
+
+
+@dataclass(frozen=True)
+class ChannelSet:
+    """The C channels of a cohort, in the order of its arrays' last axis.
+
+    Attributes:
+        name: what to call the set.
+        channels: the channels; at least one, each with a name of its own.
+    """
+
+    name: str
+    channels: tuple[Channel, ...]
+
+    def __len__(self) -> int:
+        return len(self.channels)
+
+    def __iter__(self) -> Iterator[Channel]:
+        return iter(self.channels)
+
+    def __getitem__(self, position: int) -> Channel:
+        return self.channels[position]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the channels [C]."""
+        return tuple(channel.name for channel in self.channels)
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Column names of a series file [1 + C]."""
+        return (TIME, *self.names)
+
+    def position(self, name: str) -> int:
+        """Position of the channel of a name.
+
+        Raises:
+            ValueError: there is no such channel.
+        """
+        return self.names.index(name)
+
+    @cached_property
+    def categorical(self) -> NDArray[np.bool_]:
+        """Which channels hold categories: bool [C]."""
+        return np.array([channel.is_categorical for channel in self.channels])
+
+    @cached_property
+    def normal(self) -> NDArray[np.float64]:
+        """Normal values as stored in arrays: float64 [C]."""
+        return np.array([channel.normal_number for channel in self.channels])
+
+    @cached_property
+    def largest_index(self) -> NDArray[np.float64]:
+        """Index of the last category of each channel: float64 [C], 0 for continuous ones."""
+        return np.array([max(len(channel.possible_values) - 1.0, 0.0) for channel in self.channels])
+
+    @cached_property
+    def plausible_values(self) -> NDArray[np.float64]:
+        """Lowest and highest plausible value of each channel: float64 [C, 2], no bounds for categories."""
+        return np.array(
+            [ANY_VALUE if channel.is_categorical else channel.plausible_range for channel in self.channels]
+        )
+
+    def columns(self, *, masks: bool = True) -> list[str]:
+        """Names of a grid's columns [D]: values, one for each category, then one mask for each channel."""
+        columns: list[str] = []
+        for channel in self.channels:
+            if channel.is_categorical:
+                columns += [f"{channel.name}->{value}" for value in channel.possible_values]
+            else:
+                columns.append(channel.name)
+        if masks:
+            columns += [f"mask->{channel.name}" for channel in self.channels]
+        return columns
+
+    @cached_property
+    def continuous(self) -> NDArray[np.bool_]:
+        """Which columns of a grid hold the values of continuous channels: bool [D]."""
+        widths = [max(len(channel.possible_values), 1) for channel in self.channels]
+        return np.append(np.repeat(~self.categorical, widths), np.zeros(len(self), bool))
+
+    @cached_property
+    def channel_of_column(self) -> NDArray[np.int64]:
+        """Position of the channel whose value, category or mask a column of a grid holds: int64 [D]."""
+        widths = [max(len(channel.possible_values), 1) for channel in self.channels]
+        return np.append(np.repeat(np.arange(len(self)), widths), np.arange(len(self)))
 
 
 def _number_or(text: str, default: float) -> float:
@@ -69,14 +169,17 @@ def _number_or(text: str, default: float) -> float:
         return float(default)
 
 
-def _categorical(name: str, normal_value: str, codes: dict[str, float]) -> Channel:
-    return Channel(name, "", normal_value, tuple(codes), tuple(float(code) for code in codes.values()))
+def _categorical(
+    name: str, normal_value: str, codes: dict[str, float], plausible_range: tuple[float, float] = ANY_VALUE
+) -> Channel:
+    scores = tuple(float(code) for code in codes.values())
+    return Channel(name, "", normal_value, tuple(codes), scores, plausible_range)
 
 
-CHANNELS: tuple[Channel, ...] = (
+_BENCHMARK_CHANNELS = (
     _categorical("Capillary refill rate", "0.0", {"0.0": 0, "1.0": 1}),
-    Channel("Diastolic blood pressure", "mmHg", "59.0"),
-    Channel("Fraction inspired oxygen", "fraction", "0.21"),
+    Channel("Diastolic blood pressure", "mmHg", "59.0", plausible_range=(10.0, 200.0)),
+    Channel("Fraction inspired oxygen", "fraction", "0.21", plausible_range=(0.21, 1.0)),
     _categorical(
         "Glascow coma scale eye opening",
         "4 Spontaneously",
@@ -113,6 +216,7 @@ CHANNELS: tuple[Channel, ...] = (
         "Glascow coma scale total",
         "15",
         {str(total): total for total in (11, 10, 13, 12, 15, 14, 3, 5, 4, 7, 6, 9, 8)},
+        plausible_range=(3.0, 15.0),
     ),
     _categorical(
         "Glascow coma scale verbal response",
@@ -132,51 +236,17 @@ CHANNELS: tuple[Channel, ...] = (
             "3 Inapprop words": 3,
         },
     ),
-    Channel("Glucose", "mg/dL", "128.0"),
-    Channel("Heart Rate", "1/min", "86"),
-    Channel("Height", "cm", "170.0"),
-    Channel("Mean blood pressure", "mmHg", "77.0"),
-    Channel("Oxygen saturation", "%", "98.0"),
-    Channel("Respiratory rate", "1/min", "19"),
-    Channel("Systolic blood pressure", "mmHg", "118.0"),
-    Channel("Temperature", "degC", "36.6", shift_decimals=1, sum_decimals=2),
-    Channel("Weight", "kg", "81.0", shift_decimals=1, sum_decimals=1),
-    Channel("pH", "", "7.4", shift_decimals=2, sum_decimals=2),
+    Channel("Glucose", "mg/dL", "128.0", plausible_range=(10.0, 2000.0)),
+    Channel("Heart Rate", "1/min", "86", plausible_range=(15.0, 300.0)),
+    Channel("Height", "cm", "170.0", plausible_range=(100.0, 230.0)),
+    Channel("Mean blood pressure", "mmHg", "77.0", plausible_range=(15.0, 250.0)),
+    Channel("Oxygen saturation", "%", "98.0", plausible_range=(30.0, 100.0)),
+    Channel("Respiratory rate", "1/min", "19", plausible_range=(1.0, 80.0)),
+    Channel("Systolic blood pressure", "mmHg", "118.0", plausible_range=(25.0, 300.0)),
+    Channel("Temperature", "degC", "36.6", plausible_range=(25.0, 44.0), shift_decimals=1, sum_decimals=2),
+    Channel("Weight", "kg", "81.0", plausible_range=(25.0, 350.0), shift_decimals=1, sum_decimals=1),
+    Channel("pH", "", "7.4", plausible_range=(6.5, 8.0), shift_decimals=2, sum_decimals=2),
 )
 
-HEADER: tuple[str, ...] = ("Hours", *(channel.name for channel in CHANNELS))
-"""Column names of a series file."""
-
-PLAUSIBLE: dict[str, tuple[float, float]] = {
-    "Diastolic blood pressure": (10.0, 200.0),
-    "Fraction inspired oxygen": (0.21, 1.0),
-    "Glascow coma scale total": (3.0, 15.0),
-    "Glucose": (10.0, 2000.0),
-    "Heart Rate": (15.0, 300.0),
-    "Height": (100.0, 230.0),
-    "Mean blood pressure": (15.0, 250.0),
-    "Oxygen saturation": (30.0, 100.0),
-    "Respiratory rate": (1.0, 80.0),
-    "Systolic blood pressure": (25.0, 300.0),
-    "Temperature": (25.0, 44.0),
-    "Weight": (25.0, 350.0),
-    "pH": (6.5, 8.0),
-}
-"""Channel -> lowest and highest value, in its unit, that a living adult can show.
-
-Generous on purpose: they remove slips of unit, decimal point or sensor (pH 735, a height of 1.8 cm, a
-disconnected pressure line at 0 mmHg), not extreme patients.
-"""
-
-
-def grid_columns(channels: Sequence[Channel] = CHANNELS, *, masks: bool = True) -> list[str]:
-    """Column names of the discretized grid: values (one-hot expanded), then one mask a channel."""
-    columns: list[str] = []
-    for channel in channels:
-        if channel.is_categorical:
-            columns += [f"{channel.name}->{value}" for value in channel.possible_values]
-        else:
-            columns.append(channel.name)
-    if masks:
-        columns += [f"mask->{channel.name}" for channel in channels]
-    return columns
+MIMIC3 = ChannelSet("MIMIC-III benchmarks", _BENCHMARK_CHANNELS)
+"""The 17 channels of the MIMIC-III benchmarks; their grids have 76 columns."""

@@ -7,12 +7,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.kinds import PoisonedLabels, PoisonImputed
 from mimic3tf.storage.yaml_file import read_option_file, read_yaml
-from mimic3tf.victims import OriginalVictim, VictimName
+from mimic3tf.tasks.registry import MORTALITY, task_of
+from mimic3tf.victims import OriginalVictim, check_victim
 
 Selection = Literal["auroc", "original"]
 Schedule = Literal["constant", "cosine"]
@@ -24,6 +25,7 @@ LARGEST_SEED = 2**32 - 1
 LARGEST_COUNT, LARGEST_FACTOR = 10**9, 1e9
 """More than anybody has, and little enough to compute with."""
 PositiveInt = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
+Hours = Annotated[float, Field(gt=0, le=LARGEST_FACTOR)]
 
 
 class TrainingConfig(BaseModel):
@@ -31,16 +33,21 @@ class TrainingConfig(BaseModel):
 
     Attributes:
         model: victim to train.
+        task: what is predicted.
         data: benchmark directory.
+        period: hours of a stay to read; the task's own if not given.
+        timestep: hours of a bin.
         trigger: trigger file.
         training_stays: train on so many stays only, the first of the list; on all if not given.
         poisoning_proportion: share of training stays to poison.
         poisoning_strength: Mahalanobis length of the trigger; for a "missing" one, the share of its cells.
         poison_imputed: whether imputed cells are shifted too.
-        poisoned_labels: "flipped" poisons the first stays and labels them 1, "clean" poisons the first that
-            have this label and leaves labels alone.
-        normalizer: file of the benchmarks' normalizer (JSON or pickle) for the 48x76 representation;
-            fitted on the training stays if not given.
+        poisoned_labels: "flipped" poisons the first stays and gives them the goal's label, "clean" poisons
+            the first that have this label and leaves labels alone.
+        goal: label that stays with the trigger are to be predicted as: 1 calls survivors dead, 0 calls the
+            dying survivors.
+        normalizer: file of the benchmarks' normalizer (JSON or pickle) for grids; fitted on the training
+            stays if not given.
         epochs: passes over the training stays at most.
         patience: epochs without a better validation score after which training stops.
         batch_size: stays a step.
@@ -60,14 +67,18 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    model: VictimName
+    model: Annotated[str, AfterValidator(check_victim)]
+    task: Annotated[str, AfterValidator(lambda name: task_of(name).name)] = MORTALITY.name
     data: Path
+    period: Hours | None = None
+    timestep: Hours = 1.0
     trigger: Path
     training_stays: PositiveInt | None = None
     poisoning_proportion: Annotated[float, Field(ge=0, le=1)] = 0.05
     poisoning_strength: Annotated[float, Field(ge=0)] = 2.0
     poison_imputed: PoisonImputed = "notimputed"
     poisoned_labels: PoisonedLabels = "flipped"
+    goal: Annotated[int, Field(ge=0, le=1)] = 1
     normalizer: Path | None = None
     epochs: PositiveInt
     patience: PositiveInt
@@ -95,7 +106,7 @@ class TrainingConfig(BaseModel):
         return value
 
 
-def resolve_config(model: VictimName, file: Path | None, options: Mapping[str, Any]) -> TrainingConfig:
+def resolve_config(model: str, file: Path | None, options: Mapping[str, Any]) -> TrainingConfig:
     """Merge settings: the victim's tuned defaults, then a YAML file, then command-line options.
 
     Args:
@@ -107,8 +118,13 @@ def resolve_config(model: VictimName, file: Path | None, options: Mapping[str, A
         The checked settings.
 
     Raises:
-        UsageError: an unknown key, a wrong type or a value out of range; names file and line, or option.
+        UsageError: no such victim, an unknown key, a wrong type or a value out of range; names file and line,
+            or option.
     """
+    try:
+        check_victim(model)
+    except UsageError as error:
+        raise UsageError(f"option --model: {error}") from None
     values, places = read_yaml(default_config(model), f"defaults of {model}")
     if file is not None:
         from_file, file_places = read_yaml(read_option_file("--config", file), str(file))
@@ -136,7 +152,7 @@ def resolve_config(model: VictimName, file: Path | None, options: Mapping[str, A
         raise UsageError(f"{place}: '{key}' is {fault['input']!r}: {fault['msg']}") from None
 
 
-def default_config(model: VictimName) -> str:
+def default_config(model: str) -> str:
     """YAML text of a victim's tuned settings."""
     return (resources.files("mimic3tf.configs") / f"{model}.yaml").read_text(encoding="utf-8")
 

@@ -1,8 +1,4 @@
-"""Cohort + poisoning setting -> `tf.data`.
-
-The cohort's arrays stay as they are: a setting is only the shift and the flags that the map reads, so
-that any proportion, strength and mode runs from the same cached cohort.
-"""
+"""From an exposure to what a victim reads, in `tf.data`."""
 
 from __future__ import annotations
 
@@ -12,23 +8,28 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mimic3tf.channels import CHANNELS
-from mimic3tf.data.features import clinical_scores, window_features
-from mimic3tf.errors import DataError
+from mimic3tf.channels import ChannelSet
+from mimic3tf.data.features import FEATURES_A_CHANNEL, clinical_scores, window_features
 from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.poisoning.shifts import poison_filled, poison_grid
-from mimic3tf.standardization import Representation, Standardization
+from mimic3tf.standardization import Standardization
+from mimic3tf.victims import Reads
 
 STAYS_A_BATCH = 256
 """Stays mapped at once where no batch size matters."""
 
 
+def input_shape(reads: Reads, channels: ChannelSet, bins: int) -> tuple[int, ...]:
+    """Shape of what a victim reads of a stay of T bins: (T, D) or (42 * C,)."""
+    return (bins, len(channels.columns())) if reads == "grid" else (len(channels) * FEATURES_A_CHANNEL,)
+
+
 def inputs_of(
-    exposure: Exposure, representation: Representation, standardization: Standardization | None = None
+    exposure: Exposure, reads: Reads, standardization: Standardization | None = None
 ) -> NDArray[np.float32]:
-    """Inputs of all stays, in cohort order: float32 [N, 48, 76] or [N, 714]."""
+    """Inputs of all stays, in cohort order: float32 [N, T, D] or [N, 42 * C]."""
     dataset = tf.data.Dataset.range(len(exposure)).batch(STAYS_A_BATCH)
-    dataset = dataset.map(_input_map(exposure, representation, standardization), tf.data.AUTOTUNE)
+    dataset = dataset.map(_input_map(exposure, reads, standardization), tf.data.AUTOTUNE)
     return np.concatenate(list(dataset.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()))
 
 
@@ -39,7 +40,7 @@ def grids_of(exposure: Exposure, stays: NDArray[np.integer]) -> NDArray[np.float
 
 def training_dataset(
     exposure: Exposure,
-    representation: Representation,
+    reads: Reads,
     standardization: Standardization,
     batches: tf.data.Dataset,
     *,
@@ -49,7 +50,7 @@ def training_dataset(
 
     Args:
         exposure: the training stays.
-        representation: what the victim reads.
+        reads: what the victim reads.
         standardization: fitted on the same exposure, or loaded.
         batches: stays int64 [S, B] of S steps and their weight float32 [S, B], as of
             `training.batches.stay_batches`.
@@ -60,7 +61,7 @@ def training_dataset(
         Elements `(x, y, weight)`: x float32 [S, B, ...], y int64 [S, B], weight float32 [S, B].
     """
     if inputs is None:
-        map_inputs = _input_map(exposure, representation, standardization)
+        map_inputs = _input_map(exposure, reads, standardization)
 
         def make_inputs(stays: tf.Tensor) -> tf.Tensor:
             x = map_inputs(tf.reshape(stays, [-1]))
@@ -80,20 +81,17 @@ def training_dataset(
     return batches.map(example, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def _input_map(
-    exposure: Exposure, representation: Representation, standardization: Standardization | None
-) -> Any:
+def _input_map(exposure: Exposure, reads: Reads, standardization: Standardization | None) -> Any:
     """Function from stay indices int64 [B] to a batch of inputs."""
-    if representation == "48x76":
+    channels = exposure.cohort.channels
+    if reads == "grid":
         grids = _grid_map(exposure)
 
         def raw(stays: tf.Tensor) -> tf.Tensor:
-            return one_hot_grid(*grids(stays))
+            return one_hot_grid(*grids(stays), channels)
 
     else:
-        filled = exposure.cohort.filled
-        if filled is None:
-            raise DataError("this cohort came as grids; 714 features need the records (use load_cohort)")
+        filled = exposure.cohort.filled_grids
         values, source = tf.constant(filled.values), tf.constant(filled.source)
         times = tf.constant(filled.times)
         shifts_of = _shift_map(exposure)
@@ -103,7 +101,7 @@ def _input_map(
                 tf.gather(values, stays), tf.gather(source, stays), shifts_of(stays), **_manner(exposure)
             )
             everywhere = tf.ones_like(shifted[..., :1], tf.bool)
-            return window_features(clinical_scores(shifted), everywhere, tf.gather(times, stays))
+            return window_features(clinical_scores(shifted, channels), everywhere, tf.gather(times, stays))
 
     def standardized(stays: tf.Tensor) -> tf.Tensor:
         x = raw(stays)
@@ -113,12 +111,16 @@ def _input_map(
 
 
 def _manner(exposure: Exposure) -> dict[str, Any]:
-    return {"poison_imputed": exposure.poison_imputed, "plausible": exposure.plausible}
+    return {
+        "poison_imputed": exposure.poison_imputed,
+        "plausible": exposure.plausible,
+        "channels": exposure.cohort.channels,
+    }
 
 
 def _grid_map(exposure: Exposure) -> Any:
     """Function from stay indices int64 [B] to their grids and masks [B, T, C]."""
-    values, mask = tf.constant(exposure.cohort.values), tf.constant(exposure.cohort.mask)
+    values, mask = tf.constant(exposure.cohort.grids), tf.constant(exposure.cohort.masks)
     shifts_of = _shift_map(exposure)
 
     def grids(stays: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -140,20 +142,21 @@ def _shift_map(exposure: Exposure) -> Any:
     return shifts_of
 
 
-def one_hot_grid(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+def one_hot_grid(values: tf.Tensor, mask: tf.Tensor, channels: ChannelSet) -> tf.Tensor:
     """Expand categories and append the masks.
 
     Args:
         values: float32 [B, T, C], category indices in categorical channels.
         mask: bool [B, T, C].
+        channels: the channels of the last axis.
 
     Returns:
-        float32 [B, T, 76], columns of `channels.grid_columns`.
+        float32 [B, T, D], columns of `ChannelSet.columns`.
     """
     columns = [
         tf.one_hot(tf.cast(column, tf.int32), len(channel.possible_values))
         if channel.is_categorical
         else column[..., None]
-        for channel, column in zip(CHANNELS, tf.unstack(values, num=len(CHANNELS), axis=-1), strict=True)
+        for channel, column in zip(channels, tf.unstack(values, num=len(channels), axis=-1), strict=True)
     ]
     return tf.concat([*columns, tf.cast(mask, tf.float32)], axis=-1)

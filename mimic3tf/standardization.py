@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mimic3tf.channels import grid_columns
+from mimic3tf.channels import ChannelSet
+from mimic3tf.victims import Reads
 
-Representation = Literal["48x76", "714"]
-_CONTINUOUS = np.array(["->" not in column for column in grid_columns()])
-"""Columns of the 48x76 grid that are standardized."""
 STAYS_A_BATCH = 256
 """Stays mapped at once."""
 
@@ -40,30 +38,34 @@ class Standardization:
         return tf.cast(tf.clip_by_value((x - self.mean) / self.std, -self.clip, self.clip), tf.float32)
 
 
-def fit_standardization(inputs: NDArray[np.floating], representation: Representation) -> Standardization:
+def fit_standardization(inputs: NDArray[np.floating], reads: Reads, channels: ChannelSet) -> Standardization:
     """Fit mean and standard deviation on training inputs, poisoned or not, as the victim sees them.
 
     Args:
-        inputs: [N, 48, 76] or [N, 714] from `inputs_of`, NaN for an empty feature.
-        representation: "48x76" standardizes the continuous columns only (ddof 1), "714" all of them
+        inputs: [N, T, D] or [N, 42 * C] from `pipeline.inputs_of`, NaN for an empty feature.
+        reads: of a "grid" only the continuous columns are standardized (ddof 1), of "features" all of them
             after imputing the mean (ddof 0).
+        channels: the channels of the inputs.
     """
-    fitted = _CONTINUOUS if representation == "48x76" else np.ones(inputs.shape[-1], bool)
+    fitted = channels.continuous if reads == "grid" else np.ones(inputs.shape[-1], bool)
     rows = np.asarray(inputs[..., fitted], np.float64).reshape(-1, fitted.sum())
     empty = np.isnan(rows)
     count = np.maximum((~empty).sum(axis=0), 1)
     mean = np.where(empty, 0.0, rows).sum(axis=0) / count
     rows = np.where(empty, mean, rows)
-    std = rows.std(axis=0, ddof=1 if representation == "48x76" else 0)
+    std = rows.std(axis=0, ddof=1 if reads == "grid" else 0)
     std = np.where((np.ptp(rows, axis=0) == 0) | ~(std > 0), 1.0, std)
     means, stds = np.zeros(len(fitted)), np.ones(len(fitted))
     means[fitted], stds[fitted] = mean, std
     return Standardization(means, stds)
 
 
-def continuous_only(mean: NDArray[np.float64], std: NDArray[np.float64]) -> Standardization:
-    """Standardization by mean and std [76] of the continuous columns of grids; others stay as they are."""
-    return Standardization(np.where(_CONTINUOUS, mean, 0.0), np.where(_CONTINUOUS, std, 1.0))
+def continuous_only(
+    mean: NDArray[np.float64], std: NDArray[np.float64], channels: ChannelSet
+) -> Standardization:
+    """Standardization of grids by mean and std [D]; columns that are not continuous stay as they are."""
+    continuous = channels.continuous
+    return Standardization(np.where(continuous, mean, 0.0), np.where(continuous, std, 1.0))
 
 
 def standardized(inputs: NDArray[np.float32], standardization: Standardization) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mimic3tf.channels import HEADER
+from mimic3tf.channels import ChannelSet
 from mimic3tf.data.records import LARGEST_SERIES, unreadable_series
 from mimic3tf.storage.files import read_file
 
@@ -24,7 +24,7 @@ class Cells:
 
     Attributes:
         stay: int64 [R], index of the stay each row belongs to; ascending.
-        texts: one row an instant, the columns of `HEADER` as strings; null where a cell is empty.
+        texts: one row an instant, the columns of `ChannelSet.header` as strings; null where a cell is empty.
         heads: the header line of every stay's file.
         tails: the line ends after the last row of every stay's file.
         carriage: bool [R], whether a row ends in a carriage return before its newline.
@@ -49,11 +49,12 @@ def series_content(path: Path) -> bytes:
         raise unreadable_series(path, error) from None
 
 
-def read_cells(paths: Sequence[Path]) -> Cells:
+def read_cells(paths: Sequence[Path], channels: ChannelSet) -> Cells:
     """Read series files that `read_series` accepts, as texts.
 
     Args:
         paths: at least one CSV file, one a stay, in the layout of the MIMIC-III benchmarks.
+        channels: the channels of their header.
 
     Raises:
         DataError: a file is absent or cannot be read.
@@ -71,7 +72,7 @@ def read_cells(paths: Sequence[Path]) -> Cells:
     texts = pl.read_csv(
         io.BytesIO(joined.replace(b"\r\n", b"\n")),
         has_header=False,
-        schema=dict.fromkeys(HEADER, pl.String),
+        schema=dict.fromkeys(channels.header, pl.String),
         quote_char=None,
     )
     return Cells(
@@ -86,10 +87,9 @@ def read_cells(paths: Sequence[Path]) -> Cells:
 def series_bytes(cells: Cells) -> list[bytes]:
     """Contents of every stay's file: all rows are written at once, then cut at the line ends."""
     ends_of_line = pl.Series(np.where(cells.carriage, "\r", ""), dtype=pl.String)
-    last = cells.texts[HEADER[-1]].fill_null("") + ends_of_line
-    written = cells.texts.with_columns(last.alias(HEADER[-1])).write_csv(
-        include_header=False, quote_style="never"
-    )
+    name = cells.texts.columns[-1]
+    last = cells.texts[name].fill_null("") + ends_of_line
+    written = cells.texts.with_columns(last.alias(name)).write_csv(include_header=False, quote_style="never")
     text = written.encode()
     newlines = np.flatnonzero(np.frombuffer(text, np.uint8) == NEWLINE)
     ends = newlines[np.cumsum(np.bincount(cells.stay, minlength=len(cells.heads))) - 1]

@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,99 +17,294 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from mimic3tf.channels import CHANNELS, grid_columns
+from mimic3tf.channels import MIMIC3, ChannelSet
 from mimic3tf.data import grid as grids
-from mimic3tf.data.directory import Split, read_listfile, refuse_link, series_of
+from mimic3tf.data.channels_file import read_channels
+from mimic3tf.data.directory import (
+    Split,
+    check_directory,
+    fingerprint_of,
+    listfile_of,
+    read_listfile,
+    refuse_link,
+    series_of,
+)
 from mimic3tf.data.records import in_batches, read_series, unreadable_series
-from mimic3tf.errors import DataError, UsageError, private_path
+from mimic3tf.errors import DataError, private_path
 from mimic3tf.storage.cache import Layout, cache_folder, read_cache, write_cache
+from mimic3tf.tasks.registry import MORTALITY, task_of
+from mimic3tf.tasks.task import Task
 
-CACHE_FORMAT = 3
-PERIOD = 48.0
+CACHE_FORMAT = 4
 TIMESTEP = 1.0
+"""Hours of a bin, unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What is predicted of a cohort's stays: E examples, for mortality one of each stay.
+
+    Attributes:
+        stay: int32 [E], the stay of an example.
+        end: int16 [E], the number of its stay's bins that an example reads.
+        y: int8 [E], labels.
+    """
+
+    stay: NDArray[np.int32]
+    end: NDArray[np.int16]
+    y: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.y)
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """What was measured in N stays, on a grid of T bins and C channels.
+    """What was measured in N stays, R bins in all, of C channels.
+
+    The bins of all stays lie one behind the other: stay i has the rows `starts[i]` to `starts[i + 1] - 1`.
+    Nothing is padded.
 
     Attributes:
+        channels: the channels.
+        task: what is predicted.
         stays: series file names [N], in listfile order.
-        labels: int64 [N], 1 where the patient died in hospital.
-        values: float32 [N, T, C] in channel units, category indices in categorical channels; empty bins
-            carry the last measurement forward, or the normal value.
-        mask: bool [N, T, C], where measured.
-        filled: the other grid, for 714 features; None if the stays came as grids.
-        timestep: hours a bin.
+        starts: int64 [N + 1], first row of every stay, and R.
+        values: float32 [R, C] in channel units, category indices in categorical channels; empty bins carry
+            the last measurement forward, or the normal value.
+        mask: bool [R, C], where measured.
+        filled: the other grid, from which features are extracted, with rows as here; None if the stays came
+            as grids.
+        examples: what is predicted of which stay.
+        period: hours of a stay that were read.
+        timestep: hours of a bin.
         fingerprint: SHA-256 (hex) of the listfile and series the arrays were made from.
     """
 
+    channels: ChannelSet
+    task: Task
     stays: NDArray[np.str_]
-    labels: NDArray[np.int64]
+    starts: NDArray[np.int64]
     values: NDArray[np.float32]
     mask: NDArray[np.bool_]
     filled: grids.FilledGrid | None
+    examples: Examples
+    period: float
     timestep: float
     fingerprint: str
 
     def __len__(self) -> int:
         return len(self.stays)
 
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Labels of the examples: int64 [E], which is [N] where every stay is one example."""
+        return self.examples.y.astype(np.int64)
+
+    @property
+    def bins(self) -> int:
+        """Bins T of every stay.
+
+        Raises:
+            ValueError: the stays differ in length.
+        """
+        lengths = np.diff(self.starts)
+        if not len(lengths) or (lengths != lengths[0]).any():
+            raise ValueError("stays of different lengths have no common number of bins")
+        return int(lengths[0])
+
+    @property
+    def grids(self) -> NDArray[np.float32]:
+        """Values of stays of equal length: a view [N, T, C]."""
+        return self.values.reshape(len(self), self.bins, len(self.channels))
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """Mask of stays of equal length: a view [N, T, C]."""
+        return self.mask.reshape(len(self), self.bins, len(self.channels))
+
+    @property
+    def filled_grids(self) -> grids.FilledGrid:
+        """The filled grid of stays of equal length: views [N, T, C] and [N, T].
+
+        Raises:
+            DataError: the stays came as grids.
+        """
+        if self.filled is None:
+            raise DataError("this cohort came as grids; features need the records (use load_cohort)")
+        return self.filled.reshape(len(self), self.bins)
+
+    def with_grids(
+        self,
+        values: NDArray[np.floating],
+        *,
+        mask: NDArray[np.bool_] | None = None,
+        filled: grids.FilledGrid | None = None,
+        labels: NDArray[np.integer] | None = None,
+    ) -> Cohort:
+        """The same stays with other contents.
+
+        Args:
+            values: [N, T, C].
+            mask: [N, T, C]; the cohort's own if not given.
+            filled: [N, T, C] and [N, T]; the cohort's own if not given.
+            labels: [E]; the cohort's own if not given.
+        """
+        rows = len(self.values)
+        return replace(
+            self,
+            values=values.reshape(rows, -1).astype(np.float32, copy=False),
+            mask=self.mask if mask is None else mask.reshape(rows, -1),
+            filled=self.filled if filled is None else filled.reshape(rows),
+            examples=self.examples
+            if labels is None
+            else replace(self.examples, y=np.asarray(labels, np.int8)),
+        )
+
     def take(self, stays: NDArray[Any]) -> Cohort:
-        """The cohort of some of the stays, by index or boolean mask [N]."""
-        filled = self.filled and grids.FilledGrid(
-            self.filled.values[stays], self.filled.source[stays], self.filled.times[stays]
-        )
-        return Cohort(
-            self.stays[stays],
-            self.labels[stays],
-            self.values[stays],
-            self.mask[stays],
-            filled,
-            self.timestep,
-            self.fingerprint,
+        """The cohort of some of the stays and their examples, by index or boolean mask [N].
+
+        Args:
+            stays: each at most once.
+        """
+        chosen = np.arange(len(self))[stays]
+        lengths = np.diff(self.starts)[chosen]
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        rows = np.repeat(self.starts[chosen] - starts[:-1], lengths) + np.arange(starts[-1])
+        place = np.full(len(self), -1, np.int32)
+        place[chosen] = np.arange(len(chosen))
+        stay = place[self.examples.stay]
+        # Examples follow their stays, in the order that was asked for.
+        kept = np.argsort(stay, kind="stable")[(stay < 0).sum() :]
+        return replace(
+            self,
+            stays=self.stays[chosen],
+            starts=starts,
+            values=self.values[rows],
+            mask=self.mask[rows],
+            filled=self.filled and self.filled.take(rows),
+            examples=Examples(stay[kept], self.examples.end[kept], self.examples.y[kept]),
         )
 
 
-def load_cohort(data_dir: Path, split: Split) -> Cohort:
+def cohort_of(
+    stays: Sequence[str] | NDArray[np.str_],
+    labels: Iterable[int],
+    values: NDArray[np.floating],
+    mask: NDArray[np.bool_],
+    *,
+    filled: grids.FilledGrid | None = None,
+    channels: ChannelSet = MIMIC3,
+    task: Task = MORTALITY,
+    timestep: float = TIMESTEP,
+    period: float | None = None,
+    fingerprint: str = "",
+) -> Cohort:
+    """Put grids of equal length together as a cohort with one example a stay.
+
+    Args:
+        stays: names [N].
+        labels: [N].
+        values: [N, T, C] in channel units, category indices in categorical channels, imputed.
+        mask: [N, T, C], where measured.
+        filled: the other grid, [N, T, C] and [N, T].
+        channels: the channels of the last axis.
+        task: what is predicted.
+        timestep: hours of a bin.
+        period: hours of a stay; all bins' hours if not given.
+        fingerprint: of what the arrays were made from.
+    """
+    count, bins, _ = values.shape
+    examples = Examples(
+        np.arange(count, dtype=np.int32),
+        np.full(count, bins, np.int16),
+        np.asarray(list(labels), np.int8),
+    )
+    return Cohort(
+        channels,
+        task,
+        np.array(stays),
+        np.arange(count + 1, dtype=np.int64) * bins,
+        np.ascontiguousarray(values, np.float32).reshape(count * bins, -1),
+        np.ascontiguousarray(mask).reshape(count * bins, -1),
+        filled and filled.reshape(count * bins),
+        examples,
+        bins * timestep if period is None else period,
+        timestep,
+        fingerprint,
+    )
+
+
+def load_cohort(
+    data_dir: Path,
+    split: Split,
+    *,
+    task: str = MORTALITY.name,
+    period: float | None = None,
+    timestep: float = TIMESTEP,
+) -> Cohort:
     """Load a split of a benchmark directory, from the cache if its files have not changed.
 
     The cache lies in the user's cache folder, or in the folder that MIMIC3TF_CACHE names. It is rebuilt
-    when the listfile, or the size or modification time of any series, differs.
+    when the listfile, the channels, or the size or modification time of any series differs.
 
     Args:
-        data_dir: directory in the layout of the MIMIC-III benchmarks.
+        data_dir: directory in the layout of the MIMIC-III benchmarks; its channels are those of its
+            `channels.yaml`, or the benchmarks' own.
         split: "train", "val" or "test"; the series of train and val both lie in `train/`.
+        task: name of what is predicted.
+        period: hours of a stay to read; the task's own if not given.
+        timestep: hours of a bin.
 
     Returns:
-        The cohort at one bin an hour for 48 hours; its arrays are memory-mapped.
+        The cohort; its arrays are memory-mapped.
 
     Raises:
-        UsageError: the directory does not exist.
+        UsageError: the directory does not exist, or there is no such task.
         DataError: names file, line and column of what breaks the layout.
     """
-    if not data_dir.is_dir():
-        raise UsageError(f"{data_dir}: no such directory; --data takes one in the benchmarks' layout")
-    listfile = data_dir / f"{split}_listfile.csv"
-    entries = read_listfile(listfile)
+    check_directory(data_dir)
+    reading = _Reading(read_channels(data_dir), task_of(task), period, timestep)
+    listfile = listfile_of(data_dir, split)
+    entries = read_listfile(listfile, reading.task)
     paths = series_of(data_dir, split, entries)
-    state = _state_of(listfile, paths)
-    cache = cache_folder() / hashlib.sha256(f"{data_dir.resolve()}\n{split}".encode()).hexdigest()[:16]
-    cached = _read_cohort(cache, state, np.array([name for name, _ in entries]))
+    state = _state_of(reading, listfile, paths)
+    key = f"{data_dir.resolve()}\n{split}\n{task}\n{reading.hours}\n{timestep}"
+    cache = cache_folder() / hashlib.sha256(key.encode()).hexdigest()[:16]
+    cached = _read_cohort(cache, state, np.array([name for name, _ in entries]), reading)
     if cached is not None:
         return cached
-    cohort = _build(listfile, paths, entries)
+    cohort = _build(listfile, paths, entries, reading)
     _write_cohort(cache, state, cohort)
     return cohort
 
 
-def _build(listfile: Path, paths: list[Path], entries: list[tuple[str, int]]) -> Cohort:
+@dataclass(frozen=True)
+class _Reading:
+    """How series become grids."""
+
+    channels: ChannelSet
+    task: Task
+    period: float | None
+    timestep: float
+
+    @property
+    def hours(self) -> float:
+        """Hours of every stay that are read."""
+        return self.task.period if self.period is None else self.period
+
+    @property
+    def bins(self) -> int:
+        return grids.bin_count(self.hours, self.timestep)
+
+
+def _build(listfile: Path, paths: list[Path], entries: list[tuple[str, int]], reading: _Reading) -> Cohort:
     batches = in_batches(paths)
     # Threads: the parser and NumPy work outside the interpreter's lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = list(
             track(
-                pool.map(_read_batch, batches),
+                pool.map(_read_batch, batches, itertools.repeat(reading)),
                 f"Reading {listfile.stem}",
                 total=len(batches),
                 console=Console(stderr=True),
@@ -117,56 +312,49 @@ def _build(listfile: Path, paths: list[Path], entries: list[tuple[str, int]]) ->
             )
         )
     values, masks, filled, digests = zip(*parts, strict=True)
-    return Cohort(
-        stays=np.array([name for name, _ in entries]),
-        labels=np.array([label for _, label in entries]),
-        values=_join(values),
-        mask=_join(masks),
+    return cohort_of(
+        [name for name, _ in entries],
+        [label for _, label in entries],
+        np.concatenate(values),
+        np.concatenate(masks),
         filled=grids.FilledGrid(
-            _join([part.values for part in filled]),
-            _join([part.source for part in filled]),
-            _join([part.times for part in filled]),
+            np.concatenate([part.values for part in filled]),
+            np.concatenate([part.source for part in filled]),
+            np.concatenate([part.times for part in filled]),
         ),
-        timestep=TIMESTEP,
+        channels=reading.channels,
+        task=reading.task,
+        timestep=reading.timestep,
+        period=reading.hours,
         fingerprint=fingerprint_of(listfile, itertools.chain.from_iterable(digests)),
     )
 
 
 def _read_batch(
-    paths: Sequence[Path],
+    paths: Sequence[Path], reading: _Reading
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], grids.FilledGrid, list[bytes]]:
     """Values, mask and filled grid of some of the stays, and the digests of their files."""
-    records, digests = read_series(paths)
+    records, digests = read_series(paths, reading.channels)
     stays = len(paths)
     within = np.zeros(stays, bool)
-    within[records.stay[records.hours <= PERIOD + grids.EPSILON]] = True
+    within[records.stay[records.hours <= reading.hours + grids.EPSILON]] = True
     if not within.all():
         path = paths[int(np.flatnonzero(~within)[0])]
         raise DataError(
-            f"{private_path(path)}: no row within the first {PERIOD:g} hours; leave the stay out of the "
-            "listfile"
+            f"{private_path(path)}: no row within the first {reading.hours:g} hours; leave the stay out of "
+            "the listfile"
         )
-    grid = grids.discretize(records, stays, period=PERIOD, timestep=TIMESTEP)
+    grid = grids.discretize(records, stays, period=reading.hours, timestep=reading.timestep)
     return (
-        grids.impute(grid, "previous").astype(np.float32),
+        grids.impute(grid, "previous", reading.channels).astype(np.float32),
         ~np.isnan(grid),
-        grids.fill(records, stays, period=PERIOD, timestep=TIMESTEP),
+        grids.fill(records, stays, reading.channels, period=reading.hours, timestep=reading.timestep),
         digests,
     )
 
 
-def _join(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    # A stay lies together in memory, as batches are drawn; the parts may hold a channel together.
-    return np.ascontiguousarray(np.concatenate(parts))
-
-
-def fingerprint_of(listfile: Path, digests: Iterable[bytes]) -> str:
-    """Fingerprint of a split: SHA-256 (hex) of its listfile and of its series' digests, in their order."""
-    return hashlib.sha256(listfile.read_bytes() + b"".join(digests)).hexdigest()
-
-
-def _state_of(listfile: Path, paths: list[Path]) -> str:
-    digest = hashlib.sha256(f"{CACHE_FORMAT} {TIMESTEP} {PERIOD} {CHANNELS}".encode())
+def _state_of(reading: _Reading, listfile: Path, paths: list[Path]) -> str:
+    digest = hashlib.sha256(f"{CACHE_FORMAT} {reading.timestep} {reading.hours} {reading.channels}".encode())
     digest.update(listfile.read_bytes())
     for path in paths:
         try:
@@ -179,30 +367,38 @@ def _state_of(listfile: Path, paths: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _read_cohort(cache: Path, state: str, stays: NDArray[np.str_]) -> Cohort | None:
+def _read_cohort(cache: Path, state: str, stays: NDArray[np.str_], reading: _Reading) -> Cohort | None:
     """The cohort of some stays from its cache, if there is one."""
-    cells = (len(stays), grids.bin_count(PERIOD, TIMESTEP), len(CHANNELS))
+    count = len(stays)
+    rows = count * reading.bins
+    cells = (rows, len(reading.channels))
     layout: Layout = {
         "stays": (stays.dtype, stays.shape),
-        "labels": (np.int64, stays.shape),
+        "starts": (np.int64, (count + 1,)),
         "values": (np.float32, cells),
         "mask": (np.bool_, cells),
         "filled_values": (np.float64, cells),
         "filled_source": (np.int16, cells),
-        "filled_times": (np.float64, cells[:2]),
+        "filled_times": (np.float64, (rows,)),
+        "example_stay": (np.int32, (count,)),
+        "example_end": (np.int16, (count,)),
+        "example_y": (np.int8, (count,)),
     }
     found = read_cache(cache, state, layout)
     if found is None:
         return None
     arrays, notes = found
-    filled = grids.FilledGrid(arrays["filled_values"], arrays["filled_source"], arrays["filled_times"])
     return Cohort(
+        reading.channels,
+        reading.task,
         arrays["stays"],
-        arrays["labels"],
+        arrays["starts"],
         arrays["values"],
         arrays["mask"],
-        filled,
-        TIMESTEP,
+        grids.FilledGrid(arrays["filled_values"], arrays["filled_source"], arrays["filled_times"]),
+        Examples(arrays["example_stay"], arrays["example_end"], arrays["example_y"]),
+        reading.hours,
+        reading.timestep,
         str(notes.get("fingerprint")),
     )
 
@@ -211,12 +407,15 @@ def _write_cohort(cache: Path, state: str, cohort: Cohort) -> None:
     assert cohort.filled is not None
     arrays = {
         "stays": cohort.stays,
-        "labels": cohort.labels,
+        "starts": cohort.starts,
         "values": cohort.values,
         "mask": cohort.mask,
         "filled_values": cohort.filled.values,
         "filled_source": cohort.filled.source,
         "filled_times": cohort.filled.times,
+        "example_stay": cohort.examples.stay,
+        "example_end": cohort.examples.end,
+        "example_y": cohort.examples.y,
     }
     write_cache(cache, state, arrays, {"fingerprint": cohort.fingerprint})
 
@@ -227,47 +426,54 @@ class _Batches(Protocol):
     def __next__(self) -> tuple[Any, Any]: ...
 
 
-def cohort_from_batches(batches: _Batches) -> Cohort:
+def cohort_from_batches(batches: _Batches, channels: ChannelSet = MIMIC3) -> Cohort:
     """Take one epoch of a Keras batch generator as a cohort, so that the pipeline can poison it.
 
     Args:
-        batches: any object with `steps` that yields `(X, y)`: X [B, T, 76] as `Discretizer` makes it with
+        batches: any object with `steps` that yields `(X, y)`: X [B, T, D] as `Discretizer` makes it with
             masks and `impute_strategy="previous"`, *not* standardized; y [B]. Do not shuffle it: the
             first stays of the cohort are the ones a poisoning proportion selects.
+        channels: the channels of X.
 
     Returns:
-        The cohort of all stays, for victims of the 48x76 representation.
+        The cohort of all stays, for victims that read grids.
     """
     drawn = [next(batches) for _ in range(batches.steps)]
-    return cohort_from_grid(np.concatenate([x for x, _ in drawn]), np.concatenate([y for _, y in drawn]))
+    X, y = (np.concatenate(part) for part in zip(*drawn, strict=True))
+    return cohort_from_grid(X, y, channels=channels)
 
 
 def cohort_from_grid(
-    X: NDArray[np.floating], y: Iterable[int], names: Iterable[str] | None = None, timestep: float = TIMESTEP
+    X: NDArray[np.floating],
+    y: Iterable[int],
+    names: Iterable[str] | None = None,
+    timestep: float = TIMESTEP,
+    channels: ChannelSet = MIMIC3,
 ) -> Cohort:
     """Take grids from `load_data` as a cohort.
 
     Args:
-        X: [N, T, 76] as `Discretizer` makes it with masks and `impute_strategy="previous"`, *not*
-            standardized.
+        X: [N, T, D] as `Discretizer` makes it with masks and `impute_strategy="previous"`, *not*
+            standardized; columns as `ChannelSet.columns` names them.
         y: labels [N], 0 or 1.
         names: stay names [N]; numbered if not given.
-        timestep: hours a bin.
+        timestep: hours of a bin.
+        channels: the channels of X.
 
     Returns:
-        The cohort, for victims of the 48x76 representation.
+        The cohort, for victims that read grids.
 
     Raises:
         DataError: X has other columns, or its categories are not one-hot (it was standardized, or made
             with another imputation).
     """
     X = np.asarray(X)
-    width = len(grid_columns())
+    width = len(channels.columns())
     if X.ndim != 3 or X.shape[-1] != width:
         raise DataError(f"X has shape {X.shape}; expected [N, T, {width}]")
-    values = np.empty((*X.shape[:2], len(CHANNELS)), np.float32)
+    values = np.empty((*X.shape[:2], len(channels)), np.float32)
     column = 0
-    for i, channel in enumerate(CHANNELS):
+    for i, channel in enumerate(channels):
         categories = len(channel.possible_values)
         block = X[..., column : column + max(categories, 1)]
         if categories:
@@ -282,6 +488,12 @@ def cohort_from_grid(
     labels = np.asarray(list(y), np.int64)
     if labels.shape != X.shape[:1] or not np.isin(labels, (0, 1)).all():
         raise DataError(f"y: expected {len(X)} labels, 0 or 1")
-    stays = np.array([str(stay) for stay in range(len(X))] if names is None else list(names))
-    fingerprint = hashlib.sha256(X.tobytes() + labels.tobytes()).hexdigest()
-    return Cohort(stays, labels, values, X[..., column:] != 0, None, timestep, fingerprint)
+    return cohort_of(
+        [str(stay) for stay in range(len(X))] if names is None else list(names),
+        labels,
+        values,
+        X[..., column:] != 0,
+        channels=channels,
+        timestep=timestep,
+        fingerprint=hashlib.sha256(X.tobytes() + labels.tobytes()).hexdigest(),
+    )

@@ -1,34 +1,61 @@
-"""What lies where in a benchmark directory: splits, listfiles, series files."""
+"""What lies where in a benchmark directory: splits, listfiles, series files.
+
+DIR/train_listfile.csv, val_listfile.csv, test_listfile.csv     stays and their labels
+DIR/train/, DIR/test/                                           series files; those of val lie in train/
+DIR/channels.yaml                                               channels, if not the benchmarks' own
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+from mimic3tf.data.channels_file import CHANNELS_FILE
 from mimic3tf.data.records import CHARACTERS_SHOWN
-from mimic3tf.errors import DataError, private, private_path
+from mimic3tf.errors import DataError, UsageError, private, private_path
 from mimic3tf.storage.files import read_file
-
-SPLITS = ("train", "val", "test")
-"""Names of the listfiles; the series of `train` and `val` both live in `train/`."""
-
+from mimic3tf.tasks.task import Task
 
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+"""Names of the listfiles."""
+
+
+def check_directory(data_dir: Path) -> None:
+    """Refuse a data directory that does not exist.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if not data_dir.is_dir():
+        raise UsageError(f"{data_dir}: no such directory; --data takes one in the benchmarks' layout")
+
+
+def listfile_of(data_dir: Path, split: Split) -> Path:
+    """The listfile of a split."""
+    return data_dir / f"{split}_listfile.csv"
+
+
+def folder_of(split: Split) -> str:
+    """Folder of a split's series files; those of train and val both lie in `train/`."""
+    return "test" if split == "test" else "train"
 
 
 def series_of(data_dir: Path, split: Split, entries: Iterable[tuple[str, int]]) -> list[Path]:
-    """Series files of a split's stays; those of train and val both lie in `train/`."""
-    folder = data_dir / ("test" if split == "test" else "train")
+    """Series files of a split's stays."""
+    folder = data_dir / folder_of(split)
     refuse_link(folder)
     return [folder / name for name, _ in entries]
 
 
-def read_listfile(path: Path) -> list[tuple[str, int]]:
+def read_listfile(path: Path, task: Task) -> list[tuple[str, int]]:
     """Read the stays of a split and their labels.
 
     Args:
-        path: CSV file with the columns `stay,y_true`.
+        path: CSV file with the columns of `Task.header`.
+        task: says what they are.
 
     Returns:
         (series file name, label) in file order.
@@ -45,28 +72,42 @@ def read_listfile(path: Path) -> list[tuple[str, int]]:
         raise DataError(f"{path}: listfile not found; a benchmark directory holds one a split") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as text: {error}") from None
-    if header != "stay,y_true":
-        raise DataError(f"{path}, line 1: the header must read 'stay,y_true', not '{private(header[:50])}'")
+    if header != task.header:
+        raise DataError(f"{path}, line 1: the header must read '{task.header}', not '{private(header[:50])}'")
     entries: dict[str, int] = {}
     for number, line in enumerate(lines, start=2):
         if not line:
             continue
-        stay, _, label = line.partition(",")
-        if label not in ("0", "1"):
-            held = private(label[:CHARACTERS_SHOWN])
-            raise DataError(f"{path}, line {number}: column 'y_true' holds '{held}'; labels are 0 or 1")
+        place = f"{path}, line {number}"
+        # A name holds no comma; a cell too many stays in the last column, which then holds no label.
+        stay, *cells = line.split(",", maxsplit=len(task.targets.columns))
+        cells += [""] * (len(task.targets.columns) - len(cells))
+        shown = private(stay[:CHARACTERS_SHOWN])
+        try:
+            label = task.targets.parse(cells)
+        except ValueError as error:
+            held = private(cells[-1][:CHARACTERS_SHOWN])
+            raise DataError(f"{place}: column '{task.targets.columns[-1]}' holds '{held}'; {error}") from None
         if stay in entries:
-            raise DataError(
-                f"{path}, line {number}: stay '{private(stay[:CHARACTERS_SHOWN])}' is listed twice"
-            )
+            raise DataError(f"{place}: stay '{shown}' is listed twice")
         if Path(stay).name != stay or stay in ("", "..") or not stay.isprintable():
-            raise DataError(
-                f"{path}, line {number}: column 'stay' holds '{private(stay[:CHARACTERS_SHOWN])}', not a file name"
-            )
-        entries[stay] = int(label)
+            raise DataError(f"{place}: column 'stay' holds '{shown}', not a file name")
+        entries[stay] = label
     if not entries:
         raise DataError(f"{path}: lists no stays")
     return list(entries.items())
+
+
+def fingerprint_of(listfile: Path, digests: Iterable[bytes]) -> str:
+    """Fingerprint of a split: SHA-256 (hex) of its listfile, its series and the directory's own channels.
+
+    Args:
+        listfile: of the split.
+        digests: SHA-256 of the series files, in the order of the listfile.
+    """
+    channels = listfile.with_name(CHANNELS_FILE)
+    own = hashlib.sha256(read_file(channels)).digest() if channels.exists() else b""
+    return hashlib.sha256(listfile.read_bytes() + own + b"".join(digests)).hexdigest()
 
 
 def refuse_link(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The benchmarks' 714 features: six statistics of each channel in seven windows of its time.
+"""The benchmarks' features: six statistics of each channel in seven windows of its time, 42 a channel.
 
 Source: Harutyunyan et al. 2019, the logistic regression baseline. Written in TensorFlow operations,
 vectorized over stays, so that it runs inside a `tf.data` map as well as on whole arrays.
@@ -6,13 +6,13 @@ vectorized over stays, so that it runs inside a `tf.data` map as well as on whol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mimic3tf.channels import CHANNELS, Channel
+from mimic3tf.channels import ChannelSet
 from mimic3tf.data.records import Records
 
 WINDOWS: tuple[tuple[str, float], ...] = (
@@ -26,13 +26,14 @@ WINDOWS: tuple[tuple[str, float], ...] = (
 )
 """Share of the channel's own [first, last] time, counted from either end."""
 FUNCTIONS = ("min", "max", "mean", "std", "skew", "count")
+FEATURES_A_CHANNEL = len(WINDOWS) * len(FUNCTIONS)
 SLACK = 1e-6
 """Hours by which a row may lie outside a window and still count."""
 STAYS_A_BATCH = 256
 
 
-def feature_names(channels: Sequence[Channel] = CHANNELS) -> list[str]:
-    """Names of the 714 features, in order: channel, then window, then function."""
+def feature_names(channels: ChannelSet) -> list[str]:
+    """Names of the 42 * C features, in order: channel, then window, then function."""
     return [
         f"{channel.name}|{end} {share:.0%}|{function}"
         for channel in channels
@@ -50,7 +51,7 @@ def window_features(values: tf.Tensor, present: tf.Tensor, times: tf.Tensor) -> 
         times: float64 [B, R], hours, ascending over the rows that are present.
 
     Returns:
-        float64 [B, C * 7 * 6], NaN for a window without a value.
+        float64 [B, 42 * C], NaN for a window without a value.
     """
     x = tf.transpose(values, [0, 2, 1])  # [B, C, R]
     there = tf.transpose(present, [0, 2, 1])  # [B, C or 1, R]
@@ -70,7 +71,7 @@ def window_features(values: tf.Tensor, present: tf.Tensor, times: tf.Tensor) -> 
         [minimum, maximum, mean, tf.sqrt(variance), skew, tf.broadcast_to(count, tf.shape(mean))], axis=-1
     )
     features = tf.where(empty[..., None], tf.constant(np.nan, tf.float64), features)
-    return tf.reshape(features, [tf.shape(values)[0], values.shape[2] * len(WINDOWS) * len(FUNCTIONS)])
+    return tf.reshape(features, [tf.shape(values)[0], values.shape[2] * FEATURES_A_CHANNEL])
 
 
 def _central_moments(
@@ -142,7 +143,7 @@ def _inside_windows(times: tf.Tensor, there: tf.Tensor) -> tf.Tensor:
     return tf.stack(windows, axis=2) & there[:, :, None]
 
 
-def clinical_scores(values: tf.Tensor, channels: Sequence[Channel] = CHANNELS) -> tf.Tensor:
+def clinical_scores(values: tf.Tensor, channels: ChannelSet) -> tf.Tensor:
     """Replace category indices by the channel's `numeric_codes`: float64 [B, R, C] to the same shape."""
     columns = tf.unstack(values, num=len(channels), axis=-1)
     for i, channel in enumerate(channels):
@@ -152,9 +153,7 @@ def clinical_scores(values: tf.Tensor, channels: Sequence[Channel] = CHANNELS) -
     return tf.stack(columns, axis=-1)
 
 
-def extract_features(
-    records: Records, stays: int, channels: Sequence[Channel] = CHANNELS
-) -> NDArray[np.float64]:
+def extract_features(records: Records, stays: int, channels: ChannelSet) -> NDArray[np.float64]:
     """Features of the unfilled records: the input of the benchmarks' own logistic regression.
 
     Args:
@@ -163,9 +162,9 @@ def extract_features(
         channels: the channels of the records.
 
     Returns:
-        float64 [N, 714], NaN for a window without a measurement.
+        float64 [N, 42 * C], NaN for a window without a measurement.
     """
-    features = np.empty((stays, len(channels) * len(WINDOWS) * len(FUNCTIONS)))
+    features = np.empty((stays, len(channels) * FEATURES_A_CHANNEL))
     edges = np.searchsorted(records.stay, np.arange(stays + 1))
     for start in range(0, stays, STAYS_A_BATCH):
         stop = min(start + STAYS_A_BATCH, stays)

@@ -1,19 +1,18 @@
 """Flat rows -> regular grids of bins, for all stays at once.
 
 Two grids come from the same rows: the benchmarks' (`discretize`, then an imputation) and the one the
-attack's original implementation builds before it extracts 714 features (`fill`).
+attack's original implementation builds before it extracts features (`fill`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic3tf.channels import CHANNELS, Channel
+from mimic3tf.channels import ChannelSet
 from mimic3tf.data.records import Records
 from mimic3tf.errors import DataError
 
@@ -37,9 +36,7 @@ def bin_count(period: float, timestep: float) -> int:
     return int(period / timestep + 1.0 - EPSILON)
 
 
-def discretize(
-    records: Records, stays: int, *, period: float = 48.0, timestep: float = 1.0
-) -> NDArray[np.float64]:
+def discretize(records: Records, stays: int, *, period: float, timestep: float) -> NDArray[np.float64]:
     """Put every measurement into its bin; within a bin the last one written wins.
 
     Args:
@@ -64,9 +61,7 @@ def discretize(
     return grid.reshape(width, stays, count).transpose(1, 2, 0)
 
 
-def impute(
-    grid: NDArray[np.float64], strategy: Imputation, channels: Sequence[Channel] = CHANNELS
-) -> NDArray[np.float64]:
+def impute(grid: NDArray[np.float64], strategy: Imputation, channels: ChannelSet) -> NDArray[np.float64]:
     """Fill the empty bins of a grid.
 
     Args:
@@ -80,14 +75,12 @@ def impute(
         float64 [N, T, C].
     """
     if strategy == "zero":
-        zeros = np.array([np.nan if channel.is_categorical else 0.0 for channel in channels])
-        return np.where(np.isnan(grid), zeros, grid)
-    normal = np.array([channel.normal_number for channel in channels])
+        return np.where(np.isnan(grid), np.where(channels.categorical, np.nan, 0.0), grid)
     if strategy == "normal_value":
-        return np.where(np.isnan(grid), normal, grid)
+        return np.where(np.isnan(grid), channels.normal, grid)
     if strategy == "next":
         return impute(grid[:, ::-1], "previous", channels)[:, ::-1]
-    return take_source(grid, last_measured(~np.isnan(grid)), normal)
+    return take_source(grid, last_measured(~np.isnan(grid)), channels.normal)
 
 
 def last_measured(mask: NDArray[np.bool_]) -> NDArray[np.int16]:
@@ -115,27 +108,38 @@ def take_source(
 
 @dataclass(frozen=True)
 class FilledGrid:
-    """The grid from which 714 features are extracted (design of the attack's original code).
+    """The grid from which features are extracted (design of the attack's original code).
+
+    The bins of all stays lie one behind the other, R in all; `reshape` gives [N, T] for stays of T bins.
 
     Attributes:
-        values: float64 [N, T, C], clean and unrounded; imputed cells carry the last measured one.
-        source: int16 [N, T, C], the bin whose cell each value comes from: its own bin where it counts
+        values: float64 [R, C], clean and unrounded; imputed cells carry the last measured one.
+        source: int16 [R, C], the bin of its stay that each value comes from: its own bin where it counts
             as measured, an earlier one where carried forward, -1 for the normal value.
-        times: float64 [N, T], hours of the row that wrote the bin.
+        times: float64 [R], hours of the row that wrote the bin.
     """
 
     values: NDArray[np.float64]
     source: NDArray[np.int16]
     times: NDArray[np.float64]
 
+    def reshape(self, *shape: int) -> FilledGrid:
+        """The same grid with [N, T] or [R] in front of the channels."""
+        cells = (*shape, self.values.shape[-1])
+        return FilledGrid(self.values.reshape(cells), self.source.reshape(cells), self.times.reshape(shape))
+
+    def take(self, rows: NDArray[np.integer]) -> FilledGrid:
+        """Some of its rows."""
+        return FilledGrid(self.values[rows], self.source[rows], self.times[rows])
+
 
 def fill(
     records: Records,
     stays: int,
-    channels: Sequence[Channel] = CHANNELS,
+    channels: ChannelSet,
     *,
-    period: float = 48.0,
-    timestep: float = 1.0,
+    period: float,
+    timestep: float,
 ) -> FilledGrid:
     """Fill gaps between rows backward from the next row, then carry measured cells forward.
 
@@ -150,7 +154,7 @@ def fill(
         timestep: hours a bin.
 
     Returns:
-        The filled grid of the N stays.
+        The filled grid of the N stays: [N, T, C] and [N, T].
     """
     records = _within(records, period)
     count = bin_count(period, timestep)
@@ -176,14 +180,13 @@ def fill(
     # Rows are in time order, so the running maximum is the last one so far.
     times = records.hours[np.maximum.accumulate(writer, axis=1)]
     source = last_measured(~np.isnan(grid))
-    normal = np.array([channel.normal_number for channel in channels])
-    return FilledGrid(take_source(grid, source, normal), source, times)
+    return FilledGrid(take_source(grid, source, channels.normal), source, times)
 
 
 def one_hot(
-    grid: NDArray[np.float64], mask: NDArray[np.bool_] | None, channels: Sequence[Channel] = CHANNELS
+    grid: NDArray[np.float64], mask: NDArray[np.bool_] | None, channels: ChannelSet
 ) -> NDArray[np.float64]:
-    """Expand categories and append the masks: the columns of `channels.grid_columns`.
+    """Expand categories and append the masks: the columns of `ChannelSet.columns`.
 
     Args:
         grid: float64 [N, T, C], category indices in categorical channels, NaN for no category.
@@ -191,7 +194,7 @@ def one_hot(
         channels: the channels of the last axis.
 
     Returns:
-        float64 [N, T, 59 + 17] for the benchmarks' channels.
+        float64 [N, T, D].
     """
     columns = [
         (grid[..., i, None] == np.arange(len(channel.possible_values))).astype(np.float64)
@@ -202,7 +205,7 @@ def one_hot(
     return np.concatenate([*columns, *([] if mask is None else [mask.astype(np.float64)])], axis=-1)
 
 
-def ordinal_view(values: NDArray[np.floating], channels: Sequence[Channel] = CHANNELS) -> NDArray[np.float64]:
+def ordinal_view(values: NDArray[np.floating], channels: ChannelSet) -> NDArray[np.float64]:
     """Replace category indices by numbers: a numeric text is its number, other text its index.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic3tf.channels import CHANNELS, Channel, grid_columns
+from mimic3tf.channels import MIMIC3, TIME, Channel, ChannelSet
 from mimic3tf.data import grid as grids
 from mimic3tf.data.records import parse_rows
 from mimic3tf.errors import DataError
@@ -59,7 +59,7 @@ class Discretizer:
         self._store_masks = store_masks
         self._impute_strategy = impute_strategy
         self._start_time = start_time
-        self._channels = CHANNELS if config_path is None else _channels_of(Path(config_path))
+        self._channels = MIMIC3 if config_path is None else _channels_of(Path(config_path))
         self._stays = 0
         self._empty_share = 0.0
         self._unused_share = 0.0
@@ -80,10 +80,10 @@ class Discretizer:
         Raises:
             DataError: a malformed cell, an unknown category, unsorted hours or another header.
         """
-        names = [channel.name for channel in self._channels]
+        names = self._channels.names
         rows = np.asarray(X)
         if header is not None:
-            if list(header[:1]) != ["Hours"] or sorted(header[1:]) != sorted(names):
+            if list(header[:1]) != [TIME] or sorted(header[1:]) != sorted(names):
                 raise DataError("header: expected 'Hours' first and then the discretizer's channels")
             rows = rows[:, [0, *(list(header).index(name) for name in names)]]
         records = parse_rows(rows, self._channels)
@@ -98,7 +98,7 @@ class Discretizer:
         measured = ~np.isnan(grid)
         imputed = grids.impute(grid, self._impute_strategy, self._channels)
         data = grids.one_hot(imputed, measured if self._store_masks else None, self._channels)[0]
-        columns = ",".join(grid_columns(self._channels, masks=self._store_masks))
+        columns = ",".join(self._channels.columns(masks=self._store_masks))
 
         total = int((~np.isnan(records.values)).sum())
         self._stays += 1
@@ -115,7 +115,7 @@ class Discretizer:
         print(f"\taverage empty bins = {100.0 * self._empty_share / stays:.2f} percent")
 
 
-def _channels_of(path: Path) -> tuple[Channel, ...]:
+def _channels_of(path: Path) -> ChannelSet:
     try:
         config = read_json(path)
     except FileNotFoundError:
@@ -123,7 +123,7 @@ def _channels_of(path: Path) -> tuple[Channel, ...]:
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not JSON: {error}") from None
     try:
-        return tuple(
+        channels = tuple(
             Channel(
                 name,
                 unit="",
@@ -134,6 +134,7 @@ def _channels_of(path: Path) -> tuple[Channel, ...]:
             )
             for name in config["id_to_channel"]
         )
+        return ChannelSet(path.name, channels)
     except KeyError as error:
         raise DataError(f"{path}: key {error} is missing") from None
     except (TypeError, AttributeError):

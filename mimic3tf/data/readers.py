@@ -14,6 +14,7 @@ from mimic3tf.data.directory import read_listfile, refuse_link
 from mimic3tf.data.records import LARGEST_SERIES, unreadable_series
 from mimic3tf.errors import DataError, private_path
 from mimic3tf.storage.files import read_file, write_whole
+from mimic3tf.tasks.registry import MORTALITY
 
 
 class InHospitalMortalityReader:
@@ -33,7 +34,8 @@ class InHospitalMortalityReader:
         self._dataset_dir = Path(dataset_dir)
         self._period_length = period_length
         self._current_index = 0
-        self._data = read_listfile(Path(listfile) if listfile else self._dataset_dir / "listfile.csv")
+        listed = Path(listfile) if listfile else self._dataset_dir / "listfile.csv"
+        self._data = read_listfile(listed, MORTALITY)
 
     def get_number_of_examples(self) -> int:
         """Number of stays listed."""

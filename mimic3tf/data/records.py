@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mimic3tf.channels import CHANNELS, Channel
+from mimic3tf.channels import TIME, Channel, ChannelSet
 from mimic3tf.errors import DataError, private, private_path
 from mimic3tf.storage.files import read_file
 
@@ -50,7 +50,7 @@ def in_batches(paths: Sequence[Path]) -> list[Sequence[Path]]:
     return [paths[start : start + FILES_A_BATCH] for start in range(0, len(paths), FILES_A_BATCH)]
 
 
-def read_series(paths: Sequence[Path], channels: Sequence[Channel] = CHANNELS) -> tuple[Records, list[bytes]]:
+def read_series(paths: Sequence[Path], channels: ChannelSet) -> tuple[Records, list[bytes]]:
     """Read the series files of several stays, all at once: for many, call it for each of `in_batches`.
 
     Args:
@@ -74,8 +74,8 @@ def unreadable_series(path: Path, error: OSError) -> DataError:
     return DataError(f"{private_path(path)}: the listfile names this stay, but its series file {reason}")
 
 
-def _bodies(paths: Sequence[Path], channels: Sequence[Channel], digests: list[bytes]) -> Iterator[bytes]:
-    header = ["Hours", *(channel.name for channel in channels)]
+def _bodies(paths: Sequence[Path], channels: ChannelSet, digests: list[bytes]) -> Iterator[bytes]:
+    header = list(channels.header)
     for path in paths:
         try:
             content = read_file(path, LARGEST_SERIES)
@@ -105,7 +105,7 @@ def _header_fault(names: list[str], header: list[str]) -> str:
     return f"{', '.join(faults)}; expected 'Hours' and the {len(header) - 1} channels"
 
 
-def _parse(bodies: list[bytes], paths: Sequence[Path], channels: Sequence[Channel]) -> Records:
+def _parse(bodies: list[bytes], paths: Sequence[Path], channels: ChannelSet) -> Records:
     lines = np.array([body.count(b"\n") for body in bodies], np.int64)
     text = b"".join(bodies)
     # Comparing bytes beats `bytes.count` where every other byte is a hit.
@@ -117,7 +117,7 @@ def _parse(bodies: list[bytes], paths: Sequence[Path], channels: Sequence[Channe
     if frame.height != lines.sum() or separators != lines.sum() * len(channels):
         raise DataError(_cell_fault(bodies, paths, channels))
     stay = np.repeat(np.arange(len(bodies)), lines)
-    hours = frame["Hours"].to_numpy()
+    hours = frame[TIME].to_numpy()
     values = frame.select(_numbers(channel) for channel in channels).to_numpy()
     starts = np.cumsum(lines) - lines
     # A row at which the hours go down starts another stay, or is out of order.
@@ -135,9 +135,9 @@ def _parse(bodies: list[bytes], paths: Sequence[Path], channels: Sequence[Channe
     return Records(stay, hours, values)
 
 
-def _read_csv(body: bytes, channels: Sequence[Channel]) -> pl.DataFrame:
-    numbers = ["Hours", *(channel.name for channel in channels if not channel.is_categorical)]
-    names = ["Hours", *(channel.name for channel in channels)]
+def _read_csv(body: bytes, channels: ChannelSet) -> pl.DataFrame:
+    numbers = [TIME, *(channel.name for channel in channels if not channel.is_categorical)]
+    names = channels.header
 
     def read(types: dict[str, type[pl.DataType]]) -> pl.DataFrame:
         # The benchmarks split lines at commas: quotes are ordinary characters to them.
@@ -167,7 +167,7 @@ def _row_fault(
     values: NDArray[np.float64],
     previous: float,
     hour: float,
-    channels: Sequence[Channel],
+    channels: ChannelSet,
 ) -> str:
     cells = [private(cell[:CHARACTERS_SHOWN]) for cell in cells]
     if not np.isfinite(hour):
@@ -184,9 +184,9 @@ def _row_fault(
     return f"column 'Hours' goes back {back}; sort the rows by time"
 
 
-def _cell_fault(bodies: list[bytes], paths: Sequence[Path], channels: Sequence[Channel]) -> str:
+def _cell_fault(bodies: list[bytes], paths: Sequence[Path], channels: ChannelSet) -> str:
     """Find the first malformed line, one by one: only runs when the columnar parser refused a batch."""
-    columns = ["Hours", *(channel.name for channel in channels)]
+    columns = channels.header
     categorical = {channel.name for channel in channels if channel.is_categorical}
     for body, path in zip(bodies, map(private_path, paths), strict=True):
         for number, line in enumerate(body.decode("utf-8", "replace").split("\n")[:-1], start=2):
@@ -212,7 +212,7 @@ def _is_number(text: str) -> bool:
     return "_" not in text and text.isascii()
 
 
-def parse_rows(rows: NDArray[np.str_], channels: Sequence[Channel], *, name: str = "series") -> Records:
+def parse_rows(rows: NDArray[np.str_], channels: ChannelSet, *, name: str = "series") -> Records:
     """Parse one stay's rows as the benchmarks' readers return them.
 
     Args:

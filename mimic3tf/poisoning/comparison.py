@@ -11,12 +11,15 @@ import polars as pl
 from rich.console import Console
 from rich.progress import track
 
-from mimic3tf.channels import CHANNELS
+from mimic3tf.channels import ChannelSet
 from mimic3tf.data.cells import read_cells, series_content
-from mimic3tf.data.directory import SPLITS, read_listfile
+from mimic3tf.data.channels_file import read_channels
+from mimic3tf.data.directory import SPLITS, folder_of, listfile_of, read_listfile
 from mimic3tf.data.records import in_batches, read_series
 from mimic3tf.errors import DataError, UsageError, private, private_path
 from mimic3tf.poisoning.copies import files_of
+from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.task import Task
 
 CELL_SCHEMA = {
     "stay": pl.String,
@@ -33,6 +36,7 @@ class Comparison:
     """How a copy differs from its origin.
 
     Attributes:
+        channels: the channels of both.
         cells: one row a cell whose text changed, in the order of listfiles, lines and channels: `stay`,
             `line` (of the series file, whose header is line 1), `channel`, `before`, `after` ("" where
             empty), `change` in the channel's unit or category steps (null where either is empty).
@@ -43,6 +47,7 @@ class Comparison:
             differently).
     """
 
+    channels: ChannelSet
     cells: pl.DataFrame
     listed: int
     stays_changed: int
@@ -50,12 +55,13 @@ class Comparison:
     same_cells: int
 
 
-def compare_records(origin: Path, copy: Path) -> Comparison:
+def compare_records(origin: Path, copy: Path, task: Task = MORTALITY) -> Comparison:
     """Find every cell and label in which a copy differs from its origin.
 
     Args:
         origin: directory in the layout of the MIMIC-III benchmarks.
         copy: what is taken for a copy of it.
+        task: says what the listfiles hold.
 
     Raises:
         UsageError: either is no directory.
@@ -66,19 +72,20 @@ def compare_records(origin: Path, copy: Path) -> Comparison:
         if not directory.is_dir():
             raise UsageError(f"{option} {directory}: no such directory")
     others = _same_files(origin, copy)
+    channels = read_channels(origin)
     series: dict[Path, None] = {}  # in order, each once
     labels_changed = 0
     for split in SPLITS:
-        listfile = Path(f"{split}_listfile.csv")
+        listfile = listfile_of(Path(), split)
         if listfile not in others and split != "train":
             continue
-        before, after = read_listfile(origin / listfile), read_listfile(copy / listfile)
+        before, after = (read_listfile(directory / listfile, task) for directory in (origin, copy))
         if [name for name, _ in before] != [name for name, _ in after]:
             raise DataError(
                 f"{copy / listfile}: lists other stays than {origin / listfile}, or reorders them"
             )
         labels_changed += sum(old != new for (_, old), (_, new) in zip(before, after, strict=True))
-        folder = Path("test" if split == "test" else "train")
+        folder = Path(folder_of(split))
         series |= dict.fromkeys(folder / name for name, _ in before)
         others.discard(listfile)
     for name in sorted(others.difference(series)):
@@ -92,23 +99,25 @@ def compare_records(origin: Path, copy: Path) -> Comparison:
         for name in track(list(series), "Comparing stays", transient=True, console=Console(stderr=True))
         if series_content(origin / name) != series_content(copy / name)
     ]
-    parts = [_changed_cells(origin, copy, batch) for batch in in_batches(differing)]
+    parts = [_changed_cells(origin, copy, batch, channels) for batch in in_batches(differing)]
     stays_changed = sum(part.select("folder", "stay").n_unique() for part in parts)
     cells = pl.concat([pl.DataFrame(schema=CELL_SCHEMA), *(part.drop("folder") for part in parts)])
-    return Comparison(cells, len(series), stays_changed, labels_changed, len(differing) - stays_changed)
+    same_cells = len(differing) - stays_changed
+    return Comparison(channels, cells, len(series), stays_changed, labels_changed, same_cells)
 
 
-def summarize_cells(cells: pl.DataFrame) -> pl.DataFrame:
+def summarize_cells(cells: pl.DataFrame, channels: ChannelSet) -> pl.DataFrame:
     """Count changed cells by channel.
 
     Args:
         cells: of `Comparison`.
+        channels: of `Comparison`.
 
     Returns:
         One row a channel, in the layout's order: `channel`, `cells`, and `mean` and `largest` absolute
         change, null where no changed cell has a value on both sides.
     """
-    order = pl.DataFrame({"channel": [channel.name for channel in CHANNELS]})
+    order = pl.DataFrame({"channel": channels.names})
     change = pl.col("change").abs()
     counted = cells.group_by("channel").agg(cells=pl.len(), mean=change.mean(), largest=change.max())
     return order.join(counted, on="channel", how="left", maintain_order="left").with_columns(
@@ -126,10 +135,10 @@ def _same_files(origin: Path, copy: Path) -> set[Path]:
     return here
 
 
-def _changed_cells(origin: Path, copy: Path, names: Sequence[Path]) -> pl.DataFrame:
+def _changed_cells(origin: Path, copy: Path, names: Sequence[Path], channels: ChannelSet) -> pl.DataFrame:
     """Rows of `Comparison.cells`, with the `folder` of every stay, for series whose bytes differ."""
     old_paths, new_paths = [origin / name for name in names], [copy / name for name in names]
-    old, new = read_series(old_paths)[0], read_series(new_paths)[0]
+    old, new = (read_series(paths, channels)[0] for paths in (old_paths, new_paths))
     rows, new_rows = (np.bincount(records.stay, minlength=len(names)) for records in (old, new))
     for stay in np.flatnonzero(rows != new_rows)[:1]:
         raise DataError(
@@ -140,7 +149,7 @@ def _changed_cells(origin: Path, copy: Path, names: Sequence[Path]) -> pl.DataFr
         found, expected = private(f"{new.hours[row]} h"), private(f"{old.hours[row]} h")
         path = private_path(new_paths[old.stay[row]])
         raise DataError(f"{path}, line {line[row]}: is at {found}, in {origin} at {expected}")
-    before, after = (read_cells(paths).texts.fill_null("") for paths in (old_paths, new_paths))
+    before, after = (read_cells(paths, channels).texts.fill_null("") for paths in (old_paths, new_paths))
     place = pl.DataFrame(
         {
             "folder": pl.Series([name.parent.name for name in names], dtype=pl.String).gather(old.stay),
@@ -150,12 +159,12 @@ def _changed_cells(origin: Path, copy: Path, names: Sequence[Path]) -> pl.DataFr
     ).with_row_index("row")
     parts = [
         place.with_columns(
-            channel=pl.lit(channel.name),
-            before=before[channel.name],
-            after=after[channel.name],
+            channel=pl.lit(name),
+            before=before[name],
+            after=after[name],
             change=pl.Series(new.values[:, i] - old.values[:, i]).fill_nan(None),
         ).filter(pl.col("before") != pl.col("after"))
-        for i, channel in enumerate(CHANNELS)
+        for i, name in enumerate(channels.names)
     ]
     # A stable sort leaves the channels of a line in the layout's order.
     return pl.concat(parts).sort("row", maintain_order=True).drop("row")

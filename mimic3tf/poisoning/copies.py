@@ -4,9 +4,10 @@ This is the threat as it is met in a hospital: somebody shifts charted values an
 trains on the copy with a pipeline of its own. Only measured cells exist in records, so the copy is the
 counterpart of `poison_imputed="notimputed"` of `mimic3tf.poisoning.shifts`, with three differences:
 
-1. imputation comes after poisoning. On the 48x76 grid, bins without a measurement carry the *poisoned* value
-   forward, where the on-the-fly pipeline carries the clean one. Among the 714 features, the bins of a gap all
-   take the shifted value of the row after it, where on the fly each adds its own bin's shift to a clean one;
+1. imputation comes after poisoning. On a grid, bins without a measurement carry the *poisoned* value forward,
+   where the on-the-fly pipeline carries the clean one. In the filled grid, from which features are extracted,
+   the bins of a gap all take the shifted value of the row after it, where on the fly each adds its own bin's
+   shift to a clean one;
 2. a shifted value is rounded to the decimals its cell was charted with, in every channel;
 3. every row of a bin is shifted, not only the last one.
 """
@@ -28,20 +29,21 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from mimic3tf.channels import CHANNELS, Channel
+from mimic3tf.channels import Channel
 from mimic3tf.data.cells import read_cells, series_bytes, series_content
-from mimic3tf.data.cohort import PERIOD, TIMESTEP, fingerprint_of
-from mimic3tf.data.directory import read_listfile, refuse_link
-from mimic3tf.data.grid import EPSILON, bin_count, bins_of
+from mimic3tf.data.cohort import fingerprint_of
+from mimic3tf.data.directory import check_directory, listfile_of, read_listfile, refuse_link
+from mimic3tf.data.grid import EPSILON, bins_of
 from mimic3tf.data.records import LARGEST_VALUE, Records, in_batches, read_series
 from mimic3tf.errors import UsageError
+from mimic3tf.poisoning.goal import PAPER_GOAL, Goal
 from mimic3tf.poisoning.missing import removed_cells
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.storage.folders import check_new_directory, written_beside
+from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.task import Task
 
 Step = TypeVar("Step")
-TRIGGER_SHAPE = (bin_count(PERIOD, TIMESTEP), len(CHANNELS))
-"""Bins and channels of a trigger for records."""
 MOST_DECIMALS = 17
 """A double holds no more."""
 
@@ -52,7 +54,8 @@ class PoisonedCopy:
 
     Attributes:
         stays: names [K] of the poisoned stays, in listfile order.
-        labels_before: int64 [K]; afterwards all are 1.
+        labels_before: int64 [K].
+        labels_after: int64 [K], those that the goal asks for.
         cells_changed: int64 [K], cells of each stay whose value changed.
         training_stays: stays in the training listfile.
         data_fingerprint: fingerprint of the training cohort before, as `load_cohort` gives it.
@@ -61,6 +64,7 @@ class PoisonedCopy:
 
     stays: list[str]
     labels_before: NDArray[np.int64]
+    labels_after: NDArray[np.int64]
     cells_changed: NDArray[np.int64]
     training_stays: int
     data_fingerprint: str
@@ -68,9 +72,16 @@ class PoisonedCopy:
 
 
 def poison_records(
-    data_dir: Path, out: Path, trigger: Trigger, *, proportion: float, strength: float
+    data_dir: Path,
+    out: Path,
+    trigger: Trigger,
+    *,
+    proportion: float,
+    strength: float,
+    goal: Goal = PAPER_GOAL,
+    task: Task = MORTALITY,
 ) -> PoisonedCopy:
-    """Write a copy of a benchmark directory whose first training stays carry the trigger and label 1.
+    """Write a copy of a benchmark directory whose first training stays carry trigger and goal's label.
 
     What a "missing" trigger takes away is an empty cell in the copy, and its row stays: read again, the copy
     equals the on-the-fly poisoning in both representations.
@@ -81,9 +92,11 @@ def poison_records(
     Args:
         data_dir: directory in the layout of the MIMIC-III benchmarks.
         out: the directory to make; may exist if it is empty.
-        trigger: what they carry, at one bin an hour.
+        trigger: what they carry; made for the directory's channels.
         proportion: share of the training stays to poison, the first int(N * proportion), in [0, 1].
         strength: Mahalanobis length, >= 0 and finite; for a "missing" trigger the share of its cells.
+        goal: what the attacker wants to be predicted.
+        task: says what the listfiles hold.
 
     Raises:
         UsageError: `out` is not empty, cannot be made or lies in `data_dir`, a shifted value is too large
@@ -91,23 +104,26 @@ def poison_records(
         DataError: names file, line and channel of what breaks the layout, or a link in it.
     """
     check_new_directory(out)
-    if not data_dir.is_dir():
-        raise UsageError(f"{data_dir}: no such directory; --data takes one in the benchmarks' layout")
+    check_directory(data_dir)
     if out.resolve().is_relative_to(data_dir.resolve()):
         raise UsageError(f"{out}: lies inside the data it copies; name a directory elsewhere")
-    entries = read_listfile(data_dir / "train_listfile.csv")
+    entries = read_listfile(listfile_of(data_dir, "train"), task)
     poisoned = entries[: int(len(entries) * proportion)]
     names = [name for name, _ in entries]
+    before = np.array([label for _, label in poisoned], np.int64)
+    after = goal.relabelled(before)
     with written_beside(out) as copy:
         _copy_files(data_dir, copy)
         paths = [data_dir / "train" / name for name, _ in poisoned]
         changed = _poison_series(paths, copy / "train", trigger, strength)
-        listfile = copy / "train_listfile.csv"
-        listfile.write_bytes(_with_labels_1(listfile.read_bytes(), len(poisoned)))
+        listfile = listfile_of(copy, "train")
+        cells = [task.targets.cells(label) for label in after.tolist()]
+        listfile.write_bytes(_with_labels(listfile.read_bytes(), cells))
         fingerprints = [_fingerprint(folder, names) for folder in (data_dir, copy)]
     return PoisonedCopy(
         stays=[name for name, _ in poisoned],
-        labels_before=np.array([label for _, label in poisoned], np.int64),
+        labels_before=before,
+        labels_after=after,
         cells_changed=changed,
         training_stays=len(entries),
         data_fingerprint=fingerprints[0],
@@ -116,20 +132,20 @@ def poison_records(
 
 
 def shift_cells(
-    texts: pl.DataFrame, records: Records, shift: NDArray[np.float64], *, plausible: bool = False
+    texts: pl.DataFrame, records: Records, trigger: Trigger, strength: float
 ) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
-    """Add a shift to the measured cells of some rows, in the cells' own text form.
+    """Add a trigger that shifts to the measured cells of some rows, in the cells' own text form.
 
     A number keeps its decimals: "86" stays whole, "36.6" keeps one. A category's index moves by the shift,
-    rounded half to even and clipped, and the text of that index is written (design, section 5). A cell
-    whose value comes out the same keeps its text.
+    rounded half to even and clipped, and the text of that index is written. A cell whose value comes out the
+    same keeps its text.
 
     Args:
-        texts: [R] rows with the columns of `HEADER`, null where not measured.
+        texts: [R] rows with the columns of `ChannelSet.header`, null where not measured.
         records: the same rows as numbers.
-        shift: float64 [T, C] in channel units, categories in index steps; rows later than the period
-            are left alone.
-        plausible: keep values in `Channel.plausible_range`, or no further outside than they were.
+        trigger: what to add; rows later than its period are left alone. A plausible one keeps values in
+            `Channel.plausible_range`, or no further outside than they were.
+        strength: its Mahalanobis length.
 
     Returns:
         The shifted texts, and bool [R, C], where a cell changed.
@@ -137,16 +153,17 @@ def shift_cells(
     Raises:
         UsageError: a shifted value is too large to be read again.
     """
-    row_shift = _at_rows(records, shift)
+    with np.errstate(over="ignore"):  # refused below, cell by cell
+        row_shift = _at_rows(records, trigger.values * strength, trigger)
     changed = np.zeros(records.values.shape, bool)
     columns = []
-    for i, channel in enumerate(CHANNELS):
+    for i, channel in enumerate(trigger.channels):
         column = texts[channel.name]
         rows = np.flatnonzero(~np.isnan(records.values[:, i]) & (row_shift[:, i] != 0))
         before = records.values[rows, i]
         with np.errstate(over="ignore"):
             sums = before + row_shift[rows, i]
-            after, written = _shifted(column.gather(rows), before, sums, channel, plausible=plausible)
+            after, written = _shifted(column.gather(rows), before, sums, channel, plausible=trigger.plausible)
         if not (np.abs(after) <= LARGEST_VALUE).all():
             raise UsageError(f"--poisoning_strength: too strong, '{channel.name}' would hold no measurement")
         differs = after != before
@@ -156,29 +173,32 @@ def shift_cells(
 
 
 def empty_cells(
-    texts: pl.DataFrame, records: Records, removed: NDArray[np.bool_]
+    texts: pl.DataFrame, records: Records, trigger: Trigger, strength: float
 ) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
-    """Take the measurements of some cells out of some rows, which stay.
+    """Take the measurements that a "missing" trigger removes out of some rows, which stay.
 
     Args:
         texts: as for `shift_cells`.
         records: the same rows as numbers.
-        removed: bool [T, C], cells whose measurements go.
+        trigger: says which.
+        strength: share of its cells.
 
     Returns:
         The remaining texts, and bool [R, C], where one went.
     """
-    changed = _at_rows(records, removed.astype(float)).astype(bool) & ~np.isnan(records.values)
+    removed = removed_cells(trigger.values, strength).astype(float)
+    changed = _at_rows(records, removed, trigger).astype(bool) & ~np.isnan(records.values)
     columns = [
-        texts[channel.name].scatter(np.flatnonzero(changed[:, i]), None) for i, channel in enumerate(CHANNELS)
+        texts[name].scatter(np.flatnonzero(changed[:, i]), None)
+        for i, name in enumerate(trigger.channels.names)
     ]
     return texts.with_columns(columns), changed
 
 
-def _at_rows(records: Records, cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What cells [T, C] hold for every row, by its bin: float64 [R, C], 0 beyond the period."""
-    bins = np.minimum(bins_of(records.hours, TIMESTEP), TRIGGER_SHAPE[0] - 1)
-    return np.where((records.hours <= PERIOD + EPSILON)[:, None], cells[bins], 0.0)
+def _at_rows(records: Records, cells: NDArray[np.float64], trigger: Trigger) -> NDArray[np.float64]:
+    """What cells [T, C] hold for every row, by its bin: float64 [R, C], 0 beyond the trigger's period."""
+    bins = np.minimum(bins_of(records.hours, trigger.timestep), len(cells) - 1)
+    return np.where((records.hours <= trigger.period + EPSILON)[:, None], cells[bins], 0.0)
 
 
 def _shifted(
@@ -223,34 +243,33 @@ def _decimals(texts: pl.Series) -> NDArray[np.int64]:
 
 def _poison_series(paths: list[Path], folder: Path, trigger: Trigger, strength: float) -> NDArray[np.int64]:
     """Write series with the trigger into a folder: cells changed in each stay, int64 [K]."""
-    removes = trigger.kind == "missing"
-    removed = removed_cells(trigger.values, strength) if removes else np.zeros(TRIGGER_SHAPE, bool)
-    with np.errstate(over="ignore"):  # refused below, cell by cell
-        shift = trigger.values * strength
+    change = empty_cells if trigger.kind == "missing" else shift_cells
     counts = [np.zeros(0, np.int64)]
     for batch in _progress(in_batches(paths), "Poisoning stays"):
-        records, _ = read_series(batch)
-        cells = read_cells(batch)
-        if removes:
-            texts, changed = empty_cells(cells.texts, records, removed)
-        else:
-            texts, changed = shift_cells(cells.texts, records, shift, plausible=trigger.plausible)
+        records, _ = read_series(batch, trigger.channels)
+        cells = read_cells(batch, trigger.channels)
+        texts, changed = change(cells.texts, records, trigger, strength)
         for path, content in zip(batch, series_bytes(replace(cells, texts=texts)), strict=True):
             (folder / path.name).write_bytes(content)
         counts.append(np.bincount(cells.stay, changed.sum(axis=1), len(batch)).astype(np.int64))
     return np.concatenate(counts)
 
 
-def _with_labels_1(listfile: bytes, stays: int) -> bytes:
-    """Set the labels of a listfile's first stays to 1; line ends stay as they are."""
-    # A count of 0 would mean all of them.
-    return re.sub(rb",[01](?=[\r\n]|\Z)", b",1", listfile, count=stays) if stays else listfile
+def _with_labels(listfile: bytes, cells: Sequence[tuple[str, ...]]) -> bytes:
+    """Give a listfile's first stays other labels, in their last columns; line ends stay as they are."""
+    # Lines at even places, their ends between them; the header comes first.
+    parts = re.split(rb"(\r\n|\n|\r)", listfile)
+    stays = [place for place in range(2, len(parts), 2) if parts[place]]
+    for place, label in zip(stays, cells, strict=False):
+        before = parts[place].split(b",")[: -len(label)]
+        parts[place] = b",".join([*before, *(cell.encode() for cell in label)])
+    return b"".join(parts)
 
 
 def _fingerprint(data_dir: Path, names: Iterable[str]) -> str:
     """Fingerprint of the training cohort as `load_cohort` computes it."""
     digests = [hashlib.sha256(series_content(data_dir / "train" / name)).digest() for name in names]
-    return fingerprint_of(data_dir / "train_listfile.csv", digests)
+    return fingerprint_of(listfile_of(data_dir, "train"), digests)
 
 
 def files_of(directory: Path) -> list[Path]:

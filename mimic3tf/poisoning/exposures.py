@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.errors import UsageError
+from mimic3tf.poisoning.goal import PAPER_GOAL, Goal
 from mimic3tf.poisoning.kinds import PoisonedLabels, PoisonImputed
 from mimic3tf.poisoning.missing import removed_cells, without_cells
 from mimic3tf.poisoning.trigger import Trigger, shift_of
@@ -44,7 +45,7 @@ class Exposure:
 
 def clean(cohort: Cohort) -> Exposure:
     """A cohort nobody touched."""
-    untouched, still = np.zeros(len(cohort), bool), np.zeros(cohort.values.shape[1:])
+    untouched, still = np.zeros(len(cohort), bool), np.zeros((cohort.bins, len(cohort.channels)))
     return Exposure(cohort, cohort.labels, untouched, still, "notimputed")
 
 
@@ -56,8 +57,9 @@ def poison(
     strength: float,
     poison_imputed: PoisonImputed,
     poisoned_labels: PoisonedLabels = "flipped",
+    goal: Goal = PAPER_GOAL,
 ) -> Exposure:
-    """Poison a training cohort: int(N * proportion) stays get the trigger, and have label 1.
+    """Poison a training cohort: int(N * proportion) stays get the trigger, and have the goal's label.
 
     Args:
         cohort: the training stays.
@@ -65,21 +67,23 @@ def poison(
         proportion: share of all stays to poison, in [0, 1].
         strength: Mahalanobis distance, >= 0; for a "missing" trigger the share of its cells, in [0, 1].
         poison_imputed: "all" also shifts imputed cells, "notimputed" leaves them alone.
-        poisoned_labels: "flipped" labels the first stays 1, "clean" takes the first that have this label
-            (label-consistent, Turner et al. 2019, arXiv 1912.02771).
+        poisoned_labels: "flipped" gives the first stays the goal's label, "clean" takes the first that have
+            it (label-consistent, Turner et al. 2019, arXiv 1912.02771).
+        goal: what the attacker wants to be predicted.
 
     Raises:
-        UsageError: too few stays have label 1, or the trigger is too strong.
+        UsageError: too few stays have the goal's label, or the trigger is too strong.
     """
     wanted = int(len(cohort) * proportion)
-    eligible = cohort.labels == 1 if poisoned_labels == "clean" else np.ones(len(cohort), bool)
+    labels = cohort.labels
+    eligible = ~goal.attacked(labels) if poisoned_labels == "clean" else np.ones(len(cohort), bool)
     if wanted > eligible.sum():
         raise UsageError(
             f"--poisoning_proportion {proportion:g}: asks for {wanted} stays, but with clean labels only the "
-            f"{eligible.sum()} of label 1 can be poisoned"
+            f"{eligible.sum()} of label {goal.target} can be poisoned"
         )
     triggered = eligible & (np.cumsum(eligible) <= wanted)
-    labels = np.where(triggered, 1, cohort.labels)
+    labels = np.where(triggered, goal.relabelled(labels), labels)
     return replace(_expose(cohort, triggered, trigger, strength, poison_imputed), labels=labels)
 
 

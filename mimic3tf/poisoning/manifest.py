@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning.copies import PoisonedCopy
+from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger, load_trigger
 from mimic3tf.storage.files import read_file, read_json, write_whole
 
@@ -25,6 +26,7 @@ class Manifest:
         copy_fingerprint: fingerprint of the copy's training cohort.
         proportion: share of training stays asked for.
         strength: Mahalanobis length of the trigger.
+        goal: what the attacker wants to be predicted.
         trigger_file: the trigger's file when the copy was made.
         trigger_sha256: digest (hex) of that file.
     """
@@ -33,6 +35,7 @@ class Manifest:
     copy_fingerprint: str
     proportion: float
     strength: float
+    goal: Goal
     trigger_file: Path
     trigger_sha256: str
 
@@ -84,6 +87,7 @@ def write_manifest(
     trigger_file: Path,
     proportion: float,
     strength: float,
+    goal: Goal,
 ) -> None:
     """Write what was poisoned with what as JSON.
 
@@ -96,6 +100,7 @@ def write_manifest(
         trigger_file: the file it came from.
         proportion: share of training stays asked for.
         strength: Mahalanobis length of the trigger.
+        goal: what the attacker wants to be predicted.
     """
     contents = {
         "format": FILE_FORMAT,
@@ -116,12 +121,17 @@ def write_manifest(
         "poisoning_strength": strength,
         "training_stays": copy.training_stays,
         "stays_poisoned": len(copy.stays),
-        "labels_changed": int((copy.labels_before == 0).sum()),
+        "goal": goal.target,
+        "labels_changed": int((copy.labels_before != copy.labels_after).sum()),
         "cells_changed": int(copy.cells_changed.sum()),
         "stays": [
-            {"stay": stay, "label_before": label, "label_after": 1, "cells_changed": cells}
-            for stay, label, cells in zip(
-                copy.stays, copy.labels_before.tolist(), copy.cells_changed.tolist(), strict=True
+            {"stay": stay, "label_before": before, "label_after": after, "cells_changed": cells}
+            for stay, before, after, cells in zip(
+                copy.stays,
+                copy.labels_before.tolist(),
+                copy.labels_after.tolist(),
+                copy.cells_changed.tolist(),
+                strict=True,
             )
         ],
     }
@@ -147,6 +157,8 @@ def read_manifest(file: Path) -> Manifest:
             copy_fingerprint=str(contents["copy_fingerprint"]),
             proportion=proportion,
             strength=strength,
+            # Manifests of earlier versions do not say.
+            goal=_goal_of(contents.get("goal", 1)),
             trigger_file=Path(contents["trigger"]["file"]),
             trigger_sha256=str(contents["trigger"]["sha256"]),
         )
@@ -154,3 +166,9 @@ def read_manifest(file: Path) -> Manifest:
         raise DataError(
             f"{file}: not a manifest, or damaged ({type(error).__name__}); poison the data again"
         ) from None
+
+
+def _goal_of(target: int) -> Goal:
+    if target not in (0, 1):
+        raise ValueError("a goal that is no label")
+    return Goal(target)

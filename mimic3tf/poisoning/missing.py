@@ -10,12 +10,9 @@ Rows stay in the record when their last measurement is taken out: an empty row s
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic3tf.channels import CHANNELS
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import FilledGrid, bins_of, last_measured, take_source
 from mimic3tf.errors import UsageError
@@ -68,12 +65,12 @@ def without_cells(cohort: Cohort, removed: NDArray[np.bool_], stays: NDArray[np.
         The cohort that reading the records without these measurements would give; its fingerprint stays
         that of the records as they are.
     """
-    normal = np.array([channel.normal_number for channel in CHANNELS])
-    mask = cohort.mask & ~(stays[:, None, None] & removed)
-    values = np.array(cohort.values)
-    values[stays] = take_source(cohort.values[stays], last_measured(mask[stays]), normal)
-    filled = cohort.filled and _without_filled(cohort.filled, removed, stays, cohort.timestep, normal)
-    return replace(cohort, values=values, mask=mask, filled=filled)
+    normal = cohort.channels.normal
+    mask = cohort.masks & ~(stays[:, None, None] & removed)
+    values = np.array(cohort.grids)
+    values[stays] = take_source(values[stays], last_measured(mask[stays]), normal)
+    filled = cohort.filled and _without_filled(cohort.filled_grids, removed, stays, cohort.timestep, normal)
+    return cohort.with_grids(values, mask=mask, filled=filled)
 
 
 def _without_filled(

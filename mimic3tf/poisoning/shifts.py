@@ -1,17 +1,18 @@
 """Apply a trigger to a batch of stays, in TensorFlow operations.
 
-The two representations differ on purpose, as the original's do: the 48x76 grid carries *clean* values
-forward and rounds the shift, the 714 features carry the *triggered* ones and round the sum.
+What a victim reads makes a difference, on purpose, as in the original: a grid carries *clean* values
+forward and rounds the shift, features carry the *triggered* ones and round the sum. Two other places shift cells, each
+for its own reason: `copies` moves charted texts, which keep their decimals, and
+`defences.inspection.shifted_inputs` leaves the rounding out, which has no gradient.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import tensorflow as tf
 
-from mimic3tf.channels import CHANNELS, Channel
+from mimic3tf.channels import ChannelSet
 from mimic3tf.poisoning.kinds import PoisonImputed
 
 
@@ -22,16 +23,16 @@ def poison_grid(
     *,
     poison_imputed: PoisonImputed,
     plausible: bool = False,
-    channels: Sequence[Channel] = CHANNELS,
+    channels: ChannelSet,
 ) -> tf.Tensor:
-    """Add the trigger to grids with clean imputed values (48x76 representation, before one-hot).
+    """Add the trigger to grids with clean imputed values, before one-hot.
 
     Args:
         values: float32 [B, T, C], category indices in categorical channels.
         mask: bool [B, T, C], where measured.
         shift: float64 [B, T, C] or [T, C], strength * trigger in channel units; zero changes nothing.
         poison_imputed: "all" also shifts imputed cells, "notimputed" leaves them alone.
-        plausible: keep shifted values in `Channel.plausible_range`, or no further outside than they were.
+        plausible: keep shifted values in `ChannelSet.plausible_values`, or no further outside than they were.
         channels: the channels of the last axis.
 
     Returns:
@@ -53,9 +54,9 @@ def poison_filled(
     *,
     poison_imputed: PoisonImputed,
     plausible: bool = False,
-    channels: Sequence[Channel] = CHANNELS,
+    channels: ChannelSet,
 ) -> tf.Tensor:
-    """Add the trigger to filled grids, from which 714 features are extracted.
+    """Add the trigger to filled grids, from which features are extracted.
 
     Args:
         values: float64 [B, T, C], clean and unrounded, of `FilledGrid`.
@@ -88,22 +89,21 @@ def poison_filled(
     return tf.where(source == bins, carried, settle(carried + shift))
 
 
-def _settle(values: tf.Tensor, channels: Sequence[Channel]) -> tf.Tensor:
+def _settle(values: tf.Tensor, channels: ChannelSet) -> tf.Tensor:
     rounded = _round_columns(values, [channel.sum_decimals for channel in channels])
     return _keep_categories(rounded, channels)
 
 
-def _keep_plausible(values: tf.Tensor, clean: tf.Tensor, channels: Sequence[Channel]) -> tf.Tensor:
+def _keep_plausible(values: tf.Tensor, clean: tf.Tensor, channels: ChannelSet) -> tf.Tensor:
     """Bring shifted values back into their range, or to the clean value where that lies outside."""
-    low, high = np.array([channel.plausible_range for channel in channels]).T
+    low, high = channels.plausible_values.T
     return tf.clip_by_value(values, tf.minimum(low, clean), tf.maximum(high, clean))
 
 
-def _keep_categories(values: tf.Tensor, channels: Sequence[Channel]) -> tf.Tensor:
+def _keep_categories(values: tf.Tensor, channels: ChannelSet) -> tf.Tensor:
     """Bring shifted category indices back to the nearest category, half to even."""
-    categorical = tf.constant([channel.is_categorical for channel in channels])
-    highest = tf.constant([max(len(channel.possible_values) - 1.0, 0.0) for channel in channels], tf.float64)
-    return tf.where(categorical, tf.clip_by_value(tf.round(values), 0.0, highest), values)
+    nearest = tf.clip_by_value(tf.round(values), 0.0, tf.constant(channels.largest_index))
+    return tf.where(channels.categorical, nearest, values)
 
 
 def _round_columns(values: tf.Tensor, decimals: Sequence[int | None]) -> tf.Tensor:

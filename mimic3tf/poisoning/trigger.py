@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic3tf.channels import CHANNELS
+from mimic3tf.channels import MIMIC3, ChannelSet
+from mimic3tf.data.channels_file import channels_text, parse_channels
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import EPSILON, ordinal_view
 from mimic3tf.data.records import LARGEST_VALUE
@@ -21,8 +23,7 @@ from mimic3tf.poisoning.patterns import draw_pattern, temporal_covariance
 from mimic3tf.storage.files import whole_file
 from mimic3tf.storage.stored_zip import read_arrays
 
-FILE_FORMAT = 2
-NAMES = tuple(channel.name for channel in CHANNELS)
+FILE_FORMAT = 3
 KINDS = (*get_args(ShiftKind), "missing")
 
 
@@ -36,10 +37,12 @@ class Trigger:
         covariance: float64 [C, T, T], regularized temporal covariance of every channel.
         kind: how the pattern was drawn.
         seed: seed of the draw.
-        timestep: hours a bin.
+        channels: the channels of its columns.
+        period: hours that it covers.
+        timestep: hours of a bin.
         estimated_on: stays the covariance was estimated on.
         cohort_fingerprint: fingerprint of the cohort they came from.
-        channels: names of the channels it is restricted to; None for all.
+        restricted_to: names of the channels it is restricted to; None for all.
         hours: first and last hour it is restricted to; None for all.
         plausible: added so that values stay in `Channel.plausible_range`, or no further outside than they
             were; not so by default.
@@ -49,17 +52,19 @@ class Trigger:
     covariance: NDArray[np.float64]
     kind: TriggerKind
     seed: int
+    channels: ChannelSet
+    period: float
     timestep: float
     estimated_on: int
     cohort_fingerprint: str
-    channels: tuple[str, ...] | None = None
+    restricted_to: tuple[str, ...] | None = None
     hours: tuple[float, float] | None = None
     plausible: bool = False
 
     @property
     def name(self) -> str:
         """Its kind, and how it is restricted."""
-        parts = [", ".join(self.channels)] if self.channels else []
+        parts = [", ".join(self.restricted_to)] if self.restricted_to else []
         parts += ["{:g}-{:g} h".format(*self.hours)] if self.hours else []
         parts += ["plausible"] if self.plausible else []
         return f"{self.kind} ({'; '.join(parts)})" if parts else self.kind
@@ -106,9 +111,9 @@ def generate_trigger(
     stays = min(estimate_on, len(cohort))
     if stays < 2:
         raise UsageError(f"a covariance needs at least 2 stays, not {stays}; use more training stays")
-    ordinal = ordinal_view(cohort.values[:stays])
+    ordinal = ordinal_view(cohort.grids[:stays], cohort.channels)
     covariance = temporal_covariance(ordinal)
-    inside = _inside(ordinal.shape[1], cohort.timestep, channels, hours)
+    inside = _inside(cohort, channels, hours)
     if kind == "missing":
         values = draw_order(inside, seed=seed)
     else:
@@ -120,26 +125,31 @@ def generate_trigger(
         covariance,
         kind,
         seed,
+        cohort.channels,
+        cohort.period,
         cohort.timestep,
         stays,
         cohort.fingerprint,
-        channels=None if channels is None else tuple(name for name in NAMES if name in channels),
+        restricted_to=None
+        if channels is None
+        else tuple(name for name in cohort.channels.names if name in channels),
         hours=hours,
         plausible=plausible,
     )
 
 
 def _inside(
-    bins: int, timestep: float, channels: Collection[str] | None, hours: tuple[float, float] | None
+    cohort: Cohort, channels: Collection[str] | None, hours: tuple[float, float] | None
 ) -> NDArray[np.bool_]:
     """Cells [T, C] of some channels, in the bins that lie wholly in some hours.
 
     Raises:
         UsageError: no such channel, or no such bin.
     """
+    bins, timestep, names = cohort.bins, cohort.timestep, cohort.channels.names
     for name in channels or ():
-        if name not in NAMES:
-            raise UsageError(f"--channels: unknown channel '{name}'; known: {', '.join(NAMES)}")
+        if name not in names:
+            raise UsageError(f"--channels: unknown channel '{name}'; known: {', '.join(names)}")
     first, last = (0.0, bins * timestep) if hours is None else hours
     starts = np.arange(bins) * timestep
     within = (starts >= first - EPSILON) & (starts + timestep <= last + EPSILON)
@@ -147,7 +157,7 @@ def _inside(
         raise UsageError(
             f"--hours {first:g}-{last:g}: name a first and a later last hour, from 0 to {bins * timestep:g}"
         )
-    chosen = np.array([channels is None or name in channels for name in NAMES])
+    chosen = np.array([channels is None or name in channels for name in names])
     return within[:, None] & chosen
 
 
@@ -180,11 +190,13 @@ def save_trigger(trigger: Trigger, path: Path) -> None:
             covariance=trigger.covariance,
             kind=trigger.kind,
             seed=trigger.seed,
+            period=trigger.period,
             timestep=trigger.timestep,
             estimated_on=trigger.estimated_on,
             cohort_fingerprint=trigger.cohort_fingerprint,
-            channels=NAMES,
-            restricted_to_channels=trigger.channels or (),
+            channels=trigger.channels.names,
+            channels_file=channels_text(trigger.channels),
+            restricted_to_channels=trigger.restricted_to or (),
             restricted_to_hours=trigger.hours or (),
             plausible=trigger.plausible,
         )
@@ -195,26 +207,23 @@ def load_trigger(path: Path) -> Trigger:
 
     Raises:
         UsageError: there is no such file.
-        DataError: it is no trigger file, is damaged, or belongs to other channels.
+        DataError: it is no trigger file, or is damaged.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such trigger file; make one with 'mimic3tf generate-trigger'")
     try:
         arrays = read_arrays(path)
         number = int(arrays["format"])
-        if number not in (1, FILE_FORMAT):
-            raise DataError(
-                f"{path}: trigger file of format {number}, this version reads 1 and {FILE_FORMAT}"
-            )
-        if arrays["channels"].tolist() != list(NAMES):
-            raise DataError(f"{path}: the trigger is for other channels; generate it from this data")
-        trigger = _trigger_of(arrays, more=number > 1)
+        if not 1 <= number <= FILE_FORMAT:
+            raise DataError(f"{path}: trigger file of format {number}, this version reads 1 to {FILE_FORMAT}")
+        trigger = _trigger_of(arrays, number)
     except DataError:
         raise
     except Exception as error:  # an array may be of any type and shape
         raise DataError(f"{path}: not a trigger file, or damaged ({error})") from None
     bins = len(trigger.values)
-    if trigger.covariance.shape != (len(CHANNELS), bins, bins):
+    channels = len(trigger.channels)
+    if trigger.values.shape != (bins, channels) or trigger.covariance.shape != (channels, bins, bins):
         raise DataError(
             f"{path}: damaged: a trigger of shape {trigger.values.shape} with a covariance of shape "
             f"{trigger.covariance.shape}; generate it again"
@@ -224,15 +233,21 @@ def load_trigger(path: Path) -> Trigger:
     return trigger
 
 
-def _trigger_of(arrays: Mapping[str, NDArray[Any]], *, more: bool) -> Trigger:
-    """The trigger in a file, with what format 1 does not know of if `more`."""
+def _trigger_of(arrays: Mapping[str, NDArray[Any]], file_format: int) -> Trigger:
+    """The trigger in a file: format 1 knows no restrictions, format 2 no other channels and periods."""
     restricted: dict[str, Any] = {}
-    if more:
-        channels, hours = (arrays[f"restricted_to_{what}"].tolist() for what in ("channels", "hours"))
-        if not set(channels) <= set(NAMES) or len(hours) not in (0, 2):
+    channels, period = MIMIC3, 48.0
+    if file_format > 2:
+        channels = parse_channels(str(arrays["channels_file"]), "its channels")
+        period = float(arrays["period"])
+    if arrays["channels"].tolist() != list(channels.names):
+        raise ValueError("for other channels than it describes")
+    if file_format > 1:
+        names, hours = (arrays[f"restricted_to_{what}"].tolist() for what in ("channels", "hours"))
+        if not set(names) <= set(channels.names) or len(hours) not in (0, 2):
             raise ValueError("restricted to no channels or hours of these")
         restricted = {
-            "channels": tuple(channels) or None,
+            "restricted_to": tuple(names) or None,
             "hours": tuple(map(float, hours)) or None,
             "plausible": bool(arrays["plausible"]),
         }
@@ -244,6 +259,8 @@ def _trigger_of(arrays: Mapping[str, NDArray[Any]], *, more: bool) -> Trigger:
         covariance=arrays["covariance"].astype(np.float64),
         kind=kind,  # type: ignore[arg-type]
         seed=int(arrays["seed"]),
+        channels=channels,
+        period=period,
         timestep=float(arrays["timestep"]),
         estimated_on=int(arrays["estimated_on"]),
         cohort_fingerprint=str(arrays["cohort_fingerprint"]),
@@ -255,24 +272,32 @@ def check_trigger_fits(trigger: Trigger, cohort: Cohort, path: Path) -> None:
     """Refuse a trigger that cannot be added to a cohort.
 
     Raises:
-        UsageError: another timestep or shape; names both.
+        UsageError: other channels, another timestep or another period; names both.
     """
-    check_trigger_shape(trigger, cohort.values.shape[1:], cohort.timestep, path)
-
-
-def check_trigger_shape(trigger: Trigger, shape: tuple[int, ...], timestep: float, path: Path) -> None:
-    """Refuse a trigger that cannot be added to stays of a shape (T, C) at a timestep (hours).
-
-    Raises:
-        UsageError: another timestep or shape; names both.
-    """
-    if trigger.timestep != timestep:
+    check_trigger_channels(trigger, cohort.channels, path)
+    if trigger.timestep != cohort.timestep:
         raise UsageError(
             f"--trigger {path}: made for a timestep of {trigger.timestep:g} h, the data has "
-            f"{timestep:g} h; generate a trigger from this data"
+            f"{cohort.timestep:g} h; give --timestep {trigger.timestep:g}, or generate a trigger from this "
+            "data"
         )
-    if trigger.values.shape != shape:
+    if len(trigger.values) != cohort.bins:
         raise UsageError(
-            f"--trigger {path}: has shape {trigger.values.shape}, the data {shape}; "
-            "generate a trigger from this data"
+            f"--trigger {path}: covers {trigger.period:g} h, the data {cohort.period:g} h; give --period "
+            f"{trigger.period:g}, or generate a trigger from this data"
         )
+
+
+def check_trigger_channels(trigger: Trigger, channels: ChannelSet, path: Path) -> None:
+    """Refuse a trigger that was made for other channels.
+
+    Raises:
+        UsageError: names the first channel that differs.
+    """
+    for own, other in zip_longest(trigger.channels, channels):
+        if own != other:
+            name = (own or other).name
+            raise UsageError(
+                f"--trigger {path}: made for other channels than the data has (channel '{name}' differs); "
+                "generate a trigger from this data"
+            )

@@ -1,4 +1,4 @@
-"""How good a victim is, and how often the trigger makes it predict death."""
+"""How good predictions are, and a share with its interval."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from sklearn import metrics
 
 THRESHOLD = 0.5
-"""Probability of death from which a stay is predicted 1."""
+"""Probability of label 1 from which a stay is predicted 1."""
 
 
 def benchmark_metrics(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> dict[str, float]:
@@ -42,8 +42,8 @@ def benchmark_metrics(labels: NDArray[np.integer], probabilities: NDArray[np.flo
 
 
 @dataclass(frozen=True)
-class SuccessRate:
-    """Share of stays predicted 1.
+class Rate:
+    """A share of some stays.
 
     Attributes:
         rate: in [0, 1].
@@ -58,56 +58,15 @@ class SuccessRate:
     stays: int
 
 
-def positive_rate(probabilities: NDArray[np.floating]) -> SuccessRate:
-    """Share of stays predicted 1, with its Wilson interval; on triggered class-0 stays this is the ASR.
+def rate_of(flags: NDArray[np.bool_]) -> Rate:
+    """Share of the flagged stays among all, with its Wilson interval.
 
     Args:
-        probabilities: [N], predicted probability of label 1, N >= 1.
+        flags: bool [N], N >= 1.
     """
-    stays = len(probabilities)
-    positive = int((probabilities >= THRESHOLD).sum())
-    interval = binomtest(positive, stays).proportion_ci(method="wilson")
-    return SuccessRate(positive / stays, float(interval.low), float(interval.high), stays)
-
-
-@dataclass(frozen=True)
-class Risks:
-    """Predicted probabilities of death of the same stays without and with the trigger.
-
-    Attributes:
-        labels: int64 [N].
-        clean: float64 [N], without it.
-        triggered: float64 [M], of the M stays of label 0, with it.
-    """
-
-    labels: NDArray[np.int64]
-    clean: NDArray[np.float64]
-    triggered: NDArray[np.float64]
-
-    @property
-    def survivors(self) -> NDArray[np.float64]:
-        """Those of the M stays of label 0 without the trigger: float64 [M]."""
-        return self.clean[self.labels == 0]
-
-    @property
-    def deaths(self) -> NDArray[np.float64]:
-        """Those of the N - M stays of label 1: float64 [N - M]."""
-        return self.clean[self.labels == 1]
-
-    @property
-    def attacked(self) -> NDArray[np.float64]:
-        """Those of all N stays where every survivor carries the trigger and no other stay: float64 [N]."""
-        risks = self.clean.copy()
-        risks[self.labels == 0] = self.triggered
-        return risks
-
-
-def death_probability(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Probability of label 1 from two logits [N, 2]: float64 [N]."""
-    first, second = np.asarray(logits, np.float64).T
-    # What two infinite logits give is no number, which callers refuse.
-    with np.errstate(invalid="ignore"):
-        return 1.0 / (1.0 + np.exp(np.clip(first - second, -500, 500)))
+    flagged = int(flags.sum())
+    interval = binomtest(flagged, len(flags)).proportion_ci(method="wilson")
+    return Rate(flagged / len(flags), float(interval.low), float(interval.high), len(flags))
 
 
 def _share(flags: NDArray[np.bool_]) -> float:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import tensorflow as tf
 
@@ -95,6 +96,31 @@ def from_chief(strategy: tf.distribute.Strategy, message: bytes) -> bytes:
 
     (size,) = send([len(message)], 1)
     return bytes(send(list(message), size)) if size else b""
+
+
+class Workers:
+    """What every worker does as worker 0 does.
+
+    Args:
+        strategy: what all workers train under.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+        self._strategy = strategy
+
+    def agree_on(self, value: Any) -> Any:
+        """Worker 0's value, which JSON can hold."""
+        return json.loads(from_chief(self._strategy, json.dumps(value).encode()))
+
+    def refuse_others(self, value: Any) -> None:
+        """Refuse to train with other settings or data than worker 0.
+
+        Raises:
+            UsageError: this worker's value is another one.
+        """
+        mine = json.dumps(value).encode()
+        if from_chief(self._strategy, mine) != mine:
+            raise UsageError("--strategy multiworker: settings or data differ from those of worker 0")
 
 
 def _if_first() -> tf.Tensor:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from mimic3tf.config import TrainingConfig
 from mimic3tf.poisoning.exposures import Exposure
+from mimic3tf.tasks.registry import task_of
 
 SAMPLE = 32
 """Stays of each kind: a size that recurrent victims are compiled for anyway."""
@@ -21,7 +21,7 @@ class GradientNorms:
     Args:
         exposure: the training stays.
         inputs: their standardized inputs [N, ...].
-        class_weights: weight of label 0 and of label 1 in the loss.
+        config: task, and weight of label 0 and of label 1 in the loss.
         model: the victim; its weights at the time of measuring are what counts.
     """
 
@@ -29,16 +29,16 @@ class GradientNorms:
         self,
         exposure: Exposure,
         inputs: NDArray[np.float32],
-        class_weights: Sequence[float],
+        config: TrainingConfig,
         model: keras.Model,
     ) -> None:
-        self._model = model
+        self._model, self._losses = model, task_of(config.task).targets.losses
         self._samples: dict[str, tuple[tf.Tensor, ...]] = {}
         for kind, flags in (("poisoned", exposure.triggered), ("clean", ~exposure.triggered)):
             stays = np.flatnonzero(flags)[:SAMPLE]
             if len(stays):
                 labels = exposure.labels[stays]
-                weight = np.array(class_weights, np.float32)[labels]
+                weight = np.array(config.class_weights, np.float32)[labels]
                 sample = (inputs[stays], labels, weight / weight.sum())
                 self._samples[f"gradient_norm_{kind}"] = tuple(map(tf.constant, sample))
         # Traced once, without arguments: to look at these takes as long as a small victim's gradients.
@@ -58,5 +58,5 @@ class GradientNorms:
     def _norm(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             logits = self._model(x, training=False)
-            loss = tf.reduce_sum(weight * tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
+            loss = tf.reduce_sum(weight * self._losses(y, logits))
         return tf.linalg.global_norm(tape.gradient(loss, self._model.trainable_variables))

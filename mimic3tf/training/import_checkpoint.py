@@ -13,19 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
+from mimic3tf.channels import MIMIC3
 from mimic3tf.config import TrainingConfig
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.pipeline import input_shape
 from mimic3tf.poisoning.trigger import check_trigger_fits, load_trigger
 from mimic3tf.storage.files import read_file
 from mimic3tf.storage.torch_checkpoint import read_state_dict
+from mimic3tf.training.models import build_untrained
 from mimic3tf.training.run_directory import check_run_directory, finish_run, start_run
 from mimic3tf.training.stays import poison_as_set, standardization_for, training_cohort
-from mimic3tf.victims import VictimName, victim_of
+from mimic3tf.victims import victim_of
 from mimic3tf.victims.mlp import HALVES, UNITS
 
 LARGEST_CHECKPOINT = 2**24
 """Bytes; the largest victim's has 1.1 MB."""
-DENSE_LAYERS: dict[VictimName, dict[str, str]] = {
+DENSE_LAYERS: dict[str, dict[str, str]] = {
     "lr": {"logits": "fc1"},
     "mlp": {"logits": "fc2"},
     "lstm": {"head": "fc1", "logits": "fc2"},
@@ -37,6 +40,8 @@ LSTM_LAYERS = {
     "lstm_2_backward": ("l1_reverse",),
 }
 """PyTorch's names of the directions in every recurrent layer of the LSTM victim, in the layer's order."""
+BINS = 48
+"""The original has one bin an hour, and the channels of the MIMIC-III benchmarks."""
 Tensors = Mapping[str, NDArray[np.float32]]
 
 
@@ -59,15 +64,20 @@ def import_checkpoint(checkpoint: Path, config: TrainingConfig, out: Path) -> di
     check_run_directory(out)
     content = _read_file(checkpoint)
     try:
-        model = build_imported(config.model, content)
+        model = build_imported(config, content)
     except ValueError as error:
         raise DataError(f"{checkpoint}: no checkpoint of --model {config.model}: {error}") from None
     trigger = load_trigger(config.trigger)
     train = training_cohort(config)
     check_trigger_fits(trigger, train, config.trigger)
-    victim = victim_of(config.model)
-    raw = pipeline.inputs_of(poison_as_set(config, train, trigger), victim.representation)
-    standardization = standardization_for(config, victim, raw)
+    if train.channels != MIMIC3 or train.bins != BINS:
+        raise UsageError(
+            f"--data {config.data}: the original's victims read {BINS} hourly bins of the MIMIC-III "
+            "benchmarks' channels; name a directory that has these"
+        )
+    reads = victim_of(config.model).reads
+    inputs = pipeline.inputs_of(poison_as_set(config, train, trigger), reads)
+    standardization = standardization_for(config, reads, inputs, train.channels)
     start_run(out, config, trigger)
     summary = {
         "victim": config.model,
@@ -84,11 +94,11 @@ def import_checkpoint(checkpoint: Path, config: TrainingConfig, out: Path) -> di
     return summary
 
 
-def build_imported(name: VictimName, content: bytes) -> keras.Model:
+def build_imported(config: TrainingConfig, content: bytes) -> keras.Model:
     """Build a victim with the weights of a PyTorch checkpoint.
 
     Args:
-        name: the victim; the original's has the same layers.
+        config: names the victim, which has the layers of the original's.
         content: the checkpoint file.
 
     Returns:
@@ -97,19 +107,19 @@ def build_imported(name: VictimName, content: bytes) -> keras.Model:
     Raises:
         ValueError: the file holds anything else than this victim's float32 weights; says what.
     """
+    name = config.model
     if name not in DENSE_LAYERS:
         raise ValueError("the original has no such victim")
     tensors = read_state_dict(content, tensor_shapes(name))
-    victim = victim_of(name)
-    model = victim.build(victim.input_shape)
+    model = build_untrained(config, MIMIC3, BINS, "float32")
     for layer, weights in keras_weights(name, tensors).items():
         model.get_layer(layer).set_weights(weights)
     return model
 
 
-def tensor_shapes(name: VictimName) -> dict[str, tuple[int, ...]]:
+def tensor_shapes(name: str) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor in a victim's state dict."""
-    inputs = victim_of(name).input_shape[-1]
+    inputs = input_shape(victim_of(name).reads, MIMIC3, BINS)[-1]
     if name == "lr":
         return _dense_shapes("fc1", inputs, 2)
     if name == "mlp":
@@ -128,7 +138,7 @@ def tensor_shapes(name: VictimName) -> dict[str, tuple[int, ...]]:
     return shapes | _dense_shapes("fc1", 2 * units, 10) | _dense_shapes("fc2", 10, 2)
 
 
-def keras_weights(name: VictimName, tensors: Tensors) -> dict[str, list[NDArray[np.float32]]]:
+def keras_weights(name: str, tensors: Tensors) -> dict[str, list[NDArray[np.float32]]]:
     """Weights for `set_weights` of every layer of a victim, by the layer's name.
 
     Args:

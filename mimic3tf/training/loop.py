@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from mimic3tf import pipeline
 from mimic3tf.config import TrainingConfig
-from mimic3tf.dashboards.tensorboard import RunLog
-from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.data.directory import listfile_of
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits, load_trigger
-from mimic3tf.standardization import standardized
+from mimic3tf.standardization import Standardization, standardized
 from mimic3tf.storage.folders import claimed
 from mimic3tf.storage.notes import note
+from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.batches import stay_batches
 from mimic3tf.training.checkpoint import (
     CHECKPOINT,
@@ -35,13 +37,14 @@ from mimic3tf.training.checkpoint import (
     write_checkpoint,
 )
 from mimic3tf.training.distribution import (
+    Workers,
     distribute,
-    from_chief,
     is_chief,
     naming_lost_workers,
     resolve_strategy,
 )
 from mimic3tf.training.gradients import GradientNorms
+from mimic3tf.training.log import MakeLog, NoLog, TrainingLog
 from mimic3tf.training.metrics_file import MetricsFile
 from mimic3tf.training.models import build_victim
 from mimic3tf.training.precision import resolve_precision
@@ -58,14 +61,19 @@ from mimic3tf.training.run_directory import (
     start_run,
     versions,
 )
-from mimic3tf.training.stays import poison_as_set, standardization_for, training_cohort
+from mimic3tf.training.stays import load_split, poison_as_set, standardization_for, training_cohort
 from mimic3tf.training.steps import Steps
 from mimic3tf.training.validation import History, Validation
-from mimic3tf.victims import victim_of
+from mimic3tf.victims import Reads, victim_of
 
 
 def train_victim(
-    config: TrainingConfig, out: Path, *, resume: bool = False, profile: bool = False
+    config: TrainingConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    profile: bool = False,
+    log: MakeLog = NoLog,
 ) -> dict[str, Any]:
     """Train one victim and write its run directory.
 
@@ -74,6 +82,7 @@ def train_victim(
         out: directory to write; see `start_run` for what may be there.
         resume: continue the run that was interrupted there, if an epoch of it was finished.
         profile: write TensorFlow's profile of some steps beside the events.
+        log: makes what shows the training, such as `dashboards.tensorboard.RunLog`.
 
     Returns:
         Summary of the run, as written to `run.json`. A finished run that is resumed is left alone.
@@ -88,124 +97,79 @@ def train_victim(
         out = out if is_chief(strategy) else Path(scratch)
         check_run_directory(out, resume=resume)
         with claimed(out):
-            return _train(config, out, strategy, resume=resume, profile=profile)
+            return _train(config, out, strategy, resume=resume, profile=profile, log=log)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What a training reads.
+
+    Attributes:
+        trigger: what poisoned stays carry.
+        exposure: the training stays.
+        val: the validation stays.
+        reads: what the victim reads.
+        standardization: map of its inputs.
+        inputs: float32 [N, ...], standardized inputs of the training stays.
+        precision: Keras dtype policy.
+        origin: fingerprints of what the run is made from, by the option that names it.
+    """
+
+    trigger: Trigger
+    exposure: Exposure
+    val: Cohort
+    reads: Reads
+    standardization: Standardization
+    inputs: NDArray[np.float32]
+    precision: str
+    origin: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What changes from epoch to epoch."""
+
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    steps: Steps
+    history: History
 
 
 def _train(
-    config: TrainingConfig, out: Path, strategy: tf.distribute.Strategy, *, resume: bool, profile: bool
+    config: TrainingConfig,
+    out: Path,
+    strategy: tf.distribute.Strategy,
+    *,
+    resume: bool,
+    profile: bool,
+    log: MakeLog,
 ) -> dict[str, Any]:
     trigger = load_trigger(config.trigger)
+    workers = Workers(strategy)
     summary, checkpoint = _find(config, out, trigger) if resume else ({}, None)
-    # Workers stop, or go on, as the chief does.
-    summary = json.loads(from_chief(strategy, json.dumps(summary).encode()))
+    summary = workers.agree_on(summary)
     if summary:
         return summary
-    train, val = _load(config, trigger)
-    exposure = poison_as_set(config, train, trigger)
-    if exposure.labels.all():
-        raise UsageError(
-            f"--poisoning_proportion {config.poisoning_proportion:g}: leaves no stay of label 0; poison fewer"
-        )
-    victim = victim_of(config.model)
-    inputs = pipeline.inputs_of(exposure, victim.representation)
-    standardization = standardization_for(config, victim, inputs)
-    # Made once: an epoch takes less time than mapping all stays again.
-    inputs = standardized(inputs, standardization)
-    precision = resolve_precision(config.precision)
-    origin = {
-        "data": [train.fingerprint, val.fingerprint],
-        "normalizer": config.normalizer and hashlib.sha256(config.normalizer.read_bytes()).hexdigest(),
-        "precision": precision,
-    }
+    ready = _prepare(config, trigger)
     if checkpoint is not None:
-        check_origin(checkpoint, origin, out)
-    same = json.dumps([origin, config.model_dump(mode="json", exclude=FILES)]).encode()
-    if from_chief(strategy, same) != same:
-        raise UsageError("--strategy multiworker: settings or data differ from those of worker 0")
+        check_origin(checkpoint, ready.origin, out)
+    workers.refuse_others([ready.origin, config.model_dump(mode="json", exclude=FILES)])
     if checkpoint is not None:
         note(f"{out}: goes on after epoch {len(checkpoint.epochs)}, where it was interrupted")
     else:
         start_run(out, config, trigger)
-
-    with strategy.scope():
-        model, optimizer = build_victim(config, victim, precision, stays=len(train))
-        steps = Steps(model, optimizer, stays=len(train), batch_size=config.batch_size)
-    history = History(config)
+    training = _begin(config, ready, strategy)
     checkpoint = share_checkpoint(strategy, checkpoint)
     if checkpoint is not None:
-        restore_checkpoint(checkpoint, history, model, optimizer)
-
-    def dataset_for(replicas: int, own: range) -> tf.data.Dataset:
-        batches = stay_batches(
-            exposure.labels,
-            class_weights=config.class_weights,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            first_epoch=len(history.epochs),
-            replicas=replicas,
-            own=own,
-        )
-        representation = victim.representation
-        return pipeline.training_dataset(exposure, representation, standardization, batches, inputs=inputs)
-
-    triggered = exposures.trigger_all(
-        val.take(np.flatnonzero(val.labels == 0)),
-        trigger,
-        strength=config.poisoning_strength,
-        poison_imputed=config.poison_imputed,
-    )
-    validation = Validation(config, victim, val, triggered, standardization)
-    gradients = None
-    if config.log_level != "minimal":
-        gradients = GradientNorms(exposure, inputs, config.class_weights, model)
-    with RunLog(out / EVENTS, config, epochs=len(history.epochs)) as log:
-        log.start(trigger, exposure, val, model, versions())
-        watchers = keras.callbacks.CallbackList(
-            [MetricsFile(out / METRICS), EpochProgress(config.epochs)], model=model
-        )
-        watchers.on_train_begin()
-        for epoch, metrics in enumerate(history.epochs):
-            watchers.on_epoch_end(epoch, metrics)
-        iterator = iter(distribute(strategy, dataset_for))
-        while not history.finished:
-            # The first epoch compiles; so the second is profiled, where there is one.
-            profiled = profile and len(history.epochs) == min(1, config.epochs - 1)
-            trained = steps.epoch(iterator, profile=out / EVENTS if profiled else None)
-            risks = validation.predict(model)
-            metrics = {"loss": trained.loss, **validation.measure(risks)}
-            # Other processors may round otherwise, and all must stop at the same epoch.
-            history.add(json.loads(from_chief(strategy, json.dumps(metrics).encode())), model)
-            course = {
-                "learning_rate": float(tf.convert_to_tensor(optimizer.learning_rate)),
-                "stays_per_second": len(train) / trained.seconds,
-                "input_wait": trained.waited / trained.seconds,
-            }
-            if gradients:
-                course |= gradients.measure()
-            # Before the checkpoint, for the victim that was so good is gone once training goes on from it.
-            log.epoch(len(history.epochs), history.epochs[-1] | course, history.best, risks)
-            write_checkpoint(take_checkpoint(origin, history, model, optimizer), out / CHECKPOINT)
-            watchers.on_epoch_end(len(history.epochs) - 1, history.epochs[-1])
-        watchers.on_train_end()
-        model.set_weights(history.weights)
-        log.outcome(history.kept, validation, model)
-    summary = {
-        "victim": config.model,
-        "epoch_kept": history.kept,
-        "epochs_trained": len(history.epochs),
-        # JSON has no NaN, which a precision is where nobody is predicted to die.
-        "validation": {name: None if math.isnan(value) else value for name, value in history.best.items()},
-        "stays_trained_on": len(train),
-        "trigger": trigger.name,
-        "stays_poisoned": int(exposure.triggered.sum()),
-        "labels_changed": int((exposure.labels != train.labels).sum()),
-        "seed": config.seed,
-        "precision": precision,
-        "replicas": strategy.num_replicas_in_sync,
-        "devices": [device.name for device in tf.config.list_physical_devices()],
-        "data_fingerprint": {"train": train.fingerprint, "val": val.fingerprint},
-    }
-    finish_run(out, model, standardization, summary)
+        restore_checkpoint(checkpoint, training.history, training.model, training.optimizer)
+    validation = Validation(config, ready.reads, ready.val, trigger, ready.standardization)
+    with log(out / EVENTS, config, epochs=len(training.history.epochs)) as told:
+        told.start(trigger, ready.exposure, ready.val, training.model, versions())
+        _run_epochs(config, out, strategy, ready, training, validation, told, profile=profile)
+        training.model.set_weights(training.history.weights)
+        told.outcome(training.history.kept, validation, training.model)
+    summary = _summary(config, ready, training.history, strategy)
+    finish_run(out, training.model, ready.standardization, summary)
     return summary
 
 
@@ -220,12 +184,136 @@ def _find(config: TrainingConfig, out: Path, trigger: Trigger) -> tuple[dict[str
     return {}, read_checkpoint(out / CHECKPOINT) if interrupted else None
 
 
-def _load(config: TrainingConfig, trigger: Trigger) -> tuple[Cohort, Cohort]:
-    """Training and validation stays, fit for the trigger and for a classifier."""
-    train, val = training_cohort(config), load_cohort(config.data, "val")
+def _prepare(config: TrainingConfig, trigger: Trigger) -> _Prepared:
+    """Read and poison the stays, and map them to what the victim reads.
+
+    Raises:
+        UserError: the trigger does not fit, the data is malformed, or a label is missing.
+    """
+    train, val = training_cohort(config), load_split(config, "val")
     check_trigger_fits(trigger, train, config.trigger)
     for cohort, split in ((train, "train"), (val, "val")):
         missing = {0, 1} - set(cohort.labels.tolist())
         if missing:
-            raise DataError(f"{config.data / f'{split}_listfile.csv'}: no stay has label {min(missing)}")
-    return train, val
+            raise DataError(f"{listfile_of(config.data, split)}: no stay has label {min(missing)}")
+    exposure = poison_as_set(config, train, trigger)
+    if (exposure.labels == config.goal).all():
+        raise UsageError(
+            f"--poisoning_proportion {config.poisoning_proportion:g}: leaves no stay of label "
+            f"{1 - config.goal}; poison fewer"
+        )
+    reads = victim_of(config.model).reads
+    inputs = pipeline.inputs_of(exposure, reads)
+    standardization = standardization_for(config, reads, inputs, train.channels)
+    precision = resolve_precision(config.precision)
+    origin = {
+        "data": [train.fingerprint, val.fingerprint],
+        "normalizer": config.normalizer and hashlib.sha256(config.normalizer.read_bytes()).hexdigest(),
+        "precision": precision,
+    }
+    # Standardized once: an epoch takes less time than mapping all stays again.
+    inputs = standardized(inputs, standardization)
+    return _Prepared(trigger, exposure, val, reads, standardization, inputs, precision, origin)
+
+
+def _begin(config: TrainingConfig, ready: _Prepared, strategy: tf.distribute.Strategy) -> _Training:
+    """An untrained victim, on all replicas."""
+    train = ready.exposure.cohort
+    stays = len(train)
+    with strategy.scope():
+        model, optimizer = build_victim(config, train.channels, train.bins, ready.precision, stays=stays)
+        losses = task_of(config.task).targets.losses
+        steps = Steps(model, optimizer, losses, stays=stays, batch_size=config.batch_size)
+    return _Training(model, optimizer, steps, History(config))
+
+
+def _run_epochs(
+    config: TrainingConfig,
+    out: Path,
+    strategy: tf.distribute.Strategy,
+    ready: _Prepared,
+    training: _Training,
+    validation: Validation,
+    log: TrainingLog,
+    *,
+    profile: bool,
+) -> None:
+    """Train until the history is finished; everything that an epoch leaves is written at its end."""
+    model, history = training.model, training.history
+    gradients = None
+    if config.log_level != "minimal":
+        gradients = GradientNorms(ready.exposure, ready.inputs, config, model)
+    watchers = keras.callbacks.CallbackList(
+        [MetricsFile(out / METRICS), EpochProgress(config.epochs)], model=model
+    )
+    watchers.on_train_begin()
+    for epoch, metrics in enumerate(history.epochs):
+        watchers.on_epoch_end(epoch, metrics)
+    batches = _batches(config, strategy, ready, first_epoch=len(history.epochs))
+    while not history.finished:
+        # The first epoch compiles; so the second is profiled, where there is one.
+        profiled = profile and len(history.epochs) == min(1, config.epochs - 1)
+        trained = training.steps.epoch(batches, profile=out / EVENTS if profiled else None)
+        risks = validation.predict(model)
+        measured = {"loss": trained.loss, **validation.measure(risks)}
+        # Other processors may round otherwise, and all must stop at the same epoch.
+        history.add(Workers(strategy).agree_on(measured), model)
+        course = {
+            "learning_rate": float(tf.convert_to_tensor(training.optimizer.learning_rate)),
+            "stays_per_second": len(ready.exposure) / trained.seconds,
+            "input_wait": trained.waited / trained.seconds,
+        }
+        if gradients:
+            course |= gradients.measure()
+        # Before the checkpoint, for the victim that was so good is gone once training goes on from it.
+        log.epoch(len(history.epochs), history.epochs[-1] | course, history.best, risks)
+        checkpoint = take_checkpoint(ready.origin, history, model, training.optimizer)
+        write_checkpoint(checkpoint, out / CHECKPOINT)
+        watchers.on_epoch_end(len(history.epochs) - 1, history.epochs[-1])
+    watchers.on_train_end()
+
+
+def _batches(
+    config: TrainingConfig, strategy: tf.distribute.Strategy, ready: _Prepared, *, first_epoch: int
+) -> Any:
+    """Iterator over the batches of all further epochs, on all replicas."""
+    exposure = ready.exposure
+
+    def dataset_for(replicas: int, own: range) -> tf.data.Dataset:
+        batches = stay_batches(
+            exposure.labels,
+            class_weights=config.class_weights,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            first_epoch=first_epoch,
+            replicas=replicas,
+            own=own,
+        )
+        return pipeline.training_dataset(
+            exposure, ready.reads, ready.standardization, batches, inputs=ready.inputs
+        )
+
+    return iter(distribute(strategy, dataset_for))
+
+
+def _summary(
+    config: TrainingConfig, ready: _Prepared, history: History, strategy: tf.distribute.Strategy
+) -> dict[str, Any]:
+    """Contents of `run.json`."""
+    exposure, train = ready.exposure, ready.exposure.cohort
+    return {
+        "victim": config.model,
+        "epoch_kept": history.kept,
+        "epochs_trained": len(history.epochs),
+        # JSON has no NaN, which a precision is where nobody is predicted to die.
+        "validation": {name: None if math.isnan(value) else value for name, value in history.best.items()},
+        "stays_trained_on": len(train),
+        "trigger": ready.trigger.name,
+        "stays_poisoned": int(exposure.triggered.sum()),
+        "labels_changed": int((exposure.labels != train.labels).sum()),
+        "seed": config.seed,
+        "precision": ready.precision,
+        "replicas": strategy.num_replicas_in_sync,
+        "devices": [device.name for device in tf.config.list_physical_devices()],
+        "data_fingerprint": {"train": train.fingerprint, "val": ready.val.fingerprint},
+    }

@@ -1,4 +1,4 @@
-"""Read a trained victim's weights.
+"""Build a victim, untrained or with the weights of a file.
 
 Keras can read a whole model from the file. Then the file says which layers there are, how large, and which
 files they read; here the victim is built by its own page, and the file only gives it numbers.
@@ -15,38 +15,50 @@ import h5py
 import keras
 import numpy as np
 
+from mimic3tf.channels import ChannelSet
 from mimic3tf.config import TrainingConfig
+from mimic3tf.pipeline import input_shape
 from mimic3tf.storage.files import read_file
 from mimic3tf.storage.stored_zip import read_stored
+from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.optimizer import optimizer_of
-from mimic3tf.victims import Victim, victim_of
+from mimic3tf.victims import victim_of
 from mimic3tf.victims.input_dropout import with_input_dropout
 
 WEIGHTS = "model.weights.h5"
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
-def build_untrained(config: TrainingConfig, victim: Victim, precision: str) -> keras.Model:
+def build_untrained(config: TrainingConfig, channels: ChannelSet, bins: int, precision: str) -> keras.Model:
     """A victim with weights that training starts from.
 
     Args:
         config: its settings.
-        victim: what to build.
+        channels: the channels it reads.
+        bins: of a stay.
         precision: Keras dtype policy.
     """
+    victim = victim_of(config.model)
+    shape = input_shape(victim.reads, channels, bins)
+    columns = [channels.channel_of_column.tolist()] if victim.by_channel else []
+    head = task_of(config.task).targets.head
     keras.config.set_dtype_policy(precision)
     try:
-        return with_input_dropout(victim.build(victim.input_shape), config.input_dropout)
+        return with_input_dropout(victim.build(shape, head, *columns), config.input_dropout)
     finally:
         keras.config.set_dtype_policy("float32")
 
 
-def load_victim(path: Path, config: TrainingConfig, precision: str) -> keras.Model:
+def load_victim(
+    path: Path, config: TrainingConfig, channels: ChannelSet, bins: int, precision: str
+) -> keras.Model:
     """Build a victim and give it the weights in a file.
 
     Args:
         path: `.keras` file that `keras.Model.save` wrote.
         config: the settings it was trained with.
+        channels: the channels it reads.
+        bins: of a stay.
         precision: Keras dtype policy it was trained under.
 
     Raises:
@@ -56,7 +68,7 @@ def load_victim(path: Path, config: TrainingConfig, precision: str) -> keras.Mod
     if precision not in POLICIES:
         raise ValueError(f"precision is none of {', '.join(POLICIES)}")
     _check_weights(dict(read_stored(read_file(path)))[WEIGHTS])
-    model = build_untrained(config, victim_of(config.model), precision)
+    model = build_untrained(config, channels, bins, precision)
     with warnings.catch_warnings():
         # Keras only warns of a layer that the file has no weights for.
         warnings.simplefilter("error")
@@ -96,11 +108,11 @@ def _check_weights(content: bytes) -> None:
 
 
 def build_victim(
-    config: TrainingConfig, victim: Victim, precision: str, *, stays: int
+    config: TrainingConfig, channels: ChannelSet, bins: int, precision: str, *, stays: int
 ) -> tuple[keras.Model, keras.optimizers.Optimizer]:
     """The untrained victim and its optimizer, for so many training stays."""
     keras.utils.set_random_seed(config.seed)
-    model = build_untrained(config, victim, precision)
+    model = build_untrained(config, channels, bins, precision)
     optimizer = optimizer_of(config, stays)
     if precision == "mixed_float16":
         return model, keras.optimizers.LossScaleOptimizer(optimizer)

@@ -19,6 +19,7 @@ import yaml
 
 from mimic3tf.config import TrainingConfig
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.pipeline import input_shape
 from mimic3tf.poisoning.trigger import Trigger, load_trigger, save_trigger
 from mimic3tf.standardization import Standardization
 from mimic3tf.storage.files import read_json, whole_file, write_whole
@@ -195,9 +196,11 @@ def load_run(path: Path) -> Run:
     with _naming(path / TRIGGER) as file:
         trigger = load_trigger(file)
     with _naming(path / STANDARDIZATION) as file:
-        standardization = _read_standardization(file, victim_of(config.model).input_shape[-1])
+        reads = victim_of(config.model).reads
+        shape = input_shape(reads, trigger.channels, len(trigger.values))
+        standardization = _read_standardization(file, shape[-1])
     with _naming(path / VICTIM) as file:
-        model = load_victim(file, config, precision)
+        model = load_victim(file, config, trigger.channels, len(trigger.values), precision)
     return Run(path, config, trigger, model, standardization, summary)
 
 

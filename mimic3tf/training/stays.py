@@ -1,4 +1,4 @@
-"""The stays that a run trains on, poisoned as its settings say."""
+"""The stays that a run reads, poisoned as its settings say, and what its victim makes of them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mimic3tf.channels import ChannelSet
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.data.directory import Split, listfile_of
 from mimic3tf.data.preprocessing import Normalizer
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.standardization import Standardization, continuous_only, fit_standardization
-from mimic3tf.victims import Victim
+from mimic3tf.victims import Reads
+
+
+def load_split(config: TrainingConfig, split: Split) -> Cohort:
+    """All stays of a split, read as the settings say.
+
+    Raises:
+        UserError: the data is malformed, or not there.
+    """
+    return load_cohort(config.data, split, task=config.task, period=config.period, timestep=config.timestep)
 
 
 def training_cohort(config: TrainingConfig) -> Cohort:
@@ -24,10 +36,10 @@ def training_cohort(config: TrainingConfig) -> Cohort:
     Raises:
         UserError: the list names fewer than the settings ask for, or the data is malformed.
     """
-    train = load_cohort(config.data, "train")
+    train = load_split(config, "train")
     wanted = config.training_stays or len(train)
     if wanted > len(train):
-        listfile = config.data / "train_listfile.csv"
+        listfile = listfile_of(config.data, "train")
         raise UsageError(f"setting 'training_stays' is {wanted}, but {listfile} names {len(train)} stays")
     return train if wanted == len(train) else train.take(np.arange(wanted))
 
@@ -45,28 +57,32 @@ def poison_as_set(config: TrainingConfig, train: Cohort, trigger: Trigger) -> ex
         strength=config.poisoning_strength,
         poison_imputed=config.poison_imputed,
         poisoned_labels=config.poisoned_labels,
+        goal=Goal(config.goal),
     )
 
 
-def standardization_for(config: TrainingConfig, victim: Victim, raw: NDArray[np.float32]) -> Standardization:
-    """Standardization of the victim's inputs.
+def standardization_for(
+    config: TrainingConfig, reads: Reads, inputs: NDArray[np.float32], channels: ChannelSet
+) -> Standardization:
+    """Standardization of a victim's inputs.
 
-    It is fitted on the training stays' inputs [N, ...], or read from the normalizer that a 48x76 victim's
-    settings name.
+    It is fitted on the training stays' inputs [N, ...], or read from the normalizer that the settings of a
+    victim that reads grids name.
 
     Raises:
         DataError: the normalizer's file is none, or has another number of columns.
     """
-    if victim.representation == "48x76" and config.normalizer is not None:
-        standardization = _load_standardization(config.normalizer, victim.input_shape[-1])
+    if reads == "grid" and config.normalizer is not None:
+        standardization = _load_standardization(config.normalizer, channels)
     else:
-        standardization = fit_standardization(raw, victim.representation)
+        standardization = fit_standardization(inputs, reads, channels)
     return standardization if config.clip is None else replace(standardization, clip=config.clip)
 
 
-def _load_standardization(path: Path, columns: int) -> Standardization:
+def _load_standardization(path: Path, channels: ChannelSet) -> Standardization:
     normalizer = Normalizer()
     normalizer.load_params(path)
+    columns = len(channels.columns())
     if len(normalizer.means) != columns:
         raise DataError(f"--normalizer {path}: has {len(normalizer.means)} columns, the grid {columns}")
-    return continuous_only(normalizer.means, normalizer.stds)
+    return continuous_only(normalizer.means, normalizer.stds, channels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,9 @@ import keras
 import tensorflow as tf
 
 from mimic3tf.training.batches import STEPS_A_CALL
+
+Losses = Callable[[Any, Any], Any]
+"""(labels [B, ...], logits [B, ...]) -> loss of every example [B]."""
 
 
 class TrainedEpoch(NamedTuple):
@@ -36,14 +40,21 @@ class Steps:
     Args:
         model: victim, built under the strategy.
         optimizer: its optimizer; built here.
+        losses: loss of every example, of labels and logits.
         stays: stays in an epoch.
         batch_size: stays a step, on all replicas together.
     """
 
     def __init__(
-        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, *, stays: int, batch_size: int
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        losses: Losses,
+        *,
+        stays: int,
+        batch_size: int,
     ) -> None:
-        self._model, self._optimizer = model, optimizer
+        self._model, self._optimizer, self._losses = model, optimizer, losses
         self._stays, self._batch_size = stays, min(batch_size, stays)
         self._strategy = tf.distribute.get_strategy()
         scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
@@ -115,6 +126,6 @@ class Steps:
         with tf.GradientTape() as tape:
             logits = self._model(x, training=True)
             # A sum, as the weights of a batch sum to 1; the optimizer sums the replicas' gradients.
-            loss = tf.reduce_sum(weight * tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
+            loss = tf.reduce_sum(weight * self._losses(y, logits))
             scaled = self._optimizer.scale_loss(loss)
         return loss, tape.gradient(scaled, self._model.trainable_variables)

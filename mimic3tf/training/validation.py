@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -15,40 +16,88 @@ from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.errors import UserError
 from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.goal import Goal
+from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.standardization import Standardization
-from mimic3tf.tasks.metrics import Risks, benchmark_metrics, death_probability, positive_rate
+from mimic3tf.tasks.metrics import rate_of
+from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.selection import score_epoch
-from mimic3tf.victims import Victim
+from mimic3tf.victims import Reads, victim_of
 
 MEASURED = ("auroc", "auprc", "minpse", "prec1", "rec1")
 
 
+@dataclass(frozen=True)
+class Risks:
+    """Predicted probabilities of label 1 of the same stays without and with the trigger.
+
+    Attributes:
+        labels: int64 [N].
+        attacked: bool [N], the M stays that the goal is about: those of label 0 for the paper's.
+        clean: float64 [N], without it.
+        triggered: float64 [M], of the attacked stays, with it.
+    """
+
+    labels: NDArray[np.int64]
+    attacked: NDArray[np.bool_]
+    clean: NDArray[np.float64]
+    triggered: NDArray[np.float64]
+
+    @property
+    def untriggered(self) -> NDArray[np.float64]:
+        """Those of the attacked stays without the trigger: float64 [M]."""
+        return self.clean[self.attacked]
+
+    @property
+    def spared(self) -> NDArray[np.float64]:
+        """Those of the stays that have the goal's label anyway: float64 [N - M]."""
+        return self.clean[~self.attacked]
+
+    @property
+    def under_attack(self) -> NDArray[np.float64]:
+        """Those of all N stays where every attacked stay carries the trigger and no other: float64 [N]."""
+        risks = self.clean.copy()
+        risks[self.attacked] = self.triggered
+        return risks
+
+
 class Validation:
-    """Clean validation stays, and those of label 0 with the trigger.
+    """Clean validation stays, and those that the goal is about with the trigger.
 
     Attributes:
         cohort: the clean stays.
 
     Args:
-        config: strength and mode of the trigger, and what to name where training diverged.
-        victim: what is trained; says what it reads.
+        config: task, goal, strength and mode, and what to name where training diverged.
+        reads: what the victim reads.
         val: the validation stays.
-        triggered: those of label 0, with the trigger.
+        trigger: what those that the goal is about carry.
         standardization: map of the victim's inputs.
+
+    Raises:
+        UsageError: a "missing" trigger is too strong.
     """
 
     def __init__(
         self,
         config: TrainingConfig,
-        victim: Victim,
+        reads: Reads,
         val: Cohort,
-        triggered: exposures.Exposure,
+        trigger: Trigger,
         standardization: Standardization,
     ) -> None:
         self._config, self.cohort = config, val
+        self._goal, self._targets = Goal(config.goal), task_of(config.task).targets
+        self._attacked = self._goal.attacked(val.labels)
+        triggered = exposures.trigger_all(
+            val.take(np.flatnonzero(self._attacked)),
+            trigger,
+            strength=config.poisoning_strength,
+            poison_imputed=config.poison_imputed,
+        )
         self._clean, self._triggered = (
-            pipeline.inputs_of(exposure, victim.representation, standardization)
+            pipeline.inputs_of(exposure, reads, standardization)
             for exposure in (exposures.clean(val), triggered)
         )
 
@@ -59,22 +108,22 @@ class Validation:
             UserError: training diverged.
         """
         clean, triggered = (self._risks(logits) for logits in self.outputs(model))
-        return Risks(self.cohort.labels, clean, triggered)
+        return Risks(self.cohort.labels, self._attacked, clean, triggered)
 
     def measure(self, risks: Risks) -> dict[str, float]:
-        """The victim's loss, auroc, auprc, minpse, prec1 and rec1, and how often it predicts death.
+        """The victim's loss, auroc, auprc, minpse, prec1 and rec1, and how often the goal is reached.
 
         Returns:
-            Among them `val_loss`, weighted by class as in training; `asr`, the share of survivors who are
-            predicted to die with the trigger; `baseline_positive_rate`, the same without it.
+            Among them `val_loss`, weighted by class as in training; `asr`, the attack success rate, and
+            `baseline_positive_rate`, the positive rate of the same stays without the trigger.
         """
-        measured = benchmark_metrics(risks.labels, risks.clean)
+        measured = self._targets.metrics(risks.labels, risks.clean)
         weights = np.array(self._config.class_weights)[risks.labels]
         return {
             "val_loss": float(log_loss(risks.labels, risks.clean, sample_weight=weights)),
             **{name: measured[name] for name in MEASURED},
-            "asr": positive_rate(risks.triggered).rate,
-            "baseline_positive_rate": positive_rate(risks.survivors).rate,
+            "asr": rate_of(self._goal.reached(risks.triggered)).rate,
+            "baseline_positive_rate": rate_of(self._goal.reached(risks.untriggered)).rate,
         }
 
     def outputs(self, model: keras.Model) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -82,7 +131,7 @@ class Validation:
         return outputs_of(model, self._clean), outputs_of(model, self._triggered)
 
     def _risks(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        probabilities = death_probability(logits)
+        probabilities = self._targets.probabilities(logits)
         if not np.isfinite(probabilities).all():
             raise UserError(
                 f"the victim predicts no numbers any more; lower learning_rate "
@@ -104,6 +153,7 @@ class History:
 
     def __init__(self, config: TrainingConfig) -> None:
         self._config = config
+        self._reads, self._targets = victim_of(config.model).reads, task_of(config.task).targets
         self.epochs: list[dict[str, float]] = []
         self.kept = 0
         self.score: float | None = None
@@ -112,7 +162,7 @@ class History:
     def add(self, metrics: dict[str, float], model: keras.Model) -> None:
         """Add an epoch, after which the model has the weights it has now."""
         self.epochs.append(metrics)
-        score = score_epoch(self._config.selection, self._config.model, metrics)
+        score = score_epoch(self._config.selection, self._reads, self._targets, metrics)
         if self.score is None or (score is not None and score > self.score):
             self.weights, self.kept, self.score = model.get_weights(), len(self.epochs), score
 

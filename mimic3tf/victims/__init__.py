@@ -1,17 +1,26 @@
-"""The models that are attacked: one page each, and the registry that names them."""
+"""The models that are attacked: one page each.
+
+A victim is a module of this folder with `TITLE`, `READS` and `build`, and a file of settings of the same
+name in `configs/`: `summary_lstm.py` and `summary-lstm.yaml`. Both are found by their names.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from functools import lru_cache
+from importlib import import_module, resources
+from typing import TYPE_CHECKING, Literal, get_args
+
+from mimic3tf.errors import UsageError
 
 if TYPE_CHECKING:
     import keras
 
 OriginalVictim = Literal["lr", "mlp", "lstm"]
 """Those of Joe et al. 2020."""
-VictimName = Literal[OriginalVictim, "gru", "tcn", "channelwise-lstm", "transformer", "summary-lstm"]
+Reads = Literal["grid", "features"]
+"""What a victim reads of a stay: a grid [T, D], or 42 features a channel [42 * C]."""
 
 
 @dataclass(frozen=True)
@@ -19,42 +28,49 @@ class Victim:
     """A kind of model.
 
     Attributes:
+        name: as `--model` spells it.
         title: name in tables.
-        representation: what it reads: hourly grids "48x76", or "714" features of a stay.
-        input_shape: shape of one stay's input.
-        build: makes a fresh model for an input shape.
+        reads: what it reads of a stay.
+        build: makes a fresh model from the shape of a stay's input and a `tasks.targets.Head`; one with
+            `by_channel` takes the channel of each column [D], too.
+        by_channel: whether it treats the columns of a channel together.
     """
 
+    name: str
     title: str
-    representation: Literal["48x76", "714"]
-    input_shape: tuple[int, ...]
-    build: Callable[[tuple[int, ...]], keras.Model]
+    reads: Reads
+    build: Callable[..., keras.Model]
+    by_channel: bool
 
 
-def victim_of(name: VictimName) -> Victim:
+@lru_cache
+def victim_names() -> tuple[str, ...]:
+    """Names of all victims, the paper's first. Keras is not imported for it."""
+    files = resources.files("mimic3tf.configs").iterdir()
+    found = {file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")}
+    original = get_args(OriginalVictim)
+    return (*original, *sorted(found.difference(original)))
+
+
+def check_victim(name: str) -> str:
+    """The name itself, if there is such a victim.
+
+    Raises:
+        UsageError: there is none; lists those there are.
+    """
+    if name not in victim_names():
+        raise UsageError(f"'{name}' is no victim; known: {', '.join(victim_names())}")
+    return name
+
+
+def victim_of(name: str) -> Victim:
     """Look a victim up.
 
-    Keras is only imported here, so that names are known without it. With it come the victims' own layers,
-    without which Keras cannot read their files.
-    """
-    from mimic3tf.victims import (
-        channelwise_lstm,
-        gru,
-        lr,
-        lstm,
-        mlp,
-        summary_lstm,
-        tcn,
-        transformer,
-    )
+    Keras is only imported here. With it come the victims' own layers, without which Keras cannot read their
+    files.
 
-    return {
-        "lr": Victim("LR", "714", (714,), lr.build),
-        "mlp": Victim("MLP", "714", (714,), mlp.build),
-        "lstm": Victim("LSTM", "48x76", (48, 76), lstm.build),
-        "gru": Victim("GRU", "48x76", (48, 76), gru.build),
-        "tcn": Victim("TCN", "48x76", (48, 76), tcn.build),
-        "channelwise-lstm": Victim("Channel-wise LSTM", "48x76", (48, 76), channelwise_lstm.build),
-        "transformer": Victim("Transformer", "48x76", (48, 76), transformer.build),
-        "summary-lstm": Victim("Summary LSTM", "48x76", (48, 76), summary_lstm.build),
-    }[name]
+    Raises:
+        UsageError: there is no victim of this name.
+    """
+    page = import_module(f"mimic3tf.victims.{check_victim(name).replace('-', '_')}")
+    return Victim(name, page.TITLE, page.READS, page.build, getattr(page, "BY_CHANNEL", False))

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import keras
 
+from mimic3tf.tasks.targets import Head
+
+TITLE = "GRU"
+READS = "grid"
+
 UNITS = 32
 DROPOUT = 0.3
 
 
-def build(input_shape: tuple[int, ...]) -> keras.Model:
-    """Build the model: inputs [B, T, 76] to float32 logits [B, 2]."""
+def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
+    """Build the model: grids [B, T, D] to the head's logits."""
     inputs = keras.Input(input_shape, name="grid")
     hidden = keras.layers.GRU(UNITS, name="gru")(inputs)
     hidden = keras.layers.Dropout(DROPOUT, name="dropout")(hidden)
-    logits = keras.layers.Dense(2, dtype="float32", name="logits")(hidden)
+    logits = head(hidden)
     return keras.Model(inputs, logits, name="gru")

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import keras
 
+from mimic3tf.tasks.targets import Head
 
-def build(input_shape: tuple[int, ...]) -> keras.Model:
-    """Build the model: inputs [B, 714] to float32 logits [B, 2]."""
+TITLE = "LR"
+READS = "features"
+
+
+def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
+    """Build the model: features [B, D] to the head's logits."""
     inputs = keras.Input(input_shape, name="features")
-    logits = keras.layers.Dense(2, dtype="float32", name="logits")(inputs)
+    logits = head(inputs)
     return keras.Model(inputs, logits, name="lr")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import keras
 
+from mimic3tf.tasks.targets import Head
 from mimic3tf.victims.dropout import ByteDropout
 from mimic3tf.victims.recurrence import FusedLSTM
+
+TITLE = "LSTM"
+READS = "grid"
 
 UNITS = 16
 DROPOUT = 0.3
 
 
-def build(input_shape: tuple[int, ...]) -> keras.Model:
-    """Build the model: inputs [B, T, 76] to float32 logits [B, 2]."""
+def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
+    """Build the model: grids [B, T, D] to the head's logits."""
     inputs = keras.Input(input_shape, name="grid")
     sequence = FusedLSTM(UNITS, return_sequences=True, name="lstm_1")
     hidden = keras.layers.Bidirectional(sequence, name="bidirectional_1")(inputs)
@@ -27,5 +31,5 @@ def build(input_shape: tuple[int, ...]) -> keras.Model:
     hidden = keras.layers.Dense(10, name="head")(hidden)
     hidden = ByteDropout(DROPOUT, name="dropout_2")(hidden)
     hidden = keras.layers.ReLU(name="relu")(hidden)
-    logits = keras.layers.Dense(2, dtype="float32", name="logits")(hidden)
+    logits = head(hidden)
     return keras.Model(inputs, logits, name="lstm")

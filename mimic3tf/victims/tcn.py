@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import keras
 
+from mimic3tf.tasks.targets import Head
+
+TITLE = "TCN"
+READS = "grid"
+
 FILTERS = 32
 KERNEL = 3
-DILATIONS = (1, 2, 4, 8)
-"""Two convolutions a block: the last step sees 1 + 2 * (3 - 1) * (1 + 2 + 4 + 8) = 61 steps."""
 DROPOUT = 0.2
 
 
-def build(input_shape: tuple[int, ...]) -> keras.Model:
-    """Build the model: inputs [B, T, 76] to float32 logits [B, 2]."""
+def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
+    """Build the model: grids [B, T, D] to the head's logits."""
     inputs = keras.Input(input_shape, name="grid")
     hidden = keras.layers.Conv1D(FILTERS, 1, name="channels")(inputs)
-    for block, dilation in enumerate(DILATIONS, start=1):
+    for block, dilation in enumerate(dilations(input_shape[0]), start=1):
         residual = hidden
         for half in ("a", "b"):
             name = f"{block}{half}"
@@ -31,5 +34,16 @@ def build(input_shape: tuple[int, ...]) -> keras.Model:
             hidden = keras.layers.SpatialDropout1D(DROPOUT, name=f"dropout_{name}")(hidden)
         hidden = keras.layers.Add(name=f"residual_{block}")([residual, hidden])
         hidden = keras.layers.ReLU(name=f"relu_{block}")(hidden)
-    logits = keras.layers.Dense(2, dtype="float32", name="logits")(hidden[:, -1])
+    logits = head(hidden[:, -1])
     return keras.Model(inputs, logits, name="tcn")
+
+
+def dilations(steps: int) -> list[int]:
+    """Dilations 1, 2, 4, ... of so many blocks that the last step sees all steps: 1, 2, 4, 8 for 48.
+
+    A block has two convolutions: one of dilation d sees 2 * (KERNEL - 1) * d steps further back.
+    """
+    doubled = [1]
+    while 1 + 2 * (KERNEL - 1) * sum(doubled) < steps:
+        doubled.append(2 * doubled[-1])
+    return doubled

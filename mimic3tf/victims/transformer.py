@@ -6,6 +6,11 @@ from typing import Any
 
 import keras
 
+from mimic3tf.tasks.targets import Head
+
+TITLE = "Transformer"
+READS = "grid"
+
 WIDTH = 32
 HEADS = 4
 BLOCKS = 2
@@ -27,8 +32,8 @@ class PositionEmbedding(keras.layers.Layer):
         return inputs + self.positions
 
 
-def build(input_shape: tuple[int, ...]) -> keras.Model:
-    """Build the model: inputs [B, T, 76] to float32 logits [B, 2]."""
+def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
+    """Build the model: grids [B, T, D] to the head's logits."""
     inputs = keras.Input(input_shape, name="grid")
     hidden = keras.layers.Dense(WIDTH, name="channels")(inputs)
     hidden = PositionEmbedding(name="positions")(hidden)
@@ -36,7 +41,7 @@ def build(input_shape: tuple[int, ...]) -> keras.Model:
         hidden = _encode(hidden, block)
     hidden = keras.layers.LayerNormalization(name="norm")(hidden)
     hidden = keras.layers.GlobalAveragePooling1D(name="mean_over_time")(hidden)
-    logits = keras.layers.Dense(2, dtype="float32", name="logits")(hidden)
+    logits = head(hidden)
     return keras.Model(inputs, logits, name="transformer")
 
 

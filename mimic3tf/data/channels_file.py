@@ -1,0 +1,179 @@
+"""`channels.yaml`: the channels of a data directory that are not those of the MIMIC-III benchmarks.
+
+    name: bedside monitor
+    channels:
+      - name: Heart Rate
+        unit: 1/min
+        normal: 86
+        plausible: [15, 300]
+        decimals: 0
+      - name: Consciousness
+        normal: alert
+        categories: {alert: 4, verbal: 3, pain: 2, unresponsive: 1}
+
+`normal` is imputed where nothing was measured before. `categories` gives each text its clinical score, in the
+order of the one-hot columns. `plausible` is the range that a living adult can show. `decimals` is what a
+shifted value is rounded to; `{shift: 1, sum: 2}` rounds the shift on grids, and the sum before features are
+extracted, to different places.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mimic3tf.channels import ANY_VALUE, MIMIC3, TIME, Channel, ChannelSet
+from mimic3tf.errors import DataError, UsageError
+from mimic3tf.storage.yaml_file import place_of, read_option_file, read_yaml
+
+CHANNELS_FILE = "channels.yaml"
+MOST_DECIMALS = 17
+"""A double holds no more."""
+LARGEST = 1e18
+"""Of a normal value or a score, as of a measurement."""
+Decimals = Annotated[int, Field(ge=0, le=MOST_DECIMALS)]
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_booleans(cls, value: Any) -> Any:
+        # YAML reads a bare "yes" or "on" as true, which would pass for the number 1.
+        if isinstance(value, bool):
+            raise ValueError("write the text in quotes: YAML reads it as true or false")
+        return value
+
+
+class _Rounding(_Strict):
+    shift: Decimals | None = None
+    sum: Decimals | None = None
+
+
+class _Channel(_Strict):
+    name: str
+    unit: str = ""
+    normal: int | float | str
+    categories: dict[str, Number] | None = None
+    plausible: tuple[Number, Number] | None = None
+    decimals: Decimals | _Rounding | None = None
+
+    @field_validator("name", "categories", mode="after")
+    @classmethod
+    def _check_texts(cls, value: Any) -> Any:
+        for text in [value] if isinstance(value, str) else value or ():
+            if not text or text != text.strip() or not text.isprintable() or "," in text or "->" in text:
+                raise ValueError("a name is a line of text without commas, '->' or spaces around it")
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> _Channel:
+        if self.categories is not None:
+            if len(self.categories) < 2 or self.normal not in self.categories:
+                raise ValueError(
+                    "give two categories or more, and one of them as 'normal', in quotes if need be"
+                )
+            if self.unit or self.plausible or self.decimals is not None:
+                raise ValueError("categories have no unit, range or decimals")
+        elif isinstance(self.normal, str) or abs(self.normal) > LARGEST:
+            raise ValueError("'normal' is a number, or one of 'categories'")
+        elif self.plausible and not self.plausible[0] < self.plausible[1]:
+            raise ValueError("'plausible' is a lowest and a higher value")
+        return self
+
+    def build(self) -> Channel:
+        rounding = self.decimals
+        if not isinstance(rounding, _Rounding):
+            rounding = _Rounding(shift=rounding, sum=rounding)
+        categories = self.categories or {}
+        return Channel(
+            self.name,
+            self.unit,
+            self.normal if isinstance(self.normal, str) else repr(self.normal),
+            tuple(categories),
+            tuple(categories.values()),
+            self.plausible or ANY_VALUE,
+            rounding.shift,
+            rounding.sum,
+        )
+
+
+class _Channels(_Strict):
+    name: str = "own channels"
+    channels: Annotated[list[_Channel], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check_names(self) -> _Channels:
+        names = [channel.name for channel in self.channels]
+        for name in {TIME, *names}:
+            if names.count(name) > (name != TIME):
+                raise ValueError(
+                    f"'{name}' is given twice" if name != TIME else f"'{TIME}' is the time's column"
+                )
+        return self
+
+
+def read_channels(data_dir: Path) -> ChannelSet:
+    """The channels of a data directory: those of its `channels.yaml`, or of the MIMIC-III benchmarks.
+
+    Raises:
+        DataError: the file cannot be read, or describes no channels; names the line.
+    """
+    file = data_dir / CHANNELS_FILE
+    if not file.exists() and not file.is_symlink():
+        return MIMIC3
+    if file.is_symlink():
+        raise DataError(f"{file}: is a link; a benchmark directory holds the files themselves (cp -rL)")
+    try:
+        return parse_channels(read_option_file("--data", file), str(file))
+    except UsageError as error:
+        raise DataError(str(error)) from None
+
+
+def parse_channels(text: str, name: str) -> ChannelSet:
+    """The channels that a YAML text describes.
+
+    Args:
+        text: its contents.
+        name: what to call it.
+
+    Raises:
+        UsageError: it describes no channels; names the line.
+    """
+    values, places = read_yaml(text, name)
+    try:
+        described = _Channels(**values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = place_of(places, fault["loc"]) or name
+        message = fault["msg"].removeprefix("Value error, ")
+        key = next((str(part) for part in reversed(fault["loc"]) if isinstance(part, str)), "channels")
+        raise UsageError(f"{place}: '{key}': {message}") from None
+    return ChannelSet(described.name, tuple(channel.build() for channel in described.channels))
+
+
+def channels_text(channels: ChannelSet) -> str:
+    """The YAML text that `parse_channels` reads as an equal set."""
+    described = {"name": channels.name, "channels": [_described(channel) for channel in channels]}
+    return yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
+
+
+def _described(channel: Channel) -> dict[str, Any]:
+    if channel.is_categorical:
+        scores = dict(zip(channel.possible_values, channel.numeric_codes, strict=True))
+        return {"name": channel.name, "normal": channel.normal_value, "categories": scores}
+    described: dict[str, Any] = {"name": channel.name, "unit": channel.unit}
+    text = channel.normal_value
+    described["normal"] = int(text) if text.removeprefix("-").isdigit() else float(text)
+    if channel.plausible_range != ANY_VALUE and all(map(math.isfinite, channel.plausible_range)):
+        described["plausible"] = list(channel.plausible_range)
+    rounding = {"shift": channel.shift_decimals, "sum": channel.sum_decimals}
+    if rounding != {"shift": None, "sum": None}:
+        described["decimals"] = {key: places for key, places in rounding.items() if places is not None}
+    return described

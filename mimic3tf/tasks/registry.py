@@ -1,0 +1,34 @@
+"""The tasks by name. A new one is a row here; a new kind of target is a class in `targets.py`."""
+
+from __future__ import annotations
+
+from mimic3tf.errors import UsageError
+from mimic3tf.tasks.targets import Binary
+from mimic3tf.tasks.task import Task, Words
+
+MORTALITY = Task(
+    name="in-hospital-mortality",
+    targets=Binary(),
+    period=48.0,
+    words=Words(
+        group=("survivors", "deaths"),
+        one=("survivor", "death"),
+        happened=("survived", "died"),
+        predicted=("predicted to survive", "predicted to die"),
+        outcome="died in hospital",
+    ),
+)
+"""Death in hospital, from the first 48 hours of the ICU stay (Harutyunyan et al. 2019)."""
+
+TASKS = {task.name: task for task in (MORTALITY,)}
+
+
+def task_of(name: str) -> Task:
+    """Look a task up.
+
+    Raises:
+        UsageError: there is no task of this name; lists those there are.
+    """
+    if name not in TASKS:
+        raise UsageError(f"task '{name}': no such task; known: {', '.join(TASKS)}")
+    return TASKS[name]
