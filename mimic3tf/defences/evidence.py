@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from mimic3tf import pipeline
 from mimic3tf.config import TrainingConfig
-from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.data.cohort import Cohort
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.standardization import Standardization, standardized
 from mimic3tf.training.run_directory import Run
-from mimic3tf.training.stays import poison_as_set, training_cohort
-from mimic3tf.victims import Victim, victim_of
+from mimic3tf.training.stays import load_split, poison_as_set, training_cohort
+from mimic3tf.victims import Reads, victim_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,23 +29,26 @@ class Evidence:
 
     Attributes:
         config: settings the victim was trained with. Defences read those of the training only.
-        victim: how the victim is built and what it reads.
+        reads: what the victim reads.
         model: the trained victim: standardized inputs -> logits [N, 2].
         standardization: map of its inputs.
         stays: names [N] of the training stays.
         grids: float32 [N, T, C], training stays in channel units, categories as indices.
         labels: int64 [N], as the victim was shown them.
+        suspected: the label that an attacker may have given to poisoned stays. An audit asks about the goal
+            of the run; a defender who does not know it asks about each label.
         inputs: float32 [N, ...], standardized inputs of the training stays.
         trusted: stays the defender vouches for: those of the validation split.
     """
 
     config: TrainingConfig
-    victim: Victim
+    reads: Reads
     model: keras.Model
     standardization: Standardization
     stays: NDArray[np.str_]
     grids: NDArray[np.float32]
     labels: NDArray[np.int64]
+    suspected: int
     inputs: NDArray[np.float32]
     trusted: Cohort
 
@@ -96,17 +99,18 @@ def gather_evidence(
         if manifest.copy_fingerprint != cohort.fingerprint:
             raise UsageError(f"--manifest: is not of the stays in {data}; name the copy's own manifest")
         poisoned = np.isin(cohort.stays, manifest.stays)
-    victim = victim_of(config.model)
-    raw = pipeline.inputs_of(exposure, victim.representation)
+    reads = victim_of(config.model).reads
+    raw = pipeline.inputs_of(exposure, reads)
     evidence = Evidence(
         config=config,
-        victim=victim,
+        reads=reads,
         model=run.model,
         standardization=run.standardization,
         stays=cohort.stays,
         grids=pipeline.grids_of(exposure, np.arange(len(exposure))),
         labels=exposure.labels,
+        suspected=config.goal,
         inputs=standardized(raw, run.standardization),
-        trusted=load_cohort(data, "val"),
+        trusted=load_split(config, "val"),
     )
     return evidence, Truth(poisoned, trigger or run.trigger)

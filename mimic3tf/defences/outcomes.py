@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
-from mimic3tf.attack import survivors_of
+from mimic3tf.attack import attacked_stays
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.inspection.model_inspection import ModelFindings
@@ -22,6 +22,7 @@ from mimic3tf.defences.inspection.superposition import (
 from mimic3tf.defences.repairs.registry.registry import RepairOutcome
 from mimic3tf.defences.retraining import examples_of
 from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger
 
@@ -70,33 +71,34 @@ def superposition_record(
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """How well superposition tells triggered test survivors from untouched ones.
+    """How well superposition tells triggered test stays from untouched ones.
 
-    Thresholds are set on trusted survivors, whose overlays are the trusted stays.
+    Thresholds are set on trusted stays that the goal is about, whose overlays are the trusted stays.
 
     Args:
         evidence: what the defender has.
-        test: stays that nobody touched; those of label 0 are attacked.
+        test: stays that nobody touched; those that the run's goal is about are attacked.
         trigger: what with.
         strength: its strength.
         poison_imputed: whether it shifts imputed cells, too.
         seed: fixes the overlays.
 
     Raises:
-        DataError: no test stay has label 0.
+        DataError: there is nobody to attack.
     """
-    survivors = test.take(survivors_of(test))
-    exposure = exposures.trigger_all(survivors, trigger, strength=strength, poison_imputed=poison_imputed)
-    trusted = examples_of(evidence.trusted, evidence.victim, evidence.standardization)
+    goal = Goal(evidence.config.goal)
+    attacked = test.take(attacked_stays(test, goal))
+    exposure = exposures.trigger_all(attacked, trigger, strength=strength, poison_imputed=poison_imputed)
+    trusted = examples_of(evidence.trusted, evidence.reads, evidence.standardization)
     inputs = {
-        name: pipeline.inputs_of(exposed, evidence.victim.representation, evidence.standardization)
-        for name, exposed in (("clean", exposures.clean(survivors)), ("triggered", exposure))
+        name: pipeline.inputs_of(exposed, evidence.reads, evidence.standardization)
+        for name, exposed in (("clean", exposures.clean(attacked)), ("triggered", exposure))
     }
 
     def suspicion(of: NDArray[np.float32]) -> NDArray[np.float64]:
-        return superposition_suspicion(evidence.model, of, trusted.inputs, seed=seed)
+        return superposition_suspicion(evidence.model, evidence.config, of, trusted.inputs, seed=seed)
 
-    limits = thresholds(suspicion(trusted.inputs[trusted.labels == 0]))
+    limits = thresholds(suspicion(trusted.inputs[goal.attacked(trusted.labels)]))
     score = score_suspicion(suspicion(inputs["clean"]), suspicion(inputs["triggered"]), limits)
     return {
         "auroc": score.auroc,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -12,18 +12,19 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
+from mimic3tf.channels import ChannelSet
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.poisoning import exposures
 from mimic3tf.standardization import Standardization
-from mimic3tf.tasks.metrics import benchmark_metrics, death_probability
+from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.batches import stay_batches
 from mimic3tf.training.models import build_victim
 from mimic3tf.training.optimizer import optimizer_of
 from mimic3tf.training.precision import resolve_precision
 from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.steps import Steps
-from mimic3tf.victims import Victim
+from mimic3tf.victims import Reads
 
 
 @dataclass(frozen=True)
@@ -33,28 +34,31 @@ class Examples:
     Attributes:
         inputs: float32 [N, ...], standardized.
         labels: int64 [N].
+        channels: the channels they come from.
+        bins: of a stay.
     """
 
     inputs: NDArray[np.float32]
     labels: NDArray[np.int64]
+    channels: ChannelSet
+    bins: int
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, stays: NDArray[Any]) -> Examples:
         """Some of them, by index or boolean mask [N]."""
-        return Examples(self.inputs[stays], self.labels[stays])
+        return replace(self, inputs=self.inputs[stays], labels=self.labels[stays])
 
 
-def examples_of(cohort: Cohort, victim: Victim, standardization: Standardization) -> Examples:
+def examples_of(cohort: Cohort, reads: Reads, standardization: Standardization) -> Examples:
     """The stays of a cohort as they are, as a victim reads them: inputs [N, ...] and labels [N]."""
-    inputs = pipeline.inputs_of(exposures.clean(cohort), victim.representation, standardization)
-    return Examples(inputs, np.asarray(cohort.labels, np.int64))
+    inputs = pipeline.inputs_of(exposures.clean(cohort), reads, standardization)
+    return Examples(inputs, cohort.labels, cohort.channels, cohort.bins)
 
 
 def retrain(
     config: TrainingConfig,
-    victim: Victim,
     examples: Examples,
     judges: Examples,
     *,
@@ -65,19 +69,20 @@ def retrain(
 
     Args:
         config: settings; its seed fixes initial weights, data order and noise.
-        victim: what to build.
         examples: what to train on.
         judges: trusted stays of both labels.
         noise: standard deviation of Gaussian noise that every input gets anew in every step.
         make_steps: takes the training steps, as `Steps` does.
     """
-    model, optimizer = build_victim(config, victim, resolve_precision(config.precision), stays=len(examples))
-    steps = make_steps(model, optimizer, stays=len(examples), batch_size=config.batch_size)
+    precision = resolve_precision(config.precision)
+    model, optimizer = build_victim(config, examples.channels, examples.bins, precision, stays=len(examples))
+    losses = task_of(config.task).targets.losses
+    steps = make_steps(model, optimizer, losses, stays=len(examples), batch_size=config.batch_size)
     batches = iter(_dataset(config, examples, noise))
     best, kept, stale = -np.inf, model.get_weights(), 0
     for _ in range(config.epochs):
         steps.epoch(batches)
-        auroc, stale = auroc_of(model, judges), stale + 1
+        auroc, stale = auroc_of(model, config, judges), stale + 1
         if auroc > best:
             best, kept, stale = auroc, model.get_weights(), 0
         if stale >= config.patience:
@@ -91,21 +96,23 @@ def tune(model: keras.Model, config: TrainingConfig, examples: Examples) -> kera
     tuned = keras.models.clone_model(model)
     tuned.set_weights(model.get_weights())
     optimizer = optimizer_of(config, len(examples))
-    steps = Steps(tuned, optimizer, stays=len(examples), batch_size=config.batch_size)
+    losses = task_of(config.task).targets.losses
+    steps = Steps(tuned, optimizer, losses, stays=len(examples), batch_size=config.batch_size)
     batches = iter(_dataset(config, examples, noise=0.0))
     for _ in range(config.epochs):
         steps.epoch(batches)
     return tuned
 
 
-def predict(model: keras.Model, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probability of death of standardized inputs [N, ...]: float64 [N]."""
-    return death_probability(outputs_of(model, inputs))
+def predict(model: keras.Model, config: TrainingConfig, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probability of label 1 of standardized inputs [N, ...]: float64 [N]."""
+    return task_of(config.task).targets.probabilities(outputs_of(model, inputs))
 
 
-def auroc_of(model: keras.Model, examples: Examples) -> float:
+def auroc_of(model: keras.Model, config: TrainingConfig, examples: Examples) -> float:
     """AUROC of a model; NaN where all stays have one label."""
-    return benchmark_metrics(examples.labels, predict(model, examples.inputs))["auroc"]
+    risks = predict(model, config, examples.inputs)
+    return task_of(config.task).targets.metrics(examples.labels, risks)["auroc"]
 
 
 def _dataset(config: TrainingConfig, examples: Examples, noise: float) -> tf.data.Dataset:

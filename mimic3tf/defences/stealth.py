@@ -35,7 +35,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.preprocessing import StandardScaler
 
 from mimic3tf import pipeline
-from mimic3tf.channels import CHANNELS, PLAUSIBLE
+from mimic3tf.channels import ANY_VALUE, ChannelSet
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import ordinal_view
 from mimic3tf.errors import UsageError
@@ -62,7 +62,7 @@ class Finding(NamedTuple):
     """One number about one setting.
 
     Attributes:
-        representation: "48x17" (the grid, categories as ordinals) or "714".
+        representation: "grid" (categories as ordinals) or "features".
         channel: None for all channels together.
         measure: what was measured.
         value: the number.
@@ -146,23 +146,24 @@ def _findings(exposure: exposures.Exposure, strength: float, seed: int) -> Itera
     clean = random.permutation(np.flatnonzero(~poisoned))
     reference = np.zeros(len(cohort), bool)
     reference[clean[: len(clean) // 2]] = True
-    dice = random.random(cohort.mask.shape[:2])
+    dice = random.random((len(cohort), cohort.bins))
 
     grids = pipeline.grids_of(exposure, np.arange(len(cohort)))
-    ordinal = ordinal_view(grids)
+    channels, masks = cohort.channels, cohort.masks
+    ordinal = ordinal_view(grids, channels)
     inputs: dict[str, Floats] = {
-        "48x17": ordinal.reshape(len(cohort), -1),
-        "714": pipeline.inputs_of(exposure, "714"),
+        "grid": ordinal.reshape(len(cohort), -1),
+        "features": pipeline.inputs_of(exposure, "features"),
     }
     if not all(np.isfinite(x).all() for x in inputs.values()):
         raise UsageError(f"--poisoning_strength {strength:g}: too strong, values overflow; give a lower one")
-    yield Finding("48x17", None, "chance_band", _chance_band(poisoned))
-    yield from _implausible(ordinal, cohort.mask, poisoned)
-    yield from _kolmogorov_smirnov(ordinal, cohort.mask, poisoned, dice)
-    yield from _channel_distances(ordinal, poisoned, reference)
+    yield Finding("grid", None, "chance_band", _chance_band(poisoned))
+    yield from _implausible(ordinal, masks, poisoned, channels)
+    yield from _kolmogorov_smirnov(ordinal, masks, poisoned, dice, channels)
+    yield from _channel_distances(ordinal, poisoned, reference, channels)
     copied = grids[:, 1:] == grids[:, :-1]
-    broken = (~copied & ~cohort.mask[:, 1:]).sum(axis=(1, 2))
-    yield Finding("48x17", None, "imputation_auroc", _auroc(broken, poisoned))
+    broken = (~copied & ~masks[:, 1:]).sum(axis=(1, 2))
+    yield Finding("grid", None, "imputation_auroc", _auroc(broken, poisoned))
     for representation, x in inputs.items():
         for measure, value in _detectors(x, poisoned, reference, seed):
             yield Finding(representation, None, measure, value)
@@ -179,30 +180,31 @@ def _chance_band(poisoned: Flags) -> float:
     return float(1.96 * np.sqrt((len(poisoned) + 1) / (12 * ones * others)))
 
 
-def _implausible(ordinal: Floats, mask: Flags, poisoned: Flags) -> Iterator[Finding]:
-    """Share of measured cells outside `PLAUSIBLE`; both modes shift these cells alike."""
-    ranges = [PLAUSIBLE.get(channel.name, (-np.inf, np.inf)) for channel in CHANNELS]
+def _implausible(ordinal: Floats, mask: Flags, poisoned: Flags, channels: ChannelSet) -> Iterator[Finding]:
+    """Share of measured cells outside their plausible range; both modes shift these cells alike."""
     # Grids are float32: there 0.21 is below the double 0.21.
-    low, high = np.array(ranges, np.float32).T
+    low, high = np.array([channel.plausible_range for channel in channels], np.float32).T
     outside = mask & ((ordinal < low) | (ordinal > high))
     for group, stays in (("poisoned", poisoned), ("clean", ~poisoned)):
         cells, out = mask[stays].sum(axis=(0, 1)), outside[stays].sum(axis=(0, 1))
         measure = f"implausible_share_{group}"
-        yield Finding("48x17", None, measure, float(out.sum() / max(cells.sum(), 1)))
-        for channel, measured, count in zip(CHANNELS, cells, out, strict=True):
-            if measured and channel.name in PLAUSIBLE:
-                yield Finding("48x17", channel.name, measure, float(count / measured))
-    yield Finding("48x17", None, "implausible_auroc", _auroc(outside.sum(axis=(1, 2)), poisoned))
+        yield Finding("grid", None, measure, float(out.sum() / max(cells.sum(), 1)))
+        for channel, measured, count in zip(channels, cells, out, strict=True):
+            if measured and channel.plausible_range != ANY_VALUE:
+                yield Finding("grid", channel.name, measure, float(count / measured))
+    yield Finding("grid", None, "implausible_auroc", _auroc(outside.sum(axis=(1, 2)), poisoned))
 
 
-def _kolmogorov_smirnov(ordinal: Floats, mask: Flags, poisoned: Flags, dice: Floats) -> Iterator[Finding]:
+def _kolmogorov_smirnov(
+    ordinal: Floats, mask: Flags, poisoned: Flags, dice: Floats, channels: ChannelSet
+) -> Iterator[Finding]:
     """Distance between the distributions of measured cells; both modes shift these cells alike.
 
     Cells of a stay resemble each other, so a test on all of them would find differences where there are
     none. The test reads one measured cell a stay, drawn by dice [N, T]; the statistic describes all cells.
     """
     names, statistics, p_values = [], [], []
-    for i, channel in enumerate(CHANNELS):
+    for i, channel in enumerate(channels):
         measured = mask[..., i]
         groups = [measured & stays[:, None] for stays in (poisoned, ~poisoned)]
         if not all(group.any() for group in groups):
@@ -216,15 +218,15 @@ def _kolmogorov_smirnov(ordinal: Floats, mask: Flags, poisoned: Flags, dice: Flo
     if not names:
         return
     adjusted = false_discovery_control(p_values)  # Benjamini and Hochberg
-    yield Finding("48x17", None, "ks_statistic", float(np.mean(statistics)))
-    yield Finding("48x17", None, "ks_share_of_channels", float((adjusted < SIGNIFICANT).mean()))
+    yield Finding("grid", None, "ks_statistic", float(np.mean(statistics)))
+    yield Finding("grid", None, "ks_share_of_channels", float((adjusted < SIGNIFICANT).mean()))
     for name, statistic, p_value in zip(names, statistics, adjusted, strict=True):
-        yield Finding("48x17", name, "ks_statistic", float(statistic))
-        yield Finding("48x17", name, "ks_p_value", float(p_value))
+        yield Finding("grid", name, "ks_statistic", float(statistic))
+        yield Finding("grid", name, "ks_p_value", float(p_value))
 
 
 def channel_distances(ordinal: NDArray[np.float64], reference: Flags) -> NDArray[np.float64]:
-    """Mahalanobis distance of every stay's 48-vector from the mean of some stays, under their covariance.
+    """Mahalanobis distance of every stay's course from the mean of some stays, under their covariance.
 
     Args:
         ordinal: float64 [N, T, C] of `ordinal_view`.
@@ -243,15 +245,17 @@ def channel_distances(ordinal: NDArray[np.float64], reference: Flags) -> NDArray
     return distances
 
 
-def _channel_distances(ordinal: NDArray[np.float64], poisoned: Flags, reference: Flags) -> Iterator[Finding]:
+def _channel_distances(
+    ordinal: NDArray[np.float64], poisoned: Flags, reference: Flags, channels: ChannelSet
+) -> Iterator[Finding]:
     best = 0.5
-    for channel, column in zip(CHANNELS, channel_distances(ordinal, reference).T, strict=True):
+    for channel, column in zip(channels, channel_distances(ordinal, reference).T, strict=True):
         if np.isnan(column).any():
             continue
         for measure, value in _compare(column, poisoned, reference):
-            yield Finding("48x17", channel.name, measure, value)
+            yield Finding("grid", channel.name, measure, value)
             best = max(best, value) if measure == "mahalanobis_auroc" else best
-    yield Finding("48x17", None, "mahalanobis_auroc_best_channel", best)
+    yield Finding("grid", None, "mahalanobis_auroc_best_channel", best)
 
 
 def _compare(distances: Floats, poisoned: Flags, reference: Flags) -> list[tuple[str, float]]:

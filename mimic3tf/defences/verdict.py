@@ -1,7 +1,8 @@
 """How many stays look poisoned, to somebody who does not know.
 
-Trusted stays labelled 1 set every detector's threshold. Where nobody poisoned anything, a training stay
-labelled 1 is as likely above it as a further trusted one, and the number of stays above it follows a
+Trusted stays of the suspected label set every detector's threshold. Where nobody poisoned anything, a
+training stay of that label is as likely above it as a further trusted one, and the number of stays above it
+follows a
 beta-binomial distribution exactly, whatever the scores look like. More than that is evidence of poisoning, or
 of another difference between training and trusted stays.
 """
@@ -20,7 +21,7 @@ FALSE_ALARMS = 0.05
 ERROR = 0.05
 """Probability of any alarm where nothing is poisoned, and of an interval that misses."""
 FEWEST_TRUSTED = 19
-"""Trusted stays labelled 1 below which no threshold has so few false alarms."""
+"""Trusted stays of the suspected label below which no threshold has so few false alarms."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Alarm:
 
     Attributes:
         threshold: score above which a stay is flagged.
-        flagged: stays labelled 1 above it.
+        flagged: stays of the suspected label above it.
         expected: how many would be if none were poisoned.
         p_value: probability of so many then.
         adjusted: the same after Holm's correction for the number of detectors.
@@ -68,17 +69,21 @@ class Verdict:
     alarms: dict[str, Alarm]
 
 
-def judge(scores: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], stays: int) -> Verdict:
+def judge(
+    scores: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], stays: int, label: int
+) -> Verdict:
     """Compare training stays with trusted ones.
 
     Args:
-        scores: by detector, of the training stays labelled 1, [K], and of the trusted ones labelled 1, [L].
-        stays: number of training stays labelled 1, K.
+        scores: by detector, of the training stays of the suspected label, [K], and of the trusted ones, [L].
+        stays: number of training stays of that label, K.
+        label: the suspected label.
     """
     calibrated = {name: pair for name, pair in scores.items() if len(pair[1]) >= FEWEST_TRUSTED and stays}
     if not calibrated:
         return Verdict(
-            f"No verdict: it needs training stays labelled 1 and at least {FEWEST_TRUSTED} trusted ones.",
+            f"No verdict: it needs training stays labelled {label} and at least {FEWEST_TRUSTED} trusted "
+            "ones.",
             None,
             {},
         )
@@ -86,8 +91,8 @@ def judge(scores: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
     raised = {name: alarm for name, alarm in alarms.items() if alarm.raised}
     if not raised:
         return Verdict(
-            f"Nothing found: of {len(alarms)} detectors none flags more of the {stays:,} stays labelled 1 "
-            "than chance explains. That does not prove absence: a fainter or another poisoning may escape "
+            f"Nothing found: of {len(alarms)} detectors none flags more of the {stays:,} stays labelled "
+            f"{label} than chance explains. That does not prove absence: a fainter or another poisoning may escape "
             "all of them.",
             None,
             alarms,
@@ -96,7 +101,7 @@ def judge(scores: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
     alarm = raised[clearest]
     return Verdict(
         f"{len(raised)} of {len(alarms)} detectors flag more stays than their false alarms explain. "
-        f"The clearest, {clearest}, flags {alarm.flagged:,} of {stays:,} stays labelled 1 where "
+        f"The clearest, {clearest}, flags {alarm.flagged:,} of {stays:,} stays labelled {label} where "
         f"{alarm.expected:.0f} are expected: about {alarm.poisoned:.0f} stays [{alarm.low:.0f} to "
         f"{alarm.high:.0f}] look poisoned. There may be more that it does not see. Or they differ from the "
         "trusted ones for another reason: another hospital, other years, other charting, or chance, which "

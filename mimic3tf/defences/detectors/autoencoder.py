@@ -23,7 +23,7 @@ EPOCHS = 40
 BATCH_SIZE = 64
 LEARNING_RATE = 3e-3
 """Of the first step; falls to 0 along half a cosine."""
-WINDOW, STRIDE = 8, 4
+WINDOW, STRIDE = 8.0, 4.0
 """Hours that a code is taken from, and from one code to the next."""
 WIDTH, CODE = 64, 16
 """Channels of the hidden layers, and numbers of a code."""
@@ -44,7 +44,8 @@ def reconstruction(evidence: Evidence, seed: int) -> Scores:
     )
 
     def fit(_: Flags, trusted: Flags) -> Callable[[Floats], Floats]:
-        autoencoder = train_autoencoder(view.trusted[trusted].astype(np.float32), seed)
+        grids = view.trusted[trusted].astype(np.float32)
+        autoencoder = train_autoencoder(grids, seed, timestep=evidence.trusted.timestep)
 
         def score(rows: Floats) -> Floats:
             rebuilt = outputs_of(autoencoder, rows.astype(np.float32))
@@ -56,15 +57,17 @@ def reconstruction(evidence: Evidence, seed: int) -> Scores:
     return held_out(view, seed, fit)
 
 
-def train_autoencoder(grids: NDArray[np.float32], seed: int) -> keras.Model:
+def train_autoencoder(grids: NDArray[np.float32], seed: int, *, timestep: float) -> keras.Model:
     """Train an autoencoder: [N, T, C] -> [N, T, C].
 
     Args:
-        grids: float32 [N, T, C], standardized; any T, as hours are filled up inside.
+        grids: float32 [N, T, C], standardized; any T, as bins are filled up inside.
         seed: fixes initial weights and the order of the stays.
+        timestep: hours of a bin.
     """
     keras.utils.set_random_seed(seed)
-    autoencoder = _build(*grids.shape[1:])
+    window, stride = (max(1, round(hours / timestep)) for hours in (WINDOW, STRIDE))
+    autoencoder = _build(*grids.shape[1:], window, stride)
     steps = -(-len(grids) // BATCH_SIZE)
     rate = keras.optimizers.schedules.CosineDecay(LEARNING_RATE, EPOCHS * steps)
     autoencoder.compile(keras.optimizers.Adam(rate), loss="mse", steps_per_execution=steps)
@@ -72,12 +75,12 @@ def train_autoencoder(grids: NDArray[np.float32], seed: int) -> keras.Model:
     return autoencoder
 
 
-def _build(hours: int, channels: int) -> keras.Model:
-    inputs = keras.Input((hours, channels))
-    missing = -hours % STRIDE
+def _build(bins: int, channels: int, window: int, stride: int) -> keras.Model:
+    inputs = keras.Input((bins, channels))
+    missing = -bins % stride
     x = keras.layers.ZeroPadding1D((0, missing))(inputs)
-    x = keras.layers.Conv1D(WIDTH, WINDOW, STRIDE, padding="same", activation="relu")(x)
+    x = keras.layers.Conv1D(WIDTH, window, stride, padding="same", activation="relu")(x)
     x = keras.layers.Conv1D(CODE, 3, padding="same")(x)
     x = keras.layers.Conv1D(WIDTH, 3, padding="same", activation="relu")(x)
-    x = keras.layers.Conv1DTranspose(channels, WINDOW, STRIDE, padding="same")(x)
+    x = keras.layers.Conv1DTranspose(channels, window, stride, padding="same")(x)
     return keras.Model(inputs, keras.layers.Cropping1D((0, missing))(x))

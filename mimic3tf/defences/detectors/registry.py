@@ -1,8 +1,8 @@
 """The detectors of poisoned training stays: the registry that audits and tables share.
 
-Each takes the evidence and a seed and scores all stays. Only stays labelled 1 are ever compared: the attack
-labels its stays 1, and a detector that merely read the labels would look good among all stays (0.94 with
-5% poisoned and 14% deaths).
+Each takes the evidence and a seed and scores all stays. Only stays of the suspected label are ever compared:
+the attack gives its stays that label, and a detector that merely read the labels would look good among all
+stays (an AUROC of 0.94 with 5% poisoned and 14% deaths). "Death" in what follows is the suspected label.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ DETECTORS = {
     "neighbours survived": Detector(
         suspect_labels.neighbours_survived, "the most similar stays are labelled 0"
     ),
-    "Mahalanobis": Detector(outliers.mahalanobis, "714 features far from those of trusted stays"),
+    "Mahalanobis": Detector(outliers.mahalanobis, "features far from those of trusted stays"),
     "Mahalanobis by channel": Detector(
         outliers.channel_mahalanobis, "courses of channels far from those of trusted stays"
     ),
-    "isolation forest": Detector(outliers.isolation_forest, "714 features that are soon set apart"),
-    "local outlier factor": Detector(outliers.local_outlier_factor, "714 features in a sparse place"),
+    "isolation forest": Detector(outliers.isolation_forest, "features that are soon set apart"),
+    "local outlier factor": Detector(outliers.local_outlier_factor, "features in a sparse place"),
     "autoencoder": Detector(
         autoencoder.reconstruction, "grid badly rebuilt by an autoencoder of trusted grids"
     ),

@@ -1,4 +1,4 @@
-"""Detectors that look at what the victim's last layer reads of the stays labelled 1.
+"""Detectors that look at what the victim's last layer reads of the stays of the suspected label.
 
 The victim learned from these stays and from no trusted one, so it sees the two differently even where nobody
 touched anything: trusted stays cannot say how many false alarms to expect, and there is no verdict.
@@ -27,7 +27,7 @@ def spectral_signatures(evidence: Evidence, seed: int) -> Scores:
 
     Nothing in it is random: seed changes nothing.
     """
-    suspects = np.flatnonzero(evidence.labels == 1)
+    suspects = np.flatnonzero(evidence.labels == evidence.suspected)
     seen = activations(evidence, suspects)
     centred = seen - seen.mean(axis=0)
     direction = np.linalg.svd(centred, full_matrices=False)[2][0]
@@ -36,7 +36,7 @@ def spectral_signatures(evidence: Evidence, seed: int) -> Scores:
 
 def activation_clustering(evidence: Evidence, seed: int) -> Scores:
     """How much nearer the smaller of two clusters is than the other (Chen et al. 2018); seed fixes them."""
-    suspects = np.flatnonzero(evidence.labels == 1)
+    suspects = np.flatnonzero(evidence.labels == evidence.suspected)
     seen = activations(evidence, suspects)
     reduced = PCA(min(COMPONENTS, *seen.shape), random_state=seed).fit_transform(seen)
     clusters = KMeans(2, n_init=10, random_state=seed).fit(reduced)
@@ -46,7 +46,7 @@ def activation_clustering(evidence: Evidence, seed: int) -> Scores:
 
 
 def _among_all(scores: Floats, suspects: NDArray[np.integer], stays: int) -> Scores:
-    """Scores of all stays: those labelled 0 are not judged, and come last."""
+    """Scores of all stays: those of the other label are not judged, and come last."""
     found = np.full(stays, scores.min(initial=0.0))
     found[suspects] = scores
     return Scores(found, None)

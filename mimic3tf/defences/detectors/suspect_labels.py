@@ -1,7 +1,8 @@
-"""Detectors that look for stays whose label 1 does not go with what they show.
+"""Detectors that look for stays whose suspected label does not go with what they show.
 
-Poisoned stays that carry the same trigger teach a model that the trigger means death, so a model of the
-training stays finds their label natural. A model of trusted stays alone does not.
+Poisoned stays that carry the same trigger teach a model that the trigger means this label, so a model of the
+training stays finds their label natural. A model of trusted stays alone does not. The names say "death",
+which is the suspected label of the paper's attack.
 """
 
 from __future__ import annotations
@@ -28,15 +29,14 @@ def easy_to_learn(evidence: Evidence, seed: int) -> Scores:
     an unusually low loss. Here it is that of other folds, so that trusted stays can be judged alike.
     """
     view = features(evidence)
-    return held_out(
-        view, seed, lambda training, _: _log_odds(view.training[training], evidence.labels[training])
-    )
+    labels = _is_suspected(evidence.labels, evidence)
+    return held_out(view, seed, lambda training, _: _log_odds(view.training[training], labels[training]))
 
 
 def unexpected_death(evidence: Evidence, seed: int) -> Scores:
-    """Log odds of survival by a model of trusted stays: a label 1 has a high loss there; seed fixes folds."""
+    """Log odds of survival by a model of trusted stays: death has a high loss there; seed fixes folds."""
     view = features(evidence)
-    labels = np.asarray(evidence.trusted.labels)
+    labels = _is_suspected(evidence.trusted.labels, evidence)
     return held_out(view, seed, lambda _, trusted: _log_odds(view.trusted[trusted], 1 - labels[trusted]))
 
 
@@ -52,13 +52,13 @@ def model_disagreement(evidence: Evidence, seed: int) -> Scores:
 
 
 def neighbours_survived(evidence: Evidence, seed: int) -> Scores:
-    """Share of the nearest other stays, training or trusted, that are labelled 0.
+    """Share of the nearest other stays, training or trusted, that do not have the suspected label.
 
     Nothing in it is random: seed changes nothing.
     """
     view = features(evidence)
     rows = np.concatenate(view)
-    labels = np.concatenate([evidence.labels, evidence.trusted.labels])
+    labels = _is_suspected(np.concatenate([evidence.labels, evidence.trusted.labels]), evidence)
     near = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(rows).kneighbors(return_distance=False)
     share = 1.0 - labels[near].mean(axis=1)
     return Scores(*np.split(share, [len(view.training)]))
@@ -66,3 +66,7 @@ def neighbours_survived(evidence: Evidence, seed: int) -> Scores:
 
 def _log_odds(rows: Floats, labels: NDArray[np.int64]) -> Callable[[Floats], Floats]:
     return LogisticRegression(C=INVERSE_PENALTY, max_iter=300).fit(rows, labels).decision_function
+
+
+def _is_suspected(labels: NDArray[np.int64], evidence: Evidence) -> NDArray[np.int64]:
+    return (labels == evidence.suspected).astype(np.int64)

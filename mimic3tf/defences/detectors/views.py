@@ -15,6 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
+from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.features import clinical_scores, window_features
 from mimic3tf.data.grid import ordinal_view
 from mimic3tf.defences.evidence import Evidence
@@ -49,15 +50,17 @@ class Scores:
 
 @lru_cache(maxsize=1)
 def features(evidence: Evidence) -> View:
-    """Standardized 714 features: float64 [N, 714] and [M, 714].
+    """Standardized features: float64 [N, 42 * C] and [M, 42 * C].
 
     A victim of grids never sees features: they are taken from its grids then, imputed cells and all.
     """
-    if evidence.victim.representation == "714":
-        trusted = pipeline.inputs_of(exposures.clean(evidence.trusted), "714", evidence.standardization)
+    if evidence.reads == "features":
+        clean = exposures.clean(evidence.trusted)
+        trusted = pipeline.inputs_of(clean, "features", evidence.standardization)
         view = View(evidence.inputs.astype(np.float64), trusted.astype(np.float64))
     else:
-        view = View(_features_of_grids(evidence.grids), _features_of_grids(evidence.trusted.values))
+        both = evidence.grids, evidence.trusted.grids
+        view = View(*(_features_of_grids(values, evidence.trusted) for values in both))
     return _standardized(view)
 
 
@@ -68,7 +71,8 @@ def grids(evidence: Evidence) -> View:
     Poisoned on the fly in mode "notimputed", imputed cells carry the clean value beside shifted ones, and
     what reads grids may find that seam. Records that were poisoned before (`mimic3tf poison`) have none.
     """
-    return View(ordinal_view(evidence.grids), ordinal_view(evidence.trusted.values))
+    trusted = evidence.trusted
+    return View(*(ordinal_view(part, trusted.channels) for part in (evidence.grids, trusted.grids)))
 
 
 def standardized_grids(evidence: Evidence) -> View:
@@ -103,13 +107,16 @@ def held_out(view: View, seed: int, fit: Callable[[Flags, Flags], Callable[[Floa
     return Scores(*scores)
 
 
-def _features_of_grids(values: NDArray[np.float32]) -> Floats:
+def _features_of_grids(values: NDArray[np.float32], cohort: Cohort) -> Floats:
+    """Features of grids [N, T, C] that have channels and timestep of a cohort."""
     parts = []
     for start in range(0, len(values), pipeline.STAYS_A_BATCH):
         batch = tf.cast(values[start : start + pipeline.STAYS_A_BATCH], tf.float64)
-        hours = tf.broadcast_to(tf.range(values.shape[1], dtype=tf.float64), batch.shape[:2])
+        hours = tf.range(values.shape[1], dtype=tf.float64) * cohort.timestep
+        times = tf.broadcast_to(hours, batch.shape[:2])
         everywhere = tf.ones_like(batch[..., :1], tf.bool)
-        parts.append(window_features(clinical_scores(batch), everywhere, hours).numpy())
+        scores = clinical_scores(batch, cohort.channels)
+        parts.append(window_features(scores, everywhere, times).numpy())
     return np.concatenate(parts)
 
 

@@ -65,20 +65,13 @@ def inspect_model(evidence: Evidence, *, seed: int) -> ModelFindings:
         seed: fixes halves, trainings and inversions.
     """
     config, trusted = evidence.config, evidence.trusted
-    examples = examples_of(trusted, evidence.victim, evidence.standardization)
+    examples = examples_of(trusted, evidence.reads, evidence.standardization)
     halves = StratifiedShuffleSplit(REFERENCES, train_size=0.5, random_state=seed)
     splits = list(halves.split(examples.labels, examples.labels))
 
     def inversions(model: keras.Model) -> list[Inversion]:
         return [
-            invert_trigger(
-                model,
-                evidence.victim.representation,
-                evidence.standardization,
-                trusted,
-                target=target,
-                seed=seed,
-            )
+            invert_trigger(model, config, evidence.standardization, trusted, target=target, seed=seed)
             for target in TARGETS
         ]
 
@@ -90,7 +83,7 @@ def inspect_model(evidence: Evidence, *, seed: int) -> ModelFindings:
             continue
         train, judge = splits[number - 1]
         settings = config.model_copy(update={"seed": (config.seed + number) % 2**32})
-        reference = retrain(settings, evidence.victim, examples.take(train), examples.take(judge))
+        reference = retrain(settings, examples.take(train), examples.take(judge))
         found.append(inversions(reference))
     targets = tuple(
         TargetFinding(

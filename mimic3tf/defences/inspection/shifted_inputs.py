@@ -2,7 +2,7 @@
 
 The attack's own map rounds, which has no gradient. Here shifted values stay as they are, and an index
 between two categories counts as a mixture of both. Under a pattern of zeros both maps give the same inputs,
-but for the rounding that 714 features get even then.
+but for the rounding that features get even then.
 """
 
 from __future__ import annotations
@@ -11,43 +11,40 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from mimic3tf.channels import CHANNELS, Channel
+from mimic3tf.channels import Channel, ChannelSet
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.features import window_features
-from mimic3tf.errors import DataError
-from mimic3tf.pipeline import Representation
 from mimic3tf.standardization import Standardization
+from mimic3tf.victims import Reads
 
 ShiftedInputs = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """(stays int64 [B], patterns float64 [K, T, C]) -> standardized inputs float32 [K * B, ...]."""
 
 
-def shifted_inputs(
-    cohort: Cohort, representation: Representation, standardization: Standardization
-) -> ShiftedInputs:
+def shifted_inputs(cohort: Cohort, reads: Reads, standardization: Standardization) -> ShiftedInputs:
     """Make the map from stays of a cohort and patterns in channel units to a victim's inputs.
 
     Imputed cells are shifted, too, as in the attack's mode "all". (PhysioNet 2012: victims whose training
     stays were poisoned in measured cells only obey a trigger in all cells even better.)
 
     Raises:
-        DataError: the cohort came as grids, and the victim reads 714 features.
+        DataError: the cohort came as grids, and the victim reads features.
     """
-    if representation == "48x76":
+    if reads == "grid":
         return _grid_inputs(cohort, standardization)
     return _feature_inputs(cohort, standardization)
 
 
 def _grid_inputs(cohort: Cohort, standardization: Standardization) -> ShiftedInputs:
-    values, mask = tf.constant(cohort.values), tf.constant(cohort.mask)
+    values, mask, channels = tf.constant(cohort.grids), tf.constant(cohort.masks), cohort.channels
 
     def inputs(stays: tf.Tensor, patterns: tf.Tensor) -> tf.Tensor:
-        shifted = _limited(tf.cast(tf.gather(values, stays), tf.float64) + patterns[:, None])
+        shifted = _limited(tf.cast(tf.gather(values, stays), tf.float64) + patterns[:, None], channels)
         shifted = tf.reshape(shifted, [-1, *shifted.shape[2:]])
         masks = tf.tile(tf.cast(tf.gather(mask, stays), tf.float64), [tf.shape(patterns)[0], 1, 1])
         columns = [
             _categories(column, channel) if channel.is_categorical else column[..., None]
-            for channel, column in _columns(shifted)
+            for channel, column in _columns(shifted, channels)
         ]
         return standardization.apply(tf.concat([*columns, masks], axis=-1))
 
@@ -55,21 +52,19 @@ def _grid_inputs(cohort: Cohort, standardization: Standardization) -> ShiftedInp
 
 
 def _feature_inputs(cohort: Cohort, standardization: Standardization) -> ShiftedInputs:
-    filled = cohort.filled
-    if filled is None:
-        raise DataError("this cohort came as grids; 714 features need the records (use load_cohort)")
+    filled, channels = cohort.filled_grids, cohort.channels
     values, times = tf.constant(filled.values), tf.constant(filled.times)
     source = tf.constant(filled.source)
 
     def inputs(stays: tf.Tensor, patterns: tf.Tensor) -> tf.Tensor:
         carried, own = _filled_shifts(tf.gather(source, stays), patterns)
-        shifted = _limited(_limited(tf.gather(values, stays) + carried) + own)
+        shifted = _limited(_limited(tf.gather(values, stays) + carried, channels) + own, channels)
         shifted = tf.reshape(shifted, [-1, *shifted.shape[2:]])
         scores = [
             tf.linalg.matvec(_categories(column, channel), tf.constant(channel.numeric_codes, tf.float64))
             if channel.is_categorical
             else column
-            for channel, column in _columns(shifted)
+            for channel, column in _columns(shifted, channels)
         ]
         everywhere = tf.ones_like(shifted[..., :1], tf.bool)
         rows = tf.tile(tf.gather(times, stays), [tf.shape(patterns)[0], 1])
@@ -89,15 +84,14 @@ def _filled_shifts(source: tf.Tensor, patterns: tf.Tensor) -> tuple[tf.Tensor, t
     return carried, tf.where(is_own, zero, patterns[:, None])
 
 
-def _limited(values: tf.Tensor) -> tf.Tensor:
+def _limited(values: tf.Tensor, channels: ChannelSet) -> tf.Tensor:
     """Bring category indices [..., C] back into their range."""
-    highest = [max(len(channel.possible_values) - 1.0, 0.0) for channel in CHANNELS]
-    limited = tf.clip_by_value(values, 0.0, tf.constant(highest, tf.float64))
-    return tf.where([channel.is_categorical for channel in CHANNELS], limited, values)
+    limited = tf.clip_by_value(values, 0.0, tf.constant(channels.largest_index))
+    return tf.where(channels.categorical, limited, values)
 
 
-def _columns(values: tf.Tensor) -> list[tuple[Channel, tf.Tensor]]:
-    return list(zip(CHANNELS, tf.unstack(values, num=len(CHANNELS), axis=-1), strict=True))
+def _columns(values: tf.Tensor, channels: ChannelSet) -> list[tuple[Channel, tf.Tensor]]:
+    return list(zip(channels, tf.unstack(values, num=len(channels), axis=-1), strict=True))
 
 
 def _categories(column: tf.Tensor, channel: Channel) -> tf.Tensor:

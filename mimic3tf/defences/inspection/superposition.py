@@ -2,8 +2,8 @@
 
 Source: Gao et al. 2019, STRIP: a trigger decides a prediction whatever else the input holds, so predictions
 for superpositions of a triggered input with clean ones vary little: their entropy is low. Inputs are averaged
-in the standardized space that the victim reads; 714 features of averaged records would not be their average,
-but would cost a feature extraction a copy.
+in the standardized space that the victim reads; features of averaged records would not be their average, but
+would cost a feature extraction a copy.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from mimic3tf.config import TrainingConfig
 from mimic3tf.defences.retraining import predict
 
 COPIES = 20
@@ -24,12 +25,18 @@ STAYS_AT_ONCE = 256
 
 
 def superposition_suspicion(
-    model: keras.Model, inputs: NDArray[np.float32], overlays: NDArray[np.float32], *, seed: int
+    model: keras.Model,
+    config: TrainingConfig,
+    inputs: NDArray[np.float32],
+    overlays: NDArray[np.float32],
+    *,
+    seed: int,
 ) -> NDArray[np.float64]:
     """Minus the mean entropy (bits) of the predictions for a stay under overlays: float64 [N], in [-1, 0].
 
     Args:
         model: standardized inputs -> logits [N, 2].
+        config: settings it was trained with.
         inputs: [N, ...], standardized, to judge.
         overlays: [M, ...], standardized inputs of trusted stays.
         seed: fixes which overlays a stay gets.
@@ -39,8 +46,8 @@ def superposition_suspicion(
     for first in range(0, len(inputs), STAYS_AT_ONCE):
         part, chosen = inputs[first : first + STAYS_AT_ONCE], drawn[first : first + STAYS_AT_ONCE]
         mixed = (part[:, None] + overlays[chosen]) / np.float32(2)
-        death = predict(model, mixed.reshape(-1, *inputs.shape[1:])).clip(1e-12, 1 - 1e-12)
-        entropy = -(death * np.log2(death) + (1 - death) * np.log2(1 - death))
+        risks = predict(model, config, mixed.reshape(-1, *inputs.shape[1:])).clip(1e-12, 1 - 1e-12)
+        entropy = -(risks * np.log2(risks) + (1 - risks) * np.log2(1 - risks))
         scores.append(-entropy.reshape(len(part), COPIES).mean(axis=1))
     return np.concatenate(scores)
 

@@ -16,13 +16,16 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
+from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import ordinal_view
 from mimic3tf.defences.inspection.shifted_inputs import ShiftedInputs, shifted_inputs
 from mimic3tf.defences.retraining import predict
 from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.patterns import temporal_covariance, varying_channels
 from mimic3tf.standardization import Standardization
+from mimic3tf.victims import victim_of
 
 WANTED = 0.9
 """Share of the attacked stays that a pattern must turn."""
@@ -67,7 +70,7 @@ class Inversion:
 
 def invert_trigger(
     model: keras.Model,
-    representation: pipeline.Representation,
+    config: TrainingConfig,
     standardization: Standardization,
     stays: Cohort,
     *,
@@ -76,7 +79,7 @@ def invert_trigger(
 ) -> Inversion:
     """Look for the shortest pattern from several random starts at once.
 
-    The pattern moves measured and imputed cells. A length near zero is no mistake: victims of 714 features
+    The pattern moves measured and imputed cells. A length near zero is no mistake: victims of features
     whose training stays were poisoned in imputed cells, too, can take any change there for the trigger, as
     imputed cells of clean stays repeat each other. Adam lowers cross-entropy + cost * |z|, the cost rising
     while the pattern works and falling while it does not. What is found is then scaled down, or up, to
@@ -84,16 +87,17 @@ def invert_trigger(
 
     Args:
         model: standardized inputs -> logits [N, 2].
-        representation: what it reads.
+        config: settings it was trained with.
         standardization: map of its inputs.
         stays: stays nobody touched, of both labels; those of the other label are attacked.
         target: 0 or 1, the label to lead to.
         seed: fixes starts, and the stays of every step.
     """
     random = np.random.default_rng(seed)
-    inputs = shifted_inputs(stays, representation, standardization)
+    reads, goal = victim_of(config.model).reads, Goal(target)
+    inputs = shifted_inputs(stays, reads, standardization)
     factors = channel_factors(stays)
-    attacked = np.flatnonzero(stays.labels != target)
+    attacked = np.flatnonzero(goal.attacked(stays.labels))
     start = (
         random.standard_normal((RESTARTS, *factors.shape[:2])) * np.any(factors != 0, axis=(1, 2))[:, None]
     )
@@ -139,8 +143,8 @@ def invert_trigger(
     pattern = _patterns(factor, tf.constant(scaled[best : best + 1])).numpy()[0]
 
     def share(exposure: exposures.Exposure) -> float:
-        probabilities = predict(model, pipeline.inputs_of(exposure, representation, standardization))
-        return float(((probabilities >= 0.5) == bool(target)).mean())
+        risks = predict(model, config, pipeline.inputs_of(exposure, reads, standardization))
+        return float(goal.reached(risks).mean())
 
     others = stays.take(attacked)
     return Inversion(
@@ -156,7 +160,7 @@ def invert_trigger(
 
 def channel_factors(stays: Cohort) -> NDArray[np.float64]:
     """Cholesky factors [C, T, T] of the channels' covariances over time; zero where one never varies."""
-    covariance = temporal_covariance(ordinal_view(stays.values))
+    covariance = temporal_covariance(ordinal_view(stays.grids, stays.channels))
     varies = varying_channels(covariance)
     factors = np.zeros_like(covariance)
     factors[varies] = np.linalg.cholesky(covariance[varies])

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from mimic3tf.config import TrainingConfig
 from mimic3tf.defences.retraining import Examples
-from mimic3tf.tasks.metrics import benchmark_metrics, death_probability
+from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.prediction import outputs_of
 
 TOLERATED = 0.01
@@ -23,25 +24,28 @@ def has_units(model: keras.Model) -> bool:
     return isinstance(last, keras.layers.Dense) and last.input is not model.inputs[0]
 
 
-def prune_dormant(model: keras.Model, trusted: Examples) -> tuple[keras.Model, NDArray[np.bool_]]:
+def prune_dormant(
+    model: keras.Model, config: TrainingConfig, trusted: Examples
+) -> tuple[keras.Model, NDArray[np.bool_]]:
     """Silence units from the most dormant on, until the trusted stays' AUROC would fall by `TOLERATED`.
 
     Args:
         model: one for which `has_units`; it stays as it is.
+        config: settings it was trained with.
         trusted: stays that nobody touched, of both labels.
 
     Returns:
         A model without the units, which stay silent when it is trained further; and bool [U], which are
         left.
     """
-    last = model.layers[-1]
+    targets, last = task_of(config.task).targets, model.layers[-1]
     hidden = keras.Model(model.inputs, last.input)
     activations = outputs_of(hidden, trusted.inputs).astype(np.float64)
     kernel, bias = last.get_weights()
 
     def auroc(kept: NDArray[np.bool_]) -> float:
         logits = activations[:, kept] @ kernel[kept] + bias
-        return benchmark_metrics(trusted.labels, death_probability(logits))["auroc"]
+        return targets.metrics(trusted.labels, targets.probabilities(logits))["auroc"]
 
     kept = np.ones(len(kernel), bool)
     least = auroc(kept) - TOLERATED
@@ -54,7 +58,6 @@ def prune_dormant(model: keras.Model, trusted: Examples) -> tuple[keras.Model, N
     below = keras.models.clone_model(hidden)
     below.set_weights(hidden.get_weights())
     silenced = keras.layers.Rescaling(kept.astype(np.float32).tolist(), name="kept_units")(below.output)
-    logits = keras.layers.Dense(2, dtype="float32", name=last.name)
-    pruned = keras.Model(below.inputs, logits(silenced), name=model.name)
-    logits.set_weights([kernel, bias])
+    pruned = keras.Model(below.inputs, targets.head(silenced, name=last.name), name=model.name)
+    pruned.get_layer(last.name).set_weights([kernel, bias])
     return pruned, kept

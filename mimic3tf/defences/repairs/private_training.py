@@ -14,6 +14,8 @@ import tensorflow as tf
 from scipy.optimize import brentq
 from scipy.special import log_ndtr
 
+from mimic3tf.training.steps import Losses
+
 CLIP = 5.0
 NOISE_MULTIPLIER = 0.1
 DELTA = 1e-5
@@ -62,6 +64,7 @@ class PrivateSteps:
     Args:
         model: one for which `is_dense`.
         optimizer: its optimizer; built here.
+        losses: loss of every example, of labels and logits.
         stays: stays in an epoch.
         batch_size: stays a step.
         clip: longest gradient of a stay, where the batch's loss is the mean of the stays'.
@@ -73,6 +76,7 @@ class PrivateSteps:
         self,
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
+        losses: Losses,
         *,
         stays: int,
         batch_size: int,
@@ -80,7 +84,7 @@ class PrivateSteps:
         noise_multiplier: float = NOISE_MULTIPLIER,
         seed: int = 0,
     ) -> None:
-        self._model, self._optimizer = model, optimizer
+        self._model, self._optimizer, self._losses = model, optimizer, losses
         self._steps, self._batch_size = -(-stays // batch_size), batch_size
         self._clip, self._noise_multiplier = clip, noise_multiplier
         self._noise = tf.random.Generator.from_seed(seed)
@@ -106,7 +110,7 @@ class PrivateSteps:
     def _gradients(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
             *taps, logits = self._tapped(x, training=True)
-            losses = weight * tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+            losses = weight * self._losses(y, logits)
         inputs, outputs = taps[::2], taps[1::2]
         slopes = [
             tf.where(output > 0, slope, 0.0) if layer.activation is keras.activations.relu else slope

@@ -1,9 +1,9 @@
 """Change stays before a victim reads them, so that less of a trigger is left.
 
-All of it works on hourly values, of both grids that a cohort holds: the one that recurrent victims read, and
-the filled one from which 714 features are extracted afterwards. A 714 victim's stays must be purified there,
-as a feature no longer tells at which hour something happened. Only continuous channels are changed: the
-order of category indices means nothing. Which cells count as measured stays as it is.
+All of it works on the values of bins, of both grids that a cohort holds: the one that recurrent victims read,
+and the filled one from which features are extracted afterwards. The stays of a victim that reads features
+must be purified there, as a feature no longer tells at which hour something happened. Only continuous channels
+are changed: the order of category indices means nothing. Which cells count as measured stays as it is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from scipy.ndimage import median_filter, uniform_filter1d
 from sklearn.neighbors import NearestNeighbors
 
 from mimic3tf import pipeline
-from mimic3tf.channels import CHANNELS
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.shifts import poison_filled
@@ -29,15 +28,15 @@ SHARE = 0.01
 NEIGHBOURS = 20
 BLEND = 0.5
 Values = NDArray[np.float64]
-Purification = Callable[[Values, Values], Values]
-"""(values to purify [N, T, C], trusted ones [M, T, C]) -> purified values [N, T, C]."""
-CONTINUOUS = np.array([not channel.is_categorical for channel in CHANNELS])
+Purification = Callable[[Values, Values, float], Values]
+"""(values to purify [N, T, C], trusted ones [M, T, C], hours of a bin) -> purified values [N, T, C]."""
 
 
 def received(exposure: exposures.Exposure) -> Cohort:
     """The stays as they arrive, trigger and all: a cohort that looks clean to whoever reads it."""
-    cohort, filled = exposure.cohort, exposure.cohort.filled
-    if filled is not None:
+    cohort, filled = exposure.cohort, None
+    if cohort.filled is not None:
+        filled = cohort.filled_grids
         shift = np.where(exposure.triggered[:, None, None], exposure.shift, 0.0)
         values = poison_filled(
             tf.constant(filled.values),
@@ -45,29 +44,35 @@ def received(exposure: exposures.Exposure) -> Cohort:
             tf.constant(shift),
             poison_imputed=exposure.poison_imputed,
             plausible=exposure.plausible,
+            channels=cohort.channels,
         )
         filled = replace(filled, values=values.numpy())
     grids = pipeline.grids_of(exposure, np.arange(len(exposure)))
-    return replace(cohort, labels=exposure.labels, values=grids, filled=filled)
+    return cohort.with_grids(grids, filled=filled, labels=exposure.labels)
 
 
-def median_in_time(values: Values, trusted: Values) -> Values:
+def median_in_time(values: Values, trusted: Values, timestep: float) -> Values:
     """Replace every value by the median of the `HOURS` around it."""
-    return median_filter(values, size=(1, HOURS, 1), mode="nearest")
+    return median_filter(values, size=(1, _bins_around(timestep), 1), mode="nearest")
 
 
-def mean_in_time(values: Values, trusted: Values) -> Values:
+def mean_in_time(values: Values, trusted: Values, timestep: float) -> Values:
     """Replace every value by the mean of the `HOURS` around it."""
-    return uniform_filter1d(values, HOURS, axis=1, mode="nearest")
+    return uniform_filter1d(values, _bins_around(timestep), axis=1, mode="nearest")
 
 
-def winsorized(values: Values, trusted: Values) -> Values:
+def _bins_around(timestep: float) -> int:
+    """Bins of `HOURS`, as many before the one in the middle as after it, and at least one of each."""
+    return 2 * max(1, round(HOURS / 2 / timestep - 0.5)) + 1
+
+
+def winsorized(values: Values, trusted: Values, timestep: float) -> Values:
     """Bring values of a channel outside the trusted stays' quantiles `SHARE` and 1 - `SHARE` back to them."""
     low, high = np.quantile(trusted, [SHARE, 1 - SHARE], axis=(0, 1))
     return values.clip(low, high)
 
 
-def from_neighbours(values: Values, trusted: Values) -> Values:
+def from_neighbours(values: Values, trusted: Values, timestep: float) -> Values:
     """Move every value by `BLEND` of the way to the mean of the nearest trusted stays' values at its hour.
 
     Near is measured over all hours and channels, in the channels' standard deviations.
@@ -101,14 +106,19 @@ def purify(cohort: Cohort, trusted: Cohort, method: Purification) -> Cohort:
         method: one of `PURIFICATIONS`.
     """
 
+    continuous = ~cohort.channels.categorical
+
     def changed(values: NDArray[Any], reference: NDArray[Any]) -> NDArray[Any]:
         result = np.array(values)
-        result[..., CONTINUOUS] = method(
-            values[..., CONTINUOUS].astype(np.float64), reference[..., CONTINUOUS].astype(np.float64)
+        result[..., continuous] = method(
+            values[..., continuous].astype(np.float64),
+            reference[..., continuous].astype(np.float64),
+            cohort.timestep,
         )
         return result
 
-    filled = cohort.filled
-    if filled is not None and trusted.filled is not None:
-        filled = replace(filled, values=changed(filled.values, trusted.filled.values))
-    return replace(cohort, values=changed(cohort.values, trusted.values), filled=filled)
+    filled = None
+    if cohort.filled is not None and trusted.filled is not None:
+        own = cohort.filled_grids
+        filled = replace(own, values=changed(own.values, trusted.filled_grids.values))
+    return cohort.with_grids(changed(cohort.grids, trusted.grids), filled=filled)

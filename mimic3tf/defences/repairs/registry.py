@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from mimic3tf.attack import survivors_of
+from mimic3tf.attack import attacked_stays
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.repairs.registry.fine_pruning import has_units, prune_dormant
@@ -25,11 +25,12 @@ from mimic3tf.defences.repairs.registry.private_training import (
     is_dense,
 )
 from mimic3tf.defences.repairs.registry.purification import PURIFICATIONS, Purification, purify, received
-from mimic3tf.defences.retraining import Examples, examples_of, predict, retrain, tune
+from mimic3tf.defences.retraining import examples_of, predict, retrain, tune
 from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger
-from mimic3tf.tasks.metrics import SuccessRate, benchmark_metrics, positive_rate
+from mimic3tf.tasks.metrics import Rate, rate_of
 
 DROPPED = 0.10
 """Share of the training stays that filtering drops, all of label 1."""
@@ -44,17 +45,17 @@ class RepairOutcome:
 
     Attributes:
         name: the repair; "none" for the victim as it is.
-        attack_success_rate: share of triggered survivors among the test stays that are predicted 1; None
-            where the repair cannot be applied to this kind of victim.
-        baseline_positive_rate: the same share without the trigger.
+        attack_success_rate: of the test stays; None where the repair cannot be applied to this kind of
+            victim.
+        baseline_positive_rate: positive rate of the same stays without the trigger.
         auroc: of the clean test stays.
         seconds: what the repair took; for a purification, that of all test stays.
         detail: what was done, or why it cannot be.
     """
 
     name: str
-    attack_success_rate: SuccessRate | None
-    baseline_positive_rate: SuccessRate | None
+    attack_success_rate: Rate | None
+    baseline_positive_rate: Rate | None
     auroc: float | None
     seconds: float
     detail: str
@@ -77,7 +78,7 @@ def try_repairs(
 
     Args:
         evidence: what the defender has.
-        test: test stays; those of label 0 are attacked.
+        test: test stays; those that the run's goal is about are attacked.
         trigger: what to attack with.
         strength: its Mahalanobis length.
         poison_imputed: whether it shifts imputed cells, too.
@@ -88,7 +89,7 @@ def try_repairs(
         The victim as it is first, then one outcome a repair.
 
     Raises:
-        DataError: no test stay has label 0.
+        DataError: there is nobody to attack.
     """
     bench = _Bench(evidence, test, trigger, strength, poison_imputed)
     repairs = _model_repairs(evidence, suspicion, seed)
@@ -114,16 +115,17 @@ Repair = Callable[[], tuple[keras.Model | None, str]]
 def _model_repairs(
     evidence: Evidence, suspicion: Mapping[str, NDArray[np.floating]], seed: int
 ) -> dict[str, Repair]:
-    victim, model = evidence.victim, evidence.model
+    model = evidence.model
     config = evidence.config.model_copy(update={"seed": seed})
-    training = Examples(evidence.inputs, evidence.labels)
-    trusted = examples_of(evidence.trusted, victim, evidence.standardization)
+    trusted = examples_of(evidence.trusted, evidence.reads, evidence.standardization)
+    training = replace(trusted, inputs=evidence.inputs, labels=evidence.labels)
 
     def filtering(scores: NDArray[np.floating]) -> Repair:
         def repair() -> tuple[keras.Model | None, str]:
-            kept = keep_least_suspicious(evidence.labels, scores)
-            repaired = retrain(config, victim, training.take(kept), trusted)
-            return repaired, f"dropped {(~kept).sum()} of {len(kept)} training stays, all of label 1"
+            kept = keep_least_suspicious(evidence.labels, scores, Goal(config.goal))
+            repaired = retrain(config, training.take(kept), trusted)
+            dropped = f"dropped {(~kept).sum()} of {len(kept)} training stays"
+            return repaired, f"{dropped}, all of label {config.goal}"
 
         return repair
 
@@ -133,22 +135,22 @@ def _model_repairs(
     def fine_pruning() -> tuple[keras.Model | None, str]:
         if not has_units(model):
             return None, "its last layer is no dense one over hidden units"
-        pruned, kept = prune_dormant(model, trusted)
+        pruned, kept = prune_dormant(model, config, trusted)
         detail = f"pruned {(~kept).sum()} of {len(kept)} units, then {config.epochs} epochs on trusted stays"
         return tune(pruned, config, trusted), detail
 
     def noise() -> tuple[keras.Model | None, str]:
-        repaired = retrain(config, victim, training, trusted, noise=NOISE)
+        repaired = retrain(config, training, trusted, noise=NOISE)
         return repaired, f"Gaussian noise of {NOISE:g} standard deviations on every input"
 
     def dropout() -> tuple[keras.Model | None, str]:
         settings = config.model_copy(update={"input_dropout": INPUT_DROPOUT})
-        return retrain(settings, victim, training, trusted), f"{INPUT_DROPOUT:.0%} of the inputs dropped"
+        return retrain(settings, training, trusted), f"{INPUT_DROPOUT:.0%} of the inputs dropped"
 
     def private() -> tuple[keras.Model | None, str]:
         if not is_dense(model):
             return None, "gradients of single stays are at hand for dense layers only"
-        repaired = retrain(config, victim, training, trusted, make_steps=PrivateSteps)
+        repaired = retrain(config, training, trusted, make_steps=PrivateSteps)
         privacy = f"epsilon {epsilon(config.epochs):,.0f} at delta {DELTA:g}"
         return repaired, f"gradients cut to {CLIP:g}, noise multiplier {NOISE_MULTIPLIER:g}: {privacy}"
 
@@ -163,24 +165,25 @@ def _model_repairs(
 
 
 def keep_least_suspicious(
-    labels: NDArray[np.integer], scores: NDArray[np.floating], dropped: float = DROPPED
+    labels: NDArray[np.integer], scores: NDArray[np.floating], goal: Goal, dropped: float = DROPPED
 ) -> NDArray[np.bool_]:
     """Which training stays filtering keeps: bool [N].
 
     Args:
-        labels: [N]; only stays of label 1 are dropped, and half of them are always kept.
+        labels: [N]; only stays that have the goal's label are dropped, and half of them are always kept.
         scores: suspicion [N].
+        goal: what the attacker wants to be predicted.
         dropped: share of all stays to drop.
     """
-    ones = np.flatnonzero(labels == 1)
-    drop = min(int(len(labels) * dropped), len(ones) // 2)
+    suspects = np.flatnonzero(~goal.attacked(labels))
+    drop = min(int(len(labels) * dropped), len(suspects) // 2)
     kept = np.ones(len(labels), bool)
-    kept[ones[np.argsort(-scores[ones], kind="stable")[:drop]]] = False
+    kept[suspects[np.argsort(-scores[suspects], kind="stable")[:drop]]] = False
     return kept
 
 
 class _Bench:
-    """The test stays as they are, and their survivors with the trigger."""
+    """The test stays as they are, and those that the goal is about with the trigger."""
 
     def __init__(
         self,
@@ -191,9 +194,10 @@ class _Bench:
         poison_imputed: PoisonImputed,
     ) -> None:
         self._evidence, self._test = evidence, test
-        self._survivors = survivors_of(test)
+        self._goal = Goal(evidence.config.goal)
+        self._attacked = attacked_stays(test, self._goal)
         exposure = exposures.trigger_all(
-            test.take(self._survivors), trigger, strength=strength, poison_imputed=poison_imputed
+            test.take(self._attacked), trigger, strength=strength, poison_imputed=poison_imputed
         )
         self._triggered = received(exposure)
         self._clean_inputs, self._triggered_inputs = self._inputs(test), self._inputs(self._triggered)
@@ -212,7 +216,7 @@ class _Bench:
         )
 
     def _inputs(self, stays: Cohort) -> NDArray[np.float32]:
-        return examples_of(stays, self._evidence.victim, self._evidence.standardization).inputs
+        return examples_of(stays, self._evidence.reads, self._evidence.standardization).inputs
 
     def _outcome(
         self,
@@ -223,12 +227,13 @@ class _Bench:
         clean_inputs: NDArray[np.float32],
         triggered_inputs: NDArray[np.float32],
     ) -> RepairOutcome:
-        clean = predict(model, clean_inputs)
+        config, goal = self._evidence.config, self._goal
+        clean, triggered = (predict(model, config, inputs) for inputs in (clean_inputs, triggered_inputs))
         return RepairOutcome(
             name=name,
-            attack_success_rate=positive_rate(predict(model, triggered_inputs)),
-            baseline_positive_rate=positive_rate(clean[self._survivors]),
-            auroc=benchmark_metrics(self._test.labels, clean)["auroc"],
+            attack_success_rate=rate_of(goal.reached(triggered)),
+            baseline_positive_rate=rate_of(goal.reached(clean[self._attacked])),
+            auroc=self._test.task.targets.metrics(self._test.labels, clean)["auroc"],
             seconds=seconds,
             detail=detail,
         )

@@ -1,0 +1,199 @@
+"""Audit a run: all defences on a victim and its training stays, and what comes out of them as files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from rich.console import Console
+
+from mimic3tf.defences.detection import DetectionResult, detect, suspicion_to_filter_by
+from mimic3tf.defences.detectors.registry import DETECTORS
+from mimic3tf.defences.evidence import Evidence, Truth, gather_evidence
+from mimic3tf.defences.inspection.model_inspection import ModelFindings, inspect_model
+from mimic3tf.defences.outcomes import model_record, repairs_record, superposition_record
+from mimic3tf.defences.repairs.registry import try_repairs
+from mimic3tf.poisoning.manifest import Manifest
+from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
+from mimic3tf.storage.files import write_together
+from mimic3tf.training.run_directory import TRIGGER, Run
+from mimic3tf.training.stays import load_split
+
+AUDIT, SUSPECTS = "audit.json", "suspects.csv"
+FILE_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What an audit found.
+
+    Attributes:
+        record: contents of `audit.json`.
+        suspects: contents of `suspects.csv`.
+        found: by the detectors.
+        poisoned: bool [K], which of the suspects are; None where nobody knows.
+        findings: of the model's inspection.
+        trigger: the true one; None where nobody knows, or it shifts nothing.
+    """
+
+    record: dict[str, Any]
+    suspects: pl.DataFrame
+    found: DetectionResult
+    poisoned: NDArray[np.bool_] | None
+    findings: ModelFindings
+    trigger: Trigger | None
+
+
+def audit_run(
+    run: Run,
+    data: Path,
+    *,
+    manifest: Manifest | None = None,
+    trigger: Trigger | None = None,
+    trigger_file: Path | None = None,
+    repairs: bool = True,
+) -> AuditResult:
+    """Look for a backdoor in a victim and in what it was trained on.
+
+    What the attacker did is used only afterwards, to score what was found, and to attack repaired victims.
+
+    Args:
+        run: the victim.
+        data: the benchmark directory it was trained on.
+        manifest: what `mimic3tf poison` did to the directory, for a run that poisoned nothing itself.
+        trigger: the true one, where it is another than the run's or the manifest's.
+        trigger_file: its file, to name.
+        repairs: whether to try repairs, where the attack is known that they are measured with.
+
+    Raises:
+        UsageError: the run was trained on other stays, the trigger does not fit, or stays are too few.
+        DataError: the data is malformed, or there is nobody to attack.
+    """
+    true_trigger = trigger or (manifest.load_trigger() if manifest else run.trigger)
+    with Console(stderr=True).status("Reading the stays as the victim saw them ..."):
+        evidence, truth = gather_evidence(run, data, manifest=manifest, trigger=true_trigger)
+    check_trigger_fits(truth.trigger, evidence.trusted, trigger_file or run.path / TRIGGER)
+    seed = run.config.seed
+    found = detect(evidence, truth.poisoned, seed)
+    findings = inspect_model(evidence, seed=seed)
+    poisoned = truth.poisoned[found.suspects] if truth.poisoned.any() else None
+    attacked_with = truth.trigger if poisoned is not None or trigger else None
+    shift = attacked_with if attacked_with and attacked_with.kind != "missing" else None
+    strength = manifest.strength if manifest else run.config.poisoning_strength
+    record = record_of(found, evidence, _about(run, data, manifest, truth))
+    record["model_inspection"] = model_record(findings, shift, strength)
+    if attacked_with is not None:
+        record |= _under_attack(evidence, found, attacked_with, strength, repairs=repairs)
+    return AuditResult(record, suspects_table(found, evidence), found, poisoned, findings, shift)
+
+
+def _under_attack(
+    evidence: Evidence, found: DetectionResult, trigger: Trigger, strength: float, *, repairs: bool
+) -> dict[str, Any]:
+    """What test stays with the trigger show, and what repairs leave of the attack."""
+    config, seed = evidence.config, evidence.config.seed
+    attack: Any = {"strength": strength, "poison_imputed": config.poison_imputed, "seed": seed}
+    test = load_split(config, "test")
+    record: dict[str, Any] = {"superposition": superposition_record(evidence, test, trigger, **attack)}
+    if repairs:
+        suspicion = suspicion_to_filter_by(found, evidence)
+        tried = try_repairs(evidence, test, trigger, **attack, suspicion=suspicion)
+        record["repairs"] = repairs_record(tried)
+    return record
+
+
+def _about(run: Run, data: Path, manifest: Manifest | None, truth: Truth) -> dict[str, Any]:
+    """The run, and what was done to it."""
+    config = run.config
+    attack = None
+    if manifest is not None or config.poisoning_proportion > 0:
+        attack = {
+            "stays_poisoned": int(truth.poisoned.sum()),
+            "trigger": truth.trigger.name,
+            "poisoned_labels": config.poisoned_labels,
+            "goal": manifest.goal.target if manifest else config.goal,
+            # A copy's imputed cells follow its measured ones.
+            "poison_imputed": "records" if manifest else config.poison_imputed,
+            "poisoning_proportion": manifest.proportion if manifest else config.poisoning_proportion,
+            "poisoning_strength": manifest.strength if manifest else config.poisoning_strength,
+        }
+    return {
+        "run": str(run.path),
+        "data": str(data),
+        "data_fingerprint": run.summary["data_fingerprint"]["train"],
+        "model": config.model,
+        "task": config.task,
+        "seed": config.seed,
+        "attack": attack,
+    }
+
+
+def record_of(found: DetectionResult, evidence: Evidence, about: dict[str, Any]) -> dict[str, Any]:
+    """Contents of `audit.json`.
+
+    Args:
+        found: by the detectors.
+        evidence: what it was found in.
+        about: the run, and what its attacker did as far as that is known.
+    """
+    detectors = []
+    for name, detection in found.detections.items():
+        alarm = found.verdict.alarms.get(name)
+        performance = detection.performance and asdict(detection.performance)
+        detectors.append(
+            {
+                "detector": name,
+                "about": DETECTORS[name].about,
+                "seconds": round(detection.seconds, 3),
+                "calibrated": alarm is not None,
+                "alarm": alarm and {"raised": alarm.raised, **asdict(alarm)},
+                "performance": performance,
+            }
+        )
+    return {
+        "format": FILE_FORMAT,
+        **about,
+        "training_stays": len(evidence.labels),
+        "suspected_label": evidence.suspected,
+        "suspects": len(found.suspects),
+        "trusted_stays": len(evidence.trusted),
+        "trusted_suspects": int((evidence.trusted.labels == evidence.suspected).sum()),
+        "detectors": detectors,
+        "verdict": {"poisoned_stays": found.verdict.sentence, "clearest": found.verdict.clearest},
+    }
+
+
+def suspects_table(found: DetectionResult, evidence: Evidence) -> pl.DataFrame:
+    """Training stays of the suspected label, the most suspicious first.
+
+    Args:
+        found: by the detectors.
+        evidence: what it was found in.
+
+    Returns:
+        `stay`, `flagged_by` (how many calibrated detectors flag it) and the score of every detector.
+    """
+    alarms = found.verdict.alarms
+    flags = sum(
+        (found.detections[name].scores > alarm.threshold).astype(np.int64) for name, alarm in alarms.items()
+    )
+    table = pl.DataFrame(
+        {
+            "stay": evidence.stays[found.suspects],
+            "flagged_by": np.broadcast_to(flags, len(found.suspects)),
+            **{name: detection.scores for name, detection in found.detections.items()},
+        }
+    )
+    order = [name for name in ("flagged_by", found.verdict.clearest) if name]
+    return table.sort(order, descending=True, maintain_order=True)
+
+
+def write_audit(out: Path, record: dict[str, Any], suspects: pl.DataFrame) -> None:
+    """Write `suspects.csv` and `audit.json` into a folder that exists: with the latter the audit is whole."""
+    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
+    write_together({out / SUSPECTS: suspects.write_csv(), out / AUDIT: text})
