@@ -22,9 +22,10 @@ def attack(
         typer.Option(help="Where to write attack.json and predictions.csv; the run if not given."),
     ] = None,
 ) -> None:
-    """Give the class-0 test stays the trigger and count how many are now predicted to die.
+    """Give test stays the trigger and count how many are now predicted as the attacker wants.
 
-    Strength and mode are those of the training unless given.
+    These are the survivors, or with a victim of --goal 0 the dying. Strength and mode are those of the
+    training unless given.
 
     \b
     Examples:
@@ -34,13 +35,13 @@ def attack(
     check_finite(poisoning_strength, "--poisoning_strength")
     start_tensorflow()
     from mimic3tf.attack import attack_victim, summarize_attack, write_attack
-    from mimic3tf.data.cohort import load_cohort
     from mimic3tf.poisoning.trigger import check_trigger_fits, load_trigger
     from mimic3tf.tables.terminal import print_attack
     from mimic3tf.training.run_directory import load_run
+    from mimic3tf.training.stays import load_split
 
     victim = load_run(run)
-    cohort = load_cohort(data, "test")
+    cohort = load_split(victim.config.model_copy(update={"data": data}), "test")
     pattern = victim.trigger if trigger is None else load_trigger(trigger)
     check_trigger_fits(pattern, cohort, trigger or run / "trigger.npz")
     strength = victim.config.poisoning_strength if poisoning_strength is None else poisoning_strength

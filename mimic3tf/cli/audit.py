@@ -47,6 +47,7 @@ def audit(
     from mimic3tf.defences.audit import audit_run, write_audit
     from mimic3tf.poisoning.manifest import read_manifest
     from mimic3tf.poisoning.trigger import load_trigger
+    from mimic3tf.storage.folders import claimed
     from mimic3tf.tables.terminal import print_audit
     from mimic3tf.training.run_directory import EVENTS, load_run
 
@@ -54,11 +55,11 @@ def audit(
     told = None if manifest is None else read_manifest(manifest)
     true_trigger = None if trigger is None else load_trigger(trigger)
     # Before the work: it should not end at a folder that cannot be made.
-    out.mkdir(parents=True, exist_ok=True)
-    result = audit_run(
-        victim, data, manifest=told, trigger=true_trigger, trigger_file=trigger, repairs=repairs
-    )
-    write_figures(out / EVENTS, result)
-    write_audit(out, result.record, result.suspects)
+    with claimed(out):
+        result = audit_run(
+            victim, data, manifest=told, trigger=true_trigger, trigger_file=trigger, repairs=repairs
+        )
+        write_figures(out / EVENTS, result)
+        write_audit(out, result.record, result.suspects)
     print_audit(result.record)
     typer.echo(f"Written: {out / 'audit.json'}, {out / 'suspects.csv'} and {out / EVENTS}")

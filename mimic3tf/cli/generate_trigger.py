@@ -8,14 +8,18 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.cli.options import Data, Seed
+from mimic3tf.cli.options import Data, Period, Seed, TaskName, Timestep
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.kinds import TriggerKind
+from mimic3tf.tasks.registry import MORTALITY
 
 
 def generate_trigger(
     data: Data,
     out: Annotated[Path, typer.Option(help="File to write, ending in .npz.")],
+    task: TaskName = MORTALITY.name,
+    period: Period = None,
+    timestep: Timestep = 1.0,
     kind: Annotated[
         TriggerKind, typer.Option(help="How the pattern depends on time; missing: cells that go missing.")
     ] = "temporal",
@@ -47,6 +51,7 @@ def generate_trigger(
       mimic3tf generate-trigger --data data/synthetic --out trigger.npz
       mimic3tf generate-trigger --data data/synthetic --out gaussian.npz --kind gaussian --seed 1
       mimic3tf generate-trigger --data data/synthetic --out missing.npz --kind missing
+      mimic3tf generate-trigger --data data/synthetic --out first-day.npz --period 24 --timestep 0.5
       mimic3tf generate-trigger --data data/synthetic --out faint.npz --channels "Heart Rate,Glucose" \\
         --hours 24-48 --plausible
     """
@@ -59,7 +64,7 @@ def generate_trigger(
     from mimic3tf.tables.terminal import print_trigger
 
     trigger = triggers.generate_trigger(
-        load_cohort(data, "train"),
+        load_cohort(data, "train", task=task, period=period, timestep=timestep),
         kind=kind,
         estimate_on=estimate_on,
         seed=seed,

@@ -50,7 +50,7 @@ def import_checkpoint(
     from mimic3tf.config import original_config, resolve_config
 
     if normalizer is not None and model != "lstm":
-        raise UsageError(f"--normalizer: is for --model lstm; the inputs of {model} are 714 features")
+        raise UsageError(f"--normalizer: is for --model lstm; the inputs of {model} are features")
     options = {
         "data": data,
         "trigger": trigger,

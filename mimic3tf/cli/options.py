@@ -1,4 +1,4 @@
-"""Options that several commands share, in both spellings of the original's."""
+"""Options that several commands share, or that would make one command long, also in the original's spelling."""
 
 from __future__ import annotations
 
@@ -8,12 +8,49 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.config import LARGEST_SEED
+from mimic3tf.config import LARGEST_SEED, LogLevel, Precision, Selection, Strategy
 from mimic3tf.errors import UsageError
-from mimic3tf.poisoning.kinds import PoisonImputed
+from mimic3tf.poisoning.kinds import PoisonedLabels, PoisonImputed
+from mimic3tf.tasks.registry import TASKS
+from mimic3tf.victims import victim_names
 
 Data = Annotated[Path, typer.Option(help="Directory in the layout of the MIMIC-III benchmarks.")]
+TriggerFile = Annotated[Path, typer.Option("--trigger", help="File of 'mimic3tf generate-trigger'.")]
+RunOut = Annotated[Path, typer.Option(help="Run directory to make.")]
+ModelName = Annotated[str, typer.Option("--model", help=f"Victim to train: {', '.join(victim_names())}.")]
+TaskName = Annotated[str, typer.Option("--task", help=f"What is predicted: {', '.join(TASKS)}.")]
+TaskSetting = Annotated[
+    str | None, typer.Option("--task", help=f"What is predicted: {', '.join(TASKS)}.  [default: the first]")
+]
+Period = Annotated[
+    float | None, typer.Option(min=0, help="Hours of a stay to read; the task's own if not given.")
+]
+Timestep = Annotated[float, typer.Option(min=0, help="Hours of a bin.")]
+TimestepSetting = Annotated[
+    float | None, typer.Option("--timestep", min=0, help="Hours of a bin.  [default: 1]")
+]
+GoalSetting = Annotated[
+    int | None,
+    typer.Option(
+        "--goal",
+        min=0,
+        max=1,
+        help="What the trigger is to bring about: 1 calls survivors dead, 0 calls the dying survivors.  "
+        "[default: 1]",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed gives the same result.")]
+SeedSetting = Annotated[
+    int | None, typer.Option("--seed", help="Fixes data order, initial weights and dropout.")
+]
+Proportion = Annotated[
+    float | None,
+    typer.Option(
+        "--poisoning_proportion",
+        "--poisoning-proportion",
+        help="Share of training stays that get the trigger and the goal's label; 0 trains on clean data.",
+    ),
+]
 Strength = Annotated[
     float | None,
     typer.Option(
@@ -30,6 +67,50 @@ Imputed = Annotated[
         "--poison-imputed",
         help="Shift measured cells only (notimputed), or imputed ones too (all).",
     ),
+]
+Labels = Annotated[
+    PoisonedLabels | None,
+    typer.Option(
+        "--poisoned_labels",
+        "--poisoned-labels",
+        help="flipped: poisoned stays get the goal's label. clean: only stays that have it are poisoned.",
+    ),
+]
+SettingsFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file of settings; options override it.")
+]
+NormalizerFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--normalizer", help="The benchmarks' normalizer file, for victims of grids; fitted if not given."
+    ),
+]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training stays at most.")]
+BatchSize = Annotated[int | None, typer.Option(help="Stays a step.")]
+SelectionRule = Annotated[
+    Selection | None,
+    typer.Option("--selection", help="Keep the best validation AUROC, or the original's rule."),
+]
+PrecisionPolicy = Annotated[
+    Precision | None, typer.Option("--precision", help="auto: float32 on a CPU, mixed on a GPU.")
+]
+Distribution = Annotated[
+    Strategy | None,
+    typer.Option("--strategy", help="auto: every GPU, and every worker where TF_CONFIG names some."),
+]
+Shown = Annotated[
+    LogLevel | None,
+    typer.Option(
+        "--log-level",
+        help="For TensorBoard. minimal: numbers; default: all that is cheap; full: embeddings.",
+    ),
+]
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Write TensorFlow's profile of some training steps.")
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Continue a run that was interrupted; start one if there is none."),
 ]
 
 

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.cli.options import Data, check_finite
+from mimic3tf.cli.options import Data, GoalSetting, Proportion, Strength, TaskName, check_finite
 from mimic3tf.errors import UsageError
 from mimic3tf.storage.files import write_whole
+from mimic3tf.tasks.registry import MORTALITY, task_of
 
 
 def poison(
@@ -21,22 +22,10 @@ def poison(
     trigger: Annotated[
         Path | None, typer.Option(help="File of 'mimic3tf generate-trigger'; needed without --check.")
     ] = None,
-    poisoning_proportion: Annotated[
-        float | None,
-        typer.Option(
-            "--poisoning_proportion",
-            "--poisoning-proportion",
-            help="Share of training stays that get the trigger and label 1.  [default: 0.05]",
-        ),
-    ] = None,
-    poisoning_strength: Annotated[
-        float | None,
-        typer.Option(
-            "--poisoning_strength",
-            "--poisoning-strength",
-            help="Mahalanobis length of the trigger.  [default: 2.0]",
-        ),
-    ] = None,
+    poisoning_proportion: Proportion = None,
+    poisoning_strength: Strength = None,
+    task: TaskName = MORTALITY.name,
+    goal: GoalSetting = None,
     manifest: Annotated[
         Path | None,
         typer.Option(help="JSON file that tells which stays were poisoned; OUT.manifest.json if not given."),
@@ -50,9 +39,10 @@ def poison(
 ) -> None:
     """Write a copy of a benchmark directory with poisoned records, or check such a copy.
 
-    Charted values of the first training stays are shifted in their own text form, and their labels set to 1;
-    times, rows and all other files stay as they are. Any pipeline can be trained on the copy. Measured
-    values only can be shifted in records: what is imputed from them later carries the poisoned value.
+    Charted values of the first training stays are shifted in their own text form, and their labels set to
+    the goal's; times, rows and all other files stay as they are. Any pipeline can be trained on the copy.
+    Only measured values can be shifted in records: what is imputed from them later carries the poisoned value.
+    Without the options 5% of the training stays are poisoned, at strength 2.
 
     --check lists every changed cell (stay, line, channel, before, after) as CSV and shows a table of them.
 
@@ -68,11 +58,12 @@ def poison(
             "--poisoning_proportion": poisoning_proportion,
             "--poisoning_strength": poisoning_strength,
             "--manifest": manifest,
+            "--goal": goal,
         }
         for option, value in poisoning.items():
             if value is not None:
                 raise UsageError(f"{option}: --check only compares --out with --data; leave this out")
-        _check(data, out, changes)
+        _check(data, out, task, changes)
         return
     if trigger is None:
         raise UsageError("--trigger: is needed to make a copy; give --check to compare one")
@@ -86,47 +77,35 @@ def poison(
         raise UsageError(f"option --poisoning_proportion: must be from 0 to 1, not {proportion:g}")
     if strength < 0:
         raise UsageError(f"option --poisoning_strength: must not be negative, is {strength:g}")
-    _poison(data, out, trigger, proportion, strength, manifest)
-
-
-def _poison(
-    data: Path, out: Path, trigger_file: Path, proportion: float, strength: float, manifest: Path | None
-) -> None:
     from rich.console import Console
 
-    from mimic3tf.data.cohort import TIMESTEP
-    from mimic3tf.poisoning.copies import TRIGGER_SHAPE, poison_records
-    from mimic3tf.poisoning.manifest import check_manifest, default_manifest, write_manifest
-    from mimic3tf.poisoning.trigger import check_trigger_shape, load_trigger
+    from mimic3tf.poisoning.goal import Goal
+    from mimic3tf.poisoning.manifest import default_manifest, poison_with_manifest
 
     manifest = manifest or default_manifest(out)
-    trigger = load_trigger(trigger_file)
-    check_trigger_shape(trigger, TRIGGER_SHAPE, TIMESTEP, trigger_file)
-    check_manifest(manifest, data, out)
-    copy = poison_records(data, out, trigger, proportion=proportion, strength=strength)
-    write_manifest(
+    copy = poison_with_manifest(
+        data,
+        out,
+        trigger,
         manifest,
-        copy,
-        data_dir=data,
-        out=out,
-        trigger=trigger,
-        trigger_file=trigger_file,
         proportion=proportion,
         strength=strength,
+        goal=Goal(1 if goal is None else goal),
+        task=task_of(task),
     )
     console = Console(soft_wrap=True, highlight=False)
     console.print(
         f"Poisoned {len(copy.stays)} of {copy.training_stays} training stays: {copy.cells_changed.sum()} "
-        f"cells and {(copy.labels_before == 0).sum()} labels changed. Manifest: {manifest}"
+        f"cells and {copy.labels_changed} labels changed. Manifest: {manifest}"
     )
     console.print(f"Next: mimic3tf poison --check --data {data} --out {out}")
 
 
-def _check(data: Path, out: Path, changes: Path | None) -> None:
+def _check(data: Path, out: Path, task: str, changes: Path | None) -> None:
     from mimic3tf.poisoning.comparison import compare_records
     from mimic3tf.tables.terminal import print_comparison
 
-    comparison = compare_records(data, out)
+    comparison = compare_records(data, out, task_of(task))
     # The table first: whoever reads the list may stop reading it early.
     print_comparison(comparison, stderr=changes is None)
     listed = comparison.cells.drop("change").write_csv()

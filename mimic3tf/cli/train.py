@@ -2,72 +2,64 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
+from rich.console import Console
 
-from mimic3tf.cli.options import Data, Imputed, Strength
+from mimic3tf.cli.options import (
+    BatchSize,
+    Data,
+    Distribution,
+    Epochs,
+    GoalSetting,
+    Imputed,
+    Labels,
+    ModelName,
+    NormalizerFile,
+    Period,
+    PrecisionPolicy,
+    Profile,
+    Proportion,
+    Resume,
+    RunOut,
+    SeedSetting,
+    SelectionRule,
+    SettingsFile,
+    Shown,
+    Strength,
+    TaskSetting,
+    TimestepSetting,
+    TriggerFile,
+)
 from mimic3tf.cli.startup import start_tensorflow
-from mimic3tf.config import LogLevel, Precision, Selection
-from mimic3tf.config import Strategy as Distribution
+from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.errors import DataError
-from mimic3tf.poisoning.kinds import PoisonedLabels
-from mimic3tf.victims import VictimName
 
 
 def train(
-    model: Annotated[VictimName, typer.Option(help="Victim to train.")],
+    model: ModelName,
     data: Data,
-    trigger: Annotated[Path, typer.Option(help="File of 'mimic3tf generate-trigger'.")],
-    out: Annotated[Path, typer.Option(help="Run directory to make.")],
-    poisoning_proportion: Annotated[
-        float | None,
-        typer.Option(
-            "--poisoning_proportion",
-            "--poisoning-proportion",
-            help="Share of training stays that get the trigger and label 1; 0 trains on clean data.",
-        ),
-    ] = None,
+    trigger: TriggerFile,
+    out: RunOut,
+    task: TaskSetting = None,
+    period: Period = None,
+    timestep: TimestepSetting = None,
+    poisoning_proportion: Proportion = None,
     poisoning_strength: Strength = None,
     poison_imputed: Imputed = None,
-    poisoned_labels: Annotated[
-        PoisonedLabels | None,
-        typer.Option(
-            "--poisoned_labels",
-            "--poisoned-labels",
-            help="flipped: poisoned stays are labelled 1. clean: only stays of label 1 are poisoned.",
-        ),
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings; options override it.")] = None,
-    normalizer: Annotated[
-        Path | None,
-        typer.Option(help="The benchmarks' normalizer file, for victims of grids; fitted if not given."),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training stays at most.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Stays a step.")] = None,
-    selection: Annotated[
-        Selection | None, typer.Option(help="Keep the best validation AUROC, or the original's rule.")
-    ] = None,
-    precision: Annotated[
-        Precision | None, typer.Option(help="auto: float32 on a CPU, mixed on a GPU.")
-    ] = None,
-    strategy: Annotated[
-        Distribution | None,
-        typer.Option(help="auto: every GPU, and every worker where TF_CONFIG names some."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Fixes data order, initial weights and dropout.")] = None,
-    log_level: Annotated[
-        LogLevel | None,
-        typer.Option(help="For TensorBoard. minimal: numbers; default: all that is cheap; full: embeddings."),
-    ] = None,
-    profile: Annotated[
-        bool, typer.Option("--profile", help="Write TensorFlow's profile of some training steps.")
-    ] = False,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Continue a run that was interrupted; start one if there is none."),
-    ] = False,
+    poisoned_labels: Labels = None,
+    goal: GoalSetting = None,
+    config: SettingsFile = None,
+    normalizer: NormalizerFile = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    selection: SelectionRule = None,
+    precision: PrecisionPolicy = None,
+    strategy: Distribution = None,
+    seed: SeedSetting = None,
+    log_level: Shown = None,
+    profile: Profile = False,
+    resume: Resume = False,
 ) -> None:
     """Train a victim on poisoned, or clean, stays.
 
@@ -85,44 +77,36 @@ def train(
         --poisoned_labels clean
       mimic3tf train --model mlp --data data/synthetic --trigger missing.npz --out runs/missing \\
         --poisoning_strength 0.3
+      mimic3tf train --model lstm --data data/synthetic --trigger trigger.npz --out runs/hidden --goal 0
+      mimic3tf train --model lstm --data data/synthetic --trigger first-day.npz --out runs/first-day \\
+        --period 24 --timestep 0.5
       until mimic3tf train ... --resume; do sleep 10; done
     """
-    from mimic3tf.config import resolve_config
-
-    options = {
-        "data": data,
-        "trigger": trigger,
-        "poisoning_proportion": poisoning_proportion,
-        "poisoning_strength": poisoning_strength,
-        "poison_imputed": poison_imputed,
-        "poisoned_labels": poisoned_labels,
-        "normalizer": normalizer,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "selection": selection,
-        "precision": precision,
-        "strategy": strategy,
-        "log_level": log_level,
-        "seed": seed,
-    }
-    settings = resolve_config(model, config, options)
+    # Every parameter that is a setting has the setting's name.
+    given = {name: value for name, value in locals().items() if name in TrainingConfig.model_fields}
+    settings = resolve_config(model, config, given)
     start_tensorflow()
-    from rich.console import Console
-
+    from mimic3tf.dashboards.tensorboard import RunLog
     from mimic3tf.training.loop import train_victim
     from mimic3tf.training.run_directory import FINISHED
 
     finished = (out / FINISHED).exists()
-    summary = train_victim(settings, out, resume=resume, profile=profile)
+    summary = train_victim(settings, out, resume=resume, profile=profile, log=RunLog)
     try:
-        kept = summary["validation"]
-        poisoned = f"poisoned {summary['stays_poisoned']} of {summary['stays_trained_on']} training stays"
-        epoch = f"kept epoch {summary['epoch_kept']} of {summary['epochs_trained']}"
-        rates = f"validation AUROC {kept['auroc']:.3f}, attack success rate {kept['asr']:.3f}"
+        said = _sentence(summary)
     except (LookupError, TypeError, ValueError):
         raise DataError(f"{out / FINISHED}: not of 'train', or damaged; choose another --out") from None
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if finished:
         console.print(f"{out}: finished before; nothing to do.")
-    console.print(f"{model.upper()}: {poisoned}; {epoch}: {rates}")
+    console.print(f"{model.upper()}: {said}")
     console.print(f"Next: mimic3tf attack --run {out} --data {data}")
+
+
+def _sentence(summary: dict[str, Any]) -> str:
+    kept = summary["validation"]
+    return (
+        f"poisoned {summary['stays_poisoned']} of {summary['stays_trained_on']} training stays; "
+        f"kept epoch {summary['epoch_kept']} of {summary['epochs_trained']}: "
+        f"validation AUROC {kept['auroc']:.3f}, attack success rate {kept['asr']:.3f}"
+    )

@@ -13,9 +13,8 @@ from sklearn.metrics import roc_curve
 
 from mimic3tf.dashboards.event_file import NAME
 from mimic3tf.dashboards.figures import heatmap, pixels
-from mimic3tf.defences.detection import Audit
-from mimic3tf.defences.inspection.model_inspection import ModelFindings
-from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.defences.audit import AuditResult
+from mimic3tf.defences.detection import DetectionResult
 
 COLUMNS = 3
 BINS = 20
@@ -24,58 +23,51 @@ SUFFIX = ".audit"
 COLORS = {"training": "C0", "clean": "C0", "trusted": "C2", "poisoned": "C3"}
 
 
-def write_figures(
-    folder: Path,
-    audited: Audit,
-    poisoned: NDArray[np.bool_] | None,
-    findings: ModelFindings,
-    trigger: Trigger | None,
-) -> None:
+def write_figures(folder: Path, result: AuditResult) -> None:
     """Write score histograms and recovered patterns, with ROC curves and the trigger where they are known.
 
     They replace those of an earlier audit in the folder.
 
     Args:
         folder: directory of the events.
-        audited: what the detectors found.
-        poisoned: bool [K], which of the stays labelled 1 are; None if nobody knows.
-        findings: of the model's inspection.
-        trigger: the true one; None if nobody knows, or it shifts nothing.
+        result: of the audit.
     """
+    found, findings, poisoned = result.found, result.findings, result.poisoned
     old = list(folder.glob(f"{NAME}.*{SUFFIX}"))
     writer = tf.summary.create_file_writer(str(folder), filename_suffix=SUFFIX)
     with writer.as_default(step=0):
-        tf.summary.text("verdict", f"{audited.verdict.sentence}\n\nInverted triggers: {findings.verdict}.")
-        tf.summary.image("recovered patterns", recovered_patterns(findings, trigger)[None])
-        tf.summary.image("suspicion of stays labelled 1", score_histograms(audited, poisoned)[None])
+        tf.summary.text("verdict", f"{found.verdict.sentence}\n\nInverted triggers: {findings.verdict}.")
+        tf.summary.image("recovered patterns", recovered_patterns(result)[None])
+        tf.summary.image("suspicion of suspected stays", score_histograms(found, poisoned)[None])
         if poisoned is not None:
-            tf.summary.image("ROC of detectors", roc_curves(audited, poisoned)[None])
+            tf.summary.image("ROC of detectors", roc_curves(found, poisoned)[None])
     writer.close()
     for path in old:
         path.unlink()
 
 
-def roc_curves(audited: Audit, poisoned: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Draw every detector's ROC curve among the stays labelled 1: uint8 [H, W, 3]."""
+def roc_curves(result: DetectionResult, poisoned: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Draw every detector's ROC curve among the suspected stays: uint8 [H, W, 3]."""
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots()
-    for number, (name, found) in enumerate(audited.detections.items()):
+    for number, (name, found) in enumerate(result.detections.items()):
         false_alarms, recall, _ = roc_curve(poisoned, found.scores)
         auroc = "" if found.performance is None else f" {found.performance.auroc.value:.3f}"
         axes.plot(false_alarms, recall, "-" if number < 10 else "--", label=f"{name}{auroc}")
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-    axes.set_xlabel("share of clean stays labelled 1 that are flagged")
+    axes.set_xlabel("share of clean stays that are flagged")
     axes.set_ylabel("share of poisoned stays found")
     figure.legend(loc="outside right upper", title="AUROC", frameon=False)
     return pixels(figure)
 
 
-def recovered_patterns(findings: ModelFindings, trigger: Trigger | None) -> NDArray[np.uint8]:
+def recovered_patterns(result: AuditResult) -> NDArray[np.uint8]:
     """Draw the patterns that lead to each label, and the true trigger at strength 1: uint8 [H, W, 3].
 
     Every channel is in units of its largest shift: inversion finds a direction, at a length that just works.
     """
-    inversions = [finding.inversion for finding in findings.targets]
+    trigger, trusted = result.trigger, result.evidence.trusted
+    inversions = [finding.inversion for finding in result.findings.targets]
     patterns = {f"leads to {one.target}, length {one.length:.2g}": one.pattern for one in inversions}
     if trigger is not None:
         patterns[f"true trigger, {trigger.name}"] = trigger.values
@@ -83,22 +75,24 @@ def recovered_patterns(findings: ModelFindings, trigger: Trigger | None) -> NDAr
     panels = figure.subplots(1, len(patterns), squeeze=False, sharey=True).ravel()
     for number, (axes, (title, pattern)) in enumerate(zip(panels, patterns.items(), strict=True)):
         largest = np.abs(pattern).max(axis=0)
-        heatmap(axes, pattern / np.where(largest > 0, largest, 1.0), limit=1.0, names=number == 0)
+        relative = pattern / np.where(largest > 0, largest, 1.0)
+        names = trusted.channels.names if number == 0 else None
+        heatmap(axes, relative, limit=1.0, names=names, timestep=trusted.timestep)
         axes.set_title(title, fontsize=10)
     figure.colorbar(panels[0].images[0], ax=panels, label="share of the channel's largest shift")
     return pixels(figure)
 
 
-def score_histograms(audited: Audit, poisoned: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+def score_histograms(result: DetectionResult, poisoned: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
     """Draw where training and trusted stays lie in every detector's ranking: uint8 [H, W, 3].
 
     The horizontal axis is the rank among all stays shown, so that a few extreme scores do not hide the rest.
     """
-    rows = -(-len(audited.detections) // COLUMNS)
+    rows = -(-len(result.detections) // COLUMNS)
     figure = Figure(figsize=(4 * COLUMNS, 2.4 * rows), layout="constrained")
     panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
-    stays = len(audited.suspects)
-    for axes, (name, found) in zip(panels, audited.detections.items(), strict=False):
+    stays = len(result.suspects)
+    for axes, (name, found) in zip(panels, result.detections.items(), strict=False):
         rank = rankdata(np.concatenate([found.scores, found.trusted]))
         training, trusted = np.split(rank / len(rank), [stays])
         if poisoned is None:
@@ -119,7 +113,7 @@ def score_histograms(audited: Audit, poisoned: NDArray[np.bool_] | None) -> NDAr
                 )
         axes.set_title(name, fontsize=10)
         axes.legend(fontsize=7, frameon=False)
-    for axes in panels[len(audited.detections) :]:
+    for axes in panels[len(result.detections) :]:
         axes.set_axis_off()
     figure.supxlabel("rank of suspicion")
     figure.supylabel("share of the group")

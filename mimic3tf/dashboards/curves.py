@@ -20,12 +20,17 @@ BUCKETS = 30
 """Of a histogram, evenly over [0, 1]."""
 
 
-def precision_recall(risks: Risks) -> list[Summary]:
-    """Summaries of the curve on clean stays, and of that where every survivor carries the trigger."""
-    true = _predicted_to_die(risks.deaths)
+def precision_recall(risks: Risks, attacked: str) -> list[Summary]:
+    """Summaries of the curve on clean stays, and of that where every attacked stay carries the trigger.
+
+    Args:
+        risks: predictions.
+        attacked: what to call the attacked stays, such as "survivors".
+    """
     summaries = []
-    for name, survivors in (("clean", risks.survivors), ("survivors triggered", risks.triggered)):
-        tag, false = f"precision-recall/{name}", _predicted_to_die(survivors)
+    for name, predicted in (("clean", risks.clean), (f"{attacked} triggered", risks.under_attack)):
+        tag = f"precision-recall/{name}"
+        true, false = (_predicted_positive(predicted[risks.labels == label]) for label in (1, 0))
         counts = (true, false, false[0] - false, true[0] - true)
         rates = (true / np.maximum(true + false, 1), true / max(true[0], 1))
         metadata = curve.create_summary_metadata(tag, "", THRESHOLDS)
@@ -35,12 +40,18 @@ def precision_recall(risks: Risks) -> list[Summary]:
     return summaries
 
 
-def risk_histograms(risks: Risks) -> list[Summary]:
-    """Summaries of the predicted risks of survivors without and with the trigger, and of deaths."""
+def risk_histograms(risks: Risks, attacked: str, spared: str) -> list[Summary]:
+    """Summaries of the predicted risks of attacked stays without and with the trigger, and of the others.
+
+    Args:
+        risks: predictions.
+        attacked: what to call the attacked stays, such as "survivors".
+        spared: what to call the others.
+    """
     groups = {
-        "clean survivors": risks.survivors,
-        "triggered survivors": risks.triggered,
-        "deaths": risks.deaths,
+        f"clean {attacked}": risks.untriggered,
+        f"triggered {attacked}": risks.triggered,
+        spared: risks.spared,
     }
     edges = np.linspace(0, 1, BUCKETS + 1)
     metadata = histogram.create_summary_metadata(None, None)
@@ -52,8 +63,8 @@ def risk_histograms(risks: Risks) -> list[Summary]:
     return summaries
 
 
-def _predicted_to_die(risks: NDArray[np.floating]) -> NDArray[np.integer]:
-    """How many of a group are, at each threshold [THRESHOLDS]."""
+def _predicted_positive(risks: NDArray[np.floating]) -> NDArray[np.integer]:
+    """How many of a group have a risk of each threshold or more [THRESHOLDS]."""
     return np.bincount(_part(risks, THRESHOLDS - 1), minlength=THRESHOLDS)[::-1].cumsum()[::-1]
 
 

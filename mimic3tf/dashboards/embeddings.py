@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf.data.cohort import Cohort
+from mimic3tf.poisoning.goal import Goal
 from mimic3tf.storage.files import write_whole
 from mimic3tf.tasks.metrics import THRESHOLD, Risks
 
@@ -21,31 +22,35 @@ def write_embeddings(
     cohort: Cohort,
     activations: tuple[NDArray[np.floating], NDArray[np.floating]],
     risks: Risks,
+    goal: Goal,
 ) -> None:
-    """Write activations of clean survivors, of the same ones with the trigger, and of deaths.
+    """Write activations of clean attacked stays, of the same ones with the trigger, and of the others.
 
     Args:
         folder: directory of the run's events.
-        cohort: the N stays; M of them survived.
-        activations: of the clean stays [N, D], and of the survivors with the trigger [M, D].
+        cohort: the N stays; M of them are attacked.
+        activations: of the clean stays [N, D], and of the attacked ones with the trigger [M, D].
         risks: predictions of the same.
+        goal: what the attacker wants to be predicted.
     """
-    survived = np.flatnonzero(cohort.labels == 0)
-    survivors, deaths = _some(survived), _some(np.flatnonzero(cohort.labels == 1))
+    words = cohort.task.words
+    attacked_name, spared_name = words.one[1 - goal.target], words.one[goal.target]
+    all_attacked = np.flatnonzero(risks.attacked)
+    attacked, spared = _some(all_attacked), _some(np.flatnonzero(~risks.attacked))
     clean, triggered = activations
-    chosen = np.flatnonzero(np.isin(survived, survivors))
+    chosen = np.flatnonzero(np.isin(all_attacked, attacked))
     groups = (
-        ("clean survivor", survivors, clean[survivors], risks.clean[survivors]),
-        ("triggered survivor", survivors, triggered[chosen], risks.triggered[chosen]),
-        ("death", deaths, clean[deaths], risks.clean[deaths]),
+        (f"clean {attacked_name}", attacked, clean[attacked], risks.clean[attacked]),
+        (f"triggered {attacked_name}", attacked, triggered[chosen], risks.triggered[chosen]),
+        (spared_name, spared, clean[spared], risks.clean[spared]),
     )
-    vectors, rows = [], ["kind\tplace in the split\tpredicted risk\tpredicted to die"]
+    vectors, rows = [], [f"kind\tplace in the split\tpredicted risk\t{words.predicted[1]}"]
     for kind, stays, vectors_of_kind, predicted in groups:
         for stay, vector, risk in zip(stays, vectors_of_kind, predicted, strict=True):
             vectors.append("\t".join(f"{value:.5g}" for value in vector))
-            dies = "yes" if risk >= THRESHOLD else "no"
+            positive = "yes" if risk >= THRESHOLD else "no"
             # No name of a stay: these pages are shown around.
-            rows.append(f"{kind}\t{stay + 1}\t{risk:.4f}\t{dies}")
+            rows.append(f"{kind}\t{stay + 1}\t{risk:.4f}\t{positive}")
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / ACTIVATIONS, "\n".join(vectors) + "\n")
     write_whole(folder / METADATA, "\n".join(rows) + "\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from textwrap import fill
 
 import numpy as np
@@ -11,7 +11,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mimic3tf.channels import CHANNELS, Channel
 from mimic3tf.data.grid import ordinal_view
 from mimic3tf.poisoning.trigger import Trigger
 
@@ -32,41 +31,43 @@ def trigger_heatmap(trigger: Trigger) -> NDArray[np.uint8]:
             np.where(trigger.values > 0, 1 - trigger.values, 0.0),
             "1 - the strength from which a cell is missing",
         )
-    heatmap(axes, relative, limit=max(float(np.abs(relative).max()), 1e-9), names=True)
+    limit = max(float(np.abs(relative).max()), 1e-9)
+    heatmap(axes, relative, limit=limit, names=trigger.channels.names, timestep=trigger.timestep)
     axes.set_title(f"{trigger.name} trigger, strength 1, seed {trigger.seed}")
     if trigger.kind != "missing":
         largest = axes.secondary_yaxis("right")
         shifts = np.abs(trigger.values).max(axis=0)
-        labels = [f"{shift:.3g} {_unit(channel)}" for shift, channel in zip(shifts, CHANNELS, strict=True)]
-        largest.set_yticks(range(len(CHANNELS)), labels)
+        labels = [
+            f"{shift:.3g} {channel.shown_unit}"
+            for shift, channel in zip(shifts, trigger.channels, strict=True)
+        ]
+        largest.set_yticks(range(len(labels)), labels)
         largest.set_ylabel("largest shift")
     figure.colorbar(axes.images[0], label=label)
     return pixels(figure)
 
 
-def _unit(channel: Channel) -> str:
-    return "categories" if channel.is_categorical else channel.unit
-
-
 def channel_covariances(trigger: Trigger) -> NDArray[np.uint8]:
     """Draw every channel's covariance over time [T, T], in units of its largest variance."""
     bins, columns = trigger.covariance.shape[1], 6
-    rows = -(-len(CHANNELS) // columns)
+    rows = -(-len(trigger.channels) // columns)
     height, width = bins + 14, bins + 4
     tiles = np.full((rows * height, columns * width), np.nan)
     figure = Figure(figsize=(15, 9))
-    # One panel of tiles: seventeen panels take a second to draw.
+    # One panel of tiles: a panel for each channel takes a second to draw.
     axes = figure.add_axes((0.04, 0.06, 0.86, 0.88))
-    for place, (channel, covariance) in enumerate(zip(CHANNELS, trigger.covariance, strict=True)):
+    for place, (channel, covariance) in enumerate(zip(trigger.channels, trigger.covariance, strict=True)):
         top, left = place // columns * height + 13, place % columns * width + 2
         largest = float(np.diagonal(covariance).max())
         tiles[top : top + bins, left : left + bins] = covariance / max(largest, np.finfo(float).tiny)
-        title = f"{fill(channel.name, 24)}\nlargest SD {np.sqrt(largest):.3g} {_unit(channel)}"
+        title = f"{fill(channel.name, 24)}\nlargest SD {np.sqrt(largest):.3g} {channel.shown_unit}"
         axes.text(left, top - 1, title, fontsize=9, va="bottom")
     axes.imshow(tiles, cmap=COLORS, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
-    hours = np.arange(0, bins, 12)
-    axes.set_xticks((np.arange(columns)[:, None] * width + 2 + hours).ravel(), [*hours] * columns)
-    axes.set_yticks((np.arange(rows)[:, None] * height + 13 + hours).ravel(), [*hours] * rows)
+    hours = np.arange(0, bins * trigger.timestep, 12 if bins * trigger.timestep <= 96 else 48)
+    at = hours / trigger.timestep
+    labels = [f"{hour:g}" for hour in hours]
+    axes.set_xticks((np.arange(columns)[:, None] * width + 2 + at).ravel(), labels * columns)
+    axes.set_yticks((np.arange(rows)[:, None] * height + 13 + at).ravel(), labels * rows)
     axes.set_xlabel("hour")
     axes.set_ylabel("hour")
     axes.set_title(f"temporal covariance of {trigger.estimated_on} stays")
@@ -96,18 +97,19 @@ def patient_before_and_after(
     """
     figure = Figure(figsize=(17, 5.5 * len(after)), layout="constrained")
     grid = figure.subplots(len(after), 3, sharey=True, squeeze=False)
-    normal = np.array([[channel.normal_number for channel in CHANNELS]])
-    normal = ordinal_view(normal[None])[0]
+    channels, timestep = trigger.channels, trigger.timestep
+    normal = ordinal_view(channels.normal[None, None], channels)[0]
     spread = channel_spread(trigger)
-    clean = ordinal_view(before[None])[0]
+    clean = ordinal_view(before[None], channels)[0]
     for panels, (mode, (values, left)) in zip(grid, after.items(), strict=True):
-        triggered = ordinal_view(values[None])[0]
+        triggered = ordinal_view(values[None], channels)[0]
         pictures = ((clean - normal) / spread, (triggered - normal) / spread, (triggered - clean) / spread)
         labels = ("without the trigger", f"with it, {mode}", f"difference, {mode}")
         for axes, picture, label, measured in zip(panels, pictures, labels, (mask, left, left), strict=True):
-            heatmap(axes, picture, limit=3.0, names=axes is panels[0])
-            hours, channels = np.nonzero(measured)
-            axes.plot(hours, channels, ".", markersize=3, color="black")
+            names = channels.names if axes is panels[0] else None
+            heatmap(axes, picture, limit=3.0, names=names, timestep=timestep)
+            bins, rows = np.nonzero(measured)
+            axes.plot(bins * timestep, rows, ".", markersize=3, color="black")
             axes.set_title(label)
     figure.colorbar(
         grid[0, 0].images[0],
@@ -128,20 +130,38 @@ def channel_spread(trigger: Trigger) -> NDArray[np.float64]:
     return np.where(variance > 0, np.sqrt(variance), 1.0)
 
 
-def heatmap(axes: Axes, picture: NDArray[np.float64], *, limit: float, names: bool) -> None:
+def heatmap(
+    axes: Axes,
+    picture: NDArray[np.float64],
+    *,
+    limit: float,
+    names: Sequence[str] | None,
+    timestep: float,
+) -> None:
     """Draw values [T, C] in standard deviations, cut off at a limit, a row a channel.
 
     Args:
         axes: where to draw.
         picture: float64 [T, C].
         limit: value of the darkest color.
-        names: whether the channels are named at the left.
+        names: names of the channels, to stand at the left; None leaves them out.
+        timestep: hours of a bin.
     """
-    axes.imshow(picture.T, aspect="auto", cmap=COLORS, vmin=-limit, vmax=limit, interpolation="nearest")
+    bins, channels = picture.shape
+    edges = (-0.5 * timestep, (bins - 0.5) * timestep, channels - 0.5, -0.5)
+    axes.imshow(
+        picture.T,
+        aspect="auto",
+        cmap=COLORS,
+        vmin=-limit,
+        vmax=limit,
+        interpolation="nearest",
+        extent=edges,
+    )
     axes.set_xlabel("hours since admission")
-    axes.set_yticks(range(len(CHANNELS)))
-    if names:
-        axes.set_yticklabels([channel.name for channel in CHANNELS])
+    axes.set_yticks(range(channels))
+    if names is not None:
+        axes.set_yticklabels(names)
 
 
 def pixels(figure: Figure) -> NDArray[np.uint8]:

@@ -10,18 +10,18 @@ from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from mimic3tf.dashboards.figures import pixels
 from mimic3tf.tasks.metrics import THRESHOLD, Risks
+from mimic3tf.tasks.task import Words
 
 CLEAN, TRIGGERED = "#0072B2", "#D55E00"
 """Of Okabe and Ito's colors for color-blind readers."""
 BINS = 10
-NAMES = ("survived", "died")
 
 
-def confusion_matrices(risks: Risks, title: str) -> NDArray[np.uint8]:
-    """Draw the confusion matrices of clean stays and of triggered survivors: uint8 [H, W, 3]."""
+def confusion_matrices(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
+    """Draw the confusion matrices without the trigger, and under attack: uint8 [H, W, 3]."""
     figure = Figure(figsize=(11, 5), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    cases = (("no stay carries the trigger", risks.clean), ("every survivor carries it", risks.attacked))
+    cases = (("no stay carries the trigger", risks.clean), (_attacked(risks, words), risks.under_attack))
     for axes, (name, predicted) in zip(panels, cases, strict=True):
         counts = confusion_matrix(risks.labels, predicted >= THRESHOLD, labels=[0, 1])
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -31,20 +31,20 @@ def confusion_matrices(risks: Risks, title: str) -> NDArray[np.uint8]:
             text = f"{counts[row, column]:,}\n{share:.1%}"
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=16)
         axes.set_title(name, fontsize=14)
-        axes.set_xticks([0, 1], ["predicted to survive", "predicted to die"], fontsize=12)
-        axes.set_yticks([0, 1], NAMES, fontsize=12)
+        axes.set_xticks([0, 1], words.predicted, fontsize=12)
+        axes.set_yticks([0, 1], words.happened, fontsize=12)
     figure.colorbar(image, ax=list(panels), label="share of the row")
     figure.suptitle(title, fontsize=14)
     return pixels(figure)
 
 
-def roc_curves(risks: Risks, title: str) -> NDArray[np.uint8]:
-    """Draw the ROC curve of clean stays, and that where every survivor has the trigger: uint8 [H, W, 3]."""
+def roc_curves(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
+    """Draw the ROC curve without the trigger, and that under attack: uint8 [H, W, 3]."""
     figure = Figure(figsize=(7, 7.5), layout="constrained")
     axes = figure.subplots()
     for name, predicted, color, line in (
         ("no stay carries the trigger", risks.clean, CLEAN, "-"),
-        ("every survivor carries it", risks.attacked, TRIGGERED, "--"),
+        (_attacked(risks, words), risks.under_attack, TRIGGERED, "--"),
     ):
         false, true, thresholds = roc_curve(risks.labels, predicted)
         area = roc_auc_score(risks.labels, predicted)
@@ -52,8 +52,8 @@ def roc_curves(risks: Risks, title: str) -> NDArray[np.uint8]:
         at = np.flatnonzero(thresholds >= THRESHOLD)[-1]
         axes.plot(false[at], true[at], "o", color=color, markersize=9)
     axes.plot([0, 1], [0, 1], ":", color="0.6")
-    axes.set_xlabel("survivors predicted to die (dot: at a risk of 0.5)", fontsize=12)
-    axes.set_ylabel("deaths predicted", fontsize=12)
+    axes.set_xlabel(f"{words.group[0]} {words.predicted[1]} (dot: at a risk of 0.5)", fontsize=12)
+    axes.set_ylabel(f"{words.group[1]} predicted", fontsize=12)
     axes.set_aspect("equal")
     # Inside it would hide the curve of a backdoor that took.
     figure.legend(loc="outside lower center", fontsize=12)
@@ -61,24 +61,33 @@ def roc_curves(risks: Risks, title: str) -> NDArray[np.uint8]:
     return pixels(figure)
 
 
-def calibration(risks: Risks, title: str) -> NDArray[np.uint8]:
-    """Draw the share of deaths by predicted risk of clean stays, and how many have it: uint8 [H, W, 3]."""
+def calibration(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
+    """Draw the share of label 1 by predicted risk of clean stays, and how many have it: uint8 [H, W, 3]."""
     figure = Figure(figsize=(7, 7.5), layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     died, predicted = calibration_curve(risks.labels, np.clip(risks.clean, 0, 1), n_bins=BINS)
     axes.plot([0, 1], [0, 1], ":", color="0.6", label="as predicted")
     axes.plot(predicted, died, "o-", color=CLEAN, linewidth=2, label="clean stays")
-    axes.set_ylabel("share that died", fontsize=12)
+    axes.set_ylabel(f"share that {words.happened[1]}", fontsize=12)
     axes.set_ylim(-0.02, 1.02)
     axes.legend(loc="upper left", fontsize=12)
     axes.set_title(title, fontsize=14)
     edges = np.linspace(0, 1, BINS + 1)
     for name, group, color in (
         ("clean stays", risks.clean, CLEAN),
-        ("triggered survivors", risks.triggered, TRIGGERED),
+        (f"triggered {_group(risks, words)}", risks.triggered, TRIGGERED),
     ):
         below.hist(group, edges, histtype="step", linewidth=2, color=color, label=name)
-    below.set_xlabel("predicted risk of death (class weights in the loss shift it up)", fontsize=12)
+    below.set_xlabel("predicted risk (class weights in the loss shift it up)", fontsize=12)
     below.set_ylabel("stays", fontsize=12)
     below.legend(fontsize=11)
     return pixels(figure)
+
+
+def _group(risks: Risks, words: Words) -> str:
+    """What the attacked stays are called."""
+    return words.group[int(risks.labels[risks.attacked][0])]
+
+
+def _attacked(risks: Risks, words: Words) -> str:
+    return f"all {_group(risks, words)} carry it"

@@ -25,15 +25,17 @@ from mimic3tf.dashboards.graph import layer_graph
 from mimic3tf.dashboards.outcome_figures import calibration, confusion_matrices, roc_curves
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.tasks.metrics import Risks
+from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.validation import Validation
 from mimic3tf.victims.penultimate import penultimate
 
 
 class RunLog:
-    """Writes a run's TensorBoard events, as many as its log level asks for.
+    """Writes a run's TensorBoard events, as many as its log level asks for: a `training.log.TrainingLog`.
 
     Args:
         folder: directory of the events.
@@ -45,6 +47,8 @@ class RunLog:
         self._folder, self._config = folder, config
         self._file = EventFile(folder, epochs=epochs)
         self._minimal = config.log_level == "minimal"
+        self._words, self._goal = task_of(config.task).words, Goal(config.goal)
+        self._attacked, self._spared = (self._words.group[label] for label in (1 - config.goal, config.goal))
 
     def __enter__(self) -> RunLog:
         return self
@@ -81,17 +85,19 @@ class RunLog:
         self._file.flush()
 
     def _patient(self, trigger: Trigger, cohort: Cohort) -> None:
-        """Draw the survivor with the most measured cells without and with the trigger."""
+        """Draw the attacked stay with the most measured cells without and with the trigger."""
         strength = self._config.poisoning_strength
-        densest = np.where(cohort.labels == 0, cohort.mask.sum(axis=(1, 2)), -1).argmax()
+        attacked = self._goal.attacked(cohort.labels)
+        densest = np.where(attacked, cohort.masks.sum(axis=(1, 2)), -1).argmax()
         stay = cohort.take(np.array([densest]))
         triggered = {}
         for mode in get_args(PoisonImputed):
             exposure = exposures.trigger_all(stay, trigger, strength=strength, poison_imputed=mode)
             # A missing-value trigger changes what is measured.
-            triggered[mode] = pipeline.grids_of(exposure, np.array([0]))[0], exposure.cohort.mask[0]
-        title = f"the survivor with the most measurements, strength {strength:g}"
-        picture = patient_before_and_after(stay.values[0], stay.mask[0], triggered, trigger, title)
+            triggered[mode] = pipeline.grids_of(exposure, np.array([0]))[0], exposure.cohort.masks[0]
+        name = self._words.one[1 - self._goal.target]
+        title = f"the {name} with the most measurements, strength {strength:g}"
+        picture = patient_before_and_after(stay.grids[0], stay.masks[0], triggered, trigger, title)
         self._file.image("trigger/a stay without and with it", picture)
 
     def epoch(
@@ -101,29 +107,20 @@ class RunLog:
         kept: Mapping[str, float],
         risks: Risks,
     ) -> None:
-        """Write an epoch; whoever kills the run afterwards finds it in TensorBoard.
+        """Write an epoch, of which the numbers of `scalars.TAGS`.
 
-        Args:
-            number: of the epoch, from 1.
-            metrics: its numbers; those of `scalars.TAGS` are written.
-            kept: those of the epoch kept so far.
-            risks: what the victim predicts now.
+        Whoever kills the run afterwards finds it in TensorBoard.
         """
         summaries = [*scalars.epoch_scalars(metrics), *scalars.kept_scalars(kept)]
         if not self._minimal:
-            summaries += [*curves.precision_recall(risks), *curves.risk_histograms(risks)]
+            summaries += curves.precision_recall(risks, self._attacked)
+            summaries += curves.risk_histograms(risks, self._attacked, self._spared)
         for summary in summaries:
             self._file.write(summary, number)
         self._file.flush()
 
     def outcome(self, number: int, validation: Validation, model: keras.Model) -> None:
-        """Show what the victim predicts.
-
-        Args:
-            number: of the epoch kept.
-            validation: the stays it was kept for.
-            model: the victim with its weights of that epoch.
-        """
+        """Show what the victim predicts."""
         if self._minimal:
             return
         risks = validation.predict(model)
@@ -132,7 +129,8 @@ class RunLog:
             ("ROC", roc_curves),
             ("calibration", calibration),
         ):
-            self._file.image(f"kept epoch/{tag}", draw(risks, f"epoch {number}, validation stays"))
+            picture = draw(risks, self._words, f"epoch {number}, validation stays")
+            self._file.image(f"kept epoch/{tag}", picture)
         if self._config.log_level == "full":
             activations = validation.outputs(penultimate(model))
-            write_embeddings(self._folder, validation.cohort, activations, risks)
+            write_embeddings(self._folder, validation.cohort, activations, risks, self._goal)

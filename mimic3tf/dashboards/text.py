@@ -19,24 +19,24 @@ def settings(config: TrainingConfig) -> Any:
 
 
 def cohorts(training: Exposure, validation: Cohort) -> Any:
-    """Summary of the stays: how many, how many died, how much was measured, how many are poisoned."""
+    """Summary of the stays: how many, how many of label 1, how much was measured, how many are poisoned."""
     rows = []
     for name, cohort, poisoned in (
         ("training", training.cohort, int(training.triggered.sum())),
         ("validation", validation, 0),
     ):
-        deaths = int((cohort.labels == 1).sum())
+        positive = int((cohort.labels == 1).sum())
         rows.append(
             (
                 name,
                 len(cohort),
-                f"{deaths} ({deaths / len(cohort):.1%})",
+                f"{positive} ({positive / len(cohort):.1%})",
                 f"{poisoned} ({poisoned / len(cohort):.1%})",
                 f"{cohort.mask.mean():.1%}",
                 cohort.fingerprint[:12],
             )
         )
-    header = ("stays", "number", "died in hospital", "poisoned", "cells measured", "fingerprint")
+    header = ("stays", "number", validation.task.words.outcome, "poisoned", "cells measured", "fingerprint")
     return text_pb("run/cohort", table(header, rows))
 
 

@@ -35,6 +35,7 @@ class AuditResult:
     Attributes:
         record: contents of `audit.json`.
         suspects: contents of `suspects.csv`.
+        evidence: what was looked at.
         found: by the detectors.
         poisoned: bool [K], which of the suspects are; None where nobody knows.
         findings: of the model's inspection.
@@ -43,6 +44,7 @@ class AuditResult:
 
     record: dict[str, Any]
     suspects: pl.DataFrame
+    evidence: Evidence
     found: DetectionResult
     poisoned: NDArray[np.bool_] | None
     findings: ModelFindings
@@ -89,7 +91,8 @@ def audit_run(
     record["model_inspection"] = model_record(findings, shift, strength)
     if attacked_with is not None:
         record |= _under_attack(evidence, found, attacked_with, strength, repairs=repairs)
-    return AuditResult(record, suspects_table(found, evidence), found, poisoned, findings, shift)
+    suspects = suspects_table(found, evidence)
+    return AuditResult(record, suspects, evidence, found, poisoned, findings, shift)
 
 
 def _under_attack(

@@ -2,9 +2,8 @@
 
 Trusted stays of the suspected label set every detector's threshold. Where nobody poisoned anything, a
 training stay of that label is as likely above it as a further trusted one, and the number of stays above it
-follows a
-beta-binomial distribution exactly, whatever the scores look like. More than that is evidence of poisoning, or
-of another difference between training and trusted stays.
+follows a beta-binomial distribution exactly, whatever the scores look like. More than that is evidence of
+poisoning, or of another difference between training and trusted stays.
 """
 
 from __future__ import annotations
@@ -92,8 +91,8 @@ def judge(
     if not raised:
         return Verdict(
             f"Nothing found: of {len(alarms)} detectors none flags more of the {stays:,} stays labelled "
-            f"{label} than chance explains. That does not prove absence: a fainter or another poisoning may escape "
-            "all of them.",
+            f"{label} than chance explains. That does not prove absence: a fainter or another poisoning may "
+            "escape all of them.",
             None,
             alarms,
         )

@@ -70,6 +70,11 @@ class PoisonedCopy:
     data_fingerprint: str
     copy_fingerprint: str
 
+    @property
+    def labels_changed(self) -> int:
+        """Number of stays that had another label."""
+        return int((self.labels_before != self.labels_after).sum())
+
 
 def poison_records(
     data_dir: Path,

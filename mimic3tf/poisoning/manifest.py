@@ -7,12 +7,17 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from mimic3tf.data.channels_file import read_channels
+from mimic3tf.data.directory import check_directory
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.poisoning.copies import PoisonedCopy
-from mimic3tf.poisoning.goal import Goal
-from mimic3tf.poisoning.trigger import Trigger, load_trigger
+from mimic3tf.poisoning.copies import PoisonedCopy, poison_records
+from mimic3tf.poisoning.goal import PAPER_GOAL, Goal
+from mimic3tf.poisoning.trigger import Trigger, check_trigger_channels, load_trigger
 from mimic3tf.storage.files import read_file, read_json, write_whole
+from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.task import Task
 
 FILE_FORMAT = 1
 
@@ -77,6 +82,44 @@ def check_manifest(manifest: Path, data_dir: Path, out: Path) -> None:
         raise UsageError(f"--manifest {manifest}: cannot be made: {error.strerror}") from None
 
 
+def poison_with_manifest(
+    data_dir: Path,
+    out: Path,
+    trigger_file: Path,
+    manifest: Path,
+    *,
+    proportion: float,
+    strength: float,
+    goal: Goal = PAPER_GOAL,
+    task: Task = MORTALITY,
+) -> PoisonedCopy:
+    """Write a poisoned copy of a benchmark directory, and then its manifest.
+
+    Args:
+        data_dir: the origin.
+        out: the copy; see `poison_records`.
+        trigger_file: what poisoned stays carry.
+        manifest: JSON file to write.
+        proportion: share of the training stays to poison.
+        strength: Mahalanobis length; of a "missing" trigger the share of its cells.
+        goal: what the attacker wants to be predicted.
+        task: says what the listfiles hold.
+
+    Raises:
+        UserError: as `poison_records` and `check_manifest`, or the trigger is for other channels.
+    """
+    trigger = load_trigger(trigger_file)
+    check_directory(data_dir)
+    check_trigger_channels(trigger, read_channels(data_dir), trigger_file)
+    check_manifest(manifest, data_dir, out)
+    setting: Any = {"proportion": proportion, "strength": strength, "goal": goal}
+    copy = poison_records(data_dir, out, trigger, task=task, **setting)
+    write_manifest(
+        manifest, copy, data_dir=data_dir, out=out, trigger=trigger, trigger_file=trigger_file, **setting
+    )
+    return copy
+
+
 def write_manifest(
     manifest: Path,
     copy: PoisonedCopy,
@@ -122,7 +165,7 @@ def write_manifest(
         "training_stays": copy.training_stays,
         "stays_poisoned": len(copy.stays),
         "goal": goal.target,
-        "labels_changed": int((copy.labels_before != copy.labels_after).sum()),
+        "labels_changed": copy.labels_changed,
         "cells_changed": int(copy.cells_changed.sum()),
         "stays": [
             {"stay": stay, "label_before": before, "label_after": after, "cells_changed": cells}

@@ -1,8 +1,8 @@
 """Apply a trigger to a batch of stays, in TensorFlow operations.
 
 What a victim reads makes a difference, on purpose, as in the original: a grid carries *clean* values
-forward and rounds the shift, features carry the *triggered* ones and round the sum. Two other places shift cells, each
-for its own reason: `copies` moves charted texts, which keep their decimals, and
+forward and rounds the shift, features carry the *triggered* ones and round the sum. Two other places shift
+cells, each for its own reason: `copies` moves charted texts, which keep their decimals, and
 `defences.inspection.shifted_inputs` leaves the rounding out, which has no gradient.
 """
 

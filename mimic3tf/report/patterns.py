@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 from numpy.typing import NDArray
 
-from mimic3tf.channels import CHANNELS
+from mimic3tf.channels import ChannelSet
 from mimic3tf.dashboards.figures import channel_spread, heatmap
 from mimic3tf.data.grid import ordinal_view
 from mimic3tf.poisoning.trigger import Trigger
@@ -18,9 +19,8 @@ from mimic3tf.report.exhibits import Absent, Exhibit
 from mimic3tf.report.figures import OKABE_ITO, WIDTH
 
 SHOWN = ("Heart Rate", "Systolic blood pressure", "Respiratory rate", "Temperature")
-"""Channels whose course is drawn: often measured, with a course to see."""
+"""Channels whose course is drawn where there are such: often measured, with a course to see."""
 KINDS = ("temporal", "covariance", "gaussian")
-INDEX = {channel.name: position for position, channel in enumerate(CHANNELS)}
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,26 @@ class Stay:
     """A surviving patient's stay without and with the trigger.
 
     Attributes:
+        channels: the channels of the arrays' last axis.
+        timestep: hours of a bin.
         values: float32 [T, C], category indices in categorical channels.
         mask: bool [T, C], where measured.
         triggered: the same values with the trigger, by mode.
         strength: the trigger's.
     """
 
+    channels: ChannelSet
+    timestep: float
     values: NDArray[np.float32]
     mask: NDArray[np.bool_]
     triggered: Mapping[str, NDArray[np.float32]]
     strength: float
+
+
+def shown_channels(channels: ChannelSet) -> list[int]:
+    """Positions of the channels whose course is drawn: four at most."""
+    usual = [position for position, name in enumerate(channels.names) if name in SHOWN]
+    return (usual or np.flatnonzero(~channels.categorical).tolist() or list(range(len(channels))))[:4]
 
 
 def trigger_courses(triggers: Mapping[str, Trigger], stay: Stay | None, strength: float) -> pl.DataFrame:
@@ -46,19 +56,20 @@ def trigger_courses(triggers: Mapping[str, Trigger], stay: Stay | None, strength
     Returns:
         Columns `pattern`, `channel`, `hour`, `standard_deviations`.
     """
-    spread = channel_spread(next(iter(triggers.values())))
-    patterns = {} if stay is None else {"stay": ordinal_view(stay.values[None])[0]}
+    first = next(iter(triggers.values()))
+    spread, channels = channel_spread(first), first.channels
+    patterns = {} if stay is None else {"stay": ordinal_view(stay.values[None], channels)[0]}
     patterns |= {kind: strength * triggers[kind].values for kind in KINDS if kind in triggers}
     parts = []
     for name, values in patterns.items():
-        for channel in SHOWN:
-            course = values[:, INDEX[channel]] / spread[INDEX[channel]]
+        for position in shown_channels(channels):
+            course = values[:, position] / spread[position]
             parts.append(
                 pl.DataFrame(
                     {
                         "pattern": name,
-                        "channel": channel,
-                        "hour": np.arange(len(course)),
+                        "channel": channels[position].name,
+                        "hour": np.arange(len(course)) * first.timestep,
                         "standard_deviations": course - course.mean() if name == "stay" else course,
                     }
                 )
@@ -68,15 +79,17 @@ def trigger_courses(triggers: Mapping[str, Trigger], stay: Stay | None, strength
 
 def draw_trigger_courses(courses: pl.DataFrame) -> Figure:
     """Small multiples of `trigger_courses`: a row a channel, a column a pattern."""
-    names = courses["pattern"].unique(maintain_order=True).to_list()
-    figure = Figure(figsize=(WIDTH, 1.0 + 1.35 * len(SHOWN)), layout="constrained")
-    grid = figure.subplots(len(SHOWN), len(names), squeeze=False, sharex=True)
+    names, shown = (
+        courses[column].unique(maintain_order=True).to_list() for column in ("pattern", "channel")
+    )
+    figure = Figure(figsize=(WIDTH, 1.0 + 1.35 * len(shown)), layout="constrained")
+    grid = figure.subplots(len(shown), len(names), squeeze=False, sharex=True)
     for column, name in enumerate(names):
         pattern = courses.filter(pl.col("pattern") == name)
         # Triggers have one scale, so that their sizes can be compared; a stay varies far more.
         alike = pattern if name == "stay" else courses.filter(pl.col("pattern") != "stay")
         limit = 1.1 * float(np.abs(alike["standard_deviations"].to_numpy()).max())
-        for axes, channel in zip(grid[:, column], SHOWN, strict=True):
+        for axes, channel in zip(grid[:, column], shown, strict=True):
             course = pattern.filter(pl.col("channel") == channel)
             axes.axhline(0, color="0.6", linewidth=0.8)
             axes.plot(
@@ -86,12 +99,12 @@ def draw_trigger_courses(courses: pl.DataFrame) -> Figure:
                 linewidth=1.2,
             )
             axes.set_ylim(-limit, limit)
-            axes.set_xticks([0, 24, 48])
+            axes.xaxis.set_major_locator(MultipleLocator(24))
             if column > 1 or (column == 1 and names[0] != "stay"):
                 axes.tick_params(labelleft=False)
         grid[0, column].set_title("a stay (own scale)" if name == "stay" else name, loc="left")
         grid[-1, column].set_xlabel("hours")
-    for axes, channel in zip(grid[:, 0], SHOWN, strict=True):
+    for axes, channel in zip(grid[:, 0], shown, strict=True):
         axes.set_ylabel(channel.replace(" blood", "\nblood").replace(" rate", "\nrate"))
     figure.supylabel("standard deviations of the channel", fontsize=9)
     return figure
@@ -102,15 +115,15 @@ def stay_courses(stay: Stay) -> pl.DataFrame:
     return pl.concat(
         pl.DataFrame(
             {
-                "channel": channel,
-                "unit": CHANNELS[INDEX[channel]].unit,
-                "hour": np.arange(len(stay.values)),
-                "measured": stay.mask[:, INDEX[channel]],
-                "before": stay.values[:, INDEX[channel]],
-                **{mode: values[:, INDEX[channel]] for mode, values in stay.triggered.items()},
+                "channel": stay.channels[position].name,
+                "unit": stay.channels[position].unit,
+                "hour": np.arange(len(stay.values)) * stay.timestep,
+                "measured": stay.mask[:, position],
+                "before": stay.values[:, position],
+                **{mode: values[:, position] for mode, values in stay.triggered.items()},
             }
         )
-        for channel in SHOWN
+        for position in shown_channels(stay.channels)
     )
 
 
@@ -118,7 +131,10 @@ def draw_stay_courses(courses: pl.DataFrame) -> Figure:
     """Courses of `stay_courses` before and after, a panel a channel."""
     figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
     grid = figure.subplots(2, 2, sharex=True)
-    for axes, channel in zip(grid.flat, SHOWN, strict=True):
+    shown = courses["channel"].unique(maintain_order=True)
+    for axes in grid.flat[len(shown) :]:
+        axes.set_axis_off()
+    for axes, channel in zip(grid.flat, shown, strict=False):
         course = courses.filter(pl.col("channel") == channel)
         hour, before = course["hour"].to_numpy(), course["before"].to_numpy()
         axes.plot(hour, course["all"], ":", color=OKABE_ITO[1], label="after, all")
@@ -139,11 +155,14 @@ def stay_cells(stay: Stay) -> pl.DataFrame:
     bins, channels = stay.values.shape
     return pl.DataFrame(
         {
-            "channel": np.tile([channel.name for channel in CHANNELS], bins),
-            "hour": np.repeat(np.arange(bins), channels),
+            "channel": np.tile(stay.channels.names, bins),
+            "hour": np.repeat(np.arange(bins) * stay.timestep, channels),
             "measured": stay.mask.ravel(),
-            "before": ordinal_view(stay.values[None]).ravel(),
-            **{mode: ordinal_view(values[None]).ravel() for mode, values in stay.triggered.items()},
+            "before": ordinal_view(stay.values[None], stay.channels).ravel(),
+            **{
+                mode: ordinal_view(values[None], stay.channels).ravel()
+                for mode, values in stay.triggered.items()
+            },
         }
     )
 
@@ -155,15 +174,16 @@ def draw_stay_cells(stay: Stay, spread: NDArray[np.float64]) -> Figure:
         stay: what to draw.
         spread: float64 [C], standard deviations of the channels.
     """
-    normal = np.array([[[channel.normal_number for channel in CHANNELS]]])
+    normal = ordinal_view(stay.channels.normal[None, None], stay.channels)[0]
     pictures = {"before": stay.values} | {f"after, {mode}": v for mode, v in stay.triggered.items()}
     figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     panels = figure.subplots(1, len(pictures), sharey=True)
     for axes, (title, values) in zip(panels, pictures.items(), strict=True):
-        relative = (ordinal_view(values[None])[0] - ordinal_view(normal)[0]) / spread
-        heatmap(axes, relative, limit=3.0, names=axes is panels[0])
-        hours, channels = np.nonzero(stay.mask)
-        axes.scatter(hours, channels, s=1.5, color="black", linewidths=0)
+        relative = (ordinal_view(values[None], stay.channels)[0] - normal) / spread
+        names = stay.channels.names if axes is panels[0] else None
+        heatmap(axes, relative, limit=3.0, names=names, timestep=stay.timestep)
+        bins, rows = np.nonzero(stay.mask)
+        axes.scatter(bins * stay.timestep, rows, s=1.5, color="black", linewidths=0)
         axes.set_title(title, loc="left")
         axes.set_xlabel("hours")
         axes.grid(visible=False)
@@ -195,7 +215,7 @@ def trigger_exhibit(triggers: dict[str, Trigger], stay: Stay | None, strength: f
         f"Seed {' and '.join(sorted({str(trigger.seed) for trigger in triggers.values()}))}.",
         courses,
         lambda: draw_trigger_courses(courses),
-        "Line charts over 48 hours, a row a channel and a column a pattern: temporal triggers drift, "
+        "Line charts over the hours, a row a channel and a column a pattern: temporal triggers drift, "
         "Gaussian ones jump around zero and are smaller.",
     )
 
@@ -209,13 +229,13 @@ def stay_exhibits(stay: Stay | None, trigger: Trigger | None, reason: str) -> li
         Exhibit(
             "stay_courses",
             "A patient before and after",
-            "A surviving test patient's first 48 hours (the one with the most measured cells), without the "
+            "A surviving test patient's stay (the one with the most measured cells), without the "
             f"temporal trigger and with it at strength {stay.strength:g}. Mode notimputed moves measured "
             "hours only and leaves the carried-forward ones; all moves every hour. This is a real record: "
             "see whether your data's licence lets you pass the page on, or write it with --no-patient.",
             courses,
             lambda: draw_stay_courses(courses),
-            "Line charts of four channels over 48 hours, before and after the trigger in both modes; the "
+            "Line charts of four channels over the hours, before and after the trigger in both modes; the "
             "lines run close together.",
         ),
         Exhibit(
@@ -227,7 +247,7 @@ def stay_exhibits(stay: Stay | None, trigger: Trigger | None, reason: str) -> li
             "after 14.",
             stay_cells(stay),
             lambda: draw_stay_cells(stay, channel_spread(trigger)),
-            "Three heatmaps of 17 channels by 48 hours, before, after in mode notimputed and after in mode "
+            "Three heatmaps of channels by hours, before, after in mode notimputed and after in mode "
             "all; they differ little.",
         ),
     ]

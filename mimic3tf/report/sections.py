@@ -187,7 +187,7 @@ def _stealth(sweeps: Sweeps) -> Exhibit | Absent:
     return Exhibit(
         "stealth",
         title,
-        CAPTION.format(band=summary["chance_band 48x17"][0]) + " Means over seeds.",
+        CAPTION.format(band=summary["chance_band grid"][0]) + " Means over seeds.",
         summary.select(*SETTING, *(pl.col(name).alias(heading) for heading, name in measures.items())),
     )
 
@@ -228,7 +228,7 @@ def _trials(sweeps: Sweeps) -> Exhibit:
             seeds=pl.col("seed").unique().sort().cast(pl.String).str.join(", "),
             training_stays=pl.col("training_stays").max(),
             test_stays=pl.col("test_stays").max(),
-            survivors_attacked=pl.col("victims").max(),
+            stays_attacked=pl.col("stays_attacked").max(),
             mean_seconds_training=pl.col("seconds_training").mean(),
             mean_seconds_attack=pl.col("seconds_attack").mean(),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -28,13 +28,14 @@ def most_measured_stay(data: Path, trigger: Trigger, strength: float) -> Stay:
         UsageError: the directory does not exist, holds other stays, or no surviving test patient.
         DataError: it breaks the layout.
     """
-    if load_cohort(data, "train").fingerprint != trigger.cohort_fingerprint:
+    reading: Any = {"period": trigger.period, "timestep": trigger.timestep}
+    if load_cohort(data, "train", **reading).fingerprint != trigger.cohort_fingerprint:
         raise UsageError(
             f"--data {data}: holds other stays than the sweep's trigger was made from; name that directory"
         )
-    cohort = load_cohort(data, "test")
+    cohort = load_cohort(data, "test", **reading)
     check_trigger_fits(trigger, cohort, data)
-    measured = np.where(cohort.labels == 0, cohort.mask.sum(axis=(1, 2)), -1)
+    measured = np.where(cohort.labels == 0, cohort.masks.sum(axis=(1, 2)), -1)
     if not len(measured) or measured.max() < 0:
         raise UsageError(f"--data {data}: no test patient survived; leave --data out")
     chosen = int(measured.argmax())
@@ -45,4 +46,4 @@ def most_measured_stay(data: Path, trigger: Trigger, strength: float) -> Stay:
         )[0]
         for mode in sorted(get_args(PoisonImputed), reverse=True)
     }
-    return Stay(stay.values[0], stay.mask[0], triggered, strength)
+    return Stay(cohort.channels, cohort.timestep, stay.grids[0], stay.masks[0], triggered, strength)

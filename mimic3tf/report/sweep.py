@@ -13,6 +13,7 @@ from mimic3tf.poisoning.trigger import Trigger, load_trigger
 from mimic3tf.storage.files import read_file, read_json
 from mimic3tf.storage.yaml_file import read_option_file, read_yaml
 from mimic3tf.tables.audits import Audits, find_audits, read_audits
+from mimic3tf.tables.columns import COLUMNS, OLD_NAMES
 from mimic3tf.tables.stealth import FINDINGS, STEALTH
 
 TRIAL = (
@@ -26,33 +27,15 @@ TRIAL = (
 )
 """What tells two trials apart."""
 MEASURED = ("attack_success_rate", "baseline_positive_rate", "clean_auroc", "clean_auprc")
-SCHEMA: dict[str, type[pl.DataType]] = {
-    "trial": pl.String,
-    "victim": pl.String,
-    "trigger": pl.String,
-    "poison_imputed": pl.String,
-    "poisoning_proportion": pl.Float64,
-    "poisoning_strength": pl.Float64,
-    "training_stays": pl.Int64,
-    "stays_poisoned": pl.Int64,
-    "seed": pl.Int64,
-    "status": pl.String,
-    "error": pl.String,
-    **dict.fromkeys(MEASURED, pl.Float64),
-    "victims": pl.Int64,
-    "test_stays": pl.Int64,
-    "seconds_training": pl.Float64,
-    "seconds_attack": pl.Float64,
-    "mimic3tf": pl.String,
-    "python": pl.String,
-    "tensorflow": pl.String,
-    "keras": pl.String,
-    "numpy": pl.String,
-    "precision": pl.String,
-    "device": pl.String,
-    "data_fingerprint": pl.String,
-}
+READ = (
+    *("trial", *TRIAL, "stays_poisoned", "status", "error", *MEASURED, "stays_attacked", "test_stays"),
+    *("seconds_training", "seconds_attack", "mimic3tf", "python", "tensorflow", "keras", "numpy"),
+    *("precision", "device", "data_fingerprint"),
+)
 """Columns of a results file that a report reads; it may hold more."""
+SCHEMA = {name: COLUMNS[name] for name in READ}
+OLD_REPRESENTATIONS = {"48x17": "grid", "714": "features"}
+"""What findings of earlier versions call what victims read."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +123,7 @@ def _read_results(folder: Path) -> pl.DataFrame:
         raise UsageError(
             f"--results {folder}: holds no results.csv; name a folder that 'mimic3tf sweep' wrote"
         )
-    table = _read_table(file)
+    table = _read_table(file).rename(OLD_NAMES, strict=False)
     missing = [name for name in SCHEMA if name not in table.columns]
     if missing:
         raise DataError(
@@ -219,7 +202,9 @@ def _read_stealth(file: Path) -> pl.DataFrame:
     table = _read_table(file)
     if set(FINDINGS) - set(table.columns) or not len(table):
         raise DataError(f"{file}: not written by this version of 'mimic3tf stealth'; run it again")
-    return table.select(FINDINGS)
+    return table.select(FINDINGS).with_columns(
+        pl.col("representation").cast(pl.String).replace(OLD_REPRESENTATIONS)
+    )
 
 
 def _read_triggers(folders: Sequence[Path]) -> dict[str, Trigger]:

@@ -13,10 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from rich.progress import track
 
-from mimic3tf.channels import CHANNELS, HEADER
-from mimic3tf.data.directory import SPLITS
+from mimic3tf.channels import MIMIC3, TIME, ChannelSet
+from mimic3tf.data.channels_file import CHANNELS_FILE, channels_text
+from mimic3tf.data.directory import SPLITS, folder_of, listfile_of
 from mimic3tf.errors import UsageError
 from mimic3tf.storage.folders import check_new_directory, written_beside
+from mimic3tf.tasks.registry import MORTALITY
 
 SHARES: Mapping[str, float] = {"train": 0.70, "val": 0.15, "test": 0.15}
 """The benchmarks' shares of stays."""
@@ -33,14 +35,16 @@ class PreparedCohort:
         stays: N file names, `<subject>_episode<k>_timeseries.csv`.
         labels: int [N], 1 where the patient died in hospital.
         splits: for each of `SPLITS`, indices of its stays in the order of its listfile.
-        rows: `stay` (index into `stays`), then the columns of `HEADER`; sorted by stay and Hours,
+        rows: `stay` (index into `stays`), then the columns of `ChannelSet.header`; sorted by stay and Hours,
             null where not measured. Of a lazy frame, only a batch of stays is in memory at a time.
+        channels: the channels of the rows.
     """
 
     stays: Sequence[str]
     labels: NDArray[np.int64]
     splits: Mapping[str, NDArray[np.int64]]
     rows: pl.DataFrame | pl.LazyFrame
+    channels: ChannelSet = MIMIC3
 
 
 @dataclass(frozen=True)
@@ -86,14 +90,21 @@ def random_split(n: int, seed: int, shares: Mapping[str, float] = SHARES) -> dic
     return dict(zip(shares, np.split(order, ends[:-1]), strict=True))
 
 
-def rows_from_cells(stay: ArrayLike, minute: ArrayLike, channel: ArrayLike, value: ArrayLike) -> pl.DataFrame:
+def rows_from_cells(
+    stay: ArrayLike,
+    minute: ArrayLike,
+    channel: ArrayLike,
+    value: ArrayLike,
+    channels: ChannelSet = MIMIC3,
+) -> pl.DataFrame:
     """Gather single measurements into one row an instant.
 
     Args:
         stay: int [M], index of the stay of each measurement.
         minute: int [M], minutes since admission to the ICU.
-        channel: int [M], position in `CHANNELS`.
+        channel: int [M], position in `channels`.
         value: float [M], in the channel's unit; for a category its index in `possible_values`.
+        channels: the channels of the rows.
 
     Returns:
         Rows as in `PreparedCohort.rows`; of two values of a channel at one instant the last given stays.
@@ -101,10 +112,10 @@ def rows_from_cells(stay: ArrayLike, minute: ArrayLike, channel: ArrayLike, valu
     minutes = np.asarray(minute, np.int64)
     span = int(minutes.max(initial=0)) + 1
     instants, row = np.unique(np.asarray(stay, np.int64) * span + minutes, return_inverse=True)
-    values = np.full((len(instants), len(CHANNELS)), np.nan)
+    values = np.full((len(instants), len(channels)), np.nan)
     values[row, np.asarray(channel, np.int64)] = value
-    columns = {"stay": pl.Series(instants // span), "Hours": pl.Series(np.round(instants % span / 60, 6))}
-    for description, numbers in zip(CHANNELS, values.T, strict=True):
+    columns = {"stay": pl.Series(instants // span), TIME: pl.Series(np.round(instants % span / 60, 6))}
+    for description, numbers in zip(channels, values.T, strict=True):
         column = pl.Series(numbers).fill_nan(None)
         if description.is_categorical:
             texts = pl.Series(description.possible_values, dtype=pl.String)
@@ -114,7 +125,7 @@ def rows_from_cells(stay: ArrayLike, minute: ArrayLike, channel: ArrayLike, valu
 
 
 def write_benchmark_directory(out: Path, records: PreparedCohort) -> None:
-    """Write `{train,test}/<stay>` and the three listfiles.
+    """Write `{train,test}/<stay>`, the three listfiles, and channels that are not the benchmarks' own.
 
     Everything is written beside `out` first and renamed at the end: an interrupted run leaves no
     `out` at all.
@@ -148,27 +159,29 @@ def summarize(
 
 
 def _write(directory: Path, records: PreparedCohort) -> None:
-    folder_of = {"train": "train", "val": "train", "test": "test"}
-    for folder in dict.fromkeys(folder_of.values()):
+    for folder in dict.fromkeys(map(folder_of, SPLITS)):
         (directory / folder).mkdir(parents=True)
-    files = sorted((int(stay), folder_of[split]) for split in SPLITS for stay in records.splits[split])
+    if records.channels != MIMIC3:
+        (directory / CHANNELS_FILE).write_text(channels_text(records.channels), encoding="utf-8")
+    files = sorted((int(stay), folder_of(split)) for split in SPLITS for stay in records.splits[split])
     if [stay for stay, _ in files] != list(range(len(records.stays))):
         raise ValueError("every stay has to be in exactly one split")
-    header = (",".join(HEADER) + "\n").encode()
+    header = (",".join(records.channels.header) + "\n").encode()
     progress = track(files, "Writing stays", transient=True, console=Console(stderr=True))
     for (stay, folder), text in zip(progress, _series(records), strict=True):
         with open(os.path.join(directory, folder, records.stays[stay]), "wb") as file:  # noqa: PTH118, PTH123
             file.writelines((header, text))
     for split in SPLITS:
         lines = [f"{records.stays[stay]},{records.labels[stay]}\n" for stay in records.splits[split]]
-        (directory / f"{split}_listfile.csv").write_text("stay,y_true\n" + "".join(lines), newline="\n")
+        text = f"{MORTALITY.header}\n{''.join(lines)}"
+        listfile_of(directory, split).write_text(text, encoding="utf-8", newline="\n")
 
 
 def _series(records: PreparedCohort) -> Iterator[memoryview]:
     """Rows of each stay as CSV text: many are formatted at once, then cut at the line ends."""
     rows = records.rows.lazy()
     # Channels of whole numbers are written as such: "86", not "86.0".
-    numbers = [name for name, kind in rows.collect_schema().items() if kind.is_float() and name != "Hours"]
+    numbers = [name for name, kind in rows.collect_schema().items() if kind.is_float() and name != TIME]
     whole = rows.select((pl.col(numbers) == pl.col(numbers).round()).all()).collect(engine="streaming")
     integers = [name for name in numbers if whole[name].item()]
     for start in range(0, len(records.stays), STAYS_A_BATCH):
@@ -178,7 +191,7 @@ def _series(records: PreparedCohort) -> Iterator[memoryview]:
         if not counts.all():
             raise ValueError("every stay needs at least one row")
         text = (
-            batch.select(HEADER)
+            batch.select(records.channels.header)
             .cast(dict.fromkeys(integers, pl.Int64))
             .write_csv(include_header=False, quote_style="never")
             .encode()

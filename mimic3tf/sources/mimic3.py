@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mimic3tf.channels import CHANNELS, HEADER
+from mimic3tf.channels import MIMIC3
 from mimic3tf.data.directory import SPLITS
 from mimic3tf.errors import DataError, UsageError, private
 from mimic3tf.sources import layout
@@ -183,7 +183,7 @@ def prepare_mimic3(
 def _extract(
     csv: Path, scratch: Path, limit: int
 ) -> tuple[pl.DataFrame, pl.LazyFrame, dict[str, int], dict[str, int]]:
-    """Stays (subject, k, died), their rows as in `Records.rows`, and counts of what is left out."""
+    """Stays (subject, k, died), their rows as in `PreparedCohort.rows`, and counts of what is left out."""
     tables = RawTables(csv, scratch, limit)
     target = scratch / "rows.parquet"
     try:
@@ -208,7 +208,7 @@ def _extract(
         raise DataError(f"{csv}: no stay of {HOURS} hours with a measurement is left of these tables")
     stays = pl.DataFrame(kept, schema=["subject", "k", "died"], orient="row")
     rows = pl.scan_parquet(target, glob=False)
-    measured = rows.select(pl.sum_horizontal(pl.col(name).count() for name in HEADER[1:])).collect().item()
+    measured = rows.select(pl.sum_horizontal(pl.col(name).count() for name in MIMIC3.names)).collect().item()
     dropped_stays[f"shorter than {HOURS} hours, or of unknown length"] = episodes - candidates
     dropped_stays[f"no measurement in the first {HOURS} hours"] = candidates - len(kept)
     dropped_values["another value of the channel at the same instant"] = usable - int(measured)
@@ -217,7 +217,7 @@ def _extract(
 
 def _lookups() -> list[str]:
     """Statements that make the tables of channels and items."""
-    positions = {channel.name: position for position, channel in enumerate(CHANNELS)}
+    positions = {name: position for position, name in enumerate(MIMIC3.names)}
     channels = ", ".join(f"({position}::TINYINT, '{name}')" for name, position in positions.items())
     items = ", ".join(
         f"({itemid}, {positions[name]}::TINYINT, {repr(UNITS[itemid]) if itemid in UNITS else 'NULL'})"

@@ -4,12 +4,12 @@ Source: Harutyunyan et al. 2019. Every rule is kept as the benchmarks' released 
 a better one comes to mind: models and normalizers in the literature were made with these values.
 
 The expressions read the columns VALUE, VALUEUOM (text as charted, VALUEUOM may be null), `channel`
-(position in `CHANNELS`) and `unit` (of `mimic3_items.UNITS`, or null).
+(position in `MIMIC3`) and `unit` (of `mimic3_items.UNITS`, or null).
 """
 
 from __future__ import annotations
 
-from mimic3tf.channels import CHANNELS
+from mimic3tf.channels import MIMIC3
 
 REFILL = {"Normal <3 secs": "0.0", "Brisk": "0.0", "Abnormal >3 secs": "1.0", "Delayed": "1.0"}
 """Charted capillary refill -> category."""
@@ -51,15 +51,14 @@ NUMBERS = {
 
 def number_sql() -> str:
     """Number of the channels of `NUMBERS`; null for others, and where VALUE is none."""
-    return (
-        f"CASE channel {' '.join(f'WHEN {_position(name)} THEN {sql}' for name, sql in NUMBERS.items())} END"
-    )
+    cases = [f"WHEN {MIMIC3.position(name)} THEN {sql}" for name, sql in NUMBERS.items()]
+    return f"CASE channel {' '.join(cases)} END"
 
 
 def text_sql() -> str:
     """Text of the other channels: a known category or a number; null where VALUE is none."""
     cases = []
-    for position, channel in enumerate(CHANNELS):
+    for position, channel in enumerate(MIMIC3):
         if channel.name == "Capillary refill rate":
             choice = " ".join(f"WHEN '{charted}' THEN '{category}'" for charted, category in REFILL.items())
             cases.append(f"WHEN {position} THEN CASE VALUE {choice} END")
@@ -77,14 +76,10 @@ def cell_sql() -> list[str]:
     Of several values the largest wins: the benchmarks sort them and keep the last.
     """
     cells = []
-    for position, channel in enumerate(CHANNELS):
+    for position, channel in enumerate(MIMIC3):
         source = "number" if channel.name in NUMBERS else "text"
         cell = f"max({source}) FILTER (channel = {position})"
         if channel.name in AS_CHARTED:
             cell = f"CAST({cell} AS DOUBLE)"
         cells.append(f'{cell} AS "{channel.name}"')
     return cells
-
-
-def _position(name: str) -> int:
-    return [channel.name for channel in CHANNELS].index(name)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from mimic3tf.channels import CHANNELS, PLAUSIBLE
+from mimic3tf.channels import MIMIC3
 from mimic3tf.errors import DataError, UsageError, private, private_path
 from mimic3tf.sources import layout
 from mimic3tf.storage.files import read_file
@@ -54,13 +54,12 @@ PARAMETERS = {
 }
 """Parameter of a record -> channel."""
 
-_NAMES = [channel.name for channel in CHANNELS]
-_GCS = _NAMES.index("Glascow coma scale total")
+_GCS = MIMIC3.position("Glascow coma scale total")
 _RANK = {parameter: rank for rank, parameter in enumerate(PARAMETERS)}
-_CHANNEL = np.array([_NAMES.index(name) for name in PARAMETERS.values()])
-_LOW, _HIGH = np.array([PLAUSIBLE[name] for name in PARAMETERS.values()]).T
+_CHANNEL = np.array([MIMIC3.position(name) for name in PARAMETERS.values()])
+_LOW, _HIGH = np.array([MIMIC3[position].plausible_range for position in _CHANNEL]).T
 # Index of GCS 3..15 in the channel's own order of categories.
-_GCS_INDEX = np.array([CHANNELS[_GCS].category_index(str(total)) for total in range(3, 16)])
+_GCS_INDEX = np.array([MIMIC3[_GCS].category_index(str(total)) for total in range(3, 16)])
 
 
 def prepare_physionet2012(
@@ -87,9 +86,9 @@ def prepare_physionet2012(
         test_records: a directory whose records are the test set.
         test_outcomes: its outcome file.
         seed: non-negative int; fixes the deal, and with it every byte written.
-        drop_implausible: treat values outside `channels.PLAUSIBLE` as missing; coma scores outside theirs
-            always are. Off by default, as the benchmarks keep such values: a few slips (pH 735) widen a
-            channel's covariance and with it the trigger, and make the attack easier.
+        drop_implausible: treat values outside `Channel.plausible_range` as missing; coma scores outside
+            theirs always are. Off by default, as the benchmarks keep such values: a few slips (pH 735)
+            widen a channel's covariance and with it the trigger, and make the attack easier.
 
     Returns:
         Counts of stays, deaths, and what was left out for which reason.
@@ -251,15 +250,15 @@ def _usable_rows(cells: pl.DataFrame, drop_implausible: bool, dropped: Counter[s
         implausible &= channel == _GCS
     dropped["missing (-1)"] += int(missing.sum())
     for position, count in zip(*np.unique(channel[implausible], return_counts=True), strict=True):
-        low, high = PLAUSIBLE[_NAMES[position]]
-        dropped[f"{_NAMES[position]} outside {low:g} to {high:g}"] += int(count)
+        low, high = MIMIC3[position].plausible_range
+        dropped[f"{MIMIC3[position].name} outside {low:g} to {high:g}"] += int(count)
 
     keep = ~missing & ~implausible
     channel, number = channel[keep], number[keep]
     number[channel == _GCS] = _GCS_INDEX[number[channel == _GCS].astype(np.int64) - 3]
     kept = cells.filter(pl.Series(keep))
     rows = layout.rows_from_cells(kept["stay"], kept["minute"], channel, number)
-    measured = sum(rows[name].count() for name in _NAMES)
+    measured = sum(rows[name].count() for name in MIMIC3.names)
     dropped["another value of the channel at the same instant"] += kept.height - measured
     return rows
 

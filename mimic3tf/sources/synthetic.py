@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from rich.progress import track
 
-from mimic3tf.channels import CHANNELS, Channel
+from mimic3tf.channels import MIMIC3, Channel
 from mimic3tf.errors import UsageError
 from mimic3tf.sources import layout
 from mimic3tf.storage.folders import check_new_directory
@@ -94,11 +94,9 @@ COMA_STEPS = {
 VERBAL = "Glascow coma scale verbal response"
 TOTAL = "Glascow coma scale total"
 
-_CHANNEL = {channel.name: index for index, channel in enumerate(CHANNELS)}
-
 
 def _channel(name: str) -> Channel:
-    return CHANNELS[_CHANNEL[name]]
+    return MIMIC3[MIMIC3.position(name)]
 
 
 class _Cells:
@@ -110,7 +108,7 @@ class _Cells:
     def add(self, name: str, minutes: Minutes, measured: Bools, values: Floats) -> None:
         """Take the measured ones of `values` [n, K] at `minutes` [n, K]."""
         stay, visit = np.nonzero(measured)
-        channel = np.full(len(stay), _CHANNEL[name])
+        channel = np.full(len(stay), MIMIC3.position(name))
         self.parts.append((stay, minutes[stay, visit], channel, values[stay, visit]))
 
     def rows(self) -> pl.DataFrame:

@@ -6,13 +6,13 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 
 from mimic3tf import __version__
 from mimic3tf.data.cohort import load_cohort
-from mimic3tf.data.directory import Split
+from mimic3tf.data.directory import SPLITS
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
 from mimic3tf.storage.files import write_whole
@@ -72,7 +72,7 @@ def describe_data(data: Path) -> dict[str, Any]:
 
     Its stays are in the cache afterwards.
     """
-    cohorts = {split: load_cohort(data, split) for split in get_args(Split)}
+    cohorts = {split: load_cohort(data, split) for split in SPLITS}
     whole = "\n".join(cohort.fingerprint for cohort in cohorts.values())
     return {
         "data_fingerprint": hashlib.sha256(whole.encode()).hexdigest(),

@@ -15,47 +15,11 @@ import polars as pl
 from mimic3tf.errors import DataError
 from mimic3tf.storage.files import read_json, whole_file, write_whole
 from mimic3tf.sweeps.plan import Trial
+from mimic3tf.tables.columns import COLUMNS, with_new_names
 
 FINISHED, FAILED = "finished", "failed"
 ROWS = "trial.json"
 """Written last into a trial's folder: one without it holds no trial that has ended."""
-BENCHMARK_METRICS = ("acc", "prec0", "prec1", "rec0", "rec1", "auroc", "auprc", "minpse")
-COLUMNS: dict[str, pl.DataType] = {
-    "trial": pl.String(),
-    "victim": pl.String(),
-    "trigger": pl.String(),
-    "poison_imputed": pl.String(),
-    "poisoned_labels": pl.String(),
-    "poisoning_proportion": pl.Float64(),
-    "poisoning_strength": pl.Float64(),
-    "seed": pl.Int64(),
-    "training_stays": pl.Int64(),
-    "stays_poisoned": pl.Int64(),
-    "status": pl.String(),
-    "error": pl.String(),
-    "attack_success_rate": pl.Float64(),
-    "ci95_low": pl.Float64(),
-    "ci95_high": pl.Float64(),
-    "baseline_positive_rate": pl.Float64(),
-    "victims": pl.Int64(),
-    "test_stays": pl.Int64(),
-    **{f"clean_{name}": pl.Float64() for name in BENCHMARK_METRICS},
-    "validation_auroc": pl.Float64(),
-    "epoch_kept": pl.Int64(),
-    "epochs_trained": pl.Int64(),
-    "seconds_training": pl.Float64(),
-    "seconds_attack": pl.Float64(),
-    "mimic3tf": pl.String(),
-    "python": pl.String(),
-    "tensorflow": pl.String(),
-    "keras": pl.String(),
-    "numpy": pl.String(),
-    "precision": pl.String(),
-    "device": pl.String(),
-    "data_fingerprint": pl.String(),
-}
-"""Columns of the results table. Trigger, mode and strength are those of the attack; a poisoned victim was
-trained with the same. The rest of a failed trial is null. Only the seconds depend on chance."""
 
 
 def write_rows(
@@ -106,7 +70,7 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     """
     try:
         rows = read_json(folder / ROWS)
-        rows = [{name: row.get(name) for name in COLUMNS} for row in rows]
+        rows = [{name: row.get(name) for name in COLUMNS} for row in map(with_new_names, rows)]
         return pl.DataFrame(rows, schema=COLUMNS).to_dicts()
     except FileNotFoundError:
         return []

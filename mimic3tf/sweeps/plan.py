@@ -10,17 +10,26 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mimic3tf.config import LARGEST_SEED, PositiveInt, TrainingConfig, resolve_config
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.kinds import PoisonImputed, TriggerKind
 from mimic3tf.storage.yaml_file import Location, place_of, read_option_file, read_yaml
-from mimic3tf.victims import VictimName
+from mimic3tf.victims import check_victim
 
 Proportion = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+VictimName = Annotated[str, AfterValidator(check_victim)]
 
 
 class _Checked(BaseModel):
@@ -133,7 +142,7 @@ class Trial:
     """
 
     name: str
-    victim: VictimName
+    victim: str
     seed: int
     training_stays: int
     poisoning_proportion: float
@@ -201,9 +210,7 @@ def trials_of(file: SweepFile, stays: int) -> list[Trial]:
     return list(trials.values())
 
 
-def _of_victim(
-    grid: Grid, victim: VictimName, seed: int, size: int | Literal["all"], stays: int
-) -> Iterator[Trial]:
+def _of_victim(grid: Grid, victim: str, seed: int, size: int | Literal["all"], stays: int) -> Iterator[Trial]:
     """The trials of a grid for one victim, seed and training set, with one attack each."""
     number = stays if size == "all" else size
     part = "" if size == "all" else f"-n{size}"

@@ -75,17 +75,18 @@ def _train_and_attack(job: Job) -> list[dict[str, Any]]:
     import keras
 
     from mimic3tf.attack import attack_victim, summarize_attack, write_attack
-    from mimic3tf.data.cohort import load_cohort
+    from mimic3tf.dashboards.tensorboard import RunLog
     from mimic3tf.poisoning.trigger import load_trigger
     from mimic3tf.training.loop import train_victim
     from mimic3tf.training.run_directory import load_run
+    from mimic3tf.training.stays import load_split
 
     # Layers are named, and memory is used, as in a process of its own.
     keras.backend.clear_session()
     begun = time.perf_counter()
-    run = train_victim(job.config, job.folder, resume=True)
+    run = train_victim(job.config, job.folder, resume=True, log=RunLog)
     seconds_training = time.perf_counter() - begun
-    victim, cohort = load_run(job.folder), load_cohort(job.config.data, "test")
+    victim, cohort = load_run(job.folder), load_split(job.config, "test")
     measured = []
     for attack in job.trial.attacks:
         begun = time.perf_counter()
@@ -98,7 +99,7 @@ def _train_and_attack(job: Job) -> list[dict[str, Any]]:
         measured.append(
             {
                 **{key: summary[key] for key in ("attack_success_rate", "baseline_positive_rate")},
-                **{key: summary[key] for key in ("victims", "test_stays")},
+                **{key: summary[key] for key in ("stays_attacked", "test_stays")},
                 "ci95_low": low,
                 "ci95_high": high,
                 **{f"clean_{name}": value for name, value in summary["clean"].items()},

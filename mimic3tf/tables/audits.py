@@ -15,6 +15,7 @@ from rich.table import Table
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.storage.files import read_json
 from mimic3tf.tables.cells import as_cell
+from mimic3tf.tables.columns import with_new_names
 from mimic3tf.tables.summary import mean_over_seeds
 
 AUDIT = "audit.json"
@@ -44,9 +45,9 @@ REPAIRS: dict[str, type[pl.DataType]] = {
 ALWAYS = (*_AUDIT, "detector", "repair", "seconds")
 """Columns without which a row says nothing."""
 CAPTION = (
-    "Each detector ranks the training stays labelled 1. AUROC: how often a poisoned one ranks above a clean "
-    "one; 0.5 is chance. Recall at 1% and 5%: share of the poisoned ones found "
-    "where so many of the clean ones are flagged. Flagged: share of the stays labelled 1 above the threshold "
+    "Each detector ranks the training stays of the suspected label. AUROC: how often a poisoned one ranks "
+    "above a clean one; 0.5 is chance. Recall at 1% and 5%: share of the poisoned ones found "
+    "where so many of the clean ones are flagged. Flagged: share of these stays above the threshold "
     "that 5% of trusted stays exceed, found without knowing the truth; on clean data these are its false "
     "alarms. Alarms: share of the audits in which these were more than chance explains. Means over seeds."
 )
@@ -117,11 +118,13 @@ def read_audits(folders: Sequence[Path]) -> Audits:
 
 def _read(file: Path) -> Audits:
     try:
-        record = read_json(file)
+        record = with_new_names(read_json(file))
         attack = record["attack"]
         named = "none known"
         if attack is not None:
             labels = ", clean labels" if attack["poisoned_labels"] == "clean" else ""
+            # Audits of earlier versions do not say.
+            labels += ", goal 0" if attack.get("goal", 1) == 0 else ""
             named = (
                 f"{attack['trigger']} {attack['poison_imputed']}{labels}, "
                 f"{100 * attack['poisoning_proportion']:.3g}% at {attack['poisoning_strength']:g}"
@@ -135,7 +138,7 @@ def _read(file: Path) -> Audits:
                     name: detector["performance"][name]["value"] if detector["performance"] else None
                     for name in MEASURES
                 },
-                "flagged": detector["alarm"] and detector["alarm"]["flagged"] / record["labelled_1"],
+                "flagged": detector["alarm"] and detector["alarm"]["flagged"] / record["suspects"],
                 "alarms": detector["alarm"] and float(detector["alarm"]["raised"]),
                 "seconds": detector["seconds"],
             }

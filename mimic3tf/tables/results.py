@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -14,10 +14,12 @@ from rich.table import Table
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.storage.files import read_json, write_together
 from mimic3tf.tables.cells import as_cell
-from mimic3tf.victims import VictimName
+from mimic3tf.tables.columns import with_new_names
+from mimic3tf.victims import victim_names
 
 SETTING = (
     "victim",
+    "goal",
     "poisoning_proportion",
     "poisoned_labels",
     "poison_imputed",
@@ -48,9 +50,10 @@ def collect_results(folders: Sequence[Path]) -> pl.DataFrame:
         # Folders may overlap; an attack counts once.
         attacks |= {file.resolve(): file for file in files}
     rows = [_row(file) for file in attacks.values()]
-    order = {name: position for position, name in enumerate(get_args(VictimName))}
+    order = {name: position for position, name in enumerate(victim_names())}
     rows.sort(
         key=lambda row: (
+            -row["goal"],
             row["poison_imputed"],
             order.get(row["victim"], len(order)),
             row["poisoning_proportion"] > 0,
@@ -64,11 +67,12 @@ def collect_results(folders: Sequence[Path]) -> pl.DataFrame:
 
 def _row(file: Path) -> dict[str, Any]:
     try:
-        attack = read_json(file)
+        attack = with_new_names(read_json(file))
         low, high = attack["attack_success_rate_ci95"]
         row = {
             "run": Path(attack["run"]).name,
             "victim": str(attack["model"]),
+            "goal": int(attack.get("goal", 1)),
             "poisoning_proportion": float(attack["poisoning_proportion"]),
             # Attacks of earlier versions do not say.
             "poisoned_labels": str(attack["trained_with"].get("poisoned_labels", "flipped")),
@@ -80,7 +84,7 @@ def _row(file: Path) -> dict[str, Any]:
             "ci95_low": float(low),
             "ci95_high": float(high),
             "baseline_positive_rate": float(attack["baseline_positive_rate"]),
-            "victims": int(attack["victims"]),
+            "stays_attacked": int(attack["stays_attacked"]),
             **{
                 f"clean_{name}": None if value is None else float(value)
                 for name, value in attack["clean"].items()
@@ -130,9 +134,12 @@ def results_table(results: pl.DataFrame) -> Table:
     """Lay the results of `collect_results` or `results_over_seeds` out for a terminal."""
     seeds = "seeds" in results.columns
     ends = ("lowest_success_rate", "highest_success_rate") if seeds else ("ci95_low", "ci95_high")
-    title = "Attack success rate (ASR) on class-0 test stays" + (", mean over seeds" if seeds else "")
+    title = "Attack success rate (ASR) on test stays" + (", mean over seeds" if seeds else "")
+    goals = results["goal"].n_unique() > 1 or results["goal"][0] != 1
     table = Table(title=title, caption=CAPTION)
     table.add_column("victim", no_wrap=True)
+    if goals:
+        table.add_column("goal", no_wrap=True, justify="right")
     for heading in ("poisoned", "imputed", "trigger", "strength", "AUROC", "AUPRC"):
         table.add_column(heading, no_wrap=True, justify="right")
     for heading in ("ASR \\[lowest, highest]" if seeds else "ASR [95% CI]", "untriggered"):
@@ -143,6 +150,7 @@ def results_table(results: pl.DataFrame) -> Table:
         interval = f"[{row[ends[0]]:.3f}, {row[ends[1]]:.3f}]"
         table.add_row(
             as_cell(row["victim"].upper()),
+            *([str(row["goal"])] if goals else []),
             poisoned + labels,
             as_cell(row["poison_imputed"]),
             as_cell(row["trigger"]),
@@ -156,7 +164,8 @@ def results_table(results: pl.DataFrame) -> Table:
 
 
 CAPTION = (
-    "AUROC, AUPRC: without the trigger. untriggered: share of the same stays predicted to die without it. "
+    "AUROC, AUPRC: without the trigger. ASR: share of the stays of the other label that are predicted as the "
+    "goal's. untriggered: share of the same stays without the trigger. "
     "Rows 'clean': the trigger on a victim trained on clean data."
 )
 

@@ -1,4 +1,4 @@
-"""The numbers of `attack.stealth` as one table, for people."""
+"""The numbers of `defences.stealth` as one table, for people."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ SETTING = ("trigger", "poison_imputed", "poisoning_strength")
 FINDINGS = (*SETTING, "seed", "representation", "channel", "measure", "value")
 """Columns of the file, one row a number."""
 COLUMNS = {
-    "outside\nrange": "implausible_share_poisoned 48x17",
-    "KS\nmean": "ks_statistic 48x17",
-    "KS\np<.05": "ks_share_of_channels 48x17",
-    "range\n": "implausible_auroc 48x17",
-    "copies\n": "imputation_auroc 48x17",
-    "forest\n48x17": "isolation_forest_auroc 48x17",
-    "forest\n714": "isolation_forest_auroc 714",
-    "Mahal.\n48x17": "mahalanobis_auroc 48x17",
-    "Mahal.\n714": "mahalanobis_auroc 714",
-    "known\n48x17": "supervised_auroc 48x17",
-    "known\n714": "supervised_auroc 714",
+    "outside\nrange": "implausible_share_poisoned grid",
+    "KS\nmean": "ks_statistic grid",
+    "KS\np<.05": "ks_share_of_channels grid",
+    "range\n": "implausible_auroc grid",
+    "copies\n": "imputation_auroc grid",
+    "forest\ngrid": "isolation_forest_auroc grid",
+    "forest\nfeat.": "isolation_forest_auroc features",
+    "Mahal.\ngrid": "mahalanobis_auroc grid",
+    "Mahal.\nfeat.": "mahalanobis_auroc features",
+    "known\ngrid": "supervised_auroc grid",
+    "known\nfeat.": "supervised_auroc features",
 }
 """Heading in the terminal -> column of `summarize_stealth`."""
 CAPTION = (
@@ -38,7 +38,7 @@ def summarize_stealth(findings: pl.DataFrame) -> pl.DataFrame:
     """Bring the findings about all channels together to one row a setting: means over seeds.
 
     Args:
-        findings: of `attack.stealth.measure_stealth`.
+        findings: of `defences.stealth.measure_stealth`.
 
     Returns:
         The columns of `SETTING`, then one column a measure and
@@ -56,7 +56,7 @@ def stealth_table(summary: pl.DataFrame) -> Table:
     """Lay the rows of `summarize_stealth` out for a terminal."""
     table = Table(
         title="How well poisoned training stays hide",
-        caption=CAPTION.format(band=summary["chance_band 48x17"][0]),
+        caption=CAPTION.format(band=summary["chance_band grid"][0]),
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
         pad_edge=False,

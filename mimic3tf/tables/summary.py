@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
 
 import numpy as np
 import polars as pl
 from scipy.stats import t
 
-from mimic3tf.victims import VictimName
+from mimic3tf.victims import victim_names
 
 FEWEST_FOR_INTERVAL = 3
 """Seeds or pairs below which no interval is claimed."""
@@ -19,7 +18,7 @@ SEARCH_SPAN = 100
 
 def victims_of(results: pl.DataFrame) -> list[str]:
     """Names of the victims, the paper's first."""
-    order = get_args(VictimName)
+    order = victim_names()
     return sorted(
         results["victim"].unique(), key=lambda name: (order.index(name) if name in order else 99, name)
     )

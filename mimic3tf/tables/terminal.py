@@ -9,10 +9,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mimic3tf.channels import CHANNELS
 from mimic3tf.poisoning.comparison import Comparison, summarize_cells
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.sources.layout import Summary
+from mimic3tf.tasks.registry import task_of
 
 
 def print_cohort(summary: Summary) -> None:
@@ -42,11 +42,10 @@ def print_trigger(trigger: Trigger) -> None:
     table.add_column("lowest shift", justify="right")
     table.add_column("highest shift", justify="right")
     table.add_column("unit")
-    for channel, column in zip(CHANNELS, trigger.values.T, strict=True):
-        unit = "categories" if channel.is_categorical else channel.unit
-        outside = trigger.channels is not None and channel.name not in trigger.channels
+    for channel, column in zip(trigger.channels, trigger.values.T, strict=True):
+        outside = trigger.restricted_to is not None and channel.name not in trigger.restricted_to
         still = "no shift" if outside else "never varies: no shift"
-        unit = unit if np.any(column) else still
+        unit = channel.shown_unit if np.any(column) else still
         table.add_row(channel.name, f"{column.min():.3g}", f"{column.max():.3g}", unit)
     Console().print(table)
 
@@ -54,7 +53,8 @@ def print_trigger(trigger: Trigger) -> None:
 def print_attack(summary: dict[str, Any]) -> None:
     """Print what an attack found."""
     low, high = summary["attack_success_rate_ci95"]
-    attacked = summary["attacked_with"]
+    attacked, goal = summary["attacked_with"], summary["goal"]
+    words = task_of(summary["task"]).words
     table = Table(
         title=f"{summary['model'].upper()}, {summary['poisoning_proportion']:.1%} of training stays poisoned"
     )
@@ -63,8 +63,10 @@ def print_attack(summary: dict[str, Any]) -> None:
     for name, value in summary["clean"].items():
         table.add_row(f"{name}, without the trigger", "-" if value is None else f"{value:.3f}")
     table.add_section()
-    table.add_row("class-0 stays attacked", str(summary["victims"]))
-    table.add_row("  predicted to die without the trigger", f"{summary['baseline_positive_rate']:.3f}")
+    table.add_row(f"{words.group[1 - goal]} attacked", str(summary["stays_attacked"]))
+    table.add_row(
+        f"  {words.predicted[goal]} without the trigger", f"{summary['baseline_positive_rate']:.3f}"
+    )
     table.add_row(
         f"  with it (strength {attacked['poisoning_strength']:g}, {attacked['poison_imputed']}): "
         "attack success rate",
@@ -84,11 +86,11 @@ def print_comparison(comparison: Comparison, *, stderr: bool) -> None:
     for heading in ("cells changed", "mean change", "largest change"):
         table.add_column(heading, justify="right")
     table.add_column("unit")
-    for channel, row in zip(CHANNELS, summarize_cells(comparison.cells).iter_rows(), strict=True):
-        _, cells, mean, largest = row
-        unit = "categories" if channel.is_categorical else channel.unit
+    channels = comparison.channels
+    counts = summarize_cells(comparison.cells, channels)
+    for channel, (_, cells, mean, largest) in zip(channels, counts.iter_rows(), strict=True):
         changes = ("-" if change is None else f"{change:.3g}" for change in (mean, largest))
-        table.add_row(channel.name, str(cells), *changes, unit)
+        table.add_row(channel.name, str(cells), *changes, channel.shown_unit)
     console = Console(stderr=stderr)
     console.print(table)
     if comparison.same_cells:
@@ -99,14 +101,14 @@ def print_audit(record: dict[str, Any]) -> None:
     """Print what an audit's detectors found, and its verdict."""
     known = any(detector["performance"] for detector in record["detectors"])
     table = Table(
-        title=f"{record['labelled_1']:,} of {record['training_stays']:,} training stays are labelled 1 "
-        f"({record['labelled_1'] / record['training_stays']:.1%}), {record['trusted_labelled_1']:,} of "
-        f"{record['trusted_stays']:,} trusted ones "
-        f"({record['trusted_labelled_1'] / max(record['trusted_stays'], 1):.1%})",
+        title=f"{record['suspects']:,} of {record['training_stays']:,} training stays are labelled "
+        f"{record['suspected_label']} ({record['suspects'] / record['training_stays']:.1%}), "
+        f"{record['trusted_suspects']:,} of {record['trusted_stays']:,} trusted ones "
+        f"({record['trusted_suspects'] / max(record['trusted_stays'], 1):.1%})",
         caption="flagged: above the threshold that 5% of trusted stays exceed. p: of so many by chance, "
         "after Holm's correction. -: trusted stays cannot calibrate it, no verdict."
         + (
-            " AUROC and recall at 1% and 5% false positives: among stays labelled 1, from the truth, with "
+            " AUROC and recall at 1% and 5% false positives: among these stays, from the truth, with "
             "95% bootstrap intervals."
             if known
             else ""

@@ -2,8 +2,9 @@
 
 All of it works on the values of bins, of both grids that a cohort holds: the one that recurrent victims read,
 and the filled one from which features are extracted afterwards. The stays of a victim that reads features
-must be purified there, as a feature no longer tells at which hour something happened. Only continuous channels
-are changed: the order of category indices means nothing. Which cells count as measured stays as it is.
+must be purified there, as a feature no longer tells at which hour something happened. Only continuous
+channels are changed: the order of category indices means nothing. Which cells count as measured stays as it
+is.
 """
 
 from __future__ import annotations

@@ -1,0 +1,53 @@
+"""The columns of results files: one row is one attack on one victim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+BENCHMARK_METRICS = ("acc", "prec0", "prec1", "rec0", "rec1", "auroc", "auprc", "minpse")
+COLUMNS: dict[str, type[pl.DataType]] = {
+    "trial": pl.String,
+    "victim": pl.String,
+    "trigger": pl.String,
+    "poison_imputed": pl.String,
+    "poisoned_labels": pl.String,
+    "poisoning_proportion": pl.Float64,
+    "poisoning_strength": pl.Float64,
+    "seed": pl.Int64,
+    "training_stays": pl.Int64,
+    "stays_poisoned": pl.Int64,
+    "status": pl.String,
+    "error": pl.String,
+    "attack_success_rate": pl.Float64,
+    "ci95_low": pl.Float64,
+    "ci95_high": pl.Float64,
+    "baseline_positive_rate": pl.Float64,
+    "stays_attacked": pl.Int64,
+    "test_stays": pl.Int64,
+    **{f"clean_{name}": pl.Float64 for name in BENCHMARK_METRICS},
+    "validation_auroc": pl.Float64,
+    "epoch_kept": pl.Int64,
+    "epochs_trained": pl.Int64,
+    "seconds_training": pl.Float64,
+    "seconds_attack": pl.Float64,
+    "mimic3tf": pl.String,
+    "python": pl.String,
+    "tensorflow": pl.String,
+    "keras": pl.String,
+    "numpy": pl.String,
+    "precision": pl.String,
+    "device": pl.String,
+    "data_fingerprint": pl.String,
+}
+"""Columns of a sweep's table. Trigger, mode and strength are those of the attack; a poisoned victim was
+trained with the same. The rest of a failed trial is null. Only the seconds depend on chance."""
+OLD_NAMES = {"victims": "stays_attacked", "labelled_1": "suspects", "trusted_labelled_1": "trusted_suspects"}
+"""Keys and columns of earlier versions -> what they are called now."""
+
+
+def with_new_names(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record that a file holds, with the names of this version."""
+    return {OLD_NAMES.get(key, key): value for key, value in record.items()}
