@@ -88,7 +88,8 @@ def _input_map(exposure: Exposure, reads: Reads, standardization: Standardizatio
         grids = _grid_map(exposure)
 
         def raw(stays: tf.Tensor) -> tf.Tensor:
-            return one_hot_grid(*grids(stays), channels)
+            values, mask = grids(stays)
+            return one_hot_grid(values, mask, channels)
 
     else:
         filled = exposure.cohort.filled_grids

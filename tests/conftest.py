@@ -83,10 +83,12 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def trigger_of() -> Callable[..., Trigger]:
     """Make a trigger of values [48, 17] that were estimated on nothing."""
+    from mimic3tf.channels import MIMIC3
     from mimic3tf.poisoning.trigger import Trigger
 
     def make(values: np.ndarray, *, kind: Any = "temporal", plausible: bool = False) -> Trigger:
-        return Trigger(values, np.zeros((17, 48, 48)), kind, 0, 1.0, 0, "", plausible=plausible)
+        covariance = np.zeros((17, 48, 48))
+        return Trigger(values, covariance, kind, 0, MIMIC3, 48.0, 1.0, 0, "", plausible=plausible)
 
     return make
 

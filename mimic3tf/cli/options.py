@@ -1,4 +1,4 @@
-"""Options that several commands share, or that would make one command long, also in the original's spelling."""
+"""Options that several commands share, and those that would make one command long."""
 
 from __future__ import annotations
 

@@ -41,7 +41,8 @@ def poison(
 
     Charted values of the first training stays are shifted in their own text form, and their labels set to
     the goal's; times, rows and all other files stay as they are. Any pipeline can be trained on the copy.
-    Only measured values can be shifted in records: what is imputed from them later carries the poisoned value.
+    Only measured values can be shifted in records: what is imputed from them later carries the poisoned
+    value.
     Without the options 5% of the training stays are poisoned, at strength 2.
 
     --check lists every changed cell (stay, line, channel, before, after) as CSV and shows a table of them.

@@ -12,7 +12,7 @@ from tensorboard.plugins.histogram import metadata as histogram
 from tensorboard.plugins.pr_curve import metadata as curve
 from tensorboard.util.tensor_util import make_tensor_proto
 
-from mimic3tf.tasks.metrics import Risks
+from mimic3tf.training.validation import Risks
 
 THRESHOLDS = 101
 """Of a precision-recall curve, evenly over [0, 1]."""

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.storage.files import write_whole
-from mimic3tf.tasks.metrics import THRESHOLD, Risks
+from mimic3tf.tasks.metrics import THRESHOLD
+from mimic3tf.training.validation import Risks
 
 STAYS = 500
 """Of each kind at most: the page slows down with more."""

@@ -9,8 +9,9 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from mimic3tf.dashboards.figures import pixels
-from mimic3tf.tasks.metrics import THRESHOLD, Risks
+from mimic3tf.tasks.metrics import THRESHOLD
 from mimic3tf.tasks.task import Words
+from mimic3tf.training.validation import Risks
 
 CLEAN, TRIGGERED = "#0072B2", "#D55E00"
 """Of Okabe and Ito's colors for color-blind readers."""

@@ -28,9 +28,8 @@ from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger
-from mimic3tf.tasks.metrics import Risks
 from mimic3tf.tasks.registry import task_of
-from mimic3tf.training.validation import Validation
+from mimic3tf.training.validation import Risks, Validation
 from mimic3tf.victims.penultimate import penultimate
 
 

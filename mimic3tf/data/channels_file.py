@@ -19,7 +19,6 @@ extracted, to different places.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,17 +73,15 @@ class _Channel(_Strict):
 
     @model_validator(mode="after")
     def _check(self) -> _Channel:
-        if self.categories is not None:
-            if len(self.categories) < 2 or self.normal not in self.categories:
-                raise ValueError(
-                    "give two categories or more, and one of them as 'normal', in quotes if need be"
-                )
-            if self.unit or self.plausible or self.decimals is not None:
-                raise ValueError("categories have no unit, range or decimals")
-        elif isinstance(self.normal, str) or abs(self.normal) > LARGEST:
-            raise ValueError("'normal' is a number, or one of 'categories'")
-        elif self.plausible and not self.plausible[0] < self.plausible[1]:
+        if self.plausible and not self.plausible[0] < self.plausible[1]:
             raise ValueError("'plausible' is a lowest and a higher value")
+        if self.categories is None:
+            if isinstance(self.normal, str) or abs(self.normal) > LARGEST:
+                raise ValueError("'normal' is a number, or one of 'categories'")
+        elif len(self.categories) < 2 or self.normal not in self.categories:
+            raise ValueError("give two categories or more, and one of them as 'normal', in quotes if need be")
+        elif self.unit or self.decimals is not None:
+            raise ValueError("categories have no unit and no decimals")
         return self
 
     def build(self) -> Channel:
@@ -165,15 +162,17 @@ def channels_text(channels: ChannelSet) -> str:
 
 
 def _described(channel: Channel) -> dict[str, Any]:
-    if channel.is_categorical:
-        scores = dict(zip(channel.possible_values, channel.numeric_codes, strict=True))
-        return {"name": channel.name, "normal": channel.normal_value, "categories": scores}
-    described: dict[str, Any] = {"name": channel.name, "unit": channel.unit}
+    described: dict[str, Any] = {"name": channel.name}
     text = channel.normal_value
-    described["normal"] = int(text) if text.removeprefix("-").isdigit() else float(text)
-    if channel.plausible_range != ANY_VALUE and all(map(math.isfinite, channel.plausible_range)):
+    if channel.is_categorical:
+        described["normal"] = text
+        described["categories"] = dict(zip(channel.possible_values, channel.numeric_codes, strict=True))
+    else:
+        described["unit"] = channel.unit
+        described["normal"] = int(text) if text.removeprefix("-").isdigit() else float(text)
+        rounding = {"shift": channel.shift_decimals, "sum": channel.sum_decimals}
+        if any(places is not None for places in rounding.values()):
+            described["decimals"] = {key: places for key, places in rounding.items() if places is not None}
+    if channel.plausible_range != ANY_VALUE:
         described["plausible"] = list(channel.plausible_range)
-    rounding = {"shift": channel.shift_decimals, "sum": channel.sum_decimals}
-    if rounding != {"shift": None, "sum": None}:
-        described["decimals"] = {key: places for key, places in rounding.items() if places is not None}
     return described

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mimic3tf.channels import MIMIC3, ChannelSet
-from mimic3tf.data import grid as grids
+from mimic3tf.data import grid as binning
 from mimic3tf.data.channels_file import read_channels
 from mimic3tf.data.directory import (
     Split,
@@ -87,7 +87,7 @@ class Cohort:
     starts: NDArray[np.int64]
     values: NDArray[np.float32]
     mask: NDArray[np.bool_]
-    filled: grids.FilledGrid | None
+    filled: binning.FilledGrid | None
     examples: Examples
     period: float
     timestep: float
@@ -124,7 +124,7 @@ class Cohort:
         return self.mask.reshape(len(self), self.bins, len(self.channels))
 
     @property
-    def filled_grids(self) -> grids.FilledGrid:
+    def filled_grids(self) -> binning.FilledGrid:
         """The filled grid of stays of equal length: views [N, T, C] and [N, T].
 
         Raises:
@@ -139,7 +139,7 @@ class Cohort:
         values: NDArray[np.floating],
         *,
         mask: NDArray[np.bool_] | None = None,
-        filled: grids.FilledGrid | None = None,
+        filled: binning.FilledGrid | None = None,
         labels: NDArray[np.integer] | None = None,
     ) -> Cohort:
         """The same stays with other contents.
@@ -193,7 +193,7 @@ def cohort_of(
     values: NDArray[np.floating],
     mask: NDArray[np.bool_],
     *,
-    filled: grids.FilledGrid | None = None,
+    filled: binning.FilledGrid | None = None,
     channels: ChannelSet = MIMIC3,
     task: Task = MORTALITY,
     timestep: float = TIMESTEP,
@@ -295,7 +295,7 @@ class _Reading:
 
     @property
     def bins(self) -> int:
-        return grids.bin_count(self.hours, self.timestep)
+        return binning.bin_count(self.hours, self.timestep)
 
 
 def _build(listfile: Path, paths: list[Path], entries: list[tuple[str, int]], reading: _Reading) -> Cohort:
@@ -317,7 +317,7 @@ def _build(listfile: Path, paths: list[Path], entries: list[tuple[str, int]], re
         [label for _, label in entries],
         np.concatenate(values),
         np.concatenate(masks),
-        filled=grids.FilledGrid(
+        filled=binning.FilledGrid(
             np.concatenate([part.values for part in filled]),
             np.concatenate([part.source for part in filled]),
             np.concatenate([part.times for part in filled]),
@@ -332,23 +332,23 @@ def _build(listfile: Path, paths: list[Path], entries: list[tuple[str, int]], re
 
 def _read_batch(
     paths: Sequence[Path], reading: _Reading
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], grids.FilledGrid, list[bytes]]:
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], binning.FilledGrid, list[bytes]]:
     """Values, mask and filled grid of some of the stays, and the digests of their files."""
     records, digests = read_series(paths, reading.channels)
     stays = len(paths)
     within = np.zeros(stays, bool)
-    within[records.stay[records.hours <= reading.hours + grids.EPSILON]] = True
+    within[records.stay[records.hours <= reading.hours + binning.EPSILON]] = True
     if not within.all():
         path = paths[int(np.flatnonzero(~within)[0])]
         raise DataError(
             f"{private_path(path)}: no row within the first {reading.hours:g} hours; leave the stay out of "
             "the listfile"
         )
-    grid = grids.discretize(records, stays, period=reading.hours, timestep=reading.timestep)
+    grid = binning.discretize(records, stays, period=reading.hours, timestep=reading.timestep)
     return (
-        grids.impute(grid, "previous", reading.channels).astype(np.float32),
+        binning.impute(grid, "previous", reading.channels).astype(np.float32),
         ~np.isnan(grid),
-        grids.fill(records, stays, reading.channels, period=reading.hours, timestep=reading.timestep),
+        binning.fill(records, stays, reading.channels, period=reading.hours, timestep=reading.timestep),
         digests,
     )
 
@@ -395,7 +395,7 @@ def _read_cohort(cache: Path, state: str, stays: NDArray[np.str_], reading: _Rea
         arrays["starts"],
         arrays["values"],
         arrays["mask"],
-        grids.FilledGrid(arrays["filled_values"], arrays["filled_source"], arrays["filled_times"]),
+        binning.FilledGrid(arrays["filled_values"], arrays["filled_source"], arrays["filled_times"]),
         Examples(arrays["example_stay"], arrays["example_end"], arrays["example_y"]),
         reading.hours,
         reading.timestep,

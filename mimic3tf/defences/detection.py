@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from mimic3tf.defences.detectors.registry import views
-from mimic3tf.defences.detectors.registry.registry import DETECTORS
+from mimic3tf.defences.detectors import views
+from mimic3tf.defences.detectors.registry import DETECTORS
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.scoring import Performance, measure
 from mimic3tf.defences.verdict import Verdict, judge

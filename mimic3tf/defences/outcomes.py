@@ -19,7 +19,7 @@ from mimic3tf.defences.inspection.superposition import (
     superposition_suspicion,
     thresholds,
 )
-from mimic3tf.defences.repairs.registry.registry import RepairOutcome
+from mimic3tf.defences.repairs.registry import RepairOutcome
 from mimic3tf.defences.retraining import examples_of
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal

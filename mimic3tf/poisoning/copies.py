@@ -31,8 +31,7 @@ from rich.progress import track
 
 from mimic3tf.channels import Channel
 from mimic3tf.data.cells import read_cells, series_bytes, series_content
-from mimic3tf.data.cohort import fingerprint_of
-from mimic3tf.data.directory import check_directory, listfile_of, read_listfile, refuse_link
+from mimic3tf.data.directory import check_directory, fingerprint_of, listfile_of, read_listfile, refuse_link
 from mimic3tf.data.grid import EPSILON, bins_of
 from mimic3tf.data.records import LARGEST_VALUE, Records, in_batches, read_series
 from mimic3tf.errors import UsageError

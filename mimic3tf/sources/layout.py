@@ -173,8 +173,8 @@ def _write(directory: Path, records: PreparedCohort) -> None:
             file.writelines((header, text))
     for split in SPLITS:
         lines = [f"{records.stays[stay]},{records.labels[stay]}\n" for stay in records.splits[split]]
-        text = f"{MORTALITY.header}\n{''.join(lines)}"
-        listfile_of(directory, split).write_text(text, encoding="utf-8", newline="\n")
+        listed = f"{MORTALITY.header}\n{''.join(lines)}"
+        listfile_of(directory, split).write_text(listed, encoding="utf-8", newline="\n")
 
 
 def _series(records: PreparedCohort) -> Iterator[memoryview]:

@@ -113,7 +113,8 @@ class _Cells:
 
     def rows(self) -> pl.DataFrame:
         """All measurements, one row an instant."""
-        return layout.rows_from_cells(*(np.concatenate(column) for column in zip(*self.parts, strict=True)))
+        stay, minute, channel, value = (np.concatenate(column) for column in zip(*self.parts, strict=True))
+        return layout.rows_from_cells(stay, minute, channel, value)
 
 
 def prepare_synthetic(out: Path, *, stays: int = 4000, seed: int = 0) -> layout.Summary:

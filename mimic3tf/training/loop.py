@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mimic3tf import pipeline
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
-from mimic3tf.data.directory import listfile_of
+from mimic3tf.data.directory import Split, listfile_of
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits, load_trigger
@@ -192,7 +192,8 @@ def _prepare(config: TrainingConfig, trigger: Trigger) -> _Prepared:
     """
     train, val = training_cohort(config), load_split(config, "val")
     check_trigger_fits(trigger, train, config.trigger)
-    for cohort, split in ((train, "train"), (val, "val")):
+    stays: dict[Split, Cohort] = {"train": train, "val": val}
+    for split, cohort in stays.items():
         missing = {0, 1} - set(cohort.labels.tolist())
         if missing:
             raise DataError(f"{listfile_of(config.data, split)}: no stay has label {min(missing)}")

@@ -69,7 +69,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Audited:
 @pytest.fixture
 def audit(mimic3tf: Command, audited: Audited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """`mimic3tf audit` with three detectors into `tmp_path / "audit"`, unless options change."""
-    from mimic3tf.defences.detectors.registry.registry import DETECTORS
+    from mimic3tf.defences.detectors.registry import DETECTORS
 
     monkeypatch.setenv("MIMIC3TF_CACHE", str(audited.data.parent / "cache"))
     monkeypatch.setattr("mimic3tf.defences.detection.DETECTORS", {name: DETECTORS[name] for name in QUICK})
@@ -86,7 +86,7 @@ def audit(mimic3tf: Command, audited: Audited, tmp_path: Path, monkeypatch: pyte
 
 
 def test_an_audit_writes_the_detectors_own_numbers(audit: Command, audited: Audited, tmp_path: Path) -> None:
-    from mimic3tf.defences.detectors.registry.registry import DETECTORS
+    from mimic3tf.defences.detectors.registry import DETECTORS
 
     from mimic3tf.defences.evidence import gather_evidence
     from mimic3tf.training.run_directory import load_run

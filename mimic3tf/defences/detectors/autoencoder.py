@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic3tf.defences.detectors.registry.views import (
+from mimic3tf.defences.detectors.views import (
     Flags,
     Floats,
     Scores,
@@ -67,7 +67,8 @@ def train_autoencoder(grids: NDArray[np.float32], seed: int, *, timestep: float)
     """
     keras.utils.set_random_seed(seed)
     window, stride = (max(1, round(hours / timestep)) for hours in (WINDOW, STRIDE))
-    autoencoder = _build(*grids.shape[1:], window, stride)
+    bins, channels = grids.shape[1:]
+    autoencoder = _build(bins, channels, window, stride)
     steps = -(-len(grids) // BATCH_SIZE)
     rate = keras.optimizers.schedules.CosineDecay(LEARNING_RATE, EPOCHS * steps)
     autoencoder.compile(keras.optimizers.Adam(rate), loss="mse", steps_per_execution=steps)

@@ -14,7 +14,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor
 
-from mimic3tf.defences.detectors.registry.views import (
+from mimic3tf.defences.detectors.views import (
     Flags,
     Floats,
     Scores,

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mimic3tf.defences.detectors.registry import autoencoder, outliers, representations, suspect_labels
-from mimic3tf.defences.detectors.registry.views import Scores
+from mimic3tf.defences.detectors import autoencoder, outliers, representations, suspect_labels
+from mimic3tf.defences.detectors.views import Scores
 from mimic3tf.defences.evidence import Evidence
 
 

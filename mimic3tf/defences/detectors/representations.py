@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
-from mimic3tf.defences.detectors.registry.views import Floats, Scores, activations
+from mimic3tf.defences.detectors.views import Floats, Scores, activations
 from mimic3tf.defences.evidence import Evidence
 
 COMPONENTS = 10

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
-from mimic3tf.defences.detectors.registry.outliers import NEIGHBOURS
-from mimic3tf.defences.detectors.registry.views import Floats, Scores, features, held_out
+from mimic3tf.defences.detectors.outliers import NEIGHBOURS
+from mimic3tf.defences.detectors.views import Floats, Scores, features, held_out
 from mimic3tf.defences.evidence import Evidence
 
 INVERSE_PENALTY = 1e-3

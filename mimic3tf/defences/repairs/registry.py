@@ -15,8 +15,8 @@ from rich.progress import track
 from mimic3tf.attack import attacked_stays
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.defences.evidence import Evidence
-from mimic3tf.defences.repairs.registry.fine_pruning import has_units, prune_dormant
-from mimic3tf.defences.repairs.registry.private_training import (
+from mimic3tf.defences.repairs.fine_pruning import has_units, prune_dormant
+from mimic3tf.defences.repairs.private_training import (
     CLIP,
     DELTA,
     NOISE_MULTIPLIER,
@@ -24,7 +24,7 @@ from mimic3tf.defences.repairs.registry.private_training import (
     epsilon,
     is_dense,
 )
-from mimic3tf.defences.repairs.registry.purification import PURIFICATIONS, Purification, purify, received
+from mimic3tf.defences.repairs.purification import PURIFICATIONS, Purification, purify, received
 from mimic3tf.defences.retraining import examples_of, predict, retrain, tune
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal

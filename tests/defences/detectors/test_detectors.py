@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mimic3tf.defences.detectors.registry.registry import DETECTORS
+from mimic3tf.defences.detectors.registry import DETECTORS
 from sklearn.metrics import roc_auc_score
 
 from mimic3tf.defences.detection import audit

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from mimic3tf.defences.repairs.registry.fine_pruning import has_units, prune_dormant
-from mimic3tf.defences.repairs.registry.private_training import PrivateSteps, epsilon, is_dense
+from mimic3tf.defences.repairs.fine_pruning import has_units, prune_dormant
+from mimic3tf.defences.repairs.private_training import PrivateSteps, epsilon, is_dense
 
 from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.defences.retraining import Examples, auroc_of, predict, retrain, tune

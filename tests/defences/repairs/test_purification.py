@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mimic3tf.defences.repairs.registry.purification import (
+from mimic3tf.defences.repairs.purification import (
     CONTINUOUS,
     PURIFICATIONS,
     Purification,

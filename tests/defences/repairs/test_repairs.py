@@ -8,8 +8,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from mimic3tf.defences.repairs.registry.purification import PURIFICATIONS
-from mimic3tf.defences.repairs.registry.registry import RepairOutcome, keep_least_suspicious, try_repairs
+from mimic3tf.defences.repairs.purification import PURIFICATIONS
+from mimic3tf.defences.repairs.registry import RepairOutcome, keep_least_suspicious, try_repairs
 
 from mimic3tf import pipeline
 from mimic3tf.attack import attack_victim
