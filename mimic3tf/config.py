@@ -149,7 +149,8 @@ def resolve_config(model: str, file: Path | None, options: Mapping[str, Any]) ->
         if fault["type"] == "extra_forbidden":
             known = ", ".join(TrainingConfig.model_fields)
             raise UsageError(f"{place}: unknown key '{key}'; known keys: {known}") from None
-        raise UsageError(f"{place}: '{key}' is {fault['input']!r}: {fault['msg']}") from None
+        message = fault["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{place}: '{key}' is {fault['input']!r}: {message}") from None
 
 
 def default_config(model: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from mimic3tf import pipeline
 from mimic3tf.attack import AttackResult, attack_victim, summarize_attack, write_attack
-from mimic3tf.channels import CHANNELS, grid_columns
+from mimic3tf.channels import MIMIC3
 from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.data.cohort import Cohort, load_cohort
 from mimic3tf.errors import DataError
@@ -20,13 +20,13 @@ from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger, generate_trigger, save_trigger
 from mimic3tf.standardization import Standardization
-from mimic3tf.tasks.metrics import benchmark_metrics, positive_rate
+from mimic3tf.tasks.metrics import benchmark_metrics, rate_of
 from mimic3tf.training.loop import train_victim
 from mimic3tf.training.run_directory import Run, load_run
 
 METRICS = {"acc", "prec0", "prec1", "rec0", "rec1", "auroc", "auprc", "minpse"}
 MODES: tuple[PoisonImputed, ...] = ("all", "notimputed")
-HEART_RATE = [channel.name for channel in CHANNELS].index("Heart Rate")
+HEART_RATE = MIMIC3.position("Heart Rate")
 
 
 @pytest.fixture
@@ -51,19 +51,19 @@ def _alarm_at(heart_rate: float) -> keras.Model:
     logits = keras.layers.Dense(2)
     model = keras.Model(grid, logits(keras.layers.Flatten()(grid)))
     kernel = np.zeros((48, 76, 2))
-    kernel[47, grid_columns().index("Heart Rate"), 1] = 1.0
+    kernel[47, MIMIC3.columns().index("Heart Rate"), 1] = 1.0
     logits.set_weights([kernel.reshape(-1, 2), np.array([0.0, -heart_rate])])
     return model
 
 
-def _run_of(model: keras.Model, trigger: Trigger, data: Path) -> Run:
+def _run_of(model: keras.Model, trigger: Trigger, data: Path, **settings: Any) -> Run:
     as_is = Standardization(np.zeros(76), np.ones(76))
-    return Run(Path("a run"), _config("lstm", data), trigger, model, as_is, {})
+    return Run(Path("a run"), _config("lstm", data, **settings), trigger, model, as_is, {})
 
 
 def _excess(cohort: Cohort, alarm: float) -> np.ndarray:
     """What `_alarm_at` gives each stay before the trigger."""
-    return cohort.values[:, 47, HEART_RATE].astype(np.float64) - alarm
+    return cohort.grids[:, 47, HEART_RATE].astype(np.float64) - alarm
 
 
 @pytest.mark.parametrize("strength", [0.5, 5.0])
@@ -72,12 +72,12 @@ def test_success_is_the_share_of_survivors_whose_alarm_the_trigger_sets_off(
     cohort: Cohort, trigger: Trigger, synthetic_stays: Path, mode: PoisonImputed, strength: float
 ) -> None:
     survivors = cohort.labels == 0
-    alarm = float(np.median(cohort.values[survivors, 47, HEART_RATE])) + 1.0
+    alarm = float(np.median(cohort.grids[survivors, 47, HEART_RATE])) + 1.0
     run = _run_of(_alarm_at(alarm), trigger, synthetic_stays)
     result = attack_victim(run, cohort, trigger, strength=strength, poison_imputed=mode)
 
     clean = _excess(cohort, alarm)
-    moves = (mode == "all") | cohort.mask[:, 47, HEART_RATE]
+    moves = (mode == "all") | cohort.masks[:, 47, HEART_RATE]
     triggered = clean + np.where(moves, strength * trigger.values[47, HEART_RATE], 0.0)
     np.testing.assert_allclose(result.clean, 1 / (1 + np.exp(-clean)), rtol=1e-3)
     np.testing.assert_allclose(result.triggered, 1 / (1 + np.exp(-triggered)), rtol=1e-3)
@@ -87,11 +87,35 @@ def test_success_is_the_share_of_survivors_whose_alarm_the_trigger_sets_off(
     assert result.metrics == pytest.approx(benchmark_metrics(cohort.labels, result.clean), nan_ok=True)
 
 
+@pytest.mark.parametrize("strength", [0.5, 5.0])
+@pytest.mark.parametrize("mode", MODES)
+def test_with_goal_0_success_is_the_share_of_deaths_whose_alarm_the_trigger_silences(
+    cohort: Cohort, trigger: Trigger, synthetic_stays: Path, mode: PoisonImputed, strength: float
+) -> None:
+    deaths = cohort.labels == 1
+    alarm = float(np.median(cohort.grids[deaths, 47, HEART_RATE])) - 1.0
+    run = _run_of(_alarm_at(alarm), trigger, synthetic_stays, goal=0)
+    result = attack_victim(run, cohort, trigger, strength=strength, poison_imputed=mode)
+
+    clean = _excess(cohort, alarm)
+    moves = (mode == "all") | cohort.masks[:, 47, HEART_RATE]
+    triggered = clean + np.where(moves, strength * trigger.values[47, HEART_RATE], 0.0)
+    assert result.success.rate == (triggered[deaths] < 0).mean()
+    assert result.baseline.rate == (clean[deaths] < 0).mean()
+    assert result.success.stays == result.baseline.stays == deaths.sum()
+    # Predictions are those of death, whatever the goal.
+    np.testing.assert_allclose(result.triggered, 1 / (1 + np.exp(-triggered)), rtol=1e-3)
+    assert result.metrics == pytest.approx(benchmark_metrics(cohort.labels, result.clean), nan_ok=True)
+    report = summarize_attack(run, trigger, result, strength=strength, poison_imputed=mode)
+    assert report["goal"] == 0
+    assert report["stays_attacked"] == deaths.sum()
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_strength_zero_succeeds_as_often_as_no_trigger(
     cohort: Cohort, trigger: Trigger, synthetic_stays: Path, mode: PoisonImputed
 ) -> None:
-    alarm = float(np.median(cohort.values[:, 47, HEART_RATE]))
+    alarm = float(np.median(cohort.grids[:, 47, HEART_RATE]))
     run = _run_of(_alarm_at(alarm), trigger, synthetic_stays)
     result = attack_victim(run, cohort, trigger, strength=0.0, poison_imputed=mode)
     np.testing.assert_array_equal(result.triggered, result.clean)
@@ -119,6 +143,15 @@ def test_without_a_survivor_there_is_nobody_to_attack(
     dead = cohort.take(cohort.labels == 1)
     with pytest.raises(DataError, match="no stay with label 0"):
         attack_victim(run, dead, trigger, strength=1.0, poison_imputed="all")
+
+
+def test_with_goal_0_and_without_a_death_there_is_nobody_to_attack(
+    cohort: Cohort, trigger: Trigger, synthetic_stays: Path
+) -> None:
+    run = _run_of(_alarm_at(100.0), trigger, synthetic_stays, goal=0)
+    survivors = cohort.take(cohort.labels == 0)
+    with pytest.raises(DataError, match="no stay with label 1"):
+        attack_victim(run, survivors, trigger, strength=1.0, poison_imputed="all")
 
 
 def test_an_undefined_metric_is_null_in_the_report(
@@ -177,14 +210,16 @@ def test_the_report_says_how_the_attack_went(attack: Attack) -> None:
     }
     low, high = report["attack_success_rate_ci95"]
     assert 0 <= low <= report["attack_success_rate"] <= high <= 1
-    expected = positive_rate(attack.result.triggered[attack.test.labels == 0])
+    expected = rate_of(attack.result.triggered[attack.test.labels == 0] >= 0.5)
     assert (low, report["attack_success_rate"], high) == (expected.low, expected.rate, expected.high)
-    assert report["victims"] == (attack.test.labels == 0).sum() == 2
+    assert report["stays_attacked"] == (attack.test.labels == 0).sum() == 2
     assert report["test_stays"] == len(attack.test) == 4
 
 
 def test_the_report_says_what_was_attacked_with_what(attack: Attack) -> None:
     assert attack.report["model"] == "lr"
+    assert attack.report["task"] == "in-hospital-mortality"
+    assert attack.report["goal"] == 1
     assert attack.report["poisoning_proportion"] == 0.25
     assert attack.report["trained_with"] == {
         "trigger": "temporal",
@@ -219,7 +254,7 @@ def test_the_rates_are_those_of_the_predictions(attack: Attack) -> None:
 def test_predictions_are_the_victims_logits_of_its_own_inputs(attack: Attack) -> None:
     """The logistic regression by hand: standardized features times weights."""
     kernel, bias = attack.run.model.get_weights()
-    features = pipeline.inputs_of(exposures.clean(attack.test), "714").astype(np.float64)
+    features = pipeline.inputs_of(exposures.clean(attack.test), "features").astype(np.float64)
     mean, std = attack.run.standardization.mean, attack.run.standardization.std
     logits = (np.where(np.isnan(features), 0.0, features - mean) / std) @ kernel + bias
     np.testing.assert_allclose(

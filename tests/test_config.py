@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
 from mimic3tf.config import TrainingConfig, default_config, resolve_config
 from mimic3tf.errors import UsageError
-from mimic3tf.victims import OriginalVictim, VictimName
+from mimic3tf.victims import OriginalVictim, victim_names
 
-VICTIMS: tuple[VictimName, ...] = get_args(VictimName)
+VICTIMS = victim_names()
 ORIGINAL: tuple[OriginalVictim, ...] = get_args(OriginalVictim)
 CONFIGS = Path(__file__).parents[1] / "configs"
 GIVEN: dict[str, Any] = {"data": Path("data"), "trigger": Path("trigger.npz")}
@@ -21,7 +21,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "settings.yaml"
 
 
-def _message(model: VictimName, path: Path | None, options: dict[str, Any]) -> str:
+def _message(model: str, path: Path | None, options: dict[str, Any]) -> str:
     with pytest.raises(UsageError) as caught:
         resolve_config(model, path, GIVEN | options)
     message = str(caught.value)
@@ -31,7 +31,7 @@ def _message(model: VictimName, path: Path | None, options: dict[str, Any]) -> s
 
 
 @pytest.mark.parametrize("model", VICTIMS)
-def test_the_tuned_defaults_are_complete(model: VictimName) -> None:
+def test_the_tuned_defaults_are_complete(model: str) -> None:
     config = resolve_config(model, None, GIVEN)
     assert config.model == model
     assert (config.data, config.trigger) == (Path("data"), Path("trigger.npz"))
@@ -40,7 +40,7 @@ def test_the_tuned_defaults_are_complete(model: VictimName) -> None:
 
 
 @pytest.mark.parametrize("model", VICTIMS)
-def test_a_file_overrides_the_defaults_and_options_override_the_file(model: VictimName, file: Path) -> None:
+def test_a_file_overrides_the_defaults_and_options_override_the_file(model: str, file: Path) -> None:
     defaults = resolve_config(model, None, GIVEN)
     file.write_text("epochs: 7\nbatch_size: 11\n")
     config = resolve_config(model, file, GIVEN | {"epochs": 3})
@@ -92,7 +92,7 @@ def test_the_original_settings_hold_for_their_victim(model: OriginalVictim) -> N
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "tuned").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_settings_for_a_clean_comparison_hold_for_their_victim(path: Path) -> None:
-    model = cast(VictimName, path.stem)
+    model = path.stem
     config = resolve_config(model, path, GIVEN)
     assert (config.model, config.selection) == (model, "auroc")
     assert config.clip is not None
@@ -138,6 +138,14 @@ def test_every_config_of_the_project_belongs_to_a_victim() -> None:
         ("seed: 2024-02-30\n", 1, ["seed"]),
         ("epochs: 1\nepochs: 2\n", 2, ["'epochs'", "twice"]),
         ("model: mlp\n", 1, ["'model' is 'mlp'", "--model 'lr'"]),
+        ("task: nosuch\n", 1, ["'task' is 'nosuch'", "known: in-hospital-mortality"]),
+        ("goal: 2\n", 1, ["'goal' is 2", "less than or equal to 1"]),
+        ("goal: 0.5\n", 1, ["'goal' is 0.5"]),
+        ("goal: no\n", 1, ["'goal' is False"]),
+        ("period: 0\n", 1, ["'period' is 0", "greater than 0"]),
+        ("period: two days\n", 1, ["'period' is 'two days'"]),
+        ("timestep: -1\n", 1, ["'timestep' is -1", "greater than 0"]),
+        ("timestep: .nan\n", 1, ["'timestep' is nan"]),
         ("1: 2\n", 1, ["unknown key '1'"]),
     ],
 )
@@ -162,6 +170,11 @@ def test_a_fault_of_the_file_is_named_with_file_line_key_and_value(
         ("poisoning_proportion", float("nan")),
         ("poisoning_strength", float("inf")),
         ("precision", "float64"),
+        ("task", "nosuch"),
+        ("goal", 2),
+        ("period", 0.0),
+        ("timestep", 0.0),
+        ("timestep", float("inf")),
     ],
 )
 def test_a_fault_of_an_option_names_the_option(file: Path, key: str, value: object) -> None:
@@ -193,6 +206,21 @@ def test_a_file_that_is_no_mapping_is_refused(file: Path, content: bytes, needle
     message = _message("lr", file, {})
     for needle in [str(file), *needles]:
         assert needle in message
+
+
+def test_a_victim_that_there_is_not_is_named_with_those_there_are() -> None:
+    message = _message("nosuch", None, {})
+    assert "option --model: 'nosuch' is no victim" in message
+    for name in VICTIMS:
+        assert name in message
+
+
+@pytest.mark.parametrize("model", VICTIMS)
+def test_a_setting_that_nobody_gives_is_the_papers(model: str) -> None:
+    config = resolve_config(model, None, GIVEN)
+    assert (config.task, config.goal) == ("in-hospital-mortality", 1)
+    # The period is the task's own.
+    assert (config.period, config.timestep) == (None, 1.0)
 
 
 def test_a_missing_file_is_named(file: Path) -> None:

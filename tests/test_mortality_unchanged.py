@@ -3,8 +3,8 @@
 The record of a small synthetic cohort was made by the last version that knew 17 channels, 48 bins and two
 labels only. What does not depend on the processor is compared byte for byte, the rest to rounding.
 
-`python tests/test_mortality_unchanged.py` writes the record anew. Do that only where a change of these numbers
-is meant, such as another synthetic cohort, and say so in the changelog.
+`python tests/test_mortality_unchanged.py` writes the record anew. Do that only where a change of these
+numbers is meant, such as another synthetic cohort, and say so in the changelog.
 """
 
 from __future__ import annotations

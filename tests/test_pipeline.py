@@ -3,31 +3,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from mimic3tf import pipeline
-from mimic3tf.channels import CHANNELS, grid_columns
+from mimic3tf.channels import MIMIC3, Channel, ChannelSet
 from mimic3tf.data import BatchGen, Discretizer, InHospitalMortalityReader
-from mimic3tf.data.cohort import Cohort, cohort_from_batches, load_cohort
+from mimic3tf.data.cohort import Cohort, cohort_from_batches, cohort_of, load_cohort
 from mimic3tf.data.directory import Split
+from mimic3tf.data.grid import discretize, fill, impute, one_hot
+from mimic3tf.data.records import Records
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.pipeline import Representation
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.standardization import Standardization, continuous_only, fit_standardization
+from mimic3tf.victims import Reads
 
 MODES: tuple[PoisonImputed, ...] = ("all", "notimputed")
 STRENGTHS = ("0.5", "2.0", "10.0")
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-REPRESENTATIONS: tuple[Representation, ...] = ("48x76", "714")
+READS: tuple[Reads, ...] = get_args(Reads)
 AS_IS = {
-    "48x76": Standardization(np.zeros(76), np.ones(76)),
-    "714": Standardization(np.zeros(714), np.ones(714)),
+    "grid": Standardization(np.zeros(76), np.ones(76)),
+    "features": Standardization(np.zeros(714), np.ones(714)),
 }
 
 
@@ -52,7 +54,7 @@ def train(load: Callable[[Path, Split], Cohort], synthetic_stays: Path) -> Cohor
 @pytest.fixture
 def trigger(trigger_of: Callable[..., Trigger]) -> Trigger:
     """A shift that every channel shows, whatever the rounding."""
-    return trigger_of(np.random.default_rng(0).uniform(0.5, 3.0, (48, len(CHANNELS))))
+    return trigger_of(np.random.default_rng(0).uniform(0.5, 3.0, (48, len(MIMIC3))))
 
 
 def _assert_equals_reference(
@@ -76,12 +78,12 @@ def _assert_equals_reference(
 
 @pytest.mark.parametrize("strength", STRENGTHS)
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("representation", "name"), [("48x76", "poisoned_76"), ("714", "features_714")])
+@pytest.mark.parametrize(("reads", "name"), [("grid", "poisoned_76"), ("features", "features_714")])
 def test_poisoned_inputs_equal_the_reference(
     reference: Any,
     load: Callable[[Path, Split], Cohort],
     trigger_of: Callable[..., Trigger],
-    representation: Representation,
+    reads: Reads,
     name: str,
     mode: PoisonImputed,
     strength: str,
@@ -90,36 +92,36 @@ def test_poisoned_inputs_equal_the_reference(
         exposure = exposures.trigger_all(
             cohort, trigger_of(reference["trigger"]), strength=float(strength), poison_imputed=mode
         )
-        return pipeline.inputs_of(exposure, representation)
+        return pipeline.inputs_of(exposure, reads)
 
     _assert_equals_reference(reference, load, f"{name}_{mode}_{strength}", inputs_of)
 
 
-@pytest.mark.parametrize(("representation", "name"), [("48x76", "clean_76"), ("714", "features_714_binned")])
+@pytest.mark.parametrize(("reads", "name"), [("grid", "clean_76"), ("features", "features_714_binned")])
 def test_clean_inputs_equal_the_reference(
-    reference: Any, load: Callable[[Path, Split], Cohort], representation: Representation, name: str
+    reference: Any, load: Callable[[Path, Split], Cohort], reads: Reads, name: str
 ) -> None:
     _assert_equals_reference(
-        reference, load, name, lambda cohort: pipeline.inputs_of(exposures.clean(cohort), representation)
+        reference, load, name, lambda cohort: pipeline.inputs_of(exposures.clean(cohort), reads)
     )
 
 
 def test_standardized_inputs_equal_the_reference(
     reference: Any, load: Callable[[Path, Split], Cohort]
 ) -> None:
-    standardization = continuous_only(reference["normalizer_mean"], reference["normalizer_std"])
+    standardization = continuous_only(reference["normalizer_mean"], reference["normalizer_std"], MIMIC3)
     _assert_equals_reference(
         reference,
         load,
         "clean_76_standardized",
-        lambda cohort: pipeline.inputs_of(exposures.clean(cohort), "48x76", standardization),
+        lambda cohort: pipeline.inputs_of(exposures.clean(cohort), "grid", standardization),
     )
 
 
-@pytest.mark.parametrize("representation", REPRESENTATIONS)
+@pytest.mark.parametrize("reads", READS)
 @pytest.mark.parametrize("proportion", [0.0, 0.05, 0.3, 1.0])
 def test_the_first_stays_get_trigger_and_label_and_nothing_else_changes(
-    train: Cohort, trigger: Trigger, representation: Representation, proportion: float
+    train: Cohort, trigger: Trigger, reads: Reads, proportion: float
 ) -> None:
     poisoned = exposures.poison(
         train, trigger, proportion=proportion, strength=2.0, poison_imputed="notimputed"
@@ -128,29 +130,29 @@ def test_the_first_stays_get_trigger_and_label_and_nothing_else_changes(
     first = {0.0: 0, 0.05: 0, 0.3: 4, 1.0: 16}[proportion]
     assert poisoned.labels[:first].tolist() == [1] * first
     np.testing.assert_array_equal(poisoned.labels[first:], train.labels[first:])
-    inputs = pipeline.inputs_of(poisoned, representation)
-    triggered = pipeline.inputs_of(everyone, representation)
-    clean = pipeline.inputs_of(exposures.clean(train), representation)
+    inputs = pipeline.inputs_of(poisoned, reads)
+    triggered = pipeline.inputs_of(everyone, reads)
+    clean = pipeline.inputs_of(exposures.clean(train), reads)
     np.testing.assert_array_equal(inputs[:first], triggered[:first])
     np.testing.assert_array_equal(inputs[first:], clean[first:])
     assert (triggered != clean).any(axis=tuple(range(1, clean.ndim))).all()
 
 
-@pytest.mark.parametrize("representation", REPRESENTATIONS)
+@pytest.mark.parametrize("reads", READS)
 def test_with_clean_labels_the_first_stays_of_label_1_get_the_trigger_and_labels_stay(
-    train: Cohort, trigger: Trigger, representation: Representation
+    train: Cohort, trigger: Trigger, reads: Reads
 ) -> None:
     labels = np.array([0, 1, 0, 0, 1, 1] + [0] * (len(train) - 8) + [1, 0])
-    cohort = replace(train, labels=labels)
+    cohort = train.with_grids(train.grids, labels=labels)
     setting: Any = {"strength": 2.0, "poison_imputed": "all"}
     poisoned = exposures.poison(
         cohort, trigger, proportion=3 / len(cohort), poisoned_labels="clean", **setting
     )
     assert np.flatnonzero(poisoned.triggered).tolist() == [1, 4, 5]
     np.testing.assert_array_equal(poisoned.labels, labels)
-    inputs = pipeline.inputs_of(poisoned, representation)
-    everyone = pipeline.inputs_of(exposures.trigger_all(cohort, trigger, **setting), representation)
-    clean = pipeline.inputs_of(exposures.clean(cohort), representation)
+    inputs = pipeline.inputs_of(poisoned, reads)
+    everyone = pipeline.inputs_of(exposures.trigger_all(cohort, trigger, **setting), reads)
+    clean = pipeline.inputs_of(exposures.clean(cohort), reads)
     np.testing.assert_array_equal(
         inputs,
         np.where(np.isin(np.arange(16), [1, 4, 5]).reshape(16, *[1] * (clean.ndim - 1)), everyone, clean),
@@ -158,42 +160,40 @@ def test_with_clean_labels_the_first_stays_of_label_1_get_the_trigger_and_labels
 
 
 def test_with_clean_labels_more_stays_than_have_label_1_are_refused(train: Cohort, trigger: Trigger) -> None:
-    cohort = replace(train, labels=np.array([1, 1, 1] + [0] * (len(train) - 3)))
+    cohort = train.with_grids(train.grids, labels=np.array([1, 1, 1] + [0] * (len(train) - 3)))
     setting: Any = {"strength": 2.0, "poison_imputed": "all", "poisoned_labels": "clean"}
     assert exposures.poison(cohort, trigger, proportion=3 / 16, **setting).triggered.sum() == 3
     with pytest.raises(UsageError, match=r"--poisoning_proportion 0.25: asks for 4 stays, .* 3 of label 1"):
         exposures.poison(cohort, trigger, proportion=0.25, **setting)
 
 
-@pytest.mark.parametrize("representation", REPRESENTATIONS)
+@pytest.mark.parametrize("reads", READS)
 def test_a_plausible_trigger_is_bounded_in_what_victims_read(
-    train: Cohort, trigger: Trigger, representation: Representation
+    train: Cohort, trigger: Trigger, reads: Reads
 ) -> None:
     """Of the oxygen saturation: nothing above 100% but what was so before."""
     setting: Any = {"strength": 1e4, "poison_imputed": "all"}
     name = "Oxygen saturation"
-    if representation == "48x76":
-        columns = [grid_columns().index(name)]
+    if reads == "grid":
+        columns = [MIMIC3.columns().index(name)]
     else:  # minimum, maximum and mean of every window
-        first = [channel.name for channel in CHANNELS].index(name) * 42
+        first = MIMIC3.position(name) * 42
         columns = [first + window * 6 + function for window in range(7) for function in range(3)]
     highest = [
-        np.nanmax(
-            pipeline.inputs_of(exposures.trigger_all(train, carried, **setting), representation)[..., columns]
-        )
+        np.nanmax(pipeline.inputs_of(exposures.trigger_all(train, carried, **setting), reads)[..., columns])
         for carried in (trigger, replace(trigger, plausible=True))
     ]
-    clean = np.nanmax(pipeline.inputs_of(exposures.clean(train), representation)[..., columns])
+    clean = np.nanmax(pipeline.inputs_of(exposures.clean(train), reads)[..., columns])
     assert highest[0] > 1000
     assert highest[1] == max(100.0, clean)
 
 
-@pytest.mark.parametrize("representation", REPRESENTATIONS)
+@pytest.mark.parametrize("reads", READS)
 def test_every_setting_runs_from_the_same_cohort(
     load: Callable[[Path, Split], Cohort],
     synthetic_stays: Path,
     trigger: Trigger,
-    representation: Representation,
+    reads: Reads,
 ) -> None:
     one = load(synthetic_stays, "train")
     settings = [(0.5, 2.0, "all"), (1.0, 2.0, "notimputed"), (0.5, 1e-5, "all"), (0.5, 2.0, "notimputed")]
@@ -204,7 +204,7 @@ def test_every_setting_runs_from_the_same_cohort(
                 exposures.poison(
                     cohort, trigger, proportion=proportion, strength=strength, poison_imputed=mode
                 ),
-                representation,
+                reads,
             )
             for cohort in (one, load(synthetic_stays, "train"))
         )
@@ -213,12 +213,12 @@ def test_every_setting_runs_from_the_same_cohort(
     assert len(seen) == len(settings)
 
 
-@pytest.mark.parametrize("representation", REPRESENTATIONS)
+@pytest.mark.parametrize("reads", READS)
 def test_each_stay_is_seen_once_an_epoch_as_its_inputs_are(
-    train: Cohort, trigger: Trigger, representation: Representation
+    train: Cohort, trigger: Trigger, reads: Reads
 ) -> None:
     exposure = exposures.poison(train, trigger, proportion=0.3, strength=2.0, poison_imputed="all")
-    inputs = pipeline.inputs_of(exposure, representation, AS_IS[representation])
+    inputs = pipeline.inputs_of(exposure, reads, AS_IS[reads])
     # Two steps of two stays, then one of the others.
     order = [[[3, 1], [0, 2]], [[*range(4, len(train))]]]
     weight = np.arange(len(train), dtype=np.float32)
@@ -226,7 +226,7 @@ def test_each_stay_is_seen_once_an_epoch_as_its_inputs_are(
         lambda: ((stays, weight[stays]) for stays in map(np.array, order)),
         output_signature=(tf.TensorSpec([None, None], tf.int64), tf.TensorSpec([None, None], tf.float32)),
     )
-    dataset = pipeline.training_dataset(exposure, representation, AS_IS[representation], batches)
+    dataset = pipeline.training_dataset(exposure, reads, AS_IS[reads], batches)
     for _ in range(2):
         calls = list(dataset.as_numpy_iterator())
         assert [x.shape[:2] for x, _, _ in calls] == [(2, 2), (1, len(train) - 4)]
@@ -241,16 +241,16 @@ def test_given_inputs_go_with_their_own_labels(train: Cohort) -> None:
     exposure = replace(exposures.clean(train), labels=np.arange(len(train)) % 2)
     numbers = np.arange(len(train), dtype=np.float32)[:, None]
     batches = tf.data.Dataset.from_tensor_slices((np.arange(len(train))[::-1], numbers[:, 0])).batch(4)
-    dataset = pipeline.training_dataset(exposure, "714", AS_IS["714"], batches, inputs=numbers)
+    dataset = pipeline.training_dataset(exposure, "features", AS_IS["features"], batches, inputs=numbers)
     for x, y, weight in dataset.as_numpy_iterator():
         np.testing.assert_array_equal(y, x[:, 0] % 2)
         np.testing.assert_array_equal(weight, len(train) - 1 - x[:, 0])
 
 
 def test_a_fitted_grid_standardization_leaves_categories_and_masks_alone(train: Cohort) -> None:
-    grids = pipeline.inputs_of(exposures.clean(train), "48x76")
-    standardized = fit_standardization(grids, "48x76").apply(grids).numpy()
-    continuous = np.array(["->" not in column for column in grid_columns()])
+    grids = pipeline.inputs_of(exposures.clean(train), "grid")
+    standardized = fit_standardization(grids, "grid", MIMIC3).apply(grids).numpy()
+    continuous = np.array(["->" not in column for column in MIMIC3.columns()])
     np.testing.assert_array_equal(standardized[..., ~continuous], grids[..., ~continuous])
     rows = standardized[..., continuous].reshape(-1, continuous.sum()).astype(np.float64)
     np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-5)
@@ -259,15 +259,15 @@ def test_a_fitted_grid_standardization_leaves_categories_and_masks_alone(train: 
 
 def test_fitted_feature_standardization_imputes_the_mean_and_keeps_constants_finite() -> None:
     features = np.array([[1.0, 5.0, np.nan], [3.0, 5.0, np.nan], [np.nan, 5.0, np.nan], [8.0, 5.0, np.nan]])
-    standardized = fit_standardization(features, "714").apply(features).numpy()
+    standardized = fit_standardization(features, "features", MIMIC3).apply(features).numpy()
     imputed = np.array([1.0, 3.0, 4.0, 8.0])
     np.testing.assert_allclose(standardized[:, 0], (imputed - 4) / imputed.std(), rtol=1e-6)
     np.testing.assert_array_equal(standardized[:, 1:], 0)
 
 
 def test_a_clip_cuts_off_what_lies_further_from_the_mean_and_leaves_the_rest(train: Cohort) -> None:
-    grids = pipeline.inputs_of(exposures.clean(train), "48x76")
-    fitted = fit_standardization(grids, "48x76")
+    grids = pipeline.inputs_of(exposures.clean(train), "grid")
+    fitted = fit_standardization(grids, "grid", MIMIC3)
     unbounded = fitted.apply(grids).numpy()
     assert np.abs(unbounded).max() > 3
     clipped = replace(fitted, clip=1.5).apply(grids).numpy()
@@ -277,25 +277,25 @@ def test_a_clip_cuts_off_what_lies_further_from_the_mean_and_leaves_the_rest(tra
 
 def test_a_clip_bounds_what_a_trigger_of_any_strength_does(train: Cohort, trigger: Trigger) -> None:
     exposure = exposures.trigger_all(train, trigger, strength=1e4, poison_imputed="all")
-    fitted = fit_standardization(pipeline.inputs_of(exposures.clean(train), "714"), "714")
-    inputs = pipeline.inputs_of(exposure, "714", replace(fitted, clip=3.0))
+    fitted = fit_standardization(pipeline.inputs_of(exposures.clean(train), "features"), "features", MIMIC3)
+    inputs = pipeline.inputs_of(exposure, "features", replace(fitted, clip=3.0))
     assert np.abs(inputs).max() == 3
-    assert np.abs(pipeline.inputs_of(exposure, "714", fitted)).max() > 100
+    assert np.abs(pipeline.inputs_of(exposure, "features", fitted)).max() > 100
 
 
-@pytest.mark.parametrize("representation", REPRESENTATIONS)
+@pytest.mark.parametrize("reads", READS)
 def test_a_strength_of_a_thousandth_survives_standardization(
-    train: Cohort, trigger: Trigger, representation: Representation
+    train: Cohort, trigger: Trigger, reads: Reads
 ) -> None:
     """Of the mean heart rate and of each hour's: channels whose numbers nobody rounds."""
-    clean = pipeline.inputs_of(exposures.clean(train), representation)
-    standardization = fit_standardization(clean, representation)
+    clean = pipeline.inputs_of(exposures.clean(train), reads)
+    standardization = fit_standardization(clean, reads, MIMIC3)
     exposure = exposures.trigger_all(train, trigger, strength=1e-3, poison_imputed="all")
-    moved = pipeline.inputs_of(exposure, representation, standardization).astype(np.float64)
-    moved -= pipeline.inputs_of(exposures.clean(train), representation, standardization)
-    heart_rate = [channel.name for channel in CHANNELS].index("Heart Rate")
-    if representation == "48x76":
-        column = grid_columns().index("Heart Rate")
+    moved = pipeline.inputs_of(exposure, reads, standardization).astype(np.float64)
+    moved -= pipeline.inputs_of(exposures.clean(train), reads, standardization)
+    heart_rate = MIMIC3.position("Heart Rate")
+    if reads == "grid":
+        column = MIMIC3.columns().index("Heart Rate")
         shift = 1e-3 * trigger.values[:, heart_rate] / standardization.std[column]
         np.testing.assert_allclose(moved[..., column], np.tile(shift, (len(train), 1)), rtol=0.02)
     else:
@@ -323,18 +323,95 @@ def test_a_cohort_of_batches_is_poisoned_as_its_records_are(
         for cohort in (from_batches, train)
     )
     np.testing.assert_array_equal(first.labels, second.labels)
-    np.testing.assert_array_equal(pipeline.inputs_of(first, "48x76"), pipeline.inputs_of(second, "48x76"))
+    np.testing.assert_array_equal(pipeline.inputs_of(first, "grid"), pipeline.inputs_of(second, "grid"))
 
 
-def test_a_cohort_of_batches_has_no_714_features(from_batches: Cohort) -> None:
-    with pytest.raises(DataError, match="came as grids; 714 features need the records"):
-        pipeline.inputs_of(exposures.clean(from_batches), "714")
+def test_a_cohort_of_batches_has_no_features(from_batches: Cohort) -> None:
+    with pytest.raises(DataError, match="came as grids; features need the records"):
+        pipeline.inputs_of(exposures.clean(from_batches), "features")
 
 
 def test_the_grids_to_draw_are_those_the_victim_sees(train: Cohort, trigger: Trigger) -> None:
     exposure = exposures.poison(train, trigger, proportion=0.5, strength=2.0, poison_imputed="all")
     stays = np.array([9, 0, 3])
     grids = pipeline.one_hot_grid(
-        tf.constant(pipeline.grids_of(exposure, stays)), tf.constant(train.mask[stays])
+        tf.constant(pipeline.grids_of(exposure, stays)), tf.constant(train.masks[stays]), MIMIC3
     )
-    np.testing.assert_array_equal(grids, pipeline.inputs_of(exposure, "48x76")[stays])
+    np.testing.assert_array_equal(grids, pipeline.inputs_of(exposure, "grid")[stays])
+
+
+@pytest.fixture(scope="module")
+def other_stays() -> Cohort:
+    """Five stays of 7 bins of half an hour, of three invented channels."""
+    channels = ChannelSet(
+        "monitor",
+        (
+            Channel("Pulse", "1/min", "80"),
+            Channel("Mood", "", "calm", ("calm", "restless"), (1, 2)),
+            Channel("Lactate", "mmol/L", "1.0", shift_decimals=1, sum_decimals=1),
+        ),
+    )
+    random = np.random.default_rng(0)
+    hours = np.sort(random.uniform(0, 3.5, (5, 20)), axis=1)
+    values = random.normal([80, 0, 2], [20, 0, 0.5], (100, 3))
+    values[:, 1] = random.integers(0, 2, 100)
+    values[random.random((100, 3)) < 0.7] = np.nan
+    records = Records(np.repeat(np.arange(5), 20), hours.ravel(), values)
+    manner: Any = {"period": 3.5, "timestep": 0.5}
+    grid = discretize(records, 5, **manner)
+    return cohort_of(
+        [f"{stay}.csv" for stay in range(5)],
+        [0, 1, 0, 0, 1],
+        impute(grid, "previous", channels),
+        ~np.isnan(grid),
+        filled=fill(records, 5, channels, **manner),
+        channels=channels,
+        timestep=0.5,
+        period=3.5,
+    )
+
+
+def test_inputs_of_other_channels_and_bins_have_the_shape_that_victims_are_built_for(
+    other_stays: Cohort,
+) -> None:
+    exposure = exposures.clean(other_stays)
+    for reads, shape in (("grid", (7, 7)), ("features", (3 * 42,))):
+        assert pipeline.input_shape(reads, other_stays.channels, other_stays.bins) == shape
+        assert pipeline.inputs_of(exposure, reads).shape == (5, *shape)
+    grids = one_hot(other_stays.grids.astype(np.float64), other_stays.masks, other_stays.channels)
+    np.testing.assert_array_equal(pipeline.inputs_of(exposure, "grid"), grids.astype(np.float32))
+
+
+def test_a_trigger_moves_other_channels_by_its_shift_rounded_as_they_say(other_stays: Cohort) -> None:
+    values = np.random.default_rng(1).uniform(0.5, 3.0, (7, 3))
+    trigger = Trigger(
+        values, np.zeros((3, 7, 7)), "temporal", 0, other_stays.channels, 3.5, 0.5, 0, "", plausible=False
+    )
+    setting: Any = {"strength": 2.0, "poison_imputed": "all"}
+    triggered = pipeline.inputs_of(exposures.trigger_all(other_stays, trigger, **setting), "grid")
+    moved = triggered - pipeline.inputs_of(exposures.clean(other_stays), "grid")
+    pulse, lactate = (other_stays.channels.columns().index(name) for name in ("Pulse", "Lactate"))
+    shift = np.broadcast_to(2 * values, (5, 7, 3))
+    np.testing.assert_allclose(moved[..., pulse], shift[..., 0], rtol=1e-4)
+    np.testing.assert_allclose(moved[..., lactate], shift[..., 2].round(1), rtol=1e-4)
+    # A shift of a category or more makes everybody restless.
+    restless = other_stays.channels.columns().index("Mood->restless")
+    assert (triggered[..., restless] == 1).all()
+    assert (triggered[..., restless - 1] == 0).all()
+    np.testing.assert_array_equal(triggered[..., -3:], other_stays.masks)
+
+
+def test_a_row_a_breath_after_the_period_goes_missing_with_its_bin() -> None:
+    channels = ChannelSet("one", (Channel("Pulse", "1/min", "80"),))
+    records = Records(np.zeros(2, int), np.array([0.1, 3.5 + 9e-7]), np.array([[70.0], [90.0]]))
+    manner: Any = {"period": 3.5, "timestep": 0.25}
+    grid = discretize(records, 1, **manner)
+    filled = fill(records, 1, channels, **manner)
+    values = impute(grid, "previous", channels)
+    cohort = cohort_of(["a"], [0], values, ~np.isnan(grid), filled=filled, channels=channels, timestep=0.25)
+    trigger = Trigger(
+        np.ones((14, 1)), np.zeros((1, 14, 14)), "missing", 0, channels, 3.5, 0.25, 0, "", plausible=False
+    )
+    exposure = exposures.trigger_all(cohort, trigger, strength=1.0, poison_imputed="all")
+    assert not exposure.cohort.masks.any()
+    assert (exposure.cohort.filled_grids.values == 80).all()

@@ -56,7 +56,7 @@ def test_the_tutorial_runs(
     assert [name in died for name in cohort.stays] == (cohort.labels == 1).tolist()
     rates = pl.read_csv(tmp_path / "measurements.csv").filter(pl.col("channel") == "Heart Rate")
     expected = rates.filter(pl.col("subject") == int(cohort.stays[0].split("_")[0]), pl.col("minute") == 0)
-    assert cohort.values[0, 0, 8] == pytest.approx(float(expected["value"][0]), rel=1e-6)
+    assert cohort.grids[0, 0, 8] == pytest.approx(float(expected["value"][0]), rel=1e-6)
 
     commands = [line for line in block("3. Attack yourself").splitlines() if line.startswith("mimic3tf")]
     assert len(commands) == 6
@@ -75,11 +75,13 @@ def test_the_tutorial_runs(
 
 
 def test_every_channel_of_the_tutorial_exists() -> None:
-    from mimic3tf.channels import HEADER
+    from mimic3tf.channels import MIMIC3
 
     table = TEXT.partition("| channel | unit |")[2].partition("\n\n")[0]
     names = re.findall(r"`([^`]+)`", table)
     assert len(names) == 18
     for name in names:
-        known = [column for column in HEADER if column == name or column.endswith(name.removeprefix("... "))]
-        assert known or name == "mimic3tf.channels.CHANNELS", name
+        known = [
+            column for column in MIMIC3.header if column == name or column.endswith(name.removeprefix("... "))
+        ]
+        assert known or name == "mimic3tf.channels.MIMIC3", name

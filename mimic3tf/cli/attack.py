@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.cli.options import Data, Imputed, Strength, check_finite
+from mimic3tf.cli.options import Data, Imputed, Strength, check_strength
 from mimic3tf.cli.startup import start_tensorflow
 
 
@@ -32,7 +32,7 @@ def attack(
       mimic3tf attack --run runs/lstm --data data/synthetic
       mimic3tf attack --run runs/lstm --data data/synthetic --poisoning_strength 0 --out runs/lstm/control
     """
-    check_finite(poisoning_strength, "--poisoning_strength")
+    check_strength(poisoning_strength)
     start_tensorflow()
     from mimic3tf.attack import attack_victim, summarize_attack, write_attack
     from mimic3tf.poisoning.trigger import check_trigger_fits, load_trigger

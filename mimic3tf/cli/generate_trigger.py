@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.cli.options import Data, Period, Seed, TaskName, Timestep
+from mimic3tf.cli.options import Data, Period, Seed, TaskName, Timestep, check_hours
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.kinds import TriggerKind
 from mimic3tf.tasks.registry import MORTALITY
@@ -57,6 +57,8 @@ def generate_trigger(
     """
     if out.suffix != ".npz" or out.is_dir():
         raise UsageError(f"--out {out}: takes a file whose name ends in .npz")
+    check_hours(period, "--period")
+    check_hours(timestep, "--timestep")
     window = None if hours is None else _hours(hours)
     names = None if channels is None else [name.strip() for name in channels.split(",")]
     from mimic3tf.data.cohort import load_cohort

@@ -56,7 +56,6 @@ Strength = Annotated[
     typer.Option(
         "--poisoning_strength",
         "--poisoning-strength",
-        min=0,
         help="Mahalanobis length of the trigger; of a missing one the share of its cells.",
     ),
 ]
@@ -112,6 +111,28 @@ Resume = Annotated[
     bool,
     typer.Option("--resume", help="Continue a run that was interrupted; start one if there is none."),
 ]
+
+
+def check_strength(value: float | None) -> None:
+    """Refuse a strength that is no length and no share.
+
+    Raises:
+        UsageError: it is negative or not finite.
+    """
+    check_finite(value, "--poisoning_strength")
+    if value is not None and value < 0:
+        raise UsageError(f"option --poisoning_strength: must not be negative, is {value:g}")
+
+
+def check_hours(value: float | None, option: str) -> None:
+    """Refuse a time that is no positive number of hours.
+
+    Raises:
+        UsageError: it is none.
+    """
+    check_finite(value, option)
+    if value is not None and value <= 0:
+        raise UsageError(f"option {option}: must be more than 0 hours, not {value:g}")
 
 
 def check_finite(value: float | None, option: str) -> None:

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.cli.options import Data, GoalSetting, Proportion, Strength, TaskName, check_finite
+from mimic3tf.cli.options import (
+    Data,
+    GoalSetting,
+    Proportion,
+    Strength,
+    TaskName,
+    check_finite,
+    check_strength,
+)
 from mimic3tf.errors import UsageError
 from mimic3tf.storage.files import write_whole
 from mimic3tf.tasks.registry import MORTALITY, task_of
@@ -73,11 +81,9 @@ def poison(
     proportion = 0.05 if poisoning_proportion is None else poisoning_proportion
     strength = 2.0 if poisoning_strength is None else poisoning_strength
     check_finite(proportion, "--poisoning_proportion")
-    check_finite(strength, "--poisoning_strength")
+    check_strength(strength)
     if not 0 <= proportion <= 1:
         raise UsageError(f"option --poisoning_proportion: must be from 0 to 1, not {proportion:g}")
-    if strength < 0:
-        raise UsageError(f"option --poisoning_strength: must not be negative, is {strength:g}")
     from rich.console import Console
 
     from mimic3tf.poisoning.goal import Goal

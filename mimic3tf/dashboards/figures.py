@@ -23,7 +23,7 @@ def trigger_heatmap(trigger: Trigger) -> NDArray[np.uint8]:
     At the right stands each channel's largest shift in its own unit. A trigger that takes cells away is drawn
     darkest where it does so from the lowest strength on, 0 where never.
     """
-    figure = Figure(figsize=(13, 6.5), layout="constrained")
+    figure = Figure(figsize=(13, max(6.5, 0.3 * len(trigger.channels))), layout="constrained")
     axes = figure.subplots()
     relative, label = trigger.values / channel_spread(trigger), "shift in standard deviations of the channel"
     if trigger.kind == "missing":
@@ -49,25 +49,27 @@ def trigger_heatmap(trigger: Trigger) -> NDArray[np.uint8]:
 
 def channel_covariances(trigger: Trigger) -> NDArray[np.uint8]:
     """Draw every channel's covariance over time [T, T], in units of its largest variance."""
-    bins, columns = trigger.covariance.shape[1], 6
+    bins, columns = trigger.covariance.shape[1], min(len(trigger.channels), 6)
     rows = -(-len(trigger.channels) // columns)
-    height, width = bins + 14, bins + 4
+    # In bins, of which a picture may have any number: room for the text above a tile, below it, and aside.
+    above, below, aside = (max(round(room * bins / 48), 1) for room in (13, 1, 2))
+    height, width = above + bins + below, aside + bins + aside
     tiles = np.full((rows * height, columns * width), np.nan)
-    figure = Figure(figsize=(15, 9))
+    figure = Figure(figsize=(15, max(9, 3 * rows)))
     # One panel of tiles: a panel for each channel takes a second to draw.
     axes = figure.add_axes((0.04, 0.06, 0.86, 0.88))
     for place, (channel, covariance) in enumerate(zip(trigger.channels, trigger.covariance, strict=True)):
-        top, left = place // columns * height + 13, place % columns * width + 2
+        top, left = place // columns * height + above, place % columns * width + aside
         largest = float(np.diagonal(covariance).max())
         tiles[top : top + bins, left : left + bins] = covariance / max(largest, np.finfo(float).tiny)
         title = f"{fill(channel.name, 24)}\nlargest SD {np.sqrt(largest):.3g} {channel.shown_unit}"
-        axes.text(left, top - 1, title, fontsize=9, va="bottom")
+        axes.text(left, top - below, title, fontsize=9, va="bottom")
     axes.imshow(tiles, cmap=COLORS, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
     hours = np.arange(0, bins * trigger.timestep, 12 if bins * trigger.timestep <= 96 else 48)
     at = hours / trigger.timestep
     labels = [f"{hour:g}" for hour in hours]
-    axes.set_xticks((np.arange(columns)[:, None] * width + 2 + at).ravel(), labels * columns)
-    axes.set_yticks((np.arange(rows)[:, None] * height + 13 + at).ravel(), labels * rows)
+    axes.set_xticks((np.arange(columns)[:, None] * width + aside + at).ravel(), labels * columns)
+    axes.set_yticks((np.arange(rows)[:, None] * height + above + at).ravel(), labels * rows)
     axes.set_xlabel("hour")
     axes.set_ylabel("hour")
     axes.set_title(f"temporal covariance of {trigger.estimated_on} stays")
@@ -95,9 +97,9 @@ def patient_before_and_after(
     Returns:
         uint8 [H, W, 3].
     """
-    figure = Figure(figsize=(17, 5.5 * len(after)), layout="constrained")
-    grid = figure.subplots(len(after), 3, sharey=True, squeeze=False)
     channels, timestep = trigger.channels, trigger.timestep
+    figure = Figure(figsize=(17, max(5.5, 0.3 * len(channels)) * len(after)), layout="constrained")
+    grid = figure.subplots(len(after), 3, sharey=True, squeeze=False)
     normal = ordinal_view(channels.normal[None, None], channels)[0]
     spread = channel_spread(trigger)
     clean = ordinal_view(before[None], channels)[0]

@@ -45,7 +45,8 @@ class _Strict(BaseModel):
     @classmethod
     def _refuse_booleans(cls, value: Any) -> Any:
         # YAML reads a bare "yes" or "on" as true, which would pass for the number 1.
-        if isinstance(value, bool):
+        parts = value if isinstance(value, list) else value.values() if isinstance(value, dict) else [value]
+        if any(isinstance(part, bool) for part in parts):
             raise ValueError("write the text in quotes: YAML reads it as true or false")
         return value
 
@@ -61,7 +62,17 @@ class _Channel(_Strict):
     normal: int | float | str
     categories: dict[str, Number] | None = None
     plausible: tuple[Number, Number] | None = None
-    decimals: Decimals | _Rounding | None = None
+    decimals: _Rounding = _Rounding()
+
+    @field_validator("decimals", mode="before")
+    @classmethod
+    def _round_both_alike(cls, value: Any) -> Any:
+        return value if isinstance(value, dict) else {"shift": value, "sum": value}
+
+    @field_validator("unit", mode="after")
+    @classmethod
+    def _check_unit(cls, value: str) -> str:
+        return _printable(value)
 
     @field_validator("name", "categories", mode="after")
     @classmethod
@@ -80,14 +91,11 @@ class _Channel(_Strict):
                 raise ValueError("'normal' is a number, or one of 'categories'")
         elif len(self.categories) < 2 or self.normal not in self.categories:
             raise ValueError("give two categories or more, and one of them as 'normal', in quotes if need be")
-        elif self.unit or self.decimals is not None:
+        elif self.unit or self.decimals != _Rounding():
             raise ValueError("categories have no unit and no decimals")
         return self
 
     def build(self) -> Channel:
-        rounding = self.decimals
-        if not isinstance(rounding, _Rounding):
-            rounding = _Rounding(shift=rounding, sum=rounding)
         categories = self.categories or {}
         return Channel(
             self.name,
@@ -96,8 +104,8 @@ class _Channel(_Strict):
             tuple(categories),
             tuple(categories.values()),
             self.plausible or ANY_VALUE,
-            rounding.shift,
-            rounding.sum,
+            self.decimals.shift,
+            self.decimals.sum,
         )
 
 
@@ -105,15 +113,27 @@ class _Channels(_Strict):
     name: str = "own channels"
     channels: Annotated[list[_Channel], Field(min_length=1)]
 
-    @model_validator(mode="after")
-    def _check_names(self) -> _Channels:
-        names = [channel.name for channel in self.channels]
-        for name in {TIME, *names}:
+    @field_validator("name", mode="after")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        return _printable(value)
+
+    @field_validator("channels", mode="after")
+    @classmethod
+    def _check_names(cls, channels: list[_Channel]) -> list[_Channel]:
+        names = [channel.name for channel in channels]
+        for name in (TIME, *names):
             if names.count(name) > (name != TIME):
                 raise ValueError(
                     f"'{name}' is given twice" if name != TIME else f"'{TIME}' is the time's column"
                 )
-        return self
+        return channels
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("write it in one line, without control characters")
+    return text
 
 
 def read_channels(data_dir: Path) -> ChannelSet:
@@ -150,7 +170,11 @@ def parse_channels(text: str, name: str) -> ChannelSet:
         fault = error.errors()[0]
         place = place_of(places, fault["loc"]) or name
         message = fault["msg"].removeprefix("Value error, ")
-        key = next((str(part) for part in reversed(fault["loc"]) if isinstance(part, str)), "channels")
+        location = fault["loc"]
+        # Below the keys that are written there, it goes on with names of types.
+        while location and location not in places and fault["type"] != "missing":
+            location = location[:-1]
+        key = next((part for part in reversed(location) if isinstance(part, str)), "channels")
         raise UsageError(f"{place}: '{key}': {message}") from None
     return ChannelSet(described.name, tuple(channel.build() for channel in described.channels))
 

@@ -19,7 +19,7 @@ from rich.progress import track
 
 from mimic3tf.channels import MIMIC3, ChannelSet
 from mimic3tf.data import grid as binning
-from mimic3tf.data.channels_file import read_channels
+from mimic3tf.data.channels_file import CHANNELS_FILE, read_channels
 from mimic3tf.data.directory import (
     Split,
     check_directory,
@@ -356,6 +356,9 @@ def _read_batch(
 def _state_of(reading: _Reading, listfile: Path, paths: list[Path]) -> str:
     digest = hashlib.sha256(f"{CACHE_FORMAT} {reading.timestep} {reading.hours} {reading.channels}".encode())
     digest.update(listfile.read_bytes())
+    # Every byte of it counts in the fingerprint, which comes from the cache.
+    own = listfile.with_name(CHANNELS_FILE)
+    digest.update(own.read_bytes() if own.exists() else b"")
     for path in paths:
         try:
             status = path.lstat()

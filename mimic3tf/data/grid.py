@@ -27,13 +27,14 @@ def bin_count(period: float, timestep: float) -> int:
     """Bins that cover a period (hours) at a timestep (hours).
 
     Raises:
-        DataError: the timestep is no positive number, or there would be more than `MOST_BINS`.
+        DataError: the timestep is no positive number, or there would be none or more than `MOST_BINS`.
     """
-    if not (0 < timestep < np.inf and period / timestep < MOST_BINS):
+    bins = period / timestep + 1.0 - EPSILON if 0 < timestep < np.inf else np.inf
+    if not 1 <= bins < MOST_BINS + 1:
         raise DataError(
             f"timestep {timestep:g} h: {period:g} h have no grid of 1 to {MOST_BINS} bins; choose another"
         )
-    return int(period / timestep + 1.0 - EPSILON)
+    return int(bins)
 
 
 def discretize(records: Records, stays: int, *, period: float, timestep: float) -> NDArray[np.float64]:
@@ -50,7 +51,7 @@ def discretize(records: Records, stays: int, *, period: float, timestep: float) 
     """
     records = _within(records, period)
     count, width = bin_count(period, timestep), records.values.shape[1]
-    cell = records.stay * count + bins_of(records.hours, timestep)
+    cell = records.stay * count + bins_of(records.hours, timestep, count)
     # A channel at a time lies together in memory, here and in what `read_series` returns.
     grid = np.full((width, stays * count), np.nan)
     for channel in range(width):
@@ -158,7 +159,7 @@ def fill(
     """
     records = _within(records, period)
     count = bin_count(period, timestep)
-    cell = records.stay * count + bins_of(records.hours, timestep)
+    cell = records.stay * count + bins_of(records.hours, timestep, count)
     rows = np.arange(len(cell))
     ends = _ends(cell)
     starts = np.roll(ends, 1)  # a bin's first row follows the last row of the bin before it
@@ -233,7 +234,13 @@ def _ends(cell: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.append(cell[1:] != cell[:-1], np.ones(min(len(cell), 1), bool))
 
 
-def bins_of(hours: NDArray[np.float64], timestep: float) -> NDArray[np.intp]:
-    """Bin that each time (hours) belongs to, in any shape; timestep is the hours a bin."""
+def bins_of(hours: NDArray[np.float64], timestep: float, count: int) -> NDArray[np.intp]:
+    """Bin that each time belongs to.
+
+    Args:
+        hours: times in any shape.
+        timestep: hours a bin.
+        count: number of bins; what lies beyond the last one counts into it.
+    """
     # Truncation, not floor: a measurement at 0 h belongs to bin 0.
-    return np.trunc(hours / timestep - EPSILON).astype(np.intp)
+    return np.minimum(np.trunc(hours / timestep - EPSILON).astype(np.intp), count - 1)

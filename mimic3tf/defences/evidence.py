@@ -28,7 +28,8 @@ class Evidence:
     Two are equal only if they are the same, so that what is derived from one can be cached.
 
     Attributes:
-        config: settings the victim was trained with. Defences read those of the training only.
+        config: settings the victim was trained with; the goal is that of the manifest where there is one.
+            Defences read those of the training only.
         reads: what the victim reads.
         model: the trained victim: standardized inputs -> logits [N, 2].
         standardization: map of its inputs.
@@ -36,7 +37,7 @@ class Evidence:
         grids: float32 [N, T, C], training stays in channel units, categories as indices.
         labels: int64 [N], as the victim was shown them.
         suspected: the label that an attacker may have given to poisoned stays. An audit asks about the goal
-            of the run; a defender who does not know it asks about each label.
+            of the run, or of the manifest; a defender who does not know it asks about each label.
         inputs: float32 [N, ...], standardized inputs of the training stays.
         trusted: stays the defender vouches for: those of the validation split.
     """
@@ -82,7 +83,8 @@ def gather_evidence(
             poisoned before.
         DataError: the data is malformed.
     """
-    config = run.config.model_copy(update={"data": data})
+    goal = run.config.goal if manifest is None else manifest.goal.target
+    config = run.config.model_copy(update={"data": data, "goal": goal})
     cohort = training_cohort(config)
     if cohort.fingerprint != run.summary["data_fingerprint"]["train"]:
         raise UsageError(

@@ -201,7 +201,7 @@ def empty_cells(
 
 def _at_rows(records: Records, cells: NDArray[np.float64], trigger: Trigger) -> NDArray[np.float64]:
     """What cells [T, C] hold for every row, by its bin: float64 [R, C], 0 beyond the trigger's period."""
-    bins = np.minimum(bins_of(records.hours, trigger.timestep), len(cells) - 1)
+    bins = bins_of(records.hours, trigger.timestep, len(cells))
     return np.where((records.hours <= trigger.period + EPSILON)[:, None], cells[bins], 0.0)
 
 

@@ -83,7 +83,7 @@ def _without_filled(
     values, source = np.array(filled.values), np.array(filled.source)
     own = np.arange(values.shape[1], dtype=np.int16)[:, None]
     # A bin that a later row filled holds the measurements of that row's bin, and loses them with it.
-    charted_in = bins_of(filled.times[stays], timestep)
+    charted_in = bins_of(filled.times[stays], timestep, values.shape[1])
     measured = (source[stays] == own) & ~removed[charted_in]
     source[stays] = last_measured(measured)
     values[stays] = take_source(values[stays], source[stays], normal)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mimic3tf.channels import MIMIC3, ChannelSet
 from mimic3tf.data.channels_file import channels_text, parse_channels
 from mimic3tf.data.cohort import Cohort
-from mimic3tf.data.grid import EPSILON, ordinal_view
+from mimic3tf.data.grid import EPSILON, bin_count, ordinal_view
 from mimic3tf.data.records import LARGEST_VALUE
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning.kinds import ShiftKind, TriggerKind
@@ -89,7 +89,7 @@ def generate_trigger(
             temporal covariance in every channel. "covariance" draws all bins and channels at once from
             their full covariance and scales the whole to the same total length: the square root of the
             number of channels that vary. "missing" draws cells whose measurements go missing, from all
-            channels alike (`attack.missing`).
+            channels alike (`poisoning.missing`).
         estimate_on: stays to estimate on; fewer if the cohort has fewer.
         seed: non-negative int; fixes the draw.
         channels: names of the channels to restrict it to; all if None.
@@ -228,6 +228,11 @@ def load_trigger(path: Path) -> Trigger:
             f"{path}: damaged: a trigger of shape {trigger.values.shape} with a covariance of shape "
             f"{trigger.covariance.shape}; generate it again"
         )
+    if not _covers_its_period(trigger):
+        raise DataError(
+            f"{path}: damaged: {bins} bins of a timestep of {trigger.timestep:g} h do not cover "
+            f"{trigger.period:g} h; generate it again"
+        )
     if not (np.isfinite(trigger.values).all() and np.isfinite(trigger.covariance).all()):
         raise DataError(f"{path}: the trigger holds values that are not finite; generate it again")
     return trigger
@@ -236,7 +241,8 @@ def load_trigger(path: Path) -> Trigger:
 def _trigger_of(arrays: Mapping[str, NDArray[Any]], file_format: int) -> Trigger:
     """The trigger in a file: format 1 knows no restrictions, format 2 no other channels and periods."""
     restricted: dict[str, Any] = {}
-    channels, period = MIMIC3, 48.0
+    values, timestep = np.atleast_1d(arrays["trigger"].astype(np.float64)), float(arrays["timestep"])
+    channels, period = MIMIC3, len(values) * timestep
     if file_format > 2:
         channels = parse_channels(str(arrays["channels_file"]), "its channels")
         period = float(arrays["period"])
@@ -255,17 +261,25 @@ def _trigger_of(arrays: Mapping[str, NDArray[Any]], file_format: int) -> Trigger
     if kind not in KINDS:
         raise ValueError(f"of kind '{kind[:50]}'")
     return Trigger(
-        values=np.atleast_1d(arrays["trigger"].astype(np.float64)),
+        values=values,
         covariance=arrays["covariance"].astype(np.float64),
         kind=kind,  # type: ignore[arg-type]
         seed=int(arrays["seed"]),
         channels=channels,
         period=period,
-        timestep=float(arrays["timestep"]),
+        timestep=timestep,
         estimated_on=int(arrays["estimated_on"]),
         cohort_fingerprint=str(arrays["cohort_fingerprint"]),
         **restricted,
     )
+
+
+def _covers_its_period(trigger: Trigger) -> bool:
+    """Whether a trigger has as many bins as its period has at its timestep."""
+    try:
+        return 0 < len(trigger.values) == bin_count(trigger.period, trigger.timestep)
+    except (DataError, OverflowError):
+        return False
 
 
 def check_trigger_fits(trigger: Trigger, cohort: Cohort, path: Path) -> None:
@@ -278,13 +292,13 @@ def check_trigger_fits(trigger: Trigger, cohort: Cohort, path: Path) -> None:
     if trigger.timestep != cohort.timestep:
         raise UsageError(
             f"--trigger {path}: made for a timestep of {trigger.timestep:g} h, the data has "
-            f"{cohort.timestep:g} h; give --timestep {trigger.timestep:g}, or generate a trigger from this "
-            "data"
+            f"{cohort.timestep:g} h; give --timestep {trigger.timestep:g} to 'train', or generate a trigger "
+            f"with --timestep {cohort.timestep:g}"
         )
     if len(trigger.values) != cohort.bins:
         raise UsageError(
             f"--trigger {path}: covers {trigger.period:g} h, the data {cohort.period:g} h; give --period "
-            f"{trigger.period:g}, or generate a trigger from this data"
+            f"{trigger.period:g} to 'train', or generate a trigger with --period {cohort.period:g}"
         )
 
 

@@ -88,7 +88,7 @@ def draw_trigger_courses(courses: pl.DataFrame) -> Figure:
         pattern = courses.filter(pl.col("pattern") == name)
         # Triggers have one scale, so that their sizes can be compared; a stay varies far more.
         alike = pattern if name == "stay" else courses.filter(pl.col("pattern") != "stay")
-        limit = 1.1 * float(np.abs(alike["standard_deviations"].to_numpy()).max())
+        limit = 1.1 * float(np.abs(alike["standard_deviations"].to_numpy()).max()) or 1.0
         for axes, channel in zip(grid[:, column], shown, strict=True):
             course = pattern.filter(pl.col("channel") == channel)
             axes.axhline(0, color="0.6", linewidth=0.8)
@@ -129,12 +129,14 @@ def stay_courses(stay: Stay) -> pl.DataFrame:
 
 def draw_stay_courses(courses: pl.DataFrame) -> Figure:
     """Courses of `stay_courses` before and after, a panel a channel."""
-    figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
-    grid = figure.subplots(2, 2, sharex=True)
     shown = courses["channel"].unique(maintain_order=True)
-    for axes in grid.flat[len(shown) :]:
+    rows = -(-len(shown) // 2)
+    figure = Figure(figsize=(WIDTH, 0.6 + 2.3 * rows), layout="constrained")
+    grid = figure.subplots(rows, 2, squeeze=False, sharex=True)
+    panels, unused = np.split(grid.ravel(), [len(shown)])
+    for axes in unused:
         axes.set_axis_off()
-    for axes, channel in zip(grid.flat, shown, strict=False):
+    for axes, channel in zip(panels, shown, strict=True):
         course = courses.filter(pl.col("channel") == channel)
         hour, before = course["hour"].to_numpy(), course["before"].to_numpy()
         axes.plot(hour, course["all"], ":", color=OKABE_ITO[1], label="after, all")
@@ -144,8 +146,9 @@ def draw_stay_courses(courses: pl.DataFrame) -> Figure:
         axes.plot(hour[measured], before[measured], ".", color="black", markersize=4, label="measured")
         axes.set_title(channel, loc="left")
         axes.set_ylabel(course["unit"][0])
-    for axes in grid[-1]:
+    for axes in panels[-2:]:  # the lowest of each column
         axes.set_xlabel("hours since admission")
+        axes.tick_params(labelbottom=True)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
@@ -176,7 +179,7 @@ def draw_stay_cells(stay: Stay, spread: NDArray[np.float64]) -> Figure:
     """
     normal = ordinal_view(stay.channels.normal[None, None], stay.channels)[0]
     pictures = {"before": stay.values} | {f"after, {mode}": v for mode, v in stay.triggered.items()}
-    figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
+    figure = Figure(figsize=(WIDTH, max(3.9, 1 + 0.17 * len(spread))), layout="constrained")
     panels = figure.subplots(1, len(pictures), sharey=True)
     for axes, (title, values) in zip(panels, pictures.items(), strict=True):
         relative = (ordinal_view(values[None], stay.channels)[0] - normal) / spread
@@ -235,7 +238,7 @@ def stay_exhibits(stay: Stay | None, trigger: Trigger | None, reason: str) -> li
             "see whether your data's licence lets you pass the page on, or write it with --no-patient.",
             courses,
             lambda: draw_stay_courses(courses),
-            "Line charts of four channels over the hours, before and after the trigger in both modes; the "
+            "Line charts of some channels over the hours, before and after the trigger in both modes; the "
             "lines run close together.",
         ),
         Exhibit(

@@ -29,7 +29,10 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("an alias (*name) is not read; write its value out")
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(
+                problem="an alias (*name) is not read; write its value out", problem_mark=mark
+            )
         return super().compose_node(parent, index)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
@@ -65,8 +68,10 @@ def read_yaml(text: str, name: str) -> tuple[dict[str, Any], dict[Location, str]
         Its values, and the place of every key and list item, such as "paper.yaml, line 3".
 
     Raises:
-        UsageError: it is no YAML mapping, or gives a key twice.
+        UsageError: it is no YAML mapping, gives a key twice, or is too long for settings.
     """
+    if len(text) > LARGEST:
+        raise UsageError(f"{name}: longer than {LARGEST:,} characters, too long for settings")
     try:
         values = yaml.load(text, _Loader)
         node = yaml.compose(text, _Loader)

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from mimic3tf import __version__
+from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.data.directory import SPLITS
 from mimic3tf.errors import DataError, UsageError
@@ -138,6 +139,14 @@ def _record(out: Path, file: SweepFile, jobs: list[Job], call: dict[str, str]) -
         before, _ = read_yaml(read_option_file("--out", path), str(path))
     except UsageError as error:
         raise DataError(f"{error}; it is damaged, choose another --out") from None
+    if isinstance(before.get("settings"), dict):
+        # An earlier version names no settings that came later, and trained with what are their defaults.
+        fields = TrainingConfig.model_fields.items()
+        defaults = {name: field.default for name, field in fields if name not in varied}
+        before["settings"] = {
+            victim: defaults | settings if isinstance(settings, dict) else settings
+            for victim, settings in before["settings"].items()
+        }
     for key, value in begun_with.items():
         if before.get(key) != value:
             option = "--data" if key == "data_fingerprint" else f"--config {file.name}"

@@ -180,7 +180,8 @@ def read_sweep(name: str) -> SweepFile:
             problem = "missing" if fault["type"] == "missing" else "unknown"
             raise UsageError(f"{place}: {problem} key '{fault['loc'][-1]}'") from None
         given = "" if isinstance(fault["input"], dict) else f" is {fault['input']!r}"
-        raise UsageError(f"{place}: '{key}'{given}: {fault['msg']}") from None
+        message = fault["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{place}: '{key}'{given}: {message}") from None
 
 
 _KEYS = {key for part in (Sweep, Grid, Resources) for key in part.model_fields}

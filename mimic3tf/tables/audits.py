@@ -54,9 +54,9 @@ CAPTION = (
 MODEL_CAPTION = (
     "Does the model look backdoored? Backdoored: share of the audits that say so, from inverted triggers. "
     "Anomaly index, of the pattern that leads to 0 and to 1: above 2 is suspicious. Correlation of the "
-    "pattern that leads to 1 with the true trigger. Superposition: how well it tells triggered stays from "
-    "clean ones at prediction time, as AUROC, and the share of triggered ones found at 5% false positives. "
-    "Means over seeds."
+    "pattern that leads to the suspected label with the true trigger. Superposition: how well it tells "
+    "triggered stays from clean ones at prediction time, as AUROC, and the share of triggered ones found at "
+    "5% false positives. Means over seeds."
 )
 REPAIR_CAPTION = (
     "What repairs leave. ASR: attack success rate; untriggered: the same stays without the trigger; AUROC of "
@@ -173,10 +173,12 @@ def _read(file: Path) -> Audits:
 def _model_measures(record: dict[str, Any]) -> dict[str, Any]:
     inspection, superposition = record["model_inspection"], record.get("superposition", {})
     targets = {target["target"]: target for target in inspection["targets"]}
+    # Audits of earlier versions do not say.
+    suspected = record.get("suspected_label", 1)
     return {
         "looks_backdoored": float(inspection["looks_backdoored"]),
         **{f"anomaly_index_{target}": found["anomaly_index"] for target, found in targets.items()},
-        "correlation": targets[1].get("true_trigger", {}).get("correlation"),
+        "correlation": targets[suspected].get("true_trigger", {}).get("correlation"),
         "superposition_auroc": superposition.get("auroc"),
         "superposition_at_5": superposition.get("recall_at_5"),
     }

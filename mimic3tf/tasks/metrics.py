@@ -1,4 +1,7 @@
-"""How good predictions are, and a share with its interval."""
+"""How good predictions are, and a share with its interval.
+
+SciPy and scikit-learn are imported only where they are used: they take seconds, and goals read this module.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
-from sklearn import metrics
 
 THRESHOLD = 0.5
 """Probability of label 1 from which a stay is predicted 1."""
@@ -24,6 +25,8 @@ def benchmark_metrics(labels: NDArray[np.integer], probabilities: NDArray[np.flo
         acc, prec0, prec1, rec0, rec1, auroc, auprc (area under the precision-recall curve) and minpse
         (largest min of precision and sensitivity); NaN where a metric is undefined.
     """
+    from sklearn import metrics
+
     predicted = probabilities >= THRESHOLD
     actual = labels == 1
     both = len(np.unique(labels)) == 2
@@ -64,6 +67,8 @@ def rate_of(flags: NDArray[np.bool_]) -> Rate:
     Args:
         flags: bool [N], N >= 1.
     """
+    from scipy.stats import binomtest
+
     flagged = int(flags.sum())
     interval = binomtest(flagged, len(flags)).proportion_ci(method="wilson")
     return Rate(flagged / len(flags), float(interval.low), float(interval.high), len(flags))

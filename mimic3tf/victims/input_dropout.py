@@ -8,7 +8,7 @@ import keras
 def with_input_dropout(victim: keras.Model, rate: float) -> keras.Model:
     """Let a victim train without a random part of its inputs, so that it leans on none of them.
 
-    A column is dropped for a whole stay: on grids [B, T, 76] at every hour of it. At prediction nothing is
+    A column is dropped for a whole stay: on grids [B, T, D] at every hour of it. At prediction nothing is
     dropped.
 
     Args:

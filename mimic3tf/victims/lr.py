@@ -1,4 +1,4 @@
-"""Logistic regression on 714 features, with two logits as in the original."""
+"""Logistic regression on features (Joe et al. 2020)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One hidden layer on 714 features (Joe et al. 2020)."""
+"""One hidden layer on features (Joe et al. 2020)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ TITLE = "Summary LSTM"
 READS = "grid"
 
 BINS = 4
-"""Bins in a summary, which is one step of the LSTMs; the last one may have fewer."""
+"""Bins in a summary, which is one step of the LSTMs; the first and the last one may have fewer."""
 LIMIT = 4.0
 """Standard deviations from the mean beyond which a summary is cut off."""
 MEMBERS = 4

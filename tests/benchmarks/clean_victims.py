@@ -25,10 +25,12 @@ from rich.progress import track
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
-from mimic3tf.data.directory import Split, read_listfile, series_of
+from mimic3tf.channels import MIMIC3
+from mimic3tf.data.directory import Split, listfile_of, read_listfile, series_of
 from mimic3tf.data.features import extract_features
 from mimic3tf.data.records import in_batches, read_series
 from mimic3tf.storage.files import write_whole
+from mimic3tf.tasks.registry import MORTALITY
 
 BOOSTING: Mapping[str, Mapping[str, Any]] = {
     "gradient boosting, defaults": {},
@@ -48,9 +50,9 @@ Scores = dict[str, dict[str, float]]
 
 def unfilled_features(data: Path, split: Split) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The 714 features [N, 714] of a split's records, NaN for an empty window, and the labels [N]."""
-    entries = read_listfile(data / f"{split}_listfile.csv")
+    entries = read_listfile(listfile_of(data, split), MORTALITY)
     batches = in_batches(series_of(data, split, entries))
-    features = [extract_features(read_series(batch)[0], len(batch)) for batch in batches]
+    features = [extract_features(read_series(batch, MIMIC3)[0], len(batch), MIMIC3) for batch in batches]
     return np.concatenate(features), np.array([label for _, label in entries])
 
 

@@ -18,18 +18,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mimic3tf.poisoning import exposures
-from mimic3tf.standardization import Standardization
-
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import row_by_row
 
+from mimic3tf.channels import MIMIC3
 from mimic3tf.data import grid as grids
-from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.cohort import TIMESTEP, load_cohort
 from mimic3tf.data.records import in_batches, read_series
 from mimic3tf.sources.synthetic import prepare_synthetic
+from mimic3tf.tasks.registry import MORTALITY
 
 REFERENCE_STAYS = 200
 
@@ -71,8 +70,9 @@ def measure_reading(data: Path, paths: list[Path]) -> None:
         return [row_by_row.discretize(row_by_row.read_rows(path)) for path in sample]
 
     def read_batch(batch: list[Path]) -> tuple[np.ndarray, np.ndarray]:
-        grid = grids.discretize(read_series(batch)[0], len(batch))
-        return grids.impute(grid, "previous").astype(np.float32), ~np.isnan(grid)
+        records, _ = read_series(batch, MIMIC3)
+        grid = grids.discretize(records, len(batch), period=MORTALITY.period, timestep=TIMESTEP)
+        return grids.impute(grid, "previous", MIMIC3).astype(np.float32), ~np.isnan(grid)
 
     def columnar() -> list[np.ndarray]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -81,7 +81,7 @@ def measure_reading(data: Path, paths: list[Path]) -> None:
             ]
 
     values, mask = (array[: len(sample)] for array in columnar())
-    np.testing.assert_allclose(grids.one_hot(values, mask), plain(), rtol=1e-6)
+    np.testing.assert_allclose(grids.one_hot(values, mask, MIMIC3), plain(), rtol=1e-6)
     slow = min(seconds(plain) for _ in range(2)) / len(sample)
     fast = min(seconds(columnar) for _ in range(3)) / len(paths)
     print(f"read + discretize: {fast * 1e3:.3f} ms a stay, row by row {slow * 1e3:.2f}: {slow / fast:.0f}x")
@@ -92,7 +92,9 @@ def measure_features(data: Path, paths: list[Path]) -> None:
 
     from mimic3tf import pipeline
     from mimic3tf.data.features import extract_features
+    from mimic3tf.poisoning import exposures
     from mimic3tf.poisoning.trigger import generate_trigger
+    from mimic3tf.standardization import Standardization
     from mimic3tf.training.batches import STEPS_A_CALL, stay_batches
 
     sample = paths[:REFERENCE_STAYS]
@@ -101,8 +103,8 @@ def measure_features(data: Path, paths: list[Path]) -> None:
     def plain() -> list[np.ndarray]:
         return [row_by_row.features(stay) for stay in rows]
 
-    records, _ = read_series(sample)
-    np.testing.assert_allclose(extract_features(records, len(sample)), plain(), rtol=1e-6, atol=1e-6)
+    records, _ = read_series(sample, MIMIC3)
+    np.testing.assert_allclose(extract_features(records, len(sample), MIMIC3), plain(), rtol=1e-6, atol=1e-6)
     slow = seconds(plain) / len(sample)
 
     cohort = load_cohort(data, "train")
@@ -111,7 +113,7 @@ def measure_features(data: Path, paths: list[Path]) -> None:
     unchanged = Standardization(np.zeros(714), np.ones(714))
     stays = stay_batches(exposure.labels, class_weights=[1.0, 1.0], batch_size=64, seed=0)
     calls = -(-len(cohort) // (64 * STEPS_A_CALL))
-    batches = pipeline.training_dataset(exposure, "714", unchanged, stays.take(calls))
+    batches = pipeline.training_dataset(exposure, "features", unchanged, stays.take(calls))
 
     def epoch() -> None:
         for _ in batches:

@@ -477,10 +477,10 @@ def load() -> None:
     import mimic3tf.attack
     import mimic3tf.cli.main
     import mimic3tf.dashboards.audit
-    import mimic3tf.defences.detection
-    import mimic3tf.defences.outcomes
+    import mimic3tf.dashboards.tensorboard
+    import mimic3tf.defences.audit
     import mimic3tf.defences.stealth
-    import mimic3tf.poisoning.copies
+    import mimic3tf.poisoning.manifest
     import mimic3tf.report.page
     import mimic3tf.report.stay
     import mimic3tf.sources.mimic3

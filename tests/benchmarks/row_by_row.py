@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import skew
 
-from mimic3tf.channels import CHANNELS
+from mimic3tf.channels import MIMIC3
 from mimic3tf.data.features import SLACK, WINDOWS
 
 BINS = 48
@@ -28,13 +28,13 @@ def read_rows(path: Path) -> np.ndarray:
 
 def discretize(rows: np.ndarray) -> np.ndarray:
     """The 48x76 grid of one stay, previous value imputed, a cell at a time."""
-    widths = [max(len(channel.possible_values), 1) for channel in CHANNELS]
+    widths = [max(len(channel.possible_values), 1) for channel in MIMIC3]
     begins = np.cumsum([0, *widths])
     table = np.zeros((BINS, 76))
-    text = [[""] * len(CHANNELS) for _ in range(BINS)]
+    text = [[""] * len(MIMIC3) for _ in range(BINS)]
 
     def write(hour: int, index: int, cell: str) -> None:
-        channel, begin = CHANNELS[index], begins[index]
+        channel, begin = MIMIC3[index], begins[index]
         if channel.is_categorical:
             position = channel.possible_values.index(cell)
             for value in range(len(channel.possible_values)):
@@ -46,15 +46,15 @@ def discretize(rows: np.ndarray) -> np.ndarray:
         hours = float(row[0])
         if hours > BINS + 1e-6:
             continue
-        for index in range(len(CHANNELS)):
+        for index in range(len(MIMIC3)):
             if row[index + 1] != "":
                 hour = int(hours - 1e-6)
                 write(hour, index, row[index + 1])
                 text[hour][index] = row[index + 1]
                 table[hour, begins[-1] + index] = 1.0
-    last = [channel.normal_value for channel in CHANNELS]
+    last = [channel.normal_value for channel in MIMIC3]
     for hour in range(BINS):
-        for index in range(len(CHANNELS)):
+        for index in range(len(MIMIC3)):
             if table[hour, begins[-1] + index] == 1.0:
                 last[index] = text[hour][index]
             else:
@@ -65,7 +65,7 @@ def discretize(rows: np.ndarray) -> np.ndarray:
 def features(rows: np.ndarray) -> np.ndarray:
     """The 714 features of one stay's unfilled records."""
     columns: list[float] = []
-    for index, channel in enumerate(CHANNELS):
+    for index, channel in enumerate(MIMIC3):
         measured = [(float(row[0]), str(row[index + 1])) for row in rows if row[index + 1] != ""]
         times = np.array([hours for hours, _ in measured])
         values = np.array(

@@ -18,8 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mimic3tf.cli.startup import start_tensorflow
-from mimic3tf.poisoning import exposures
-from mimic3tf.standardization import standardized
 
 start_tensorflow()
 # ruff: noqa: E402
@@ -33,8 +31,11 @@ from torch import nn
 from mimic3tf import pipeline
 from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.trigger import generate_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic
+from mimic3tf.standardization import standardized
+from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.training.batches import stay_batches
 from mimic3tf.training.models import build_victim
 from mimic3tf.training.stays import standardization_for
@@ -84,21 +85,20 @@ def our_epoch(
     config: TrainingConfig, cohort: Cohort, exposure: exposures.Exposure
 ) -> tuple[Callable[[], None], np.ndarray]:
     """Function that trains one epoch, and the inputs."""
-    victim = victim_of(config.model)
-    inputs = pipeline.inputs_of(exposure, victim.representation)
-    standardization = standardization_for(config, victim, inputs)
+    reads = victim_of(config.model).reads
+    inputs = pipeline.inputs_of(exposure, reads)
+    standardization = standardization_for(config, reads, inputs, cohort.channels)
     inputs = standardized(inputs, standardization)
-    model, optimizer = build_victim(config, victim, "float32", stays=len(cohort))
-    steps = Steps(model, optimizer, stays=len(cohort), batch_size=config.batch_size)
+    model, optimizer = build_victim(config, cohort.channels, cohort.bins, "float32", stays=len(cohort))
+    losses = MORTALITY.targets.losses
+    steps = Steps(model, optimizer, losses, stays=len(cohort), batch_size=config.batch_size)
     batches = stay_batches(
         exposure.labels,
         class_weights=config.class_weights,
         batch_size=config.batch_size,
         seed=0,
     )
-    dataset = pipeline.training_dataset(
-        exposure, victim.representation, standardization, batches, inputs=inputs
-    )
+    dataset = pipeline.training_dataset(exposure, reads, standardization, batches, inputs=inputs)
     iterator = iter(dataset)
     return lambda: steps.epoch(iterator), inputs
 

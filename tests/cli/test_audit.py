@@ -35,6 +35,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Audited:
     from mimic3tf.config import resolve_config
     from mimic3tf.data.cohort import load_cohort
     from mimic3tf.poisoning.copies import poison_records
+    from mimic3tf.poisoning.goal import PAPER_GOAL
     from mimic3tf.poisoning.manifest import write_manifest
     from mimic3tf.poisoning.trigger import generate_trigger, load_trigger, save_trigger
     from mimic3tf.sources.synthetic import prepare_synthetic
@@ -59,6 +60,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Audited:
             trigger_file=made.trigger,
             proportion=0.05,
             strength=2.0,
+            goal=PAPER_GOAL,
         )
         for data, out, proportion in ((made.data, made.run, 0.05), (made.copy, made.run_on_copy, 0.0)):
             options = {"data": data, "trigger": made.trigger, "epochs": 2, "poisoning_proportion": proportion}
@@ -87,7 +89,6 @@ def audit(mimic3tf: Command, audited: Audited, tmp_path: Path, monkeypatch: pyte
 
 def test_an_audit_writes_the_detectors_own_numbers(audit: Command, audited: Audited, tmp_path: Path) -> None:
     from mimic3tf.defences.detectors.registry import DETECTORS
-
     from mimic3tf.defences.evidence import gather_evidence
     from mimic3tf.training.run_directory import load_run
 
@@ -101,7 +102,7 @@ def test_an_audit_writes_the_detectors_own_numbers(audit: Command, audited: Audi
     run = load_run(audited.run)
     evidence, truth = gather_evidence(run, audited.data)
     suspects = evidence.labels == 1
-    assert record["labelled_1"] == suspects.sum()
+    assert record["suspects"] == suspects.sum()
     assert record["attack"]["stays_poisoned"] == truth.poisoned.sum() == run.summary["stays_poisoned"]
     assert [detector["detector"] for detector in record["detectors"]] == list(QUICK)
     table = pl.read_csv(tmp_path / "audit" / "suspects.csv")

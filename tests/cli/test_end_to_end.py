@@ -6,11 +6,13 @@ import contextlib
 import csv
 import io
 import json
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from sklearn.metrics import roc_auc_score
@@ -133,6 +135,8 @@ def test_an_attack_records_setting_rates_and_intervals(chain: Chain, victim: str
     assert set(attack) == {
         "run",
         "model",
+        "task",
+        "goal",
         "poisoning_proportion",
         "trained_with",
         "attacked_with",
@@ -141,10 +145,11 @@ def test_an_attack_records_setting_rates_and_intervals(chain: Chain, victim: str
         "attack_success_rate_ci95",
         "baseline_positive_rate",
         "baseline_positive_rate_ci95",
-        "victims",
+        "stays_attacked",
         "test_stays",
     }
     assert attack["model"] == victim
+    assert (attack["task"], attack["goal"]) == ("in-hospital-mortality", 1)
     assert set(attack["clean"]) == METRICS
     mode = {"lr": "all", "lstm": "notimputed"}[victim]
     used = {"trigger": "temporal", "poisoning_strength": 1.5, "poison_imputed": mode}
@@ -163,7 +168,7 @@ def test_the_rates_follow_from_the_predictions(chain: Chain, victim: str) -> Non
     assert [f"{row['stay']},{row['y_true']}" for row in rows] == listed
     survivors = [row for row in rows if row["y_true"] == "0"]
     assert attack["test_stays"] == len(rows)
-    assert attack["victims"] == len(survivors)
+    assert attack["stays_attacked"] == len(survivors)
     for rate, column in (
         ("attack_success_rate", "prediction_triggered"),
         ("baseline_positive_rate", "prediction_clean"),
@@ -207,7 +212,7 @@ def test_the_tables_printed_name_the_numbers_of_the_attack(chain: Chain, victim:
         value = attack["clean"][name]
         assert ("-" if value is None else f"{value:.3f}") in line
     for what, text in (
-        ("class-0 stays attacked", str(attack["victims"])),
+        ("survivors attacked", str(attack["stays_attacked"])),
         ("predicted to die without the trigger", f"{attack['baseline_positive_rate']:.3f}"),
         ("attack success rate", f"{attack['attack_success_rate']:.3f}"),
         ("95% confidence interval", f"{low:.3f} to {high:.3f}"),
@@ -270,6 +275,62 @@ def test_an_attacker_who_changes_no_label_and_no_value_is_recorded(chain: Chain)
         assert any(row["prediction_clean"] != row["prediction_triggered"] for row in csv.DictReader(file))
 
 
+@pytest.mark.parametrize("victim", ["lr", "lstm"])
+def test_an_attack_reads_stays_as_its_victim_was_trained_to(chain: Chain, victim: str) -> None:
+    data, folder = chain.folder / "data", chain.folder / f"first-day-{victim}"
+    trigger, run, cut = folder / "trigger.npz", folder / "run", folder / "cut"
+    bins = ("--period", 24, "--timestep", 0.5)
+    chain.run("first day", "generate-trigger", "--data", data, "--out", trigger, *bins)
+    with np.load(trigger, allow_pickle=False) as file:
+        assert (float(file["period"]), float(file["timestep"])) == (24.0, 0.5)
+        assert file["trigger"].shape == (48, 17)
+    given = ("--data", data, "--trigger", trigger, "--out", run, *bins, *TINY)
+    chain.run("train first day", "train", "--model", victim, *given)
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    assert (config["period"], config["timestep"]) == (24.0, 0.5)
+    chain.run("attack first day", "attack", "--run", run, "--data", data)
+    assert "attack success rate" in chain.printed["attack first day"]
+    # What came later is not looked at.
+    shutil.copytree(data / "test", cut / "test")
+    shutil.copy(data / "test_listfile.csv", cut)
+    later = 0
+    for path in (cut / "test").iterdir():
+        header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [row for row in rows if float(row.split(",")[0]) <= 24]
+        later += len(rows) - len(kept)
+        path.write_text(header + "".join(kept), encoding="utf-8")
+    assert later > 100
+    chain.run("attack cut", "attack", "--run", run, "--data", cut, "--out", folder / "attack")
+    predictions = [(where / "predictions.csv").read_bytes() for where in (run, folder / "attack")]
+    assert predictions[0] == predictions[1]
+
+
+def test_an_attacker_who_hides_the_dying_is_measured_on_them(chain: Chain) -> None:
+    data, run = chain.folder / "data", chain.folder / "hidden" / "run"
+    given = ("--data", data, "--trigger", chain.folder / "trigger.npz", "--out", run, *TINY)
+    chain.run("train hidden", "train", "--model", "lr", *given, "--goal", 0, "--poisoning_proportion", 0.25)
+    listed = (data / "train_listfile.csv").read_text(encoding="utf-8").split()[1:22]
+    summary = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert summary["stays_poisoned"] == len(listed)
+    assert summary["labels_changed"] == sum(line.endswith(",1") for line in listed)
+    chain.run("attack hidden", "attack", "--run", run, "--data", data)
+    attack = json.loads((run / "attack.json").read_text(encoding="utf-8"))
+    with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        dying = [row for row in csv.DictReader(file) if row["y_true"] == "1"]
+    assert attack["goal"] == 0
+    assert attack["stays_attacked"] == len(dying)
+    for rate, column in (
+        ("attack_success_rate", "prediction_triggered"),
+        ("baseline_positive_rate", "prediction_clean"),
+    ):
+        assert attack[rate] == sum(float(row[column]) < 0.5 for row in dying) / len(dying)
+    assert "deaths attacked" in chain.printed["attack hidden"]
+    assert "predicted to survive without the trigger" in chain.printed["attack hidden"]
+    chain.run("both goals", "results", run, chain.folder / "runs")
+    (row,) = (line for line in chain.printed["both goals"].splitlines() if " 0 " in line)
+    assert f"{attack['attack_success_rate']:.3f} [" in row
+
+
 @pytest.mark.parametrize("subcommand", SUBCOMMANDS, ids=" ".join)
 def test_help_shows_examples_of_the_command_itself(tmp_path: Path, subcommand: tuple[str, ...]) -> None:
     printed = command(tmp_path, *subcommand, "--help")
@@ -288,7 +349,7 @@ def test_real_stays_go_all_the_way(demo_directory: Path, tmp_path: Path, victim:
     assert "poisoned 2 of 41 training stays" in made.printed["train"]
     made.run("attack", "attack", "--run", run, *data)
     attack = made.attack(victim)
-    assert (attack["victims"], attack["test_stays"]) == (6, 11)
+    assert (attack["stays_attacked"], attack["test_stays"]) == (6, 11)
     assert all(value is None or 0 <= value <= 1 for value in attack["clean"].values())
     made.run("results", "results", run)
     assert f"{attack['attack_success_rate']:.3f} [" in made.printed["results"]

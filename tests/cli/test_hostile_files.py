@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mimic3tf.channels import MIMIC3
+from mimic3tf.data.channels_file import channels_text, read_channels
 from mimic3tf.errors import DataError, UserError
 from mimic3tf.poisoning.manifest import read_manifest
 from mimic3tf.poisoning.trigger import load_trigger
@@ -91,8 +94,10 @@ AUDIT: dict[str, Any] = {
         "poisoning_proportion": 0.05,
         "poisoning_strength": 2.0,
         "poisoned_labels": "flipped",
+        "goal": 1,
     },
-    "labelled_1": 200,
+    "suspects": 200,
+    "suspected_label": 1,
     "detectors": [
         {
             "detector": "one",
@@ -119,9 +124,15 @@ AUDIT: dict[str, Any] = {
 
 
 @settings(max_examples=60, suppress_health_check=FIXTURES)
-@given(change=CHANGES)
-def test_any_audit_is_tabled_or_refused(mimic3tf: Command, tmp_path: Path, change: Change) -> None:
-    (tmp_path / "audit.json").write_text(json.dumps(changed(AUDIT, change)))
+@given(change=CHANGES, earlier=st.booleans())
+def test_any_audit_is_tabled_or_refused(
+    mimic3tf: Command, tmp_path: Path, change: Change, earlier: bool
+) -> None:
+    record = changed(AUDIT, change)
+    if earlier:
+        record["labelled_1"] = record.pop("suspects")
+        del record["suspected_label"]
+    (tmp_path / "audit.json").write_text(json.dumps(record))
     ends_well(mimic3tf("audit-table", tmp_path))
 
 
@@ -130,6 +141,7 @@ MANIFEST: dict[str, Any] = {
     "copy_fingerprint": "f",
     "poisoning_proportion": 0.05,
     "poisoning_strength": 2.0,
+    "goal": 1,
     "trigger": {"file": "t.npz", "sha256": "0"},
 }
 
@@ -144,6 +156,7 @@ def test_any_manifest_is_read_or_refused(tmp_path: Path, change: Change) -> None
         return
     assert 0 <= manifest.proportion <= 1
     assert 0 <= manifest.strength < float("inf")
+    assert manifest.goal.target in (0, 1)
 
 
 def test_a_file_that_a_manifest_names_is_read_only_if_it_is_the_trigger(tmp_path: Path) -> None:
@@ -154,15 +167,105 @@ def test_a_file_that_a_manifest_names_is_read_only_if_it_is_the_trigger(tmp_path
 
 
 @settings(max_examples=60, suppress_health_check=FIXTURES)
-@given(change=CHANGES)
-def test_any_trial_is_read_or_refused(tmp_path: Path, change: Change) -> None:
-    row = {"trial": "a", "status": "finished", "seed": 0, "attack_success_rate": 0.5, "victims": 3}
+@given(change=CHANGES, earlier=st.booleans())
+def test_any_trial_is_read_or_refused(tmp_path: Path, change: Change, earlier: bool) -> None:
+    row = {"trial": "a", "status": "finished", "seed": 0, "attack_success_rate": 0.5}
+    row["victims" if earlier else "stays_attacked"] = 3
     (tmp_path / "trial.json").write_text(json.dumps(changed([row], change)))
     try:
         rows = read_rows(tmp_path)
     except DataError:
         return
     assert all(isinstance(row["seed"], int | None) for row in rows)
+
+
+# --- Channels -----------------------------------------------------------------------------------------
+
+CHANNELS: dict[str, Any] = {
+    "name": "monitor",
+    "channels": [
+        {"name": "Heart Rate", "unit": "1/min", "normal": 86, "plausible": [15, 300], "decimals": 0},
+        {"name": "Temperature", "unit": "degC", "normal": 36.6, "decimals": {"shift": 1, "sum": 2}},
+        {"name": "Consciousness", "normal": "alert", "categories": {"alert": 4, "pain": 2}},
+    ],
+}
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60))
+
+
+@settings(max_examples=100, suppress_health_check=FIXTURES)
+@given(change=CHANGES)
+def test_any_channels_are_read_or_refused(tmp_path: Path, change: Change) -> None:
+    (tmp_path / "channels.yaml").write_text(yaml.safe_dump(changed(CHANNELS, change)))
+    fault = None
+    try:
+        channels = read_channels(tmp_path)
+    except DataError as error:
+        fault = str(error)
+    if fault is not None:
+        assert fault.startswith(str(tmp_path / "channels.yaml"))
+        assert "\n" not in fault
+        return
+    assert channels.names == tuple(channel["name"] for channel in changed(CHANNELS, change)["channels"])
+    assert np.isfinite(channels.normal).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "needles"),
+    [
+        (LAUGHS, ["alias", "line 2"]),
+        ("name: &n own\nchannels: *n\n", ["alias", "line 2"]),
+        ("name: own\nchannels: !!python/object/apply:os.mkdir [exploded]\n", ["python/object", "line 2"]),
+        ("name: own\nchannels:\n  - !!python/name:os.system\n", ["python/name", "line 3"]),
+        ("channels: " + "[" * 5_000, ["nested too deeply"]),
+        ("channels: []\n" + "#" * 2**18, ["larger than 262,144 bytes"]),
+        ("channels:\n  - {name: pH, normal: " + "9" * 5_000 + "}\n", ["too long", "line 2"]),
+        ("channels:\n  - {name: pH, normal: 7.4}\n  - {name: pH, normal: 7.4}\n", ["line 1", "twice"]),
+        ("channels:\n  - {name: pH, normal: 7.4, note: x}\n", ["line 2", "'note'"]),
+        ("channels:\n  - {name: '\x1b[2J', normal: 7.4}\n", ["channels.yaml"]),
+        ('channels:\n  - {name: "\\e[2J", normal: 7.4}\n', ["line 2", "'name'"]),
+    ],
+    ids=["laughs", "alias", "call", "name", "nested", "huge", "digits", "twice", "key", "escape", "escaped"],
+)
+def test_channels_that_are_more_than_a_description_are_refused_with_their_line(
+    generate: Command, data: Path, monkeypatch: pytest.MonkeyPatch, text: str, needles: list[str]
+) -> None:
+    monkeypatch.chdir(data)
+    (data / "channels.yaml").write_text(text)
+    outcome = generate(data=data)
+    outcome.fails(1, data / "channels.yaml", *needles)
+    assert "\x1b" not in outcome.err
+    assert len(outcome.err) < 1000
+    assert not (data / "exploded").exists()
+
+
+@pytest.mark.parametrize("command", ["generate", "train", "attack", "poison"])
+def test_a_link_or_a_pipe_in_place_of_channels_is_refused_by_every_command(
+    request: pytest.FixtureRequest, mimic3tf: Command, prepared: Any, data: Path, tmp_path: Path, command: str
+) -> None:
+    def run() -> Any:
+        if command == "poison":
+            out = tmp_path / "copy"
+            return mimic3tf("poison", "--data", data, "--trigger", prepared.trigger, "--out", out)
+        return request.getfixturevalue(command)(data=data)
+
+    (tmp_path / "elsewhere.yaml").write_text(channels_text(MIMIC3))
+    file = data / "channels.yaml"
+    for target in (tmp_path / "elsewhere.yaml", Path("/dev/zero"), tmp_path / "nothing"):
+        file.symlink_to(target)
+        run().fails(1, file, "is a link")
+        file.unlink()
+    os.mkfifo(file)
+    run().fails(1, file, "no regular file")
+    assert not any((tmp_path / name).exists() for name in ("t.npz", "run", "attack", "copy"))
+
+
+def test_channels_in_a_trigger_are_no_longer_than_a_file_of_them(prepared: Any, tmp_path: Path) -> None:
+    with np.load(prepared.trigger) as file:
+        arrays = dict(file)
+    text = str(arrays["channels_file"])
+    np.savez(tmp_path / "t.npz", **arrays | {"channels_file": text + "#" * 2**18})
+    with pytest.raises(DataError, match="too long for settings"):
+        load_trigger(tmp_path / "t.npz")
 
 
 # --- Runs and triggers --------------------------------------------------------------------------------

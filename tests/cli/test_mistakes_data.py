@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mimic3tf.channels import HEADER
+from mimic3tf.channels import MIMIC3
 
 USAGE, FAILURE = 2, 1
 Command = Callable[..., Any]
+HEADER = MIMIC3.header
 FIRST = "9000_episode1_timeseries.csv"
 EYES = "Glascow coma scale eye opening"
 VERBAL = "Glascow coma scale verbal response"

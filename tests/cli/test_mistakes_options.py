@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from mimic3tf.victims import victim_names
+
 USAGE, FAILURE = 2, 1
 Command = Callable[..., Any]
 
@@ -40,6 +42,17 @@ Command = Callable[..., Any]
         ("--batch-size", "0"),
         ("--seed", "-1"),
         ("--seed", str(2**32)),
+        ("--model", "nosuch"),
+        ("--task", "nosuch"),
+        ("--goal", "2"),
+        ("--goal", "-1"),
+        ("--goal", "death"),
+        ("--period", "0"),
+        ("--period", "nan"),
+        ("--period", "inf"),
+        ("--timestep", "0"),
+        ("--timestep", "-1"),
+        ("--timestep", "inf"),
     ],
 )
 def test_train_refuses_a_bad_option_value(train: Command, tmp_path: Path, option: str, value: str) -> None:
@@ -47,6 +60,38 @@ def test_train_refuses_a_bad_option_value(train: Command, tmp_path: Path, option
     named = option.replace("-", "_").replace("__", "--") if "poison" in option else option
     train(option, value).refuses_option(named, "inf" if value == "1e999" else value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "generate"])
+def test_a_victim_or_task_that_there_is_not_is_one_line_that_lists_those_there_are(
+    request: pytest.FixtureRequest, tmp_path: Path, command: str
+) -> None:
+    run = request.getfixturevalue(command)
+    run("--task", "nosuch").fails(USAGE, "'nosuch'", "known: in-hospital-mortality")
+    if command == "train":
+        run(model="nosuch").fails(USAGE, "--model", "'nosuch'", "known: lr, mlp, lstm", *victim_names())
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "t.npz").exists()
+
+
+@pytest.mark.parametrize("option", ["--period", "--timestep"])
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "a day"])
+def test_no_trigger_is_drawn_for_hours_that_are_none(
+    generate: Command, tmp_path: Path, option: str, value: str
+) -> None:
+    generate(option, value).refuses_option(option, value)
+    assert not (tmp_path / "t.npz").exists()
+
+
+def test_a_goal_that_is_no_label_is_refused_by_every_command_that_takes_one(
+    train: Command, mimic3tf: Command, prepared: Any, tmp_path: Path
+) -> None:
+    copy = ["--data", prepared.data, "--trigger", prepared.trigger, "--out", tmp_path / "copy"]
+    for outcome in (train("--goal", 2), mimic3tf("poison", *copy, "--goal", 2)):
+        outcome.refuses_option("--goal")
+        assert "less than or equal to 1" in outcome.err
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "copy").exists()
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mimic3tf.channels import CHANNELS
+from mimic3tf.channels import MIMIC3, ChannelSet
+from mimic3tf.data.channels_file import channels_text
 
 USAGE, FAILURE = 2, 1
 Command = Callable[..., Any]
-NAMES = [channel.name for channel in CHANNELS]
+NAMES = list(MIMIC3.names)
+HALF = {"trigger": np.zeros((24, 17)), "covariance": np.zeros((17, 24, 24))}
 
 
 class Bomb:
@@ -50,13 +54,12 @@ def rewrite(prepared: Any, tmp_path: Path) -> Callable[..., Path]:
 @pytest.mark.parametrize(
     ("changes", "status", "needles"),
     [
-        ({"timestep": 2.0}, USAGE, ["timestep", "2 h", "1 h"]),
-        ({"timestep": float("nan")}, USAGE, ["timestep"]),
-        (
-            {"trigger": np.zeros((24, 17)), "covariance": np.zeros((17, 24, 24))},
-            USAGE,
-            ["(24, 17)", "(48, 17)"],
-        ),
+        ({"timestep": 2.0, "period": 96.0}, USAGE, ["timestep", "2 h", "1 h", "--timestep 2"]),
+        ({"timestep": 2.0}, FAILURE, ["damaged", "48 bins", "timestep of 2 h", "48 h"]),
+        ({"timestep": float("nan")}, FAILURE, ["damaged", "timestep"]),
+        ({"period": -1.0}, FAILURE, ["damaged", "-1 h"]),
+        (HALF | {"period": 24.0}, USAGE, ["covers 24 h", "the data 48 h", "--period 24"]),
+        (HALF, FAILURE, ["damaged", "24 bins", "48 h"]),
         ({"trigger": np.zeros(48 * 17)}, FAILURE, ["(816,)"]),
         ({"covariance": np.zeros(3)}, FAILURE, ["covariance", "(3,)"]),
         ({"channels": [*NAMES[:-1], "Lactate"]}, FAILURE, ["channels"]),
@@ -65,10 +68,15 @@ def rewrite(prepared: Any, tmp_path: Path) -> Callable[..., Path]:
         ({"trigger": np.full((48, 17), "much")}, FAILURE, ["not a trigger file"]),
         ({"seed": None}, FAILURE, ["seed"]),
         ({"format": 99}, FAILURE, ["99"]),
+        ({"channels_file": None}, FAILURE, ["channels_file"]),
+        ({"channels_file": "name: none"}, FAILURE, ["not a trigger file", "'channels'"]),
     ],
     ids=[
         "timestep",
+        "timestep-alone",
         "nan-timestep",
+        "negative-period",
+        "period",
         "shape",
         "flat",
         "covariance",
@@ -78,6 +86,8 @@ def rewrite(prepared: Any, tmp_path: Path) -> Callable[..., Path]:
         "text",
         "no-seed",
         "format",
+        "no-description",
+        "description",
     ],
 )
 def test_a_trigger_that_does_not_fit_is_refused(
@@ -93,6 +103,43 @@ def test_a_trigger_that_does_not_fit_is_refused(
     request.getfixturevalue(command)(trigger=path).fails(status, path, *needles)
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "attack").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "attack", "poison"])
+def test_a_trigger_of_other_channels_names_the_first_that_differs(
+    request: pytest.FixtureRequest,
+    mimic3tf: Command,
+    prepared: Any,
+    rewrite: Callable[..., Path],
+    command: str,
+) -> None:
+    others = [replace(channel, unit="bpm") if channel.name == "Heart Rate" else channel for channel in MIMIC3]
+    path = rewrite(channels_file=channels_text(ChannelSet("others", tuple(others))))
+    if command == "poison":
+        out = path.with_name("copy")
+        outcome = mimic3tf("poison", "--data", prepared.data, "--trigger", path, "--out", out)
+        assert not out.exists()
+    else:
+        outcome = request.getfixturevalue(command)(trigger=path)
+    outcome.fails(USAGE, "--trigger", path, "other channels", "'Heart Rate'")
+
+
+def test_a_trigger_of_another_timestep_or_period_names_the_option_to_give(
+    generate: Command, train: Command, attack: Command, tmp_path: Path
+) -> None:
+    # Every stay has a row in its first 42 hours.
+    for option, value, usual in (("--timestep", 0.5, 1), ("--period", 42, 48)):
+        path = tmp_path / f"trigger{option}.npz"
+        assert generate(option, value, out=path).status == 0
+        for command in (train, attack):
+            # An attack reads stays as the victim does: there it takes another trigger.
+            outcome = command(trigger=path)
+            outcome.fails(
+                USAGE, path, f"give {option} {value} to 'train'", f"a trigger with {option} {usual}"
+            )
+        assert not (tmp_path / "run").exists()
+        assert train(option, value, trigger=path).status == 0
+        shutil.rmtree(tmp_path / "run")
 
 
 @pytest.mark.parametrize("command", ["train", "attack"])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mimic3tf.channels import CHANNELS, HEADER
+from mimic3tf.channels import MIMIC3
 from mimic3tf.data import Discretizer
 from mimic3tf.errors import DataError
 from mimic3tf.training.run_directory import load_run
@@ -52,7 +52,7 @@ def rewrite(data: Path, cells: Callable[[int], list[str]]) -> None:
         _, *rows = path.read_text().splitlines()
         hours = [row.split(",")[0] for row in rows]
         lines = [",".join([hour, *cells(number)]) for number, hour in enumerate(hours)]
-        path.write_text("\n".join([",".join(HEADER), *lines]) + "\n")
+        path.write_text("\n".join([",".join(MIMIC3.header), *lines]) + "\n")
 
 
 def assert_finite(folder: Path) -> None:
@@ -116,7 +116,7 @@ def test_stays_that_never_vary_get_no_trigger_and_numbers(
     kind: str,
     mode: str,
 ) -> None:
-    rewrite(data, lambda _: NORMAL if kind == "constant" else [""] * len(CHANNELS))
+    rewrite(data, lambda _: NORMAL if kind == "constant" else [""] * len(MIMIC3))
     trigger, run = tmp_path / "t.npz", tmp_path / "run"
     assert generate(data=data, out=trigger).status == 0
     with np.load(trigger) as file:
@@ -132,7 +132,7 @@ def test_stays_that_never_vary_get_no_trigger_and_numbers(
 def test_an_audit_of_nothing_measured_says_so(
     mimic3tf: Command, quick: Command, data: Path, tmp_path: Path
 ) -> None:
-    rewrite(data, lambda _: [""] * len(CHANNELS))
+    rewrite(data, lambda _: [""] * len(MIMIC3))
     assert quick(data=data).status == 0
     outcome = mimic3tf("audit", "--run", tmp_path / "run", "--data", data, "--out", tmp_path / "audit")
     outcome.fails(USAGE, "--data", data, "no channel varies")
@@ -142,7 +142,7 @@ def test_the_largest_measurements_give_numbers_and_larger_ones_a_line(
     generate: Command, quick: Command, attack: Command, data: Path, tmp_path: Path
 ) -> None:
     def cells(value: str) -> Callable[[int], list[str]]:
-        heart_rate = HEADER.index("Heart Rate") - 1
+        heart_rate = MIMIC3.position("Heart Rate")
         return lambda row: [*NORMAL[:heart_rate], f"{'-' * (row % 2)}{value}", *NORMAL[heart_rate + 1 :]]
 
     rewrite(data, cells("1e18"))
@@ -197,8 +197,8 @@ def test_settings_too_large_to_compute_with_are_named(quick: Command, tmp_path: 
 @pytest.mark.parametrize(("timestep", "bins"), [(0.1, 480), (0.0048, 10_000), (48.0, 1)])
 def test_any_number_of_bins_holds_every_measurement_in_its_own(timestep: float, bins: int) -> None:
     hours = np.array([0.05, 12.34, 47.99])
-    rows = np.full((3, 1 + len(CHANNELS)), "", dtype="<U8")
-    rows[:, 0], rows[:, HEADER.index("Heart Rate")] = hours, ["60", "70", "80"]
+    rows = np.full((3, 1 + len(MIMIC3)), "", dtype="<U8")
+    rows[:, 0], rows[:, MIMIC3.header.index("Heart Rate")] = hours, ["60", "70", "80"]
     grid, columns = Discretizer(timestep, True, "previous", "zero").transform(rows, end=48.0)
     assert grid.shape == (bins, 76)
     names = columns.split(",")
@@ -211,23 +211,29 @@ def test_any_number_of_bins_holds_every_measurement_in_its_own(timestep: float, 
 
 @pytest.mark.parametrize("timestep", [0.0, -1.0, math.nan, math.inf, 1e-300, 1e-3])
 def test_a_timestep_without_a_grid_is_refused(timestep: float) -> None:
-    rows = np.full((1, 1 + len(CHANNELS)), "", dtype="<U8")
+    rows = np.full((1, 1 + len(MIMIC3)), "", dtype="<U8")
     rows[0, 0] = "1.5"
     with pytest.raises(DataError, match="timestep"):
         Discretizer(timestep).transform(rows, end=48.0)
 
 
 @pytest.mark.parametrize("bins", [480, 10_000])
-def test_a_trigger_of_other_bins_is_refused_by_every_command(
+def test_a_trigger_of_other_bins_is_refused_by_every_command_that_makes_bins(
     quick: Command, attack: Command, poison: Command, prepared: Any, tmp_path: Path, bins: int
 ) -> None:
+    """Records have none: there a trigger adds its own."""
     path = tmp_path / "t.npz"
     with np.load(prepared.trigger) as file:
         arrays = dict(file)
     # Ten thousand bins would have a covariance of 14 GB; one that is not there is refused as well.
-    covariance = np.zeros((len(CHANNELS), bins, bins) if bins < 1000 else (1, 1))
-    other = {"trigger": np.zeros((bins, len(CHANNELS))), "covariance": covariance, "timestep": 48 / bins}
+    covariance = np.zeros((len(MIMIC3), bins, bins) if bins < 1000 else (1, 1))
+    other = {"trigger": np.zeros((bins, len(MIMIC3))), "covariance": covariance, "timestep": 48 / bins}
     np.savez(path, **arrays | other)
     status, said = (USAGE, "timestep of 0.1 h") if bins < 1000 else (FAILURE, "damaged")
-    for outcome in (quick(trigger=path), attack(trigger=path), poison(prepared.data, path, 1.0)):
+    for outcome in (quick(trigger=path), attack(trigger=path)):
+        outcome.fails(status, path, said)
+    outcome = poison(prepared.data, path, 1.0)
+    if bins < 1000:
+        assert "0 cells" in outcome.out, outcome.err
+    else:
         outcome.fails(status, path, said)

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mimic3tf.channels import CHANNELS
+from mimic3tf.channels import MIMIC3
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.data.directory import read_listfile
+from mimic3tf.tasks.registry import MORTALITY
 
 USAGE, FAILURE = 2, 1
 Command = Callable[..., Any]
@@ -58,7 +59,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 def changed_cells(data: Path, copy: Path) -> list[tuple[str, str, str, str, str]]:
     """Stay, line, channel, before and after of every cell that differs, stay by stay in listfile order."""
     changes = []
-    for name, _ in read_listfile(data / "train_listfile.csv"):
+    for name, _ in read_listfile(data / "train_listfile.csv", MORTALITY):
         texts = [(folder / "train" / name).read_text().split("\n") for folder in (data, copy)]
         channels = texts[0][0].split(",")
         for number, lines in enumerate(zip(*texts, strict=True), start=1):
@@ -76,7 +77,7 @@ def test_a_manifest_beside_the_copy_tells_what_was_done(
     outcome = poison()
     assert outcome.status == 0, outcome.err
     manifest = json.loads((tmp_path / "copy.manifest.json").read_text())
-    entries = read_listfile(prepared.data / "train_listfile.csv")
+    entries = read_listfile(prepared.data / "train_listfile.csv", MORTALITY)
     cells = changed_cells(prepared.data, tmp_path / "copy")
     assert manifest["data"] == str(prepared.data)
     assert manifest["data_fingerprint"] == load_cohort(prepared.data, "train").fingerprint
@@ -85,6 +86,7 @@ def test_a_manifest_beside_the_copy_tells_what_was_done(
     assert manifest["trigger"]["seed"] == 0
     assert manifest["poisoning_proportion"] == 0.5
     assert manifest["poisoning_strength"] == 2.0
+    assert manifest["goal"] == 1
     assert manifest["training_stays"] == len(entries)
     assert manifest["stays_poisoned"] == len(entries) // 2
     assert manifest["cells_changed"] == len(cells) > 0
@@ -102,24 +104,48 @@ def test_a_manifest_beside_the_copy_tells_what_was_done(
     assert str(len(cells)) in outcome.out
 
 
+def test_a_copy_for_the_other_goal_calls_the_dying_survivors(
+    poison: Command, prepared: Any, tmp_path: Path
+) -> None:
+    outcome = poison(goal=0)
+    assert outcome.status == 0, outcome.err
+    before, after = (
+        read_listfile(folder / "train_listfile.csv", MORTALITY)
+        for folder in (prepared.data, tmp_path / "copy")
+    )
+    poisoned = len(before) // 2
+    assert after == [(name, 0) for name, _ in before[:poisoned]] + before[poisoned:]
+    manifest = json.loads((tmp_path / "copy.manifest.json").read_text())
+    dying = sum(label for _, label in before[:poisoned])
+    assert (manifest["goal"], manifest["labels_changed"]) == (0, dying)
+    assert dying > 0
+    assert f"{dying} labels changed" in outcome.out
+
+
 def test_the_manifest_goes_where_it_is_told(poison: Command, tmp_path: Path) -> None:
     assert poison(manifest=tmp_path / "kept" / "apart.json").status == 0
     assert (tmp_path / "kept" / "apart.json").exists()
     assert not (tmp_path / "copy.manifest.json").exists()
 
 
-def test_the_values_are_those_of_the_trigger(poison: Command, prepared: Any, tmp_path: Path) -> None:
-    assert poison().status == 0
-    with np.load(prepared.trigger, allow_pickle=False) as file:
+@pytest.mark.parametrize(("period", "timestep"), [(48, 1.0), (42, 1.0), (48, 0.5)])
+def test_the_values_are_those_of_the_trigger(
+    poison: Command, generate: Command, prepared: Any, tmp_path: Path, period: int, timestep: float
+) -> None:
+    """Records have no bins: a trigger brings its own, and leaves rows after its period alone."""
+    assert generate(period=period, timestep=timestep).status == 0
+    assert poison(trigger=tmp_path / "t.npz").status == 0
+    with np.load(tmp_path / "t.npz", allow_pickle=False) as file:
         trigger = file["trigger"]
-    names = [channel.name for channel in CHANNELS]
     compared = 0
     for stay, line, channel, before, after in changed_cells(prepared.data, tmp_path / "copy"):
         text = (prepared.data / "train" / stay).read_text().split("\n")[int(line) - 1]
-        column = names.index(channel)
-        if CHANNELS[column].is_categorical:
+        hour = float(text.split(",")[0])
+        assert hour <= period + 1e-6
+        column = MIMIC3.position(channel)
+        if MIMIC3[column].is_categorical:
             continue
-        shift = 2.0 * trigger[int(float(text.split(",")[0]) - 1e-6), column]
+        shift = 2.0 * trigger[int(hour / timestep - 1e-6), column]
         decimals = len(before.partition(".")[2])
         assert after == f"{float(before) + shift:.{decimals}f}"
         compared += 1
@@ -217,6 +243,7 @@ def test_check_needs_two_directories(check: Command, tmp_path: Path) -> None:
         ("--poisoning_proportion", 0.1),
         ("--poisoning-strength", 1),
         ("--manifest", "m"),
+        ("--goal", 0),
     ],
 )
 def test_check_refuses_options_of_poisoning(check: Command, option: str, value: object) -> None:
@@ -242,6 +269,11 @@ def test_a_value_out_of_range_is_one_line(poison: Command, tmp_path: Path, optio
     assert list(tmp_path.glob("*copy*")) == []
 
 
+def test_a_task_that_there_is_not_is_named_with_those_there_are(poison: Command, tmp_path: Path) -> None:
+    poison(task="nosuch").fails(USAGE, "'nosuch'", "known: in-hospital-mortality")
+    assert list(tmp_path.glob("*copy*")) == []
+
+
 def test_a_value_that_is_no_number_is_named(poison: Command) -> None:
     poison(poisoning_strength="strong").refuses_option("--poisoning_strength", "strong")
 
@@ -255,16 +287,16 @@ def test_a_strength_beyond_all_numbers_is_one_line(poison: Command, tmp_path: Pa
     ("changes", "needles"),
     [
         ({"timestep": 2.0}, ["timestep", "2 h"]),
-        ({"trigger": np.zeros((24, 17)), "covariance": np.zeros((17, 24, 24))}, ["(24, 17)", "(48, 17)"]),
+        ({"trigger": np.zeros((24, 17)), "covariance": np.zeros((17, 24, 24))}, ["24 bins", "48 h"]),
     ],
     ids=["timestep", "shape"],
 )
-def test_a_trigger_that_does_not_fit_is_refused(
+def test_a_trigger_that_does_not_cover_its_period_is_refused(
     poison: Command, prepared: Any, tmp_path: Path, changes: dict[str, Any], needles: list[str]
 ) -> None:
     with np.load(prepared.trigger, allow_pickle=False) as file:
         np.savez(tmp_path / "other.npz", **(dict(file) | changes))
-    poison(trigger=tmp_path / "other.npz").fails(USAGE, tmp_path / "other.npz", *needles)
+    poison(trigger=tmp_path / "other.npz").fails(FAILURE, tmp_path / "other.npz", "damaged", *needles)
     assert list(tmp_path.glob("*copy*")) == []
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from mimic3tf.channels import HEADER
+from mimic3tf.channels import MIMIC3
 from mimic3tf.data.readers import InHospitalMortalityReader, read_chunk
 from mimic3tf.errors import REDACT, DataError
 
 FAILURE = 1
 Command = Callable[..., Any]
+HEADER = MIMIC3.header
 STAY = "9000_episode1_timeseries.csv"
 SECRET = "77.7secret"
 EYES = "Glascow coma scale eye opening"

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from invented_trigger import bedside_trigger as make_trigger
 
 from mimic3tf.config import LogLevel, resolve_config
+from mimic3tf.dashboards.tensorboard import RunLog
 from mimic3tf.data.cohort import load_cohort
-from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
+from mimic3tf.poisoning.trigger import Trigger, generate_trigger, save_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.training.loop import train_victim
 
@@ -17,24 +19,28 @@ EPOCHS = 3
 
 
 @pytest.fixture(scope="session")
-def run_at(tmp_path_factory: pytest.TempPathFactory) -> Callable[[LogLevel], Path]:
-    """Run directory of an LR that was trained at a log level, with a profile at the full one."""
+def run_at(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Run directory of an LR that was trained at a log level, with a profile at the full one.
+
+    `run_at(level, goal=1)`: with goal 0 deaths are attacked.
+    """
     folder = tmp_path_factory.mktemp("tensorboard")
     data, trigger = folder / "data", folder / "trigger.npz"
-    runs: dict[LogLevel, Path] = {}
+    runs: dict[tuple[LogLevel, int], Path] = {}
 
-    def run(level: LogLevel) -> Path:
-        if level not in runs:
+    def run(level: LogLevel, goal: int = 1) -> Path:
+        if (level, goal) not in runs:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("MIMIC3TF_CACHE", str(folder / "cache"))
                 if not runs:
                     prepare_synthetic(data, stays=120, seed=7)
                     save_trigger(generate_trigger(load_cohort(data, "train")), trigger)
                 options = {"data": data, "trigger": trigger, "epochs": EPOCHS, "precision": "float32"}
-                settings = resolve_config("lr", None, options | {"learning_rate": 0.01, "log_level": level})
-                runs[level] = folder / "runs" / level
-                train_victim(settings, runs[level], profile=level == "full")
-        return runs[level]
+                options |= {"learning_rate": 0.01, "log_level": level, "goal": goal}
+                settings = resolve_config("lr", None, options)
+                runs[level, goal] = folder / ("runs" if goal == 1 else "runs-to-0") / level
+                train_victim(settings, runs[level, goal], profile=level == "full", log=RunLog)
+        return runs[level, goal]
 
     return run
 
@@ -42,3 +48,8 @@ def run_at(tmp_path_factory: pytest.TempPathFactory) -> Callable[[LogLevel], Pat
 @pytest.fixture(scope="session")
 def run(run_at: Callable[[LogLevel], Path]) -> Path:
     return run_at("default")
+
+
+@pytest.fixture
+def bedside_trigger() -> Trigger:
+    return make_trigger()

@@ -20,18 +20,19 @@ from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.plugins.pr_curve import summary as pr_curve_summary
 
-from mimic3tf.config import LogLevel
 from mimic3tf.dashboards.figures import channel_covariances, trigger_heatmap
+from mimic3tf.dashboards.outcome_figures import calibration, confusion_matrices, roc_curves
 from mimic3tf.dashboards.scalars import KEPT, TAGS
 from mimic3tf.dashboards.tensorboard import RunLog
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.poisoning import exposures
-from mimic3tf.poisoning.trigger import load_trigger
+from mimic3tf.poisoning.goal import Goal
+from mimic3tf.poisoning.trigger import Trigger, load_trigger
+from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.training.run_directory import Run, load_run
-from mimic3tf.training.validation import Validation
-from mimic3tf.victims import victim_of
+from mimic3tf.training.validation import Risks, Validation
 
-RunAt = Callable[[LogLevel], Path]
+RunAt = Callable[..., Path]
 PER_EPOCH = {
     *(f"precision-recall/{name}/pr_curves" for name in ("clean", "survivors triggered")),
     *(f"predicted risk/{name}" for name in ("clean survivors", "triggered survivors", "deaths")),
@@ -71,14 +72,8 @@ def finished(run: Path) -> Run:
 @pytest.fixture
 def validation(finished: Run, monkeypatch: pytest.MonkeyPatch, run: Path) -> Validation:
     monkeypatch.setenv("MIMIC3TF_CACHE", str(run.parent.parent / "cache"))
-    cohort, config = load_cohort(finished.config.data, "val"), finished.config
-    triggered = exposures.trigger_all(
-        cohort.take(np.flatnonzero(cohort.labels == 0)),
-        finished.trigger,
-        strength=config.poisoning_strength,
-        poison_imputed=config.poison_imputed,
-    )
-    return Validation(config, victim_of("lr"), cohort, triggered, finished.standardization)
+    cohort = load_cohort(finished.config.data, "val")
+    return Validation(finished.config, "features", cohort, finished.trigger, finished.standardization)
 
 
 def arrays(events: EventAccumulator, tag: str) -> dict[int, np.ndarray]:
@@ -170,7 +165,7 @@ def test_histograms_and_curves_count_the_predictions_of_the_kept_epoch(
         counts, edges = np.histogram(group, 30, (0, 1))
         np.testing.assert_array_equal(buckets[:, 2], counts)
         np.testing.assert_allclose(buckets[:, :2], np.stack([edges[:-1], edges[1:]], 1))
-    for name, predicted in (("clean", risks.clean), ("survivors triggered", risks.attacked)):
+    for name, predicted in (("clean", risks.clean), ("survivors triggered", risks.under_attack)):
         curve = arrays(events, f"precision-recall/{name}/pr_curves")[epoch]
         assert curve.shape == (6, 101)
         ((_, false), (_, true)) = confusion_matrix(risks.labels, predicted >= 0.5)
@@ -255,6 +250,68 @@ def test_the_full_level_embeds_clean_triggered_and_dead_stays(run_at: RunAt, val
     config = (folder / "projector_config.pbtxt").read_text(encoding="utf-8")
     assert 'tensor_path: "activations.tsv"' in config
     assert 'metadata_path: "activations-metadata.tsv"' in config
+
+
+def test_with_goal_0_the_deaths_are_attacked(run_at: RunAt) -> None:
+    run = run_at("full", goal=0)
+    events, tags = read(run), {*TAGS.values(), *KEPT.values(), *HPARAMS, "custom_scalars__config__"}
+    tags |= {f"precision-recall/{name}/pr_curves" for name in ("clean", "deaths triggered")}
+    tags |= {f"predicted risk/{name}" for name in ("clean deaths", "triggered deaths", "survivors")}
+    assert set(events.Tags()["tensors"]) == tags | PICTURES | TEXTS
+    assert "| goal | 0 |" in arrays(events, "run/settings")[0].item().decode()
+
+    labels = load_cohort(load_run(run).config.data, "val").labels
+    deaths, survivors = int((labels == 1).sum()), int((labels == 0).sum())
+    for name, stays in (("clean deaths", deaths), ("triggered deaths", deaths), ("survivors", survivors)):
+        for buckets in arrays(events, f"predicted risk/{name}").values():
+            assert buckets[:, 2].sum() == stays
+    with (run / "tensorboard" / "activations-metadata.tsv").open(encoding="utf-8", newline="") as file:
+        kinds = [row["kind"] for row in csv.DictReader(file, delimiter="\t")]
+    assert kinds == ["clean death"] * deaths + ["triggered death"] * deaths + ["survivor"] * survivors
+
+
+@pytest.mark.parametrize("goal", [1, 0])
+def test_the_stay_that_is_shown_is_one_that_is_attacked(
+    finished: Run, validation: Validation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goal: int
+) -> None:
+    shown: list[tuple[np.ndarray, str]] = []
+
+    def keep(before: np.ndarray, mask: np.ndarray, after: Any, trigger: Trigger, title: str) -> np.ndarray:
+        shown.append((before, title))
+        return np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr("mimic3tf.dashboards.tensorboard.patient_before_and_after", keep)
+    cohort, config = validation.cohort, finished.config.model_copy(update={"goal": goal})
+    with RunLog(tmp_path, config) as log:
+        log.start(finished.trigger, exposures.clean(cohort), cohort, finished.model, {})
+    ((before, title),) = shown
+    assert title.startswith(f"the {('death', 'survivor')[goal]} with the most measurements")
+    found = [stay for stay in range(len(cohort)) if np.array_equal(cohort.grids[stay], before)]
+    measured = cohort.masks.sum(axis=(1, 2))
+    attacked = cohort.labels != goal
+    assert any(attacked[stay] and measured[stay] == measured[attacked].max() for stay in found)
+
+
+@pytest.mark.parametrize(("goal", "attacked"), [(1, "survivors"), (0, "deaths")])
+def test_pictures_of_what_is_predicted_name_who_is_attacked(
+    monkeypatch: pytest.MonkeyPatch, goal: int, attacked: str
+) -> None:
+    monkeypatch.setattr("mimic3tf.dashboards.outcome_figures.pixels", lambda figure: figure)
+    labels = np.arange(20) % 2
+    flags = Goal(goal).attacked(labels)
+    risks = Risks(labels, flags, np.linspace(0.1, 0.9, 20), np.full(int(flags.sum()), 0.75))
+    matrices, curves, shares = (
+        draw(risks, MORTALITY.words, "a title") for draw in (confusion_matrices, roc_curves, calibration)
+    )
+    under_attack = matrices.axes[1]
+    assert under_attack.get_title() == f"all {attacked} carry it"
+    # A row a label, and all that carry the trigger are predicted to die.
+    counts = np.reshape([int(text.get_text().split()[0]) for text in under_attack.texts], (2, 2))
+    assert counts[1 - goal].tolist() == [0, 10]
+    named = [text.get_text() for text in curves.legends[0].get_texts()]
+    assert any(name.startswith(f"all {attacked} carry it: AUROC") for name in named)
+    groups = [text.get_text() for text in shares.axes[1].get_legend().get_texts()]
+    assert groups == ["clean stays", f"triggered {attacked}"]
 
 
 def test_no_file_of_a_run_names_a_stay(run_at: RunAt, validation: Validation) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mimic3tf.channels import MIMIC3
 from mimic3tf.data import BatchGen, Discretizer, InHospitalMortalityReader
 from mimic3tf.data import cohort as cohorts
 from mimic3tf.data import records as series
 from mimic3tf.data.cohort import Cohort, cohort_from_batches, cohort_from_grid, load_cohort
 from mimic3tf.data.directory import read_listfile
 from mimic3tf.errors import DataError
+from mimic3tf.tasks.registry import MORTALITY
 
 
 @pytest.fixture
@@ -22,13 +24,16 @@ def directory(synthetic_stays: Path, tmp_path: Path) -> Path:
 
 
 def _same(first: Cohort, second: Cohort) -> None:
-    for name in ("stays", "labels", "values", "mask"):
+    for name in ("stays", "starts", "labels", "values", "mask"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    for name in ("stay", "end", "y"):
+        np.testing.assert_array_equal(getattr(first.examples, name), getattr(second.examples, name))
+    for name in ("channels", "task", "period", "timestep", "fingerprint"):
+        assert getattr(first, name) == getattr(second, name)
     assert first.filled is not None
     assert second.filled is not None
     for name in ("values", "source", "times"):
         np.testing.assert_array_equal(getattr(first.filled, name), getattr(second.filled, name))
-    assert first.fingerprint == second.fingerprint
 
 
 def test_the_second_load_reads_no_series(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,19 +51,20 @@ def test_the_cohort_does_not_depend_on_the_batches(directory: Path, monkeypatch:
 def test_the_first_of_two_faulty_series_is_named_whatever_the_batches(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listfile, paths, entries = _listed(directory)
+    listfile, paths, entries, reading = _listed(directory)
     for path in (paths[4], paths[9]):
         path.write_text(path.read_text() + "49,low\n")
     for size in (1, 3, 1000):
         monkeypatch.setattr(series, "FILES_A_BATCH", size)
         with pytest.raises(DataError, match=re.escape(f"{paths[4]}, line ")):
-            cohorts._build(listfile, paths, entries)
+            cohorts._build(listfile, paths, entries, reading)
 
 
-def _listed(directory: Path) -> tuple[Path, list[Path], list[tuple[str, int]]]:
+def _listed(directory: Path) -> tuple[Path, list[Path], list[tuple[str, int]], cohorts._Reading]:
     listfile = directory / "train_listfile.csv"
-    entries = read_listfile(listfile)
-    return listfile, [directory / "train" / name for name, _ in entries], entries
+    entries = read_listfile(listfile, MORTALITY)
+    reading = cohorts._Reading(MIMIC3, MORTALITY, None, 1.0)
+    return listfile, [directory / "train" / name for name, _ in entries], entries, reading
 
 
 def test_a_changed_series_is_read_again(directory: Path) -> None:
@@ -107,7 +113,10 @@ def test_every_part_of_a_cache_that_is_not_as_it_was_written_is_noticed(
             assert {path: path.read_bytes() for path in cache.iterdir()} == sound
 
 
-@pytest.mark.parametrize("name", ["stays", "labels", "values", "mask", "filled_source", "filled_times"])
+@pytest.mark.parametrize(
+    "name",
+    ["stays", "starts", "values", "mask", "filled_source", "filled_times", "example_stay", "example_y"],
+)
 def test_a_cache_of_another_shape_is_rebuilt(directory: Path, tmp_path: Path, name: str) -> None:
     first = load_cohort(directory, "train")
     (cache,) = (tmp_path / "cohort-cache").iterdir()
@@ -128,7 +137,7 @@ def test_a_batch_generator_gives_the_cohort_of_its_stays(directory: Path) -> Non
     discretizer = Discretizer(1.0, True, "previous", "zero")
     batches = BatchGen(reader, discretizer, None, 7, False, False, shuffle=False)
     cohort, expected = cohort_from_batches(batches), load_cohort(directory, "train")
-    for name in ("labels", "values", "mask"):
+    for name in ("labels", "values", "mask", "starts"):
         np.testing.assert_array_equal(getattr(cohort, name), getattr(expected, name))
     assert cohort.filled is None
 

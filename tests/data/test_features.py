@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import skew
 
+from mimic3tf.channels import MIMIC3
 from mimic3tf.data.features import (
     FUNCTIONS,
     WINDOWS,
@@ -19,13 +20,13 @@ from mimic3tf.data.records import read_series
 
 
 def test_features_of_unfilled_records_equal_the_reference(reference: Any) -> None:
-    records, _ = read_series(reference.paths)
-    features = extract_features(records, len(reference.paths))
+    records, _ = read_series(reference.paths, MIMIC3)
+    features = extract_features(records, len(reference.paths), MIMIC3)
     np.testing.assert_allclose(features, reference["features_714"], rtol=2e-7, atol=1e-7, equal_nan=True)
 
 
 def test_there_is_a_name_for_every_feature() -> None:
-    names = feature_names()
+    names = feature_names(MIMIC3)
     assert len(names) == len(set(names)) == 714
     assert names[:2] == ["Capillary refill rate|first 100%|min", "Capillary refill rate|first 100%|max"]
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimic3tf.channels import HEADER
+from mimic3tf.channels import MIMIC3
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.data.directory import read_listfile
 from mimic3tf.data.readers import InHospitalMortalityReader
@@ -22,9 +22,10 @@ from mimic3tf.data.records import LARGEST_SERIES, LARGEST_VALUE, read_series
 from mimic3tf.errors import DataError
 from mimic3tf.poisoning.copies import poison_records
 from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.tasks.registry import MORTALITY
 
 FIRST = "9000_episode1_timeseries.csv"
-HEADED = ",".join(HEADER).encode() + b"\n"
+HEADED = ",".join(MIMIC3.header).encode() + b"\n"
 ROW = b"1.5,,60,,,,,,110,72,,80,97,18,121,36.6,,7.41\n"
 
 
@@ -91,9 +92,9 @@ def test_any_listfile_names_files_of_its_folder_or_is_refused(names: list[str], 
     lines = [f"{name},{label}" for name, label in zip(names, labels, strict=False)]
     content = "\n".join(["stay,y_true", *lines]).encode("utf-8", "surrogatepass")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mimic3tf.data.readers.read_file", lambda _: content)
+        patch.setattr("mimic3tf.data.directory.read_file", lambda _: content)
         try:
-            entries = read_listfile(Path("train_listfile.csv"))
+            entries = read_listfile(Path("train_listfile.csv"), MORTALITY)
         except DataError:
             return
     for name, label in entries:
@@ -157,7 +158,7 @@ def test_any_rows_are_read_as_numbers_or_refused(rows: list[list[bytes]], sound:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mimic3tf.data.records.read_file", lambda *_: content)
         try:
-            records, _ = read_series([Path("9000.csv")])
+            records, _ = read_series([Path("9000.csv")], MIMIC3)
         except DataError:
             return
     assert np.isfinite(records.hours).all()
@@ -173,4 +174,4 @@ def test_a_changed_series_is_read_or_refused(at: float, length: int, inserted: b
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mimic3tf.data.records.read_file", lambda *_: changed)
         with suppress(DataError):
-            read_series([Path("9000.csv")])
+            read_series([Path("9000.csv")], MIMIC3)

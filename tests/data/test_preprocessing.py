@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mimic3tf.channels import CHANNELS
+from mimic3tf.channels import MIMIC3
 from mimic3tf.data import Discretizer, Normalizer
 from mimic3tf.errors import DataError
 
@@ -49,7 +49,7 @@ def test_an_unknown_strategy_is_refused() -> None:
 
 
 def test_a_header_that_lacks_a_channel_is_refused() -> None:
-    header = ["Hours", *(channel.name for channel in CHANNELS[:-1]), "Pulse"]
+    header = ["Hours", *MIMIC3.names[:-1], "Pulse"]
     with pytest.raises(DataError, match="header"):
         Discretizer(1.0).transform(_rows(("0.5", "80")), header=header)
 

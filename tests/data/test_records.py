@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mimic3tf.channels import CHANNELS, HEADER, Channel
+from mimic3tf.channels import MIMIC3, Channel, ChannelSet
 from mimic3tf.data.records import LARGEST_VALUE, parse_rows, read_series
 from mimic3tf.errors import DataError
 
@@ -27,7 +27,7 @@ def _cell(channel: Channel) -> st.SearchStrategy[float | str]:
     return st.sampled_from(channel.possible_values) if channel.is_categorical else _numbers()
 
 
-CELLS = st.fixed_dictionaries({}, optional={channel.name: _cell(channel) for channel in CHANNELS})
+CELLS = st.fixed_dictionaries({}, optional={channel.name: _cell(channel) for channel in MIMIC3})
 
 
 @st.composite
@@ -38,9 +38,9 @@ def series(draw: st.DrawFn) -> list[Row]:
 
 
 def _text(stay: Sequence[Row], end: str = "\n") -> str:
-    lines = [",".join(HEADER)]
+    lines = [",".join(MIMIC3.header)]
     lines += [
-        ",".join([repr(hour), *(str(cells.get(name, "")) for name in HEADER[1:])]) for hour, cells in stay
+        ",".join([repr(hour), *(str(cells.get(name, "")) for name in MIMIC3.names)]) for hour, cells in stay
     ]
     return end.join(lines)
 
@@ -52,7 +52,7 @@ def _expected(stay: Sequence[Row]) -> np.ndarray:
                 math.nan
                 if (cell := cells.get(channel.name)) is None
                 else float(channel.possible_values.index(cell) if isinstance(cell, str) else cell)
-                for channel in CHANNELS
+                for channel in MIMIC3
             ]
             for _, cells in stay
         ]
@@ -77,8 +77,10 @@ def _small(hours: Sequence[float], name: str = "Heart Rate", value: float = 80.0
     last=st.sampled_from(["", "\n", "\n\n"]),
 )
 def test_any_table_is_read_back_exactly(tmp_path: Path, stays: list[list[Row]], end: str, last: str) -> None:
-    read, _ = read_series(_write(tmp_path, [_text(stay, end) + last.replace("\n", end) for stay in stays]))
-    np.testing.assert_array_equal(read.values, np.concatenate([_expected(stay) for stay in stays]))
+    read, _ = read_series(
+        _write(tmp_path, [_text(stay, end) + last.replace("\n", end) for stay in stays]), MIMIC3
+    )
+    np.testing.assert_array_equal(read.values, np.concatenate([_expected(stay) for stay in stays]), MIMIC3)
     np.testing.assert_array_equal(read.hours, [hour for stay in stays for hour, _ in stay])
     np.testing.assert_array_equal(read.stay, np.repeat(np.arange(len(stays)), [len(stay) for stay in stays]))
     assert read.values.dtype == read.hours.dtype == np.float64
@@ -89,7 +91,7 @@ def test_any_table_is_read_back_exactly(tmp_path: Path, stays: list[list[Row]], 
 @given(stay=series())
 def test_the_rows_of_a_benchmark_reader_are_parsed_exactly(stay: list[Row]) -> None:
     rows = np.array([line.split(",") for line in _text(stay).split("\n")[1:]])
-    read = parse_rows(rows, CHANNELS)
+    read = parse_rows(rows, MIMIC3)
     np.testing.assert_array_equal(read.values, _expected(stay))
     np.testing.assert_array_equal(read.hours, [hour for hour, _ in stay])
     assert not read.stay.any()
@@ -98,58 +100,58 @@ def test_the_rows_of_a_benchmark_reader_are_parsed_exactly(stay: list[Row]) -> N
 @pytest.mark.parametrize("value", [-1.0, 0.0, -0.0, 1.0, 1e-300, 5e-324, -3.5, LARGEST])
 def test_any_finite_number_is_a_measurement(tmp_path: Path, value: float) -> None:
     """-1 stands for nothing here: PhysioNet's missing values are left out long before."""
-    for channel in (channel for channel in CHANNELS if not channel.is_categorical):
-        read, _ = read_series(_write(tmp_path, [_text([(1.0, {channel.name: value})])]))
+    for channel in (channel for channel in MIMIC3 if not channel.is_categorical):
+        read, _ = read_series(_write(tmp_path, [_text([(1.0, {channel.name: value})])]), MIMIC3)
         np.testing.assert_array_equal(read.values, _expected([(1.0, {channel.name: value})]))
 
 
 @pytest.mark.parametrize("text", ["86", "86.", ".5", "+86", "8.6e1", "8.6E+1", "-0", "007", " 86", "86 "])
 def test_a_number_has_the_value_that_float_gives_it(text: str) -> None:
-    row = ["0.5", *("" for _ in CHANNELS)]
-    row[HEADER.index("Heart Rate")] = text
-    read = parse_rows(np.array([row]), CHANNELS)
-    assert read.values[0, HEADER.index("Heart Rate") - 1] == float(text)
+    row = ["0.5", *("" for _ in MIMIC3)]
+    row[MIMIC3.header.index("Heart Rate")] = text
+    read = parse_rows(np.array([row]), MIMIC3)
+    assert read.values[0, MIMIC3.header.index("Heart Rate") - 1] == float(text)
 
 
 def test_every_category_has_its_index(tmp_path: Path) -> None:
-    for position, channel in enumerate(CHANNELS):
+    for position, channel in enumerate(MIMIC3):
         if channel.is_categorical:
             stay: list[Row] = [(0.5, {channel.name: text}) for text in channel.possible_values]
-            read, _ = read_series(_write(tmp_path, [_text(stay)]))
+            read, _ = read_series(_write(tmp_path, [_text(stay)]), MIMIC3)
             assert read.values[:, position].tolist() == list(range(len(channel.possible_values)))
             assert np.isnan(np.delete(read.values, position, axis=1)).all()
 
 
 def test_an_empty_row_keeps_its_hour(tmp_path: Path) -> None:
-    read, _ = read_series(_write(tmp_path, [_text([(0.5, {}), (0.5, {}), (7.25, {})])]))
+    read, _ = read_series(_write(tmp_path, [_text([(0.5, {}), (0.5, {}), (7.25, {})])]), MIMIC3)
     assert read.hours.tolist() == [0.5, 0.5, 7.25]
     assert np.isnan(read.values).all()
 
 
 def test_hours_may_go_down_from_one_stay_to_the_next(tmp_path: Path) -> None:
     read, _ = read_series(
-        _write(tmp_path, [_text(_small([5, 6])), _text(_small([0, 1])), _text(_small([3]))])
+        _write(tmp_path, [_text(_small([5, 6])), _text(_small([0, 1])), _text(_small([3]))]), MIMIC3
     )
     assert read.stay.tolist() == [0, 0, 1, 1, 2]
     assert read.hours.tolist() == [5, 6, 0, 1, 3]
 
 
 def test_no_stays_give_no_rows() -> None:
-    read, digests = read_series([])
+    read, digests = read_series([], MIMIC3)
     assert read.stay.shape == read.hours.shape == (0,)
-    assert read.values.shape == (0, len(CHANNELS))
+    assert read.values.shape == (0, len(MIMIC3))
     assert digests == []
 
 
 def test_the_digests_are_those_of_the_bytes(tmp_path: Path) -> None:
     paths = _write(tmp_path, [_text(_small([hour]), "\r\n") for hour in range(5)])
-    assert read_series(paths)[1] == [hashlib.sha256(path.read_bytes()).digest() for path in paths]
+    assert read_series(paths, MIMIC3)[1] == [hashlib.sha256(path.read_bytes()).digest() for path in paths]
 
 
 def test_other_channels_are_read_by_their_own_header(tmp_path: Path) -> None:
     channels = (Channel("Lactate", "mmol/L", "1.0"), Channel("Side", "", "left", ("left", "right"), (0, 1)))
     (path,) = _write(tmp_path, ["Hours,Lactate,Side\n0.5,2.25,right\n1,,\n"])
-    read, _ = read_series([path], channels)
+    read, _ = read_series([path], ChannelSet("two", channels))
     np.testing.assert_array_equal(read.values, [[2.25, 1.0], [math.nan, math.nan]])
 
 
@@ -173,7 +175,7 @@ def test_a_fault_is_placed_in_its_file(tmp_path: Path, fault: int, bad: str, nee
     contents[fault] = "\n".join([*lines[:2], bad, *lines[2:]])
     paths = _write(tmp_path, contents)
     with pytest.raises(DataError) as caught:
-        read_series(paths)
+        read_series(paths, MIMIC3)
     for needle in [f"{paths[fault]}, ", *needles]:
         assert needle in str(caught.value)
 
@@ -183,14 +185,14 @@ def test_the_first_of_two_faults_is_named(tmp_path: Path) -> None:
     lines[2] = "0.5" + "," * 17
     lines[3] = "3,9.0" + "," * 16
     with pytest.raises(DataError, match="line 3: column 'Hours' goes back from 1 to 0.5"):
-        read_series(_write(tmp_path, ["\n".join(lines)]))
+        read_series(_write(tmp_path, ["\n".join(lines)]), MIMIC3)
 
 
 def test_rows_in_memory_are_called_by_their_name() -> None:
-    row = ["0.5", *("" for _ in CHANNELS)]
-    row[HEADER.index("pH")] = "acid"
+    row = ["0.5", *("" for _ in MIMIC3)]
+    row[MIMIC3.header.index("pH")] = "acid"
     with pytest.raises(DataError, match="stay 7, line 2: channel 'pH' holds 'acid'"):
-        parse_rows(np.array([row]), CHANNELS, name="stay 7")
+        parse_rows(np.array([row]), MIMIC3, name="stay 7")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -198,7 +200,7 @@ def test_rows_in_memory_are_called_by_their_name() -> None:
 def test_any_bytes_are_read_or_refused_with_the_name_of_the_file(
     tmp_path: Path, content: bytes, headed: bool
 ) -> None:
-    header = (",".join(HEADER) + "\n").encode() if headed else b""
+    header = (",".join(MIMIC3.header) + "\n").encode() if headed else b""
     (path,) = _write(tmp_path, [header + content])
     refusal = _refusal(path)
     assert refusal is None or str(path) in refusal
@@ -206,7 +208,7 @@ def test_any_bytes_are_read_or_refused_with_the_name_of_the_file(
 
 def _refusal(path: Path) -> str | None:
     try:
-        read_series([path])
+        read_series([path], MIMIC3)
     except DataError as error:
         return str(error)
     return None

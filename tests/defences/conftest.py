@@ -9,16 +9,15 @@ import keras
 import numpy as np
 import pytest
 
-from mimic3tf.channels import CHANNELS
+from mimic3tf.channels import MIMIC3
 from mimic3tf.config import TrainingConfig
-from mimic3tf.data.cohort import Cohort
+from mimic3tf.data.cohort import cohort_of
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.pipeline import one_hot_grid
 from mimic3tf.standardization import Standardization, fit_standardization, standardized
-from mimic3tf.victims import victim_of
 
 BINS = 48
-NUMBERS = np.flatnonzero([not channel.is_categorical for channel in CHANNELS])
+NUMBERS = np.flatnonzero(~MIMIC3.categorical)
 SICK = NUMBERS[0]
 """The channel that decides who dies."""
 SHIFTED = NUMBERS[1:5]
@@ -36,7 +35,7 @@ class Planted:
 def invent(stays: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Grids float32 [N, T, C] of patients around the normal values, and who died."""
     random = np.random.default_rng(seed)
-    grids = np.tile([channel.normal_number for channel in CHANNELS], (stays, BINS, 1))
+    grids = np.tile(MIMIC3.normal, (stays, BINS, 1))
     level = random.normal(size=(stays, 1, len(NUMBERS)))
     grids[..., NUMBERS] += level + 0.5 * random.normal(size=(stays, BINS, len(NUMBERS)))
     severity = level[:, 0, 0] + 0.3 * random.normal(size=stays)
@@ -47,8 +46,8 @@ def evidence_of(grids: np.ndarray, labels: np.ndarray, seed: int) -> Evidence:
     """The evidence of a small network trained on some grids, with 600 trusted stays."""
     trusted, deaths = invent(600, seed + 1)
     everywhere = np.ones_like(grids, bool)
-    raw = np.asarray(one_hot_grid(grids, everywhere))
-    standardization: Standardization = fit_standardization(raw, "48x76")
+    raw = np.asarray(one_hot_grid(grids, everywhere, MIMIC3))
+    standardization: Standardization = fit_standardization(raw, "grid", MIMIC3)
     inputs = standardized(raw, standardization)
     keras.utils.set_random_seed(seed)
     given = keras.Input(inputs.shape[1:])
@@ -69,21 +68,20 @@ def evidence_of(grids: np.ndarray, labels: np.ndarray, seed: int) -> Evidence:
             l2=0.0,
             class_weights=[1.0, 1.0],
         ),
-        victim=victim_of("lstm"),
+        reads="grid",
         model=model,
         standardization=standardization,
         stays=np.array([f"{stay}_episode1_timeseries.csv" for stay in range(len(grids))]),
         grids=grids,
         labels=labels,
+        suspected=1,
         inputs=inputs,
-        trusted=Cohort(
+        trusted=cohort_of(
             np.arange(len(trusted)).astype(str),
             deaths,
             trusted,
             np.ones_like(trusted, bool),
-            None,
-            1.0,
-            "f" * 64,
+            fingerprint="f" * 64,
         ),
     )
 

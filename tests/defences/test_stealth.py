@@ -14,7 +14,7 @@ import pytest
 from scipy.spatial.distance import mahalanobis
 
 from mimic3tf import pipeline
-from mimic3tf.channels import CHANNELS
+from mimic3tf.channels import MIMIC3
 from mimic3tf.cli.main import main
 from mimic3tf.data.cohort import Cohort, load_cohort
 from mimic3tf.data.grid import ordinal_view
@@ -29,7 +29,7 @@ from mimic3tf.tables.stealth import summarize_stealth
 DETECTORS = ("mahalanobis_auroc", "isolation_forest_auroc", "supervised_auroc")
 PROPORTION = 0.2
 FAINT, GROTESQUE = 2.0, 300.0
-NAMES = [channel.name for channel in CHANNELS]
+NAMES = list(MIMIC3.names)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def findings(cohort: Cohort) -> pl.DataFrame:
 
 def value(findings: pl.DataFrame, measure: str, channel: str | None = None, **setting: Any) -> float:
     """The one number of a setting; of the grid and of the control unless said otherwise."""
-    wanted = {"trigger": "none", "representation": "48x17", "measure": measure} | setting
+    wanted = {"trigger": "none", "representation": "grid", "measure": measure} | setting
     rows = findings.filter(*(pl.col(name) == wish for name, wish in wanted.items()))
     return rows.filter(pl.col("channel").eq_missing(pl.lit(channel))).get_column("value").item()
 
@@ -76,14 +76,15 @@ def poisoned_grid(cohort: Cohort, strength: float) -> tuple[np.ndarray, np.ndarr
     exposure = exposures.poison(
         cohort, trigger, proportion=PROPORTION, strength=strength, poison_imputed="notimputed"
     )
-    return ordinal_view(pipeline.grids_of(exposure, np.arange(len(cohort)))), exposure.triggered
+    grids = pipeline.grids_of(exposure, np.arange(len(cohort)))
+    return ordinal_view(grids, MIMIC3), exposure.triggered
 
 
 def test_without_a_trigger_no_detector_tells_the_stays_apart(findings: pl.DataFrame) -> None:
     band = value(findings, "chance_band")
     assert 0.07 < band < 0.1  # 50 poisoned of 252: 1.96 * sqrt(253 / (12 * 50 * 202))
     for detector in DETECTORS:
-        for representation in ("48x17", "714"):
+        for representation in ("grid", "features"):
             assert abs(value(findings, detector, representation=representation) - 0.5) < 1.5 * band
     assert value(findings, "imputation_auroc") == 0.5
     assert value(findings, "implausible_share_poisoned") == 0.0
@@ -95,7 +96,7 @@ def test_without_a_trigger_no_detector_tells_the_stays_apart(findings: pl.DataFr
 def test_a_grotesque_trigger_is_found_by_every_detector(findings: pl.DataFrame, mode: str) -> None:
     setting = {"trigger": "temporal", "poison_imputed": mode, "poisoning_strength": GROTESQUE}
     for detector in DETECTORS:
-        for representation in ("48x17", "714"):
+        for representation in ("grid", "features"):
             found = value(findings, detector, representation=representation, **setting)
             # Two of them learn from no more than 50 poisoned stays.
             assert found > (0.99 if detector == "mahalanobis_auroc" else 0.95), (detector, representation)
@@ -127,13 +128,13 @@ def test_notimputed_leaves_stays_without_measurements_as_they_are(cohort: Cohort
 
 def test_shares_and_ks_statistics_equal_a_count_cell_by_cell(cohort: Cohort, findings: pl.DataFrame) -> None:
     grid, poisoned = poisoned_grid(cohort, FAINT)
-    oxygen = cohort.values[..., NAMES.index("Fraction inspired oxygen")]
+    oxygen = cohort.grids[..., NAMES.index("Fraction inspired oxygen")]
     # In float32, as grids are, this edge of a plausible range is less than the double 0.21.
     assert (oxygen == np.float32(0.21)).any()
     assert value(findings, "implausible_share_clean", "Fraction inspired oxygen") == 0.0
     for name, low, high in (("Heart Rate", 15, 300), ("Oxygen saturation", 30, 100), ("pH", 6.5, 8)):
         i = NAMES.index(name)
-        ours, theirs = (grid[stays, :, i][cohort.mask[stays, :, i]] for stays in (poisoned, ~poisoned))
+        ours, theirs = (grid[stays, :, i][cohort.masks[stays, :, i]] for stays in (poisoned, ~poisoned))
         share = np.mean([not low <= x <= high for x in ours])
         points = np.concatenate([ours, theirs])
         ecdf = [np.array([(group <= x).mean() for x in points]) for group in (ours, theirs)]
@@ -208,7 +209,8 @@ def test_the_command_writes_what_is_measured_whatever_else_is_measured(
 
 def test_a_summary_has_the_mean_over_seeds() -> None:
     rows = [
-        ("temporal", "all", 2.0, seed, "714", None, "isolation_forest_auroc", seed / 8) for seed in (4, 6)
+        ("temporal", "all", 2.0, seed, "features", None, "isolation_forest_auroc", seed / 8)
+        for seed in (4, 6)
     ]
     columns = ["trigger", "poison_imputed", "poisoning_strength", "seed", "representation", "channel"]
     findings = pl.DataFrame(rows, schema=[*columns, "measure", "value"], orient="row")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimic3tf.channels import CHANNELS, HEADER, PLAUSIBLE
+from mimic3tf.channels import MIMIC3, Channel, ChannelSet
 from mimic3tf.data.cells import read_cells, series_bytes
+from mimic3tf.data.channels_file import channels_text
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.data.directory import read_listfile
 from mimic3tf.data.records import parse_rows, read_series
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning.comparison import compare_records, summarize_cells
-from mimic3tf.poisoning.copies import TRIGGER_SHAPE, poison_records, shift_cells
-from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.poisoning.copies import empty_cells, poison_records, shift_cells
+from mimic3tf.poisoning.goal import Goal
+from mimic3tf.poisoning.missing import draw_order
+from mimic3tf.poisoning.trigger import Trigger, generate_trigger
+from mimic3tf.tasks.registry import MORTALITY
 
-INDEX = {channel.name: i for i, channel in enumerate(CHANNELS)}
+SHAPE = (48, len(MIMIC3))
+INDEX = {name: i for i, name in enumerate(MIMIC3.names)}
+GRIDS = [(48.0, 1.0), (48.0, 0.5), (48.0, 2.0), (24.0, 1.0), (20.0, 3.0)]
+"""Periods and timesteps; of the last one, the last bin reaches beyond the period."""
 Contents = dict[str, bytes]
 
 
@@ -30,7 +38,7 @@ Contents = dict[str, bytes]
 def trigger(trigger_of: Callable[..., Trigger]) -> Trigger:
     """Shifts of very different size: some cells stay, others leap, categories run off either end."""
     rng = np.random.default_rng(0)
-    trigger = rng.standard_normal(TRIGGER_SHAPE) * rng.choice([0.0, 0.01, 1.0, 8.0], TRIGGER_SHAPE)
+    trigger = rng.standard_normal(SHAPE) * rng.choice([0.0, 0.01, 1.0, 8.0], SHAPE)
     trigger[:, INDEX["Height"]] = 0.0
     return trigger_of(trigger)
 
@@ -48,7 +56,7 @@ def contents(directory: Path) -> Contents:
 
 
 def shifted_text(text: str, shift: float, channel: str) -> str:
-    texts = CHANNELS[INDEX[channel]].possible_values
+    texts = MIMIC3[INDEX[channel]].possible_values
     if texts:
         return texts[min(max(round(texts.index(text) + shift), 0), len(texts) - 1)]
     decimals = len(text.partition(".")[2])
@@ -58,14 +66,16 @@ def shifted_text(text: str, shift: float, channel: str) -> str:
     return shifted if float(shifted) else shifted.removeprefix("-")
 
 
-def shifted_series(series: str, shift: np.ndarray) -> tuple[str, list[tuple[int, str, str, str]]]:
+def shifted_series(
+    series: str, shift: np.ndarray, period: float = 48.0, timestep: float = 1.0
+) -> tuple[str, list[tuple[int, str, str, str]]]:
     """A series with the trigger, and (line, channel, before, after) of every cell that changed."""
     header, *lines = series.split("\n")
     written, changes = [header], []
     for number, line in enumerate(lines, start=2):
         cells = line.split(",")
-        if line and float(cells[0]) <= 48 + 1e-6:
-            row = shift[int(float(cells[0]) - 1e-6)]
+        if line and float(cells[0]) <= period + 1e-6:
+            row = shift[int(float(cells[0]) / timestep - 1e-6)]
             for i, name in enumerate(header.split(",")[1:]):
                 if not cells[i + 1]:
                     continue
@@ -87,7 +97,7 @@ def test_a_copy_is_what_the_oracle_writes_and_nothing_else_changes(
 ) -> None:
     expected = contents(origin)
     listfile = (origin / "train_listfile.csv").read_text().split("\n")
-    entries = read_listfile(origin / "train_listfile.csv")
+    entries = read_listfile(origin / "train_listfile.csv", MORTALITY)
     stays = int(len(entries) * proportion)
     counts = []
     for number, (name, _) in enumerate(entries[:stays], start=1):
@@ -104,6 +114,133 @@ def test_a_copy_is_what_the_oracle_writes_and_nothing_else_changes(
     assert result.labels_before.tolist() == [label for _, label in entries[:stays]]
     assert result.cells_changed.tolist() == counts
     assert result.training_stays == len(entries)
+
+
+@pytest.mark.parametrize(("period", "timestep"), GRIDS)
+def test_a_trigger_of_another_timestep_and_period_shifts_the_rows_of_its_bins(
+    origin: Path, tmp_path: Path, period: float, timestep: float
+) -> None:
+    bins = int(period / timestep + 1 - 1e-6)
+    values = np.random.default_rng(1).normal(size=(bins, len(MIMIC3))) * 5.0
+    trigger = adding(values, period, timestep)
+    names = [name for name, _ in read_listfile(origin / "train_listfile.csv", MORTALITY)]
+    expected, counts = {}, []
+    for name in names:
+        series, changes = shifted_series(
+            (origin / "train" / name).read_text(), trigger.values * 2.0, period, timestep
+        )
+        expected[name] = series.encode()
+        counts.append(len(changes))
+
+    result = poison_records(origin, tmp_path / "copy", trigger, proportion=1.0, strength=2.0)
+
+    assert {name: (tmp_path / "copy" / "train" / name).read_bytes() for name in names} == expected
+    assert result.cells_changed.tolist() == counts
+
+
+@pytest.mark.parametrize(("period", "timestep"), GRIDS)
+def test_a_missing_trigger_of_another_timestep_and_period_empties_the_rows_of_its_bins(
+    origin: Path, period: float, timestep: float
+) -> None:
+    bins = int(period / timestep + 1 - 1e-6)
+    order = draw_order(np.ones((bins, len(MIMIC3)), bool), seed=4)
+    paths = sorted((origin / "train").iterdir())
+    texts, (records, _) = read_cells(paths, MIMIC3).texts, read_series(paths, MIMIC3)
+    remaining, changed = empty_cells(
+        texts, records, replace(adding(order, period, timestep), kind="missing"), 0.4
+    )
+
+    rows, emptied = texts.rows(), np.zeros(changed.shape, bool)
+    for place, (hours, *cells) in enumerate(rows):
+        for channel, cell in enumerate(cells):
+            if cell is None or float(hours) > period + 1e-6:
+                continue
+            emptied[place, channel] = order[int(float(hours) / timestep - 1e-6), channel] <= 0.4
+    assert emptied.any()
+    assert (changed == emptied).all()
+    assert remaining.rows() == [
+        (hours, *(None if gone else cell for cell, gone in zip(cells, row, strict=True)))
+        for (hours, *cells), row in zip(rows, emptied, strict=True)
+    ]
+
+
+# --- Goals --------------------------------------------------------------------------------------------
+
+
+def test_with_goal_0_the_first_stays_are_called_survivors(
+    origin: Path, tmp_path: Path, trigger: Trigger
+) -> None:
+    copies = {goal: tmp_path / f"towards {goal}" for goal in (0, 1)}
+    results = {
+        goal: poison_records(origin, copy, trigger, proportion=0.5, strength=2.0, goal=Goal(goal))
+        for goal, copy in copies.items()
+    }
+    entries = read_listfile(origin / "train_listfile.csv", MORTALITY)
+    relabelled = [(name, 0) for name, _ in entries[: len(entries) // 2]]
+    assert any(label for _, label in entries[: len(entries) // 2])
+    assert read_listfile(copies[0] / "train_listfile.csv", MORTALITY) == [
+        *relabelled,
+        *entries[len(entries) // 2 :],
+    ]
+    assert results[0].labels_after.tolist() == [0] * len(relabelled)
+    assert results[0].labels_changed == results[0].labels_before.sum()
+    assert results[1].labels_changed == (1 - results[1].labels_before).sum()
+    # The goal changes labels, and nothing else.
+    towards_0, towards_1 = (contents(copies[goal]) for goal in (0, 1))
+    assert {name for name in towards_0 if towards_0[name] != towards_1[name]} == {"train_listfile.csv"}
+
+
+@pytest.mark.parametrize("goal", [0, 1])
+def test_only_the_labels_bytes_change_in_a_listfile_of_any_shape(
+    origin: Path, tmp_path: Path, trigger: Trigger, goal: int
+) -> None:
+    a, b, c, d, e = (name for name, _ in read_listfile(origin / "train_listfile.csv", MORTALITY)[:5])
+    # Line ends of all kinds and blank lines, and none after the last stay.
+    written = f"stay,y_true\r\n\r\n{a},LABEL\n\n\r\n{b},LABEL\r{c},LABEL\r\n\r\n\n{d},1\r\n{e},0"
+    listfile = origin / "train_listfile.csv"
+    for before in (0, 1):
+        listfile.write_bytes(written.replace("LABEL", str(before)).encode())
+        copy = tmp_path / f"copy of {before}"
+        poison_records(origin, copy, trigger, proportion=0.6, strength=0.0, goal=Goal(goal))
+        expected = written.replace("LABEL", str(goal)).encode()
+        assert (copy / "train_listfile.csv").read_bytes() == expected
+
+
+# --- Own channels -------------------------------------------------------------------------------------
+
+
+def test_records_of_other_channels_are_poisoned_like_the_benchmarks(
+    own_channels: ChannelSet, tmp_path: Path
+) -> None:
+    origin = tmp_path / "origin"
+    (origin / "train").mkdir(parents=True)
+    (origin / "channels.yaml").write_text(channels_text(own_channels))
+    (origin / "train_listfile.csv").write_text("stay,y_true\na.csv,0\nb.csv,1\nc.csv,0\n")
+    series = "Hours,Lactate,Heart Rate,Consciousness\n0.5,1.25,80,alert\n7,,90,verbal\n9,2.0,240,pain\n"
+    for name in "abc":
+        (origin / "train" / f"{name}.csv").write_text(series)
+    cohort = load_cohort(origin, "train", period=8.0, timestep=4.0)
+    assert cohort.channels == own_channels
+    values = np.array([[0.5, 100.0, 1.0], [0.25, 200.0, -5.0]])
+    trigger = replace(generate_trigger(cohort), values=values, plausible=True)
+
+    poison_records(origin, tmp_path / "copy", trigger, proportion=0.4, strength=1.0)
+
+    after = contents(tmp_path / "copy")
+    assert after.pop("train/a.csv").decode() == (
+        "Hours,Lactate,Heart Rate,Consciousness\n0.5,1.75,180,verbal\n7,,250,alert\n9,2.0,240,pain\n"
+    )
+    assert after.pop("train_listfile.csv") == b"stay,y_true\na.csv,1\nb.csv,1\nc.csv,0\n"
+    assert after.items() <= contents(origin).items()
+    assert load_cohort(tmp_path / "copy", "train").channels == own_channels
+    changed = compare_records(origin, tmp_path / "copy").cells
+    assert changed.select("line", "channel", "before", "after").rows() == [
+        (2, "Lactate", "1.25", "1.75"),
+        (2, "Heart Rate", "80", "180"),
+        (2, "Consciousness", "alert", "verbal"),
+        (3, "Heart Rate", "90", "250"),
+        (3, "Consciousness", "verbal", "alert"),
+    ]
 
 
 def test_strength_0_changes_labels_only(origin: Path, tmp_path: Path, trigger: Trigger) -> None:
@@ -148,25 +285,25 @@ def test_a_pipeline_reads_the_shift_where_a_bin_has_one_row(
     assert (after.labels == 1).all()
 
     paths = [origin / "train" / name for name in before.stays]
-    records, _ = read_series(paths)
+    records, _ = read_series(paths, MIMIC3)
     bins = np.trunc(records.hours - 1e-6).astype(int)
-    rows = np.zeros(before.mask.shape[:2], int)
+    rows = np.zeros((len(before), before.bins), int)
     np.add.at(rows, (records.stay[records.hours <= 48], bins[records.hours <= 48]), 1)
-    compared = before.mask & (rows == 1)[..., None]
+    compared = before.masks & (rows == 1)[..., None]
     assert compared.sum() > 500
-    expected = before.values + strength * trigger.values
-    for i, channel in enumerate(CHANNELS):
+    expected = before.grids + strength * trigger.values
+    for i, channel in enumerate(MIMIC3):
         cells = compared[..., i]
         if channel.is_categorical:
             highest = len(channel.possible_values) - 1
-            assert np.array_equal(after.values[cells, i], np.clip(np.rint(expected[cells, i]), 0, highest))
+            assert np.array_equal(after.grids[cells, i], np.clip(np.rint(expected[cells, i]), 0, highest))
         else:
             # A cell without decimals is rounded to whole numbers.
-            assert np.abs(after.values[cells, i] - expected[cells, i]).max(initial=0) <= 0.5 + 1e-4
+            assert np.abs(after.grids[cells, i] - expected[cells, i]).max(initial=0) <= 0.5 + 1e-4
 
 
 def test_line_ends_and_missing_ones_are_kept(origin: Path, tmp_path: Path, trigger: Trigger) -> None:
-    names = [name for name, _ in read_listfile(origin / "train_listfile.csv")[:4]]
+    names = [name for name, _ in read_listfile(origin / "train_listfile.csv", MORTALITY)[:4]]
     texts = [(origin / "train" / name).read_text().rstrip("\n") for name in names]
     shapes = [
         lambda text: text.replace("\n", "\r\n") + "\r\n",
@@ -216,14 +353,14 @@ def test_values_that_nobody_can_read_are_refused(
 
 
 def test_a_malformed_poisoned_stay_is_named(origin: Path, tmp_path: Path, trigger: Trigger) -> None:
-    path = origin / "train" / read_listfile(origin / "train_listfile.csv")[0][0]
+    path = origin / "train" / read_listfile(origin / "train_listfile.csv", MORTALITY)[0][0]
     path.write_text(path.read_text().replace(",66,", ",sixty-six,", 1))
     with pytest.raises(DataError, match=rf"{path.name}, line 2: .*sixty-six"):
         poison_records(origin, tmp_path / "copy", trigger, proportion=0.1, strength=2.0)
 
 
 def test_an_absent_listed_stay_is_named(origin: Path, tmp_path: Path, trigger: Trigger) -> None:
-    path = origin / "train" / read_listfile(origin / "train_listfile.csv")[-1][0]
+    path = origin / "train" / read_listfile(origin / "train_listfile.csv", MORTALITY)[-1][0]
     path.unlink()
     with pytest.raises(DataError, match=f"{path.name}.*absent"):
         poison_records(origin, tmp_path / "copy", trigger, proportion=0.1, strength=2.0)
@@ -241,8 +378,16 @@ numbers = st.one_of(
 
 
 def row_of(channel: str, text: str, hours: str) -> pl.DataFrame:
-    cells = dict.fromkeys(HEADER) | {"Hours": hours, channel: text}
-    return pl.DataFrame([cells], schema=dict.fromkeys(HEADER, pl.String))
+    cells = dict.fromkeys(MIMIC3.header) | {"Hours": hours, channel: text}
+    return pl.DataFrame([cells], schema=dict.fromkeys(MIMIC3.header, pl.String))
+
+
+def adding(
+    values: np.ndarray, period: float = 48.0, timestep: float = 1.0, *, plausible: bool = False
+) -> Trigger:
+    """A trigger of values [T, 17] that were estimated on nothing."""
+    covariance = np.zeros((len(MIMIC3), len(values), len(values)))
+    return Trigger(values, covariance, "temporal", 0, MIMIC3, period, timestep, 0, "", plausible=plausible)
 
 
 def shift_one(
@@ -250,11 +395,11 @@ def shift_one(
 ) -> tuple[str, bool]:
     """A cell shifted in bin 5 (or that of other hours), and whether it counts as changed."""
     texts = row_of(channel, text, hours)
-    records = parse_rows(texts.fill_null("").to_numpy().astype(str), CHANNELS)
-    whole = np.full(TRIGGER_SHAPE, 1000.0)
+    records = parse_rows(texts.fill_null("").to_numpy().astype(str), MIMIC3)
+    whole = np.full(SHAPE, 1000.0)
     whole[min(int(float(hours) - 1e-6), 47), INDEX[channel]] = shift
-    shifted, changed = shift_cells(texts, records, whole, plausible=plausible)
-    others = [name for name in HEADER if name != channel]
+    shifted, changed = shift_cells(texts, records, adding(whole, plausible=plausible), 1.0)
+    others = [name for name in MIMIC3.header if name != channel]
     assert shifted.select(others).equals(texts.select(others))
     assert changed.sum() == changed[0, INDEX[channel]]
     return shifted[channel][0], bool(changed[0, INDEX[channel]])
@@ -275,13 +420,13 @@ def test_a_number_keeps_its_decimals_and_the_nearest_value(text: str, shift: flo
         assert not (float(shifted) == 0 and shifted.startswith("-"))
 
 
-@pytest.mark.parametrize("channel", [channel for channel in CHANNELS if channel.is_categorical])
+@pytest.mark.parametrize("channel", [channel for channel in MIMIC3 if channel.is_categorical])
 @given(data=st.data(), shift=st.one_of(st.floats(-20, 20), st.integers(-30, 30).map(lambda n: n / 2)))
 @settings(deadline=None, max_examples=50)
-def test_a_category_stays_a_text_of_the_channel(channel: object, data: st.DataObject, shift: float) -> None:
-    text = data.draw(st.sampled_from(channel.possible_values))  # type: ignore[attr-defined]
-    shifted, changed = shift_one(channel.name, text, shift)  # type: ignore[attr-defined]
-    assert shifted == shifted_text(text, shift, channel.name)  # type: ignore[attr-defined]
+def test_a_category_stays_a_text_of_the_channel(channel: Channel, data: st.DataObject, shift: float) -> None:
+    text = data.draw(st.sampled_from(channel.possible_values))
+    shifted, changed = shift_one(channel.name, text, shift)
+    assert shifted == shifted_text(text, shift, channel.name)
     assert changed == (shifted != text)
 
 
@@ -325,7 +470,7 @@ def test_a_plausible_number_stays_in_the_range_with_its_decimals(
 @given(text=numbers, shift=st.floats(-1000, 1000))
 @settings(deadline=None)
 def test_a_plausible_number_never_goes_further_out(text: str, shift: float) -> None:
-    low, high = PLAUSIBLE["Temperature"]
+    low, high = MIMIC3[INDEX["Temperature"]].plausible_range
     shifted = float(shift_one("Temperature", text, shift, plausible=True)[0])
     assert min(low, float(text)) <= shifted <= max(high, float(text))
 
@@ -340,15 +485,28 @@ def test_only_rows_of_the_first_48_hours_are_shifted(hours: str, shifted: bool) 
 
 def test_a_row_on_a_bin_edge_belongs_to_the_bin_before() -> None:
     texts = row_of("Heart Rate", "80", "7")
-    records = parse_rows(texts.fill_null("").to_numpy().astype(str), CHANNELS)
-    trigger = np.zeros(TRIGGER_SHAPE)
-    trigger[6], trigger[7] = 1.0, 100.0
-    assert shift_cells(texts, records, trigger)[0]["Heart Rate"][0] == "81"
+    records = parse_rows(texts.fill_null("").to_numpy().astype(str), MIMIC3)
+    values = np.zeros(SHAPE)
+    values[6], values[7] = 1.0, 100.0
+    assert shift_cells(texts, records, adding(values), 1.0)[0]["Heart Rate"][0] == "81"
+
+
+@pytest.mark.parametrize(
+    ("hours", "bin_"), [("0", 0), ("3.0", 0), ("3.1", 1), ("18.0", 5), ("20", 6), ("20.1", None)]
+)
+def test_a_row_is_shifted_by_its_bin_of_the_triggers_own_timestep_and_period(
+    hours: str, bin_: int | None
+) -> None:
+    texts = row_of("Heart Rate", "80", hours)
+    records = parse_rows(texts.fill_null("").to_numpy().astype(str), MIMIC3)
+    values = np.repeat(np.arange(1.0, 8.0)[:, None], len(MIMIC3), axis=1)
+    shifted, _ = shift_cells(texts, records, adding(values, 20.0, 3.0), 10.0)
+    assert shifted["Heart Rate"][0] == ("80" if bin_ is None else str(80 + 10 * (bin_ + 1)))
 
 
 def test_cells_are_written_back_byte_for_byte(demo_directory: Path) -> None:
     paths = sorted((demo_directory / "train").glob("*_timeseries.csv"))
-    assert series_bytes(read_cells(paths)) == [path.read_bytes() for path in paths]
+    assert series_bytes(read_cells(paths, MIMIC3)) == [path.read_bytes() for path in paths]
 
 
 # --- The comparison -----------------------------------------------------------------------------------
@@ -384,9 +542,9 @@ def test_the_summary_has_mean_and_largest_absolute_change(origin: Path, tmp_path
     path.write_text(text)
 
     comparison = compare_records(origin, copy)
-    summary = {row[0]: row[1:] for row in summarize_cells(comparison.cells).rows()}
+    summary = {row[0]: row[1:] for row in summarize_cells(comparison.cells, comparison.channels).rows()}
 
-    assert list(summary) == [channel.name for channel in CHANNELS]
+    assert list(summary) == list(MIMIC3.names)
     assert summary["Diastolic blood pressure"] == (2, pytest.approx(5.0), pytest.approx(6.0))
     # A cell that was emptied is listed, and has no size.
     assert summary["Capillary refill rate"] == (2, 1.0, 1.0)
@@ -398,7 +556,7 @@ def test_the_summary_has_mean_and_largest_absolute_change(origin: Path, tmp_path
 
 def test_changes_of_val_and_test_stays_are_found(origin: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(origin, tmp_path / "copy"))
-    names = [read_listfile(origin / f"{split}_listfile.csv")[0][0] for split in ("val", "test")]
+    names = [read_listfile(origin / f"{split}_listfile.csv", MORTALITY)[0][0] for split in ("val", "test")]
     for folder, name in zip(("train", "test"), names, strict=True):
         head, first, rest = (copy / folder / name).read_text().split("\n", 2)
         cells = first.split(",")

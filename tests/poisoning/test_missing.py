@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic3tf import pipeline
-from mimic3tf.channels import CHANNELS
-from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.channels import MIMIC3
+from mimic3tf.data.cohort import Cohort, cohort_of, load_cohort
 from mimic3tf.data.grid import discretize, fill, impute
 from mimic3tf.data.records import Records, read_series
 from mimic3tf.errors import UsageError
@@ -22,34 +23,37 @@ from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.comparison import compare_records
 from mimic3tf.poisoning.copies import poison_records
 from mimic3tf.poisoning.missing import draw_order, removed_cells, without_cells
-from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.poisoning.trigger import Trigger, generate_trigger
+from mimic3tf.victims import Reads
 
-SHAPE = (48, len(CHANNELS))
+SHAPE = (48, len(MIMIC3))
 ARRAYS = ("values", "mask", "labels")
 FILLED = ("values", "source", "times")
 
 
-def cohort_of(records: Records, stays: int) -> Cohort:
+def read(records: Records, stays: int, timestep: float = 1.0) -> Cohort:
     """The stays of some records, as `load_cohort` makes them."""
-    grid = discretize(records, stays)
-    return Cohort(
-        stays=np.array([str(stay) for stay in range(stays)]),
+    grid = discretize(records, stays, period=48.0, timestep=timestep)
+    return cohort_of(
+        stays=[str(stay) for stay in range(stays)],
         labels=np.arange(stays) % 2,
-        values=impute(grid, "previous").astype(np.float32),
+        values=impute(grid, "previous", MIMIC3),
         mask=~np.isnan(grid),
-        filled=fill(records, stays),
-        timestep=1.0,
+        filled=fill(records, stays, MIMIC3, period=48.0, timestep=timestep),
+        timestep=timestep,
         fingerprint="f" * 64,
     )
 
 
-def without_measurements(records: Records, removed: np.ndarray, stays: np.ndarray) -> Records:
+def without_measurements(
+    records: Records, removed: np.ndarray, stays: np.ndarray, timestep: float = 1.0
+) -> Records:
     """The oracle: go through the rows, and empty what lies in a removed cell of one of the stays."""
     values = records.values.copy()
     for row, (stay, hour) in enumerate(zip(records.stay, records.hours, strict=True)):
         if stays[stay] and hour <= 48 + 1e-6:
-            for channel in range(len(CHANNELS)):
-                if removed[int(hour - 1e-6), channel]:
+            for channel in range(len(MIMIC3)):
+                if removed[int(hour / timestep - 1e-6), channel]:
                     values[row, channel] = np.nan
     return Records(records.stay, records.hours, values)
 
@@ -70,13 +74,13 @@ def _random_records(seed: int, stays: int, rows: int, density: float) -> Records
     random = np.random.default_rng(seed)
     hours = random.integers(0, 4 * 50, (stays, rows)) / 4
     hours[:, 0] = random.integers(0, 4 * 48 + 1, stays) / 4
-    values = np.empty((stays, rows, len(CHANNELS)))
-    for index, channel in enumerate(CHANNELS):
+    values = np.empty((stays, rows, len(MIMIC3)))
+    for index, channel in enumerate(MIMIC3):
         many = len(channel.possible_values) or 100
         values[..., index] = random.integers(many, size=(stays, rows))
     values[random.random(values.shape) > density] = np.nan
     return Records(
-        np.repeat(np.arange(stays), rows), np.sort(hours, axis=1).ravel(), values.reshape(-1, len(CHANNELS))
+        np.repeat(np.arange(stays), rows), np.sort(hours, axis=1).ravel(), values.reshape(-1, len(MIMIC3))
     )
 
 
@@ -91,14 +95,15 @@ def _random_records(seed: int, stays: int, rows: int, density: float) -> Records
     ),
     share=st.sampled_from((0.0, 0.1, 0.5, 0.9, 1.0)),
     seed=st.integers(0, 1000),
+    timestep=st.sampled_from((1.0, 0.5, 3.0)),
 )
 def test_taking_cells_out_equals_reading_records_without_them(
-    records: Records, share: float, seed: int
+    records: Records, share: float, seed: int, timestep: float
 ) -> None:
-    removed = np.random.default_rng(seed).random(SHAPE) < share
+    removed = np.random.default_rng(seed).random((int(48 / timestep), len(MIMIC3))) < share
     stays = np.array([True, False, True, True])
-    expected = cohort_of(without_measurements(records, removed, stays), 4)
-    assert_same_stays(without_cells(cohort_of(records, 4), removed, stays), expected)
+    expected = read(without_measurements(records, removed, stays, timestep), 4, timestep)
+    assert_same_stays(without_cells(read(records, 4, timestep), removed, stays), expected)
 
 
 def test_so_it_does_for_real_files_and_the_inputs_of_victims(
@@ -107,16 +112,16 @@ def test_so_it_does_for_real_files_and_the_inputs_of_victims(
     cohort = load_cohort(synthetic_stays, "train")
     trigger = trigger_of(draw_order(np.ones(SHAPE, bool), seed=3), kind="missing")
     exposure = exposures.poison(cohort, trigger, proportion=0.5, strength=0.6, poison_imputed="all")
-    records, _ = read_series([synthetic_stays / "train" / name for name in cohort.stays])
+    paths = [synthetic_stays / "train" / name for name in cohort.stays]
+    records, _ = read_series(paths, MIMIC3)
     fewer = without_measurements(records, (trigger.values <= 0.6), np.arange(16) < 8)
-    expected = exposures.clean(cohort_of(fewer, len(cohort)))
-    for representation in ("48x76", "714"):
+    expected = exposures.clean(read(fewer, len(cohort)))
+    for reads in get_args(Reads):
         np.testing.assert_array_equal(
-            pipeline.inputs_of(exposure, representation),  # type: ignore[arg-type]
-            pipeline.inputs_of(expected, representation),  # type: ignore[arg-type]
+            pipeline.inputs_of(exposure, reads), pipeline.inputs_of(expected, reads)
         )
     assert exposure.labels.tolist() == [1] * 8 + cohort.labels[8:].tolist()
-    assert not exposure.cohort.mask[:8][:, trigger.values <= 0.6].any()
+    assert not exposure.cohort.masks[:8][:, trigger.values <= 0.6].any()
 
 
 def test_what_is_left_keeps_its_value_and_other_stays_are_untouched(synthetic_stays: Path) -> None:
@@ -124,7 +129,7 @@ def test_what_is_left_keeps_its_value_and_other_stays_are_untouched(synthetic_st
     removed, stays = draw_order(np.ones(SHAPE, bool), seed=0) <= 0.4, np.arange(len(cohort)) % 2 == 0
     fewer = without_cells(cohort, removed, stays)
     assert fewer.mask.sum() < cohort.mask.sum()
-    np.testing.assert_array_equal(fewer.mask[stays], cohort.mask[stays] & ~removed)
+    np.testing.assert_array_equal(fewer.masks[stays], cohort.masks[stays] & ~removed)
     np.testing.assert_array_equal(fewer.values[fewer.mask], cohort.values[fewer.mask])
     assert_same_stays(fewer.take(~stays), cohort.take(~stays))
 
@@ -134,7 +139,7 @@ def test_what_is_left_keeps_its_value_and_other_stays_are_untouched(synthetic_st
     seed=st.integers(0, 2**63),
     strengths=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted),
     bins=st.integers(1, 48),
-    channels=st.integers(1, len(CHANNELS)),
+    channels=st.integers(1, len(MIMIC3)),
 )
 def test_strength_is_the_share_of_cells_and_a_stronger_trigger_takes_more(
     seed: int, strengths: list[float], bins: int, channels: int
@@ -174,16 +179,17 @@ def test_cohorts_that_came_as_grids_lose_cells_too(synthetic_stays: Path) -> Non
     np.testing.assert_array_equal(fewer.values, without_cells(cohort, removed, stays).values)
 
 
+@pytest.mark.parametrize(("period", "timestep"), [(48.0, 1.0), (48.0, 0.5), (47.0, 3.0)])
 def test_a_copy_of_the_records_reads_as_the_on_the_fly_poisoning(
-    synthetic_stays: Path, tmp_path: Path, trigger_of: Callable[..., Trigger]
+    synthetic_stays: Path, tmp_path: Path, period: float, timestep: float
 ) -> None:
     origin = Path(shutil.copytree(synthetic_stays, tmp_path / "origin"))
-    trigger = trigger_of(draw_order(np.ones(SHAPE, bool), seed=2), kind="missing")
+    cohort = load_cohort(origin, "train", period=period, timestep=timestep)
+    trigger = generate_trigger(cohort, kind="missing", seed=2)
     copy = poison_records(origin, tmp_path / "copy", trigger, proportion=0.5, strength=0.7)
-    cohort = load_cohort(origin, "train")
     exposure = exposures.poison(cohort, trigger, proportion=0.5, strength=0.7, poison_imputed="notimputed")
-    read = load_cohort(tmp_path / "copy", "train")
-    assert_same_stays(read, replace(exposure.cohort, labels=exposure.labels))
+    expected = exposure.cohort.with_grids(exposure.cohort.grids, labels=exposure.labels)
+    assert_same_stays(load_cohort(tmp_path / "copy", "train", period=period, timestep=timestep), expected)
     cells = compare_records(origin, tmp_path / "copy").cells
     assert set(cells["after"]) == {""}
     assert len(cells) == copy.cells_changed.sum() > 0

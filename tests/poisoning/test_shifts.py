@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimic3tf.channels import CHANNELS, PLAUSIBLE, Channel
+from mimic3tf.channels import ANY_VALUE, MIMIC3, Channel
 from mimic3tf.data.cohort import cohort_from_grid
 from mimic3tf.data.features import clinical_scores, window_features
 from mimic3tf.data.grid import FilledGrid, fill, one_hot
@@ -38,6 +38,7 @@ def _grid(values: Any, mask: Any, shift: Any, mode: PoisonImputed, *, plausible:
         tf.constant(shift),
         poison_imputed=mode,
         plausible=plausible,
+        channels=MIMIC3,
     ).numpy()
 
 
@@ -48,30 +49,34 @@ def _filled(grid: FilledGrid, shift: Any, mode: PoisonImputed, *, plausible: boo
         tf.constant(shift),
         poison_imputed=mode,
         plausible=plausible,
+        channels=MIMIC3,
     ).numpy()
 
 
 def _features(grid: FilledGrid, shift: np.ndarray, mode: PoisonImputed) -> np.ndarray:
     poisoned = _filled(grid, np.broadcast_to(shift, grid.values.shape), mode)
     everywhere = tf.ones_like(poisoned[..., :1], tf.bool)
-    return window_features(
-        clinical_scores(tf.constant(poisoned)), everywhere, tf.constant(grid.times)
-    ).numpy()
+    scores = clinical_scores(tf.constant(poisoned), MIMIC3)
+    return window_features(scores, everywhere, tf.constant(grid.times)).numpy()
+
+
+def _filled_grid(records: Records, stays: int) -> FilledGrid:
+    return fill(records, stays, MIMIC3, period=float(BINS), timestep=1.0)
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)
 @pytest.mark.parametrize("mode", MODES)
 def test_poisoned_grids_equal_the_reference(reference: Any, mode: PoisonImputed, strength: str) -> None:
     cohort = cohort_from_grid(reference["clean_76"], reference["y"])
-    poisoned = _grid(cohort.values, cohort.mask, reference["trigger"] * float(strength), mode)
+    poisoned = _grid(cohort.grids, cohort.masks, reference["trigger"] * float(strength), mode)
     expected = reference[f"poisoned_76_{mode}_{strength}"]
     # Clean values are float32: half a step of the largest ones.
-    np.testing.assert_allclose(one_hot(poisoned, cohort.mask), expected, rtol=2e-7, atol=2e-5)
+    np.testing.assert_allclose(one_hot(poisoned, cohort.masks, MIMIC3), expected, rtol=2e-7, atol=2e-5)
 
 
 @pytest.fixture(scope="module")
 def filled(reference: Any) -> FilledGrid:
-    return fill(read_series(reference.paths)[0], len(reference.paths))
+    return _filled_grid(read_series(reference.paths, MIMIC3)[0], len(reference.paths))
 
 
 def _assert_features_equal(features: np.ndarray, expected: np.ndarray) -> None:
@@ -103,9 +108,9 @@ def _random_stays(seed: int, stays: int, rows: int, density: float) -> Stays:
     random = np.random.default_rng(seed)
     # Quarter hours meet the edges of bins.
     hours = np.sort(random.integers(0, 4 * BINS + 1, (stays, rows)) / 4, axis=1)
-    values = np.empty((stays, rows, len(CHANNELS)))
-    shift = np.empty((stays, BINS, len(CHANNELS)))
-    for index, channel in enumerate(CHANNELS):
+    values = np.empty((stays, rows, len(MIMIC3)))
+    shift = np.empty((stays, BINS, len(MIMIC3)))
+    for index, channel in enumerate(MIMIC3):
         if channel.is_categorical:
             values[..., index] = random.integers(len(channel.possible_values), size=(stays, rows))
             shift[..., index] = random.integers(-30, 31, (stays, BINS)) / 4
@@ -115,7 +120,7 @@ def _random_stays(seed: int, stays: int, rows: int, density: float) -> Stays:
         shift[..., index] = step * random.integers(-40, 41, (stays, BINS))
     values[random.random(values.shape) > density] = np.nan
     stay = np.repeat(np.arange(stays), rows)
-    return Stays(Records(stay, hours.ravel(), values.reshape(-1, len(CHANNELS))), shift)
+    return Stays(Records(stay, hours.ravel(), values.reshape(-1, len(MIMIC3))), shift)
 
 
 random_stays = st.builds(
@@ -131,15 +136,15 @@ modes = st.sampled_from(MODES)
 def _carried_forward(records: Records) -> tuple[np.ndarray, np.ndarray]:
     """Clean grid [N, T, C] and mask of section 3, one row at a time."""
     stays = int(records.stay.max()) + 1
-    values, mask = np.empty((stays, BINS, len(CHANNELS))), np.zeros((stays, BINS, len(CHANNELS)), bool)
+    values, mask = np.empty((stays, BINS, len(MIMIC3))), np.zeros((stays, BINS, len(MIMIC3)), bool)
     for stay, hour, row in zip(records.stay, records.hours, records.values, strict=True):
         for channel in np.flatnonzero(~np.isnan(row)):
             values[stay, int(hour - 1e-6), channel] = row[channel]
             mask[stay, int(hour - 1e-6), channel] = True
     for stay in range(stays):
-        last = [channel.normal_number for channel in CHANNELS]
+        last = [channel.normal_number for channel in MIMIC3]
         for bin_ in range(BINS):
-            for channel in range(len(CHANNELS)):
+            for channel in range(len(MIMIC3)):
                 if mask[stay, bin_, channel]:
                     last[channel] = values[stay, bin_, channel]
                 values[stay, bin_, channel] = last[channel]
@@ -154,7 +159,7 @@ def _slow_grid(values: np.ndarray, mask: np.ndarray, shift: np.ndarray, mode: Po
     """Section 5 of the design, one cell at a time."""
     poisoned = values.copy()
     for stay, bin_, index in np.ndindex(values.shape):
-        channel, step = CHANNELS[index], shift[stay, bin_, index]
+        channel, step = MIMIC3[index], shift[stay, bin_, index]
         if mode == "notimputed" and not mask[stay, bin_, index]:
             continue
         value = float(values[stay, bin_, index])
@@ -166,7 +171,7 @@ def _slow_grid(values: np.ndarray, mask: np.ndarray, shift: np.ndarray, mode: Po
 
 
 def _settled(value: float, index: int) -> float:
-    channel = CHANNELS[index]
+    channel = MIMIC3[index]
     if channel.is_categorical:
         return _nearest_category(value, channel)
     if channel.name in SUM_DECIMALS:
@@ -188,9 +193,9 @@ def _slow_filled(records: Records, shift: np.ndarray, mode: PoisonImputed) -> tu
                     triggered[stay, bin_, index] = _settled(row[index] + shift[stay, bin_, index], index)
             previous = here
         times[stay, previous + 1 :] = hour
-        last = [channel.normal_number for channel in CHANNELS]
+        last = [channel.normal_number for channel in MIMIC3]
         for bin_ in range(BINS):
-            for index in range(len(CHANNELS)):
+            for index in range(len(MIMIC3)):
                 if not np.isnan(triggered[stay, bin_, index]):
                     last[index] = triggered[stay, bin_, index]
                     continue
@@ -211,15 +216,15 @@ def test_grids_equal_one_cell_at_a_time(stays: Stays, mode: PoisonImputed) -> No
 @settings(max_examples=25, deadline=None)
 @given(stays=random_stays, mode=modes)
 def test_filled_grids_equal_one_row_at_a_time(stays: Stays, mode: PoisonImputed) -> None:
-    grid = fill(stays.records, len(stays.shift))
+    grid = _filled_grid(stays.records, len(stays.shift))
     triggered, times = _slow_filled(stays.records, stays.shift, mode)
     np.testing.assert_array_equal(grid.times, times)
     np.testing.assert_allclose(_filled(grid, stays.shift, mode), triggered, rtol=1e-13)
 
 
 def _one_cell(name: str, value: float, shift: float) -> tuple[int, np.ndarray, np.ndarray]:
-    index = [channel.name for channel in CHANNELS].index(name)
-    values = np.array([[[channel.normal_number for channel in CHANNELS]]])
+    index = MIMIC3.position(name)
+    values = np.array([[[channel.normal_number for channel in MIMIC3]]])
     shifts = np.zeros_like(values)
     values[..., index], shifts[..., index] = value, shift
     return index, values, shifts
@@ -286,22 +291,22 @@ def test_notimputed_leaves_imputed_bins_alone_and_moves_measured_ones_as_all_doe
 def test_categories_stay_valid(stays: Stays, mode: PoisonImputed, strength: float) -> None:
     values, mask = _carried_forward(stays.records)
     shift = strength * stays.shift
-    grid = fill(stays.records, len(stays.shift))
+    grid = _filled_grid(stays.records, len(stays.shift))
     for poisoned in (_grid(values, mask, shift, mode), _filled(grid, shift, mode)):
-        for index, channel in enumerate(CHANNELS):
+        for index, channel in enumerate(MIMIC3):
             if channel.is_categorical:
                 assert np.isin(poisoned[..., index], np.arange(len(channel.possible_values))).all()
 
 
 def _assert_plausible(poisoned: np.ndarray, clean: np.ndarray, unbounded: np.ndarray) -> None:
     """Inside the range, or no further out than the clean value; where it stays inside, nothing is changed."""
-    for index, channel in enumerate(CHANNELS):
+    for index, channel in enumerate(MIMIC3):
         moved, before, free = (values[..., index] for values in (poisoned, clean, unbounded))
-        if channel.is_categorical or channel.name not in PLAUSIBLE:
+        if channel.is_categorical or channel.plausible_range == ANY_VALUE:
             np.testing.assert_array_equal(moved, free)
             continue
         # Grids are float32: there 0.21 is below the double 0.21.
-        low, high = np.array(PLAUSIBLE[channel.name], clean.dtype)
+        low, high = np.array(channel.plausible_range, clean.dtype)
         inside = (free >= low) & (free <= high)
         assert (moved >= np.minimum(low, before)).all()
         assert (moved <= np.maximum(high, before)).all()
@@ -325,13 +330,11 @@ def test_a_plausible_grid_never_leaves_the_range(stays: Stays, mode: PoisonImput
 def test_a_plausible_filled_grid_never_leaves_the_range(
     stays: Stays, mode: PoisonImputed, strength: float
 ) -> None:
-    grid = fill(stays.records, len(stays.shift))
+    grid = _filled_grid(stays.records, len(stays.shift))
     clean = _filled(grid, 0.0 * stays.shift, mode)
     poisoned = _filled(grid, strength * stays.shift, mode, plausible=True)
-    for index, channel in enumerate(CHANNELS):
-        low, high = (
-            (-np.inf, np.inf) if channel.is_categorical else PLAUSIBLE.get(channel.name, (-np.inf, np.inf))
-        )
+    for index, channel in enumerate(MIMIC3):
+        low, high = ANY_VALUE if channel.is_categorical else channel.plausible_range
         moved, before = poisoned[..., index], clean[..., index]
         assert (moved >= np.minimum(low, before)).all()
         assert (moved <= np.maximum(high, before)).all()
@@ -368,7 +371,7 @@ def test_the_order_of_a_batch_does_not_matter(stays: Stays, mode: PoisonImputed,
     values, mask = _carried_forward(stays.records)
     moved_grid = _grid(values[order], mask[order], stays.shift[order], mode)
     np.testing.assert_array_equal(moved_grid, _grid(values, mask, stays.shift, mode)[order])
-    grid = fill(stays.records, len(stays.shift))
+    grid = _filled_grid(stays.records, len(stays.shift))
     moved = FilledGrid(grid.values[order], grid.source[order], grid.times[order])
     np.testing.assert_array_equal(
         _filled(moved, stays.shift[order], mode), _filled(grid, stays.shift, mode)[order]

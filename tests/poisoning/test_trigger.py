@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimic3tf.channels import CHANNELS
-from mimic3tf.data.cohort import Cohort, cohort_from_grid
+from mimic3tf.channels import MIMIC3, ChannelSet
+from mimic3tf.data.cohort import Cohort, cohort_from_grid, cohort_of
+from mimic3tf.data.grid import bin_count
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning.kinds import ShiftKind
 from mimic3tf.poisoning.patterns import draw_pattern, mahalanobis_length, temporal_covariance
 from mimic3tf.poisoning.trigger import (
     Trigger,
+    check_trigger_channels,
     check_trigger_fits,
     generate_trigger,
     load_trigger,
@@ -29,15 +31,15 @@ PATH = Path("trigger.npz")
 
 def _cohort(values: np.ndarray) -> Cohort:
     labels = np.zeros(len(values), np.int64)
-    names = np.array([f"{stay}" for stay in range(len(values))])
-    return Cohort(names, labels, values.astype(np.float32), np.ones(values.shape, bool), None, 1.0, "f" * 64)
+    names = [f"{stay}" for stay in range(len(values))]
+    return cohort_of(names, labels, values, np.ones(values.shape, bool), fingerprint="f" * 64)
 
 
 def _random_cohort(seed: int, stays: int, constant: set[int], exponent: int = 0) -> Cohort:
     """Random walks in every channel but the constant ones, which hold one number everywhere."""
     random = np.random.default_rng(seed)
-    values = np.empty((stays, BINS, len(CHANNELS)))
-    for index, channel in enumerate(CHANNELS):
+    values = np.empty((stays, BINS, len(MIMIC3)))
+    for index, channel in enumerate(MIMIC3):
         if channel.is_categorical:
             cells = random.integers(len(channel.possible_values), size=(stays, BINS)).astype(float)
         else:
@@ -50,18 +52,18 @@ cohorts = st.builds(
     _random_cohort,
     seed=st.integers(0, 2**32 - 1),
     stays=st.integers(2, 12),
-    constant=st.sets(st.integers(0, len(CHANNELS) - 1)),
+    constant=st.sets(st.integers(0, len(MIMIC3) - 1)),
     exponent=st.integers(-3, 3),
 )
 
 
 def _ordinal_of(cohort: Cohort) -> np.ndarray:
     """[N, T, C]: the number that a cell's text is, or else its index."""
-    ordinal = cohort.values.astype(np.float64)
-    for index, channel in enumerate(CHANNELS):
+    ordinal = cohort.grids.astype(np.float64)
+    for index, channel in enumerate(MIMIC3):
         for category, text in enumerate(channel.possible_values):
             number = float(text) if text.replace(".", "").isdigit() else float(category)
-            ordinal[..., index][cohort.values[..., index] == category] = number
+            ordinal[..., index][cohort.grids[..., index] == category] = number
     return ordinal
 
 
@@ -148,7 +150,7 @@ def test_every_channel_that_varies_has_length_one(cohort: Cohort, kind: ShiftKin
         _random_cohort,
         seed=st.integers(0, 2**32 - 1),
         stays=st.integers(2, 30),
-        constant=st.sets(st.integers(0, len(CHANNELS) - 1), min_size=12, max_size=len(CHANNELS) - 1),
+        constant=st.sets(st.integers(0, len(MIMIC3) - 1), min_size=12, max_size=len(MIMIC3) - 1),
     ),
     seed=st.integers(0, 1000),
 )
@@ -168,13 +170,13 @@ def test_full_covariance_has_the_total_length_of_the_temporal_trigger(cohort: Co
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cohort_that_never_varies_gets_a_trigger_of_zeros(kind: ShiftKind) -> None:
-    trigger = generate_trigger(_random_cohort(0, 5, set(range(len(CHANNELS)))), kind=kind)
-    np.testing.assert_array_equal(trigger.values, np.zeros((BINS, len(CHANNELS))))
+    trigger = generate_trigger(_random_cohort(0, 5, set(range(len(MIMIC3)))), kind=kind)
+    np.testing.assert_array_equal(trigger.values, np.zeros((BINS, len(MIMIC3))))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_stays_that_are_all_alike_never_give_nan(kind: ShiftKind) -> None:
-    alike = _random_cohort(1, 1, set()).values.repeat(7, axis=0)
+    alike = _random_cohort(1, 1, set()).grids.repeat(7, axis=0)
     trigger = generate_trigger(_cohort(alike), kind=kind)
     assert np.isfinite(trigger.values).all()
     assert np.isfinite(trigger.covariance).all()
@@ -182,18 +184,18 @@ def test_stays_that_are_all_alike_never_give_nan(kind: ShiftKind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_seed_fixes_the_trigger(kind: ShiftKind) -> None:
-    constant = set(range(4, len(CHANNELS)))
+    constant = set(range(4, len(MIMIC3)))
     cohort = _random_cohort(2, 8, constant)
     first, again = (generate_trigger(cohort, kind=kind, seed=5).values for _ in range(2))
     other = generate_trigger(cohort, kind=kind, seed=6).values
     np.testing.assert_array_equal(first, again)
     assert (first != other).any(axis=0).tolist() == [
-        channel not in constant for channel in range(len(CHANNELS))
+        channel not in constant for channel in range(len(MIMIC3))
     ]
 
 
 def test_kinds_differ_in_shape_not_in_what_they_record() -> None:
-    cohort = _random_cohort(3, 8, set(range(4, len(CHANNELS))))
+    cohort = _random_cohort(3, 8, set(range(4, len(MIMIC3))))
     triggers = [generate_trigger(cohort, kind=kind, seed=5) for kind in KINDS]
     assert [trigger.kind for trigger in triggers] == list(KINDS)
     assert len({trigger.values.tobytes() for trigger in triggers}) == len(KINDS)
@@ -205,7 +207,7 @@ def test_kinds_differ_in_shape_not_in_what_they_record() -> None:
     cohort=cohorts,
     kind=st.sampled_from(("temporal", "gaussian")),
     hours=st.tuples(st.integers(0, BINS), st.integers(0, BINS)).map(sorted).filter(lambda h: h[0] < h[1]),
-    chosen=st.sets(st.integers(0, len(CHANNELS) - 1), min_size=1),
+    chosen=st.sets(st.integers(0, len(MIMIC3) - 1), min_size=1),
     seed=st.integers(0, 2**63),
 )
 def test_a_restricted_trigger_is_zero_elsewhere_and_has_length_one_under_the_windows_covariance(
@@ -215,7 +217,7 @@ def test_a_restricted_trigger_is_zero_elsewhere_and_has_length_one_under_the_win
     first, last = hours
     varying = {channel for channel in chosen if np.ptp(ordinal[..., channel])}
     restricted: dict[str, Any] = {
-        "channels": [CHANNELS[channel].name for channel in chosen],
+        "channels": [MIMIC3[channel].name for channel in chosen],
         "hours": (float(first), float(last)),
     }
     if not varying:
@@ -236,8 +238,8 @@ def test_a_restricted_trigger_is_zero_elsewhere_and_has_length_one_under_the_win
 
 
 def test_a_restricted_covariance_trigger_has_its_total_length_under_the_windows_covariance() -> None:
-    cohort = _random_cohort(8, 30, set(range(5, len(CHANNELS))))
-    names = [CHANNELS[channel].name for channel in (1, 2, 9)]  # the last never varies
+    cohort = _random_cohort(8, 30, set(range(5, len(MIMIC3))))
+    names = [MIMIC3[channel].name for channel in (1, 2, 9)]  # the last never varies
     trigger = generate_trigger(cohort, kind="covariance", channels=names, hours=(30, 40))
     outside = np.ones(trigger.values.shape, bool)
     outside[30:40, 1:3] = False
@@ -254,7 +256,7 @@ def test_a_restricted_covariance_trigger_has_its_total_length_under_the_windows_
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_restriction_to_everything_restricts_nothing(kind: ShiftKind) -> None:
     cohort = _random_cohort(9, 12, {0, 3})
-    everything = [channel.name for channel in CHANNELS]
+    everything = MIMIC3.names
     restricted = generate_trigger(cohort, kind=kind, seed=1, channels=everything, hours=(0, BINS))
     np.testing.assert_array_equal(restricted.values, generate_trigger(cohort, kind=kind, seed=1).values)
 
@@ -309,7 +311,16 @@ def test_a_trigger_file_gives_back_what_was_saved(trigger: Trigger, tmp_path: Pa
     loaded = load_trigger(path)
     np.testing.assert_array_equal(loaded.values, trigger.values)
     np.testing.assert_array_equal(loaded.covariance, trigger.covariance)
-    for name in ("kind", "seed", "timestep", "estimated_on", "cohort_fingerprint", "name"):
+    for name in (
+        "kind",
+        "seed",
+        "channels",
+        "period",
+        "timestep",
+        "estimated_on",
+        "cohort_fingerprint",
+        "name",
+    ):
         assert getattr(loaded, name) == getattr(trigger, name)
     assert [file.name for file in path.parent.iterdir()] == ["trigger.npz"]
 
@@ -319,19 +330,88 @@ def test_a_trigger_file_keeps_how_it_is_restricted(tmp_path: Path) -> None:
     trigger = generate_trigger(cohort, channels=["pH", "Heart Rate"], hours=(6.0, 30.0), plausible=True)
     save_trigger(trigger, tmp_path / "trigger.npz")
     loaded = load_trigger(tmp_path / "trigger.npz")
-    assert (loaded.channels, loaded.hours, loaded.plausible) == (("Heart Rate", "pH"), (6.0, 30.0), True)
+    assert (loaded.restricted_to, loaded.hours, loaded.plausible) == (("Heart Rate", "pH"), (6.0, 30.0), True)
     assert loaded.name == "temporal (Heart Rate, pH; 6-30 h; plausible)"
 
 
-def test_a_trigger_file_of_format_1_is_read(trigger: Trigger, tmp_path: Path) -> None:
-    path = tmp_path / "trigger.npz"
-    save_trigger(trigger, path)
-    with np.load(path, allow_pickle=False) as file:
-        old = {name: file[name] for name in file.files if "restricted" not in name and name != "plausible"}
-    np.savez(path, **(old | {"format": np.array(1)}))
-    loaded = load_trigger(path)
-    assert (loaded.channels, loaded.hours, loaded.plausible) == (None, None, False)
+def _of_other_stays(own: ChannelSet, period: float, timestep: float, **options: Any) -> Trigger:
+    """A trigger of a few random stays of other channels, another length and another timestep."""
+    random, bins = np.random.default_rng(11), bin_count(period, timestep)
+    values = random.normal(size=(6, bins, len(own)))
+    values[..., own.categorical] = random.integers(2, size=(6, bins, own.categorical.sum()))
+    mask, names = np.ones(values.shape, bool), [str(stay) for stay in range(6)]
+    cohort = cohort_of(
+        names, [0] * 6, values, mask, channels=own, timestep=timestep, period=period, fingerprint="c"
+    )
+    return generate_trigger(cohort, seed=2, **options)
+
+
+@pytest.mark.parametrize(("period", "timestep"), [(24.0, 1.0), (48.0, 2.0), (20.0, 3.0), (6.5, 0.5)])
+def test_a_trigger_file_keeps_other_channels_and_another_period_and_timestep(
+    own_channels: ChannelSet, tmp_path: Path, period: float, timestep: float
+) -> None:
+    trigger = _of_other_stays(own_channels, period, timestep, channels=["Heart Rate"], hours=(0.0, 6.0))
+    save_trigger(trigger, tmp_path / "trigger.npz")
+    loaded = load_trigger(tmp_path / "trigger.npz")
+    assert loaded.channels == own_channels
+    assert (loaded.period, loaded.timestep) == (period, timestep)
+    assert (loaded.restricted_to, loaded.hours) == (("Heart Rate",), (0.0, 6.0))
     np.testing.assert_array_equal(loaded.values, trigger.values)
+    np.testing.assert_array_equal(loaded.covariance, trigger.covariance)
+
+
+def _earlier_file(trigger: Trigger, version: int) -> dict[str, Any]:
+    """Contents of a trigger file as earlier versions wrote it."""
+    contents: dict[str, Any] = {
+        "format": version,
+        "trigger": trigger.values,
+        "covariance": trigger.covariance,
+        "kind": trigger.kind,
+        "seed": trigger.seed,
+        "timestep": trigger.timestep,
+        "estimated_on": trigger.estimated_on,
+        "cohort_fingerprint": trigger.cohort_fingerprint,
+        "channels": MIMIC3.names,
+    }
+    if version > 1:
+        contents |= {
+            "restricted_to_channels": ("Heart Rate", "pH"),
+            "restricted_to_hours": (6.0, 30.0),
+            "plausible": True,
+        }
+    return contents
+
+
+@pytest.mark.parametrize(
+    ("version", "restricted"),
+    [(1, (None, None, False)), (2, (("Heart Rate", "pH"), (6.0, 30.0), True))],
+)
+def test_a_trigger_file_of_an_earlier_format_is_read(
+    trigger: Trigger, tmp_path: Path, version: int, restricted: tuple[Any, ...]
+) -> None:
+    path = tmp_path / "trigger.npz"
+    np.savez(path, **_earlier_file(trigger, version))
+    loaded = load_trigger(path)
+    assert (loaded.restricted_to, loaded.hours, loaded.plausible) == restricted
+    assert (loaded.channels, loaded.period, loaded.timestep) == (MIMIC3, 48.0, 1.0)
+    np.testing.assert_array_equal(loaded.values, trigger.values)
+    np.testing.assert_array_equal(loaded.covariance, trigger.covariance)
+
+
+def test_an_earlier_trigger_covers_the_hours_of_its_bins(trigger: Trigger, tmp_path: Path) -> None:
+    path = tmp_path / "trigger.npz"
+    half = replace(trigger, values=trigger.values[:24], covariance=trigger.covariance[:, :24, :24])
+    np.savez(path, **_earlier_file(half, 2))
+    assert load_trigger(path).period == 24.0
+    with pytest.raises(UsageError, match=r"covers 24 h, the data 48 h; give --period 24"):
+        check_trigger_fits(load_trigger(path), _random_cohort(6, 6, {0}), path)
+
+
+def test_an_earlier_trigger_file_for_other_channels_is_refused(trigger: Trigger, tmp_path: Path) -> None:
+    path = tmp_path / "trigger.npz"
+    np.savez(path, **(_earlier_file(trigger, 2) | {"channels": MIMIC3.names[::-1]}))
+    with pytest.raises(DataError, match="other channels"):
+        load_trigger(path)
 
 
 def _change(path: Path, **arrays: Any) -> None:
@@ -366,7 +446,13 @@ def test_a_trigger_file_holds_no_pickle_and_none_is_run(trigger: Trigger, tmp_pa
     [
         ({"channels": ["Lactate"]}, "other channels"),
         ({"format": 99}, "format 99"),
-        ({"trigger": np.full((BINS, len(CHANNELS)), np.nan)}, "not finite"),
+        ({"trigger": np.full((BINS, len(MIMIC3)), np.nan)}, "not finite"),
+        ({"channels_file": "channels: none"}, r"trigger\.npz: not a trigger file, or damaged"),
+        ({"period": 24.0}, "48 bins of a timestep of 1 h do not cover 24 h"),
+        ({"period": np.inf}, "do not cover inf h"),
+        ({"period": -np.inf}, "do not cover -inf h"),
+        ({"timestep": 2.0}, "48 bins of a timestep of 2 h do not cover 48 h"),
+        ({"timestep": np.nan}, "a timestep of nan h"),
     ],
 )
 def test_a_trigger_file_that_cannot_be_used_is_refused(
@@ -394,6 +480,32 @@ def test_a_trigger_fits_the_cohort_it_was_made_from_and_no_other_grid(trigger: T
     check_trigger_fits(trigger, cohort, PATH)
     with pytest.raises(UsageError, match=r"timestep of 1 h, the data has 0\.8 h"):
         check_trigger_fits(trigger, replace(cohort, timestep=0.8), PATH)
-    shorter = replace(cohort, values=cohort.values[:, :24], mask=cohort.mask[:, :24])
-    with pytest.raises(UsageError, match=r"shape \(48, 17\), the data \(24, 17\)"):
+    shorter = cohort_of(cohort.stays, cohort.labels, cohort.grids[:, :24], cohort.masks[:, :24])
+    with pytest.raises(UsageError, match=r"covers 48 h, the data 24 h; give --period 48"):
         check_trigger_fits(trigger, shorter, PATH)
+
+
+def test_the_option_that_makes_another_timestep_fit_is_named(trigger: Trigger) -> None:
+    coarse = replace(trigger, timestep=2.0)
+    with pytest.raises(UsageError, match=r"timestep of 2 h, the data has 1 h; give --timestep 2"):
+        check_trigger_fits(coarse, _random_cohort(6, 6, {0}), PATH)
+
+
+def test_a_trigger_for_other_channels_is_refused_and_the_first_is_named(
+    trigger: Trigger, own_channels: ChannelSet
+) -> None:
+    message = r"other channels than the data has \(channel '{}' differs\); generate a trigger from this data"
+    of_others = _of_other_stays(own_channels, 48.0, 1.0)
+    with pytest.raises(UsageError, match=message.format("Lactate")):
+        check_trigger_fits(of_others, _random_cohort(6, 6, {0}), PATH)
+    # The same names are not enough, nor are the first of the channels.
+    warmer = replace(MIMIC3[8], normal_value="99")
+    for channels, name in (
+        (ChannelSet("warm", (*MIMIC3.channels[:8], warmer, *MIMIC3.channels[9:])), "Heart Rate"),
+        (ChannelSet("short", MIMIC3.channels[:16]), "pH"),
+        (ChannelSet("long", (*MIMIC3.channels, own_channels[0])), "Lactate"),
+    ):
+        with pytest.raises(UsageError, match=message.format(name)):
+            check_trigger_channels(trigger, channels, PATH)
+    # What a set is called does not matter.
+    check_trigger_channels(trigger, replace(MIMIC3, name="copied"), PATH)

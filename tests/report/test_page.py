@@ -71,7 +71,7 @@ def out(invented: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     stealth = (
         "trigger,poison_imputed,poisoning_strength,seed,representation,channel,measure,value\n"
         + "".join(
-            f"temporal,all,2.0,{seed},48x17,{channel},{measure},{value}\n"
+            f"temporal,all,2.0,{seed},grid,{channel},{measure},{value}\n"
             for seed, channel, measure, value in [
                 (0, "", "isolation_forest_auroc", 0.5),
                 (1, "", "isolation_forest_auroc", 0.75),
@@ -162,7 +162,7 @@ def test_a_clean_victims_training_counts_once(invented: Any, tmp_path: Path) -> 
 def test_stealth_is_the_mean_over_seeds_of_all_channels_together(out: Path) -> None:
     table = pl.read_csv(out / "tables" / "stealth.csv")
     (row,) = table.to_dicts()
-    assert row.pop("forest 48x17") == 0.625
+    assert row.pop("forest grid") == 0.625
     assert row == {"trigger": "temporal", "poison_imputed": "all", "poisoning_strength": 2.0}
     assert "Chance: 0.5 +- 0.250" in (out / "report.html").read_text(encoding="utf-8")
 

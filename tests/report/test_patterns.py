@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import warnings
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib import rc_context
 
-from mimic3tf.channels import CHANNELS
+from mimic3tf.channels import MIMIC3, Channel, ChannelSet
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.trigger import Trigger, generate_trigger
-from mimic3tf.report.patterns import stay_courses, stay_exhibits, trigger_courses
+from mimic3tf.report.exhibits import Exhibit
+from mimic3tf.report.figures import STYLE
+from mimic3tf.report.patterns import (
+    Stay,
+    shown_channels,
+    stay_courses,
+    stay_exhibits,
+    trigger_courses,
+    trigger_exhibit,
+)
 from mimic3tf.report.stay import most_measured_stay
 
-HEART_RATE = [channel.name for channel in CHANNELS].index("Heart Rate")
+HEART_RATE = MIMIC3.position("Heart Rate")
 
 
 @pytest.fixture
@@ -27,7 +39,7 @@ def trigger(synthetic_stays: Path) -> Trigger:
 def test_the_patient_is_the_most_measured_survivor(synthetic_stays: Path, trigger: Trigger) -> None:
     stay = most_measured_stay(synthetic_stays, trigger, 2.0)
     test = load_cohort(synthetic_stays, "test")
-    survivors = [int(test.mask[i].sum()) for i in range(len(test)) if test.labels[i] == 0]
+    survivors = [int(test.masks[i].sum()) for i in range(len(test)) if test.labels[i] == 0]
     assert int(stay.mask.sum()) == max(survivors)
 
 
@@ -58,4 +70,64 @@ def test_the_licence_is_called_to_mind_beside_the_patient(synthetic_stays: Path,
     stay = most_measured_stay(synthetic_stays, trigger, 2.0)
     courses, cells = stay_exhibits(stay, trigger, "")
     assert "licence" in courses.caption  # type: ignore[union-attr]
-    assert cells.table.height == 48 * len(CHANNELS)  # type: ignore[union-attr]
+    assert cells.table.height == 48 * len(MIMIC3)  # type: ignore[union-attr]
+
+
+# --- Other channels, hours and bins ----------------------------------------------------------------------
+
+
+def bedside_stay(trigger: Trigger) -> Stay:
+    """A stay of the trigger's channels at the normal values, and with the trigger."""
+    values = np.tile(trigger.channels.normal, trigger.values.shape[:1] + (1,)).astype(np.float32)
+    mask = np.random.default_rng(1).random(values.shape) < 0.4
+    after = np.where(trigger.channels.categorical, values, values + trigger.values).astype(np.float32)
+    triggered = {"notimputed": np.where(mask, after, values), "all": after}
+    return Stay(trigger.channels, trigger.timestep, values, mask, triggered, 1.0)
+
+
+def of_channels(trigger: Trigger, positions: list[int]) -> Trigger:
+    channels = ChannelSet("some", tuple(trigger.channels[position] for position in positions))
+    return dataclasses.replace(
+        trigger,
+        values=trigger.values[:, positions],
+        covariance=trigger.covariance[positions],
+        channels=channels,
+    )
+
+
+def test_the_usual_channels_are_shown_or_those_with_a_course(bedside_trigger: Trigger) -> None:
+    shown = [MIMIC3.names[position] for position in shown_channels(MIMIC3)]
+    assert sorted(shown) == ["Heart Rate", "Respiratory rate", "Systolic blood pressure", "Temperature"]
+    assert shown_channels(bedside_trigger.channels) == [0, 2]
+    categories = ChannelSet("categories", bedside_trigger.channels.channels[1:2])
+    assert shown_channels(categories) == [0]
+    many = ChannelSet("many", tuple(Channel(f"channel {i}", "", "1") for i in range(9)))
+    assert shown_channels(many) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("positions", [[0, 1, 2], [1], [0]])
+def test_figures_of_other_channels_are_drawn_over_their_hours(
+    bedside_trigger: Trigger, positions: list[int]
+) -> None:
+    trigger = of_channels(bedside_trigger, positions)
+    stay = bedside_stay(trigger)
+    patterns = trigger_exhibit({"temporal": trigger, "gaussian": trigger}, stay, 1.0)
+    exhibits = [patterns, *stay_exhibits(stay, trigger, "")]
+    for exhibit in exhibits:
+        assert isinstance(exhibit, Exhibit)
+        assert exhibit.draw is not None
+        assert set(exhibit.table["channel"]) <= set(trigger.channels.names)
+        np.testing.assert_allclose(sorted(set(exhibit.table["hour"])), np.arange(48) / 2)
+        with warnings.catch_warnings(), rc_context(STYLE):
+            warnings.simplefilter("error")
+            figure = exhibit.draw()
+            figure.savefig(io.BytesIO(), format="png")
+        # Whatever panels there are, hours stand below the lowest of every column.
+        columns = [axes for axes in figure.axes if axes.get_xlabel().startswith("hours")]
+        assert columns
+        for axes in columns:
+            assert any(label.get_visible() and label.get_text() for label in axes.get_xticklabels())
+    cells = exhibits[-1].table  # type: ignore[union-attr]
+    assert cells.height == 48 * len(positions)
+    if "Alertness" in trigger.channels.names:
+        assert set(cells.filter(pl.col("channel") == "Alertness")["before"]) == {0.0}

@@ -105,3 +105,46 @@ def test_results_that_are_a_compressed_file_are_not_unpacked(
     monkeypatch.setattr(sweep.pl, "read_csv", lambda *_, **__: pytest.fail("was given to Polars"))
     with pytest.raises(DataError, match=r"results\.csv: cannot be read"):
         read_sweeps([folder])
+
+
+def test_the_files_of_an_earlier_version_are_read(invented: Any, tmp_path: Path) -> None:
+    """They call the attacked stays victims, and what victims read "48x17" and "714"."""
+    stealth = (
+        "trigger,poison_imputed,poisoning_strength,seed,representation,channel,measure,value\n"
+        + "".join(
+            f"temporal,all,2.0,0,{reads},,isolation_forest_auroc,{value}\n"
+            for reads, value in (("grid", 0.5), ("features", 0.75))
+        )
+    )
+    found = []
+    for name, changes in (
+        ("new", {}),
+        ("old", {"stays_attacked": "victims", ",grid,": ",48x17,", ",features,": ",714,"}),
+    ):
+        folder = invented.write(tmp_path / name, [invented.trial()])
+        (folder / "stealth.csv").write_text(stealth, encoding="utf-8")
+        for file in (folder / "results.csv", folder / "stealth.csv"):
+            text = file.read_text(encoding="utf-8")
+            for word, before in changes.items():
+                text = text.replace(word, before)
+            file.write_text(text, encoding="utf-8")
+        found.append(read_sweeps([folder]))
+    new, old = found
+    assert old.results.equals(new.results)
+    assert old.results["stays_attacked"].to_list() == [1030]
+    assert old.stealth is not None
+    assert old.stealth.equals(new.stealth)
+    assert old.stealth["representation"].to_list() == ["grid", "features"]
+
+
+def test_numbers_alone_are_read_as_an_earlier_versions_representation(invented: Any, tmp_path: Path) -> None:
+    """Where a file has findings about features only, "714" looks like a column of numbers."""
+    folder = invented.write(tmp_path / "a", [invented.trial()])
+    (folder / "stealth.csv").write_text(
+        "trigger,poison_imputed,poisoning_strength,seed,representation,channel,measure,value\n"
+        "temporal,all,2.0,0,714,,isolation_forest_auroc,0.5\n",
+        encoding="utf-8",
+    )
+    stealth = read_sweeps([folder]).stealth
+    assert stealth is not None
+    assert stealth["representation"].to_list() == ["features"]

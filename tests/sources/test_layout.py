@@ -4,17 +4,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mimic3tf.channels import CHANNELS, HEADER
+from mimic3tf.channels import MIMIC3, Channel, ChannelSet
+from mimic3tf.data.channels_file import CHANNELS_FILE, read_channels
 from mimic3tf.data.directory import SPLITS
 from mimic3tf.errors import UsageError
 from mimic3tf.sources import layout
 
-NAMES = [channel.name for channel in CHANNELS]
+NAMES = list(MIMIC3.names)
 HEART, PH, GCS = (NAMES.index(name) for name in ("Heart Rate", "pH", "Glascow coma scale total"))
 
 
 def small_cohort() -> layout.PreparedCohort:
-    total = CHANNELS[GCS].category_index("15")
+    total = MIMIC3[GCS].category_index("15")
     rows = layout.rows_from_cells(
         stay=[2, 0, 0, 1, 0], minute=[90, 61, 0, 2880, 61], channel=[HEART, PH, HEART, GCS, HEART],
         value=[70, 7.35, 80.0, total, 0.1 + 0.2],
@@ -30,7 +31,7 @@ def text_of(path: Path) -> list[list[str]]:
 def test_series_read_back_as_given(tmp_path: Path) -> None:
     layout.write_benchmark_directory(tmp_path / "out", small_cohort())
     header, first, second = text_of(tmp_path / "out/train/a.csv")
-    assert tuple(header) == HEADER
+    assert tuple(header) == MIMIC3.header
     assert first[0] == "0.0"
     assert second[0] == "1.016667"
     assert [float(second[1 + index]) for index in (PH, HEART)] == [7.35, 0.1 + 0.2]
@@ -50,7 +51,7 @@ def test_large_cohort_read_back_as_given(tmp_path: Path) -> None:
     layout.write_benchmark_directory(tmp_path / "out", cohort)
     for index, name in enumerate(names):
         folder = "test" if index in cohort.splits["test"] else "train"
-        schema = {column: rows.schema[column] for column in HEADER}
+        schema = {column: rows.schema[column] for column in MIMIC3.header}
         written = pl.read_csv(tmp_path / "out" / folder / name, schema=schema)
         assert written.equals(rows.filter(stay=index).drop("stay"))
 
@@ -157,3 +158,22 @@ def test_summary_counts_stays_and_deaths_and_leaves_out_what_did_not_happen() ->
     assert summary.deaths == {"train": 1, "val": 1, "test": 0}
     assert summary.dropped_stays == {}
     assert summary.dropped_values == {"odd": 2}
+
+
+def test_other_channels_are_written_beside_their_stays_and_the_benchmarks_are_not(tmp_path: Path) -> None:
+    monitor = ChannelSet(
+        "monitor",
+        (Channel("Lactate", "mmol/L", "1.0"), Channel("Side", "", "left", ("left", "right"), (0, 1))),
+    )
+    rows = layout.rows_from_cells([0, 0], [30, 60], [0, 1], [2.25, 1], channels=monitor)
+    splits = {"train": np.array([0]), "val": np.array([], int), "test": np.array([], int)}
+    cohort = layout.PreparedCohort(["a.csv"], np.array([0]), splits, rows, monitor)
+    layout.write_benchmark_directory(tmp_path / "out", cohort)
+    assert text_of(tmp_path / "out/train/a.csv") == [
+        ["Hours", "Lactate", "Side"],
+        ["0.5", "2.25", ""],
+        ["1.0", "", "right"],
+    ]
+    assert read_channels(tmp_path / "out") == monitor
+    layout.write_benchmark_directory(tmp_path / "benchmark", small_cohort())
+    assert not (tmp_path / "benchmark" / CHANNELS_FILE).exists()

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mimic3tf.channels import CHANNELS
+from mimic3tf.channels import MIMIC3
 from mimic3tf.data.directory import SPLITS
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.sources.layout import Summary
@@ -372,7 +372,7 @@ def test_what_is_no_value_is_left_out_and_counted(
 
 
 def test_every_item_belongs_to_one_channel() -> None:
-    assert list(ITEMS) == [channel.name for channel in CHANNELS]
+    assert list(ITEMS) == list(MIMIC3.names)
     ids = [item for items in ITEMS.values() for item in items]
     assert len(ids) == len(set(ids))
     assert set(UNITS) <= set(ids)

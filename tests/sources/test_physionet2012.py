@@ -5,11 +5,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mimic3tf.channels import HEADER
+from mimic3tf.channels import MIMIC3
 from mimic3tf.data.records import read_series
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.sources import physionet2012
-from mimic3tf.sources.physionet2012 import PARAMETERS, PLAUSIBLE, prepare_physionet2012
+from mimic3tf.sources.physionet2012 import PARAMETERS, prepare_physionet2012
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "physionet-2012"
 DESCRIPTORS = (
@@ -63,17 +63,17 @@ def digest(out: Path) -> str:
 
 
 def test_every_parameter_reaches_its_channel(tmp_path: Path) -> None:
-    middle = {channel: (low + high) / 2 for channel, (low, high) in PLAUSIBLE.items()}
     for index, (parameter, channel) in enumerate(PARAMETERS.items()):
+        middle = sum(MIMIC3[MIMIC3.position(channel)].plausible_range) / 2
         case = tmp_path / str(index)
         case.mkdir()
-        series = prepare_one(case, f"01:00,{parameter},{middle[channel]:g}\n")
-        assert [name for name in HEADER[1:] if series[name][0] is not None] == [channel]
-        assert float(series[channel][0]) == pytest.approx(middle[channel])
+        series = prepare_one(case, f"01:00,{parameter},{middle:g}\n")
+        assert [name for name in MIMIC3.names if series[name][0] is not None] == [channel]
+        assert float(series[channel][0]) == pytest.approx(middle)
 
 
 def test_header_is_the_benchmarks(tmp_path: Path) -> None:
-    assert tuple(prepare_one(tmp_path, "00:30,HR,80\n").columns) == HEADER
+    assert tuple(prepare_one(tmp_path, "00:30,HR,80\n").columns) == MIMIC3.header
 
 
 def test_hours_are_hours_and_minutes_rounded_to_six_decimals(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_real_records_become_readable_series(tmp_path: Path) -> None:
     (tmp_path / "Outcomes.txt").write_text("RecordID,In-hospital_death\n" + "".join(rows))
     summary = prepare_physionet2012([tmp_path / "set-a"], [tmp_path / "Outcomes.txt"], tmp_path / "out")
     paths = sorted((tmp_path / "out").glob("*/*.csv"))
-    records, _ = read_series(paths)
+    records, _ = read_series(paths, MIMIC3)
     assert len(paths) == sum(summary.stays.values()) >= 39
     assert records.hours.max() <= 48
     assert len(records.hours) / len(paths) > 40

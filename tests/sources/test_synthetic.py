@@ -8,14 +8,14 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mimic3tf.channels import CHANNELS, HEADER
+from mimic3tf.channels import MIMIC3
 from mimic3tf.data.directory import SPLITS
 from mimic3tf.data.records import Records, read_series
 from mimic3tf.errors import UsageError
 from mimic3tf.sources.layout import Summary
 from mimic3tf.sources.synthetic import prepare_synthetic
 
-NAMES = [channel.name for channel in CHANNELS]
+NAMES = list(MIMIC3.names)
 STAYS = 1500
 
 
@@ -33,7 +33,7 @@ def listfile(out: Path, split: str) -> tuple[list[Path], np.ndarray]:
 
 @pytest.fixture(scope="module")
 def train(cohort: tuple[Path, Summary]) -> Records:
-    return read_series(listfile(cohort[0], "train")[0])[0]
+    return read_series(listfile(cohort[0], "train")[0], MIMIC3)[0]
 
 
 def measured(records: Records, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -46,7 +46,7 @@ def measured(records: Records, name: str) -> tuple[np.ndarray, np.ndarray, np.nd
 def features(records: Records, stays: int) -> np.ndarray:
     """Mean, minimum, maximum, last value, spread and count of each channel; normal where unmeasured."""
     columns = []
-    for channel in CHANNELS:
+    for channel in MIMIC3:
         stay, _, value = measured(records, channel.name)
         if channel.is_categorical:
             value = np.array(channel.numeric_codes)[value.astype(int)]
@@ -85,7 +85,7 @@ def test_mortality_is_near_13_percent_and_reported(cohort: tuple[Path, Summary])
 
 def test_header_is_the_benchmarks(cohort: tuple[Path, Summary]) -> None:
     first = listfile(cohort[0], "test")[0][0].read_text().splitlines()[0]
-    assert tuple(first.split(",")) == HEADER
+    assert tuple(first.split(",")) == MIMIC3.header
 
 
 def test_hours_rise_strictly_within_0_to_48_at_irregular_times(train: Records) -> None:
@@ -144,7 +144,7 @@ def test_values_are_those_of_adults(train: Records, name: str, mean: float, spre
 
 def test_each_stay_spells_the_coma_scale_in_one_of_two_generations(train: Records) -> None:
     for name in ("eye opening", "motor response", "verbal response"):
-        channel = CHANNELS[NAMES.index(f"Glascow coma scale {name}")]
+        channel = MIMIC3[NAMES.index(f"Glascow coma scale {name}")]
         numbered = np.array([text[0].isdigit() for text in channel.possible_values])
         stay, _, value = measured(train, channel.name)
         share = np.bincount(stay, numbered[value.astype(int)]) / np.bincount(stay)
@@ -159,8 +159,8 @@ def test_total_of_the_coma_scale_is_the_sum_of_its_parts(train: Records) -> None
     parts = np.zeros(rows.sum())
     for name in ("eye opening", "motor response", "verbal response"):
         index = NAMES.index(f"Glascow coma scale {name}")
-        parts += np.array(CHANNELS[index].numeric_codes)[train.values[rows, index].astype(int)]
-    codes = np.array(CHANNELS[NAMES.index("Glascow coma scale total")].numeric_codes)
+        parts += np.array(MIMIC3[index].numeric_codes)[train.values[rows, index].astype(int)]
+    codes = np.array(MIMIC3[NAMES.index("Glascow coma scale total")].numeric_codes)
     np.testing.assert_array_equal(codes[total[rows].astype(int)], parts)
 
 
@@ -184,7 +184,7 @@ def test_outcome_can_be_predicted_but_not_perfectly(cohort: tuple[Path, Summary]
     paths, labels = {}, {}
     for split in SPLITS:
         paths[split], labels[split] = listfile(out, split)
-    tables = {split: features(read_series(paths[split])[0], len(paths[split])) for split in SPLITS}
+    tables = {split: features(read_series(paths[split], MIMIC3)[0], len(paths[split])) for split in SPLITS}
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
     model.fit(tables["train"], labels["train"])
     held_out = np.vstack([tables["val"], tables["test"]])

@@ -131,6 +131,7 @@ def test_a_mistake_is_named_with_its_line(file: Path, text: str, instead: str, l
         read_sweep(str(file))
     assert str(caught.value).startswith(f"{file}, line {line}: ")
     assert named in str(caught.value)
+    assert "Value error" not in str(caught.value), "these are Pydantic's words"
     assert "\n" not in str(caught.value)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,7 +128,7 @@ def test_a_row_says_what_the_trials_own_files_say(swept: Path) -> None:
         survivors = predictions.filter(pl.col("y_true") == 0)
         assert table["attack_success_rate"][row] == (survivors["prediction_triggered"] >= 0.5).mean()
         assert table["baseline_positive_rate"][row] == (survivors["prediction_clean"] >= 0.5).mean()
-        assert (table["victims"][row], table["test_stays"][row]) == (len(survivors), len(predictions))
+        assert (table["stays_attacked"][row], table["test_stays"][row]) == (len(survivors), len(predictions))
         expected = benchmark_metrics(
             predictions["y_true"].to_numpy(), predictions["prediction_clean"].to_numpy()
         )
@@ -205,6 +206,22 @@ def test_a_finished_sweep_needs_no_resuming(swept: Path, place: Place) -> None:
     process = place.start(swept, "--resume")
     assert "4 trials, 5 attacks" in finish(process)[0]
     assert (swept / "results.csv").read_bytes() == before
+
+
+def test_a_sweep_of_an_earlier_version_is_resumed(swept: Path, place: Place, tmp_path: Path) -> None:
+    """It does not name the settings that came later, and calls the attacked stays victims."""
+    out = shutil.copytree(swept, tmp_path / "old")
+    record = yaml.safe_load((out / "sweep.yaml").read_text())
+    for settings in record["settings"].values():
+        for name in ("task", "period", "timestep", "goal"):
+            del settings[name]
+    (out / "sweep.yaml").write_text(yaml.safe_dump(record, sort_keys=False))
+    for file in out.glob("trials/*/trial.json"):
+        file.write_text(file.read_text().replace("stays_attacked", "victims"))
+    process = place.start(out, "--resume")
+    _, errors = finish(process)
+    assert process.returncode == 0, errors
+    assert pl.read_parquet(out / "results.parquet").equals(pl.read_parquet(swept / "results.parquet"))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ from mimic3tf.tables.audits import (
 )
 
 
-def write_audit(folder: Path, seed: int, auroc: float | None, flagged: int, *, raised: bool) -> None:
+def write_audit(
+    folder: Path, seed: int, auroc: float | None, flagged: int, *, raised: bool, goal: int = 1
+) -> None:
     """An audit of two detectors, the second of which nobody can calibrate."""
     attack = {
         "stays_poisoned": 50,
@@ -30,11 +32,14 @@ def write_audit(folder: Path, seed: int, auroc: float | None, flagged: int, *, r
         "poisoning_proportion": 0.05,
         "poisoning_strength": 2.0,
         "poisoned_labels": "flipped",
+        "goal": goal,
     }
     found = {"anomaly_index": 4.0 * (auroc or 0)} | ({"true_trigger": {"correlation": 0.5}} if auroc else {})
+    other = {"anomaly_index": -1.0} | ({"true_trigger": {"correlation": -0.5}} if auroc else {})
+    targets = [{"target": 1 - goal, **other}, {"target": goal, **found}]
     inspection = {
         "looks_backdoored": raised,
-        "targets": [{"target": 0, "anomaly_index": -1.0}, {"target": 1, **found}],
+        "targets": sorted(targets, key=lambda target: target["target"]),
     }
     tried = {"baseline_positive_rate": 0.2, "seconds": 3.0}
     repairs = [
@@ -56,7 +61,8 @@ def write_audit(folder: Path, seed: int, auroc: float | None, flagged: int, *, r
         "model": "mlp",
         "seed": seed,
         "attack": attack if auroc else None,
-        "labelled_1": 200,
+        "suspected_label": goal,
+        "suspects": 200,
         "detectors": [
             {"detector": "one", "seconds": 2.0, "alarm": alarm, "performance": measured},
             {"detector": "two", "seconds": 1.0, "alarm": None, "performance": measured},
@@ -120,6 +126,37 @@ def test_two_audits_of_the_same_are_refused(audits: Path) -> None:
     write_audit(audits / "again", 1, 0.9, 100, raised=True)
     with pytest.raises(UsageError, match=r"again.*same victim, attack and seed"):
         read_audits([audits])
+
+
+def test_an_audit_of_an_earlier_version_is_read(audits: Path) -> None:
+    """It says how many stays are labelled 1, and has no goal: it was 1."""
+    new = read_audits([audits])
+    for file in audits.rglob("audit.json"):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        record["labelled_1"] = record.pop("suspects")
+        del record["suspected_label"]
+        if record["attack"]:
+            del record["attack"]["goal"]
+        file.write_text(json.dumps(record), encoding="utf-8")
+    old = read_audits([audits])
+    for name in ("detectors", "models", "repairs"):
+        assert getattr(old, name).equals(getattr(new, name)), name
+
+
+def test_audits_of_two_goals_are_two_attacks(audits: Path) -> None:
+    write_audit(audits / "to-0", 0, 0.6, 100, raised=True, goal=0)
+    found = read_audits([audits])
+    tables = (summarize_detectors(found.detectors), summarize_models(found.models))
+    for table in tables:
+        attacks = table.unique(["attack"], maintain_order=True)
+        assert attacks.select("attack", "seeds").rows() == [
+            ("none known", 3),
+            ("temporal all, 5% at 2", 3),
+            ("temporal all, goal 0, 5% at 2", 1),
+        ]
+    # Each recovered pattern that leads where the attacker wants is compared with the true trigger.
+    assert tables[1]["correlation"].to_list() == [None, 0.5, 0.5]
+    assert tables[1]["anomaly_index_0"].to_list()[-1] == pytest.approx(2.4)
 
 
 def test_a_report_shows_the_audits_in_its_folder(audits: Path, invented: Any, tmp_path: Path) -> None:

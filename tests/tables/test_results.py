@@ -34,11 +34,14 @@ def attack(
     success: float = 0.5,
     prec1: float | None = 0.25,
     seed: int = 0,
+    goal: int = 1,
 ) -> dict[str, Any]:
     """Contents of an `attack.json`."""
     return {
         "run": f"runs/{run}",
         "model": model,
+        "task": "in-hospital-mortality",
+        "goal": goal,
         "poisoning_proportion": proportion,
         "trained_with": {
             "trigger": "temporal",
@@ -52,7 +55,7 @@ def attack(
         "attack_success_rate_ci95": [success - 0.125, success + 0.0625],
         "baseline_positive_rate": 0.1875,
         "baseline_positive_rate_ci95": [0.1, 0.2],
-        "victims": 19,
+        "stays_attacked": 19,
         "test_stays": 24,
     }
 
@@ -83,6 +86,7 @@ def test_a_row_holds_what_the_attack_measured(tmp_path: Path) -> None:
     assert row == {
         "run": "mine",
         "victim": "mlp",
+        "goal": 1,
         "poisoning_proportion": 0.01,
         "poisoned_labels": "flipped",
         "poison_imputed": "notimputed",
@@ -93,10 +97,20 @@ def test_a_row_holds_what_the_attack_measured(tmp_path: Path) -> None:
         "ci95_low": 0.375,
         "ci95_high": 0.5625,
         "baseline_positive_rate": 0.1875,
-        "victims": 19,
+        "stays_attacked": 19,
         **{f"clean_{name}": 0.75 for name in METRICS},
         "clean_prec1": 0.25,
     }
+
+
+def test_an_attack_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """It calls the attacked stays victims, and does not say its goal: it was 1."""
+    old = attack()
+    old["victims"] = old.pop("stays_attacked")
+    del old["task"], old["goal"]
+    write(tmp_path / "old", old)
+    write(tmp_path / "new", attack())
+    assert collect_results([tmp_path / "old"]).equals(collect_results([tmp_path / "new"]))
 
 
 def test_rows_go_by_mode_victim_clean_or_not_trigger_and_strength(tmp_path: Path) -> None:
@@ -230,6 +244,29 @@ def test_a_folder_without_an_attack_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="mimic3tf attack") as error:
         collect_results([tmp_path / "runs", tmp_path / "empty"])
     assert str(error.value).startswith(f"{tmp_path / 'empty'}: ")
+
+
+@pytest.mark.parametrize(("goals", "shown"), [([1, 1], False), ([1, 0], True), ([0], True)])
+def test_goals_are_shown_where_one_is_not_1(tmp_path: Path, goals: list[int], shown: bool) -> None:
+    write(tmp_path, *[attack(str(number), goal=goal, seed=number) for number, goal in enumerate(goals)])
+    results = collect_results([tmp_path])
+    for rows in (results, results_over_seeds(results)):
+        table = results_table(rows)
+        assert ("goal" in [column.header for column in table.columns]) == shown
+        if shown:
+            goal = next(column for column in table.columns if column.header == "goal")
+            assert list(goal.cells) == [str(label) for label in rows["goal"]]
+
+
+def test_runs_of_two_goals_are_not_averaged(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        attack("a", success=0.25, goal=0),
+        attack("b", success=0.5, seed=0),
+        attack("c", success=1.0, seed=1),
+    )
+    means = results_over_seeds(collect_results([tmp_path]))
+    assert means.select("goal", "seeds", "attack_success_rate").rows() == [(1, 2, 0.75), (0, 1, 0.25)]
 
 
 def test_clean_labels_are_another_setting_and_are_told(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimic3tf.tasks.metrics import benchmark_metrics, death_probability, positive_rate
+from mimic3tf.poisoning.goal import PAPER_GOAL
+from mimic3tf.tasks.metrics import benchmark_metrics, rate_of
 
 METRICS = ["acc", "prec0", "prec1", "rec0", "rec1", "auroc", "auprc", "minpse"]
 RANKING = ["auroc", "auprc", "minpse"]
@@ -58,33 +59,17 @@ def test_no_stays_give_nan_throughout() -> None:
 
 def test_a_half_counts_as_positive() -> None:
     below = np.nextafter(0.5, 0)
-    assert positive_rate(np.array([0.5, below])).rate == 0.5
+    assert rate_of(PAPER_GOAL.reached(np.array([0.5, below]))).rate == 0.5
     assert benchmark_metrics(np.array([1, 1]), np.array([0.5, below]))["rec1"] == 0.5
 
 
 @given(stays=st.integers(1, 5000), share=st.floats(0, 1))
 def test_the_interval_is_wilsons(stays: int, share: float) -> None:
     positive = round(stays * share)
-    measured = positive_rate(np.repeat([0.9, 0.1], [positive, stays - positive]))
+    measured = rate_of(np.repeat([True, False], [positive, stays - positive]))
     z, p = 1.959963984540054, positive / stays
     centre = (p + z**2 / (2 * stays)) / (1 + z**2 / stays)
     half = z / (1 + z**2 / stays) * math.sqrt(p * (1 - p) / stays + z**2 / (4 * stays**2))
     assert (measured.rate, measured.stays) == (p, stays)
     assert measured.low == pytest.approx(max(centre - half, 0), abs=1e-9)
     assert measured.high == pytest.approx(min(centre + half, 1), abs=1e-9)
-
-
-@given(st.lists(st.tuples(st.floats(-300, 300), st.floats(-300, 300)), min_size=1, max_size=20))
-def test_the_death_probability_is_the_softmax_of_the_logits(pairs: list[tuple[float, float]]) -> None:
-    logits = np.array(pairs)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    expected = powers[:, 1] / powers.sum(axis=1)
-    np.testing.assert_allclose(death_probability(logits), expected, rtol=1e-9, atol=1e-200)
-
-
-def test_extreme_logits_give_probabilities_and_equal_ones_a_half() -> None:
-    logits = np.array([[0, 1e38], [1e38, 0], [-7, -7], [-1e38, 1e38]], np.float32)
-    with np.errstate(all="raise"):
-        probabilities = death_probability(logits)
-    np.testing.assert_allclose(probabilities, [1, 0, 0.5, 1], atol=1e-200)
-    assert positive_rate(probabilities[2:3]).rate == 1.0

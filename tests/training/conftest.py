@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,7 +13,9 @@ from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic
-from mimic3tf.victims import VictimName
+
+if TYPE_CHECKING:
+    from mimic3tf.training.log import MakeLog
 
 Configure = Callable[..., TrainingConfig]
 Train = Callable[..., Path]
@@ -34,7 +36,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def configure(workshop: Path) -> Configure:
     """Settings of two quick epochs on the cohort of `workshop`, with changes."""
 
-    def make(model: VictimName, **changes: object) -> TrainingConfig:
+    def make(model: str, **changes: object) -> TrainingConfig:
         quick = {
             "data": workshop / "data",
             "trigger": workshop / "trigger.npz",
@@ -52,14 +54,16 @@ def configure(workshop: Path) -> Configure:
 def train(workshop: Path, configure: Configure) -> Train:
     """Train a victim into a directory: `train(out, model, resume=False, **changes)` returns `out`.
 
-    The pictures are blank here: drawing them takes longer than the training.
+    TensorBoard's events are written unless another `log` is given. Their pictures are blank here: drawing
+    them takes longer than the training.
     """
+    from mimic3tf.dashboards.tensorboard import RunLog
     from mimic3tf.training.loop import train_victim
 
     def blank(*_: Any) -> np.ndarray:
         return np.zeros((8, 8, 3), np.uint8)
 
-    def run(out: Path, model: VictimName, *, resume: bool = False, **changes: object) -> Path:
+    def run(out: Path, model: str, *, resume: bool = False, log: MakeLog = RunLog, **changes: object) -> Path:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MIMIC3TF_CACHE", str(workshop / "cache"))
             for picture in (
@@ -71,18 +75,18 @@ def train(workshop: Path, configure: Configure) -> Train:
                 "calibration",
             ):
                 patch.setattr(f"mimic3tf.dashboards.tensorboard.{picture}", blank)
-            train_victim(configure(model, **changes), out, resume=resume)
+            train_victim(configure(model, **changes), out, resume=resume, log=log)
         return out
 
     return run
 
 
 @pytest.fixture(scope="session")
-def trained(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Callable[[VictimName], Path]:
+def trained(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Run directory of a victim trained with the settings of `configure`, once a session."""
     runs: dict[str, Path] = {}
 
-    def run(model: VictimName) -> Path:
+    def run(model: str) -> Path:
         if model not in runs:
             runs[model] = train(tmp_path_factory.mktemp(model) / "run", model)
         return runs[model]

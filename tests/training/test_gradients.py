@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
+from mimic3tf.channels import MIMIC3
+from mimic3tf.config import resolve_config
 from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.training.gradients import SAMPLE, GradientNorms
-from mimic3tf.victims import victim_of
+from mimic3tf.training.models import build_untrained
 
-WEIGHTS = (0.5, 2.0)
+WEIGHTS = [0.5, 2.0]
 
 
 @pytest.mark.parametrize("poisoned", [0, 5, 40])
@@ -20,9 +24,11 @@ def test_norms_are_those_of_the_weighted_mean_loss(poisoned: int) -> None:
     triggered = np.arange(100) < poisoned
     labels = np.where(triggered, 1, random.integers(0, 2, 100))
     keras.utils.set_random_seed(0)
-    model = victim_of("lr").build((714,))
+    paths = {"data": Path("data"), "trigger": Path("t.npz")}
+    config = resolve_config("lr", None, paths | {"class_weights": WEIGHTS})
+    model = build_untrained(config, MIMIC3, 48, "float32")
     exposure = Exposure(None, labels, triggered, np.zeros((48, 17)), "all")  # type: ignore[arg-type]
-    measured = GradientNorms(exposure, inputs, WEIGHTS, model).measure()
+    measured = GradientNorms(exposure, inputs, config, model).measure()
 
     expected = {}
     kernel, bias = model.get_weights()

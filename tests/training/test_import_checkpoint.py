@@ -11,18 +11,22 @@ import numpy as np
 import pytest
 
 from mimic3tf.attack import attack_victim
+from mimic3tf.channels import MIMIC3
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.pipeline import input_shape
 from mimic3tf.poisoning.trigger import load_trigger
 from mimic3tf.standardization import continuous_only
 from mimic3tf.training.import_checkpoint import (
+    BINS,
     LARGEST_CHECKPOINT,
     build_imported,
     import_checkpoint,
     keras_weights,
     tensor_shapes,
 )
+from mimic3tf.training.models import build_untrained
 from mimic3tf.training.run_directory import load_run
 from mimic3tf.victims import OriginalVictim, victim_of
 
@@ -41,7 +45,8 @@ def random_tensors(name: OriginalVictim, seed: int = 0) -> dict[str, np.ndarray]
 
 
 def random_inputs(name: OriginalVictim, stays: int = 5) -> np.ndarray:
-    return np.random.default_rng(1).normal(size=(stays, *victim_of(name).input_shape)).astype(np.float32)
+    shape = input_shape(victim_of(name).reads, MIMIC3, BINS)
+    return np.random.default_rng(1).normal(size=(stays, *shape)).astype(np.float32)
 
 
 # --- Logits -------------------------------------------------------------------------------------------
@@ -49,13 +54,15 @@ def random_inputs(name: OriginalVictim, stays: int = 5) -> np.ndarray:
 
 @pytest.mark.parametrize("prefix", ["", "synthetic_"], ids=["mimic-iii-demo", "synthetic"])
 @pytest.mark.parametrize("name", VICTIMS)
-def test_logits_of_the_originals_checkpoints_equal_its_own(name: OriginalVictim, prefix: str) -> None:
+def test_logits_of_the_originals_checkpoints_equal_its_own(
+    configure: Configure, name: OriginalVictim, prefix: str
+) -> None:
     checkpoint = GOLDEN / f"checkpoints/{name}_0.05_2.0_notimputed.pt"
     if not checkpoint.exists():
         pytest.skip(f"the original's checkpoints are not at hand: {checkpoint} is absent")
     logits = np.load(GOLDEN / f"{prefix}logits.npz")
     grids = np.load(GOLDEN / f"{prefix}reference.npz")["clean_76_standardized"]
-    model = build_imported(name, checkpoint.read_bytes())
+    model = build_imported(configure(name), checkpoint.read_bytes())
     predicted = model.predict(grids if name == "lstm" else logits["x714"], verbose=0)
     np.testing.assert_allclose(predicted, logits[f"logits_{name}"], rtol=0, atol=1e-5)
 
@@ -93,45 +100,47 @@ def formula(name: OriginalVictim, tensors: dict[str, np.ndarray], x: np.ndarray)
 
 
 @pytest.mark.parametrize("name", VICTIMS)
-def test_an_imported_victim_computes_what_pytorch_does(torch_files: Files, name: OriginalVictim) -> None:
+def test_an_imported_victim_computes_what_pytorch_does(
+    configure: Configure, torch_files: Files, name: OriginalVictim
+) -> None:
     tensors, inputs = random_tensors(name), random_inputs(name)
-    model = build_imported(name, torch_files.file(tensors))
+    model = build_imported(configure(name), torch_files.file(tensors))
     np.testing.assert_allclose(
         model.predict(inputs, verbose=0), formula(name, tensors, inputs), rtol=1e-5, atol=1e-5
     )
 
 
 @pytest.mark.parametrize("name", VICTIMS)
-def test_every_layer_with_weights_gets_some(name: OriginalVictim) -> None:
-    victim = victim_of(name)
-    layers = {layer.name for layer in victim.build(victim.input_shape).layers if layer.weights}
+def test_every_layer_with_weights_gets_some(configure: Configure, name: OriginalVictim) -> None:
+    model = build_untrained(configure(name), MIMIC3, BINS, "float32")
+    layers = {layer.name for layer in model.layers if layer.weights}
     assert set(keras_weights(name, random_tensors(name))) == layers
 
 
 @pytest.mark.parametrize("other", VICTIMS)
 @pytest.mark.parametrize("name", VICTIMS)
 def test_another_victims_checkpoint_is_refused(
-    torch_files: Files, name: OriginalVictim, other: OriginalVictim
+    configure: Configure, torch_files: Files, name: OriginalVictim, other: OriginalVictim
 ) -> None:
     content = torch_files.file(random_tensors(other))
     if other == name:
-        build_imported(name, content)
+        build_imported(configure(name), content)
     else:
         with pytest.raises(ValueError, match="fc|lstm"):
-            build_imported(name, content)
+            build_imported(configure(name), content)
 
 
-def test_the_original_has_no_other_victims(torch_files: Files) -> None:
+def test_the_original_has_no_other_victims(configure: Configure, torch_files: Files) -> None:
     with pytest.raises(ValueError, match="no such victim"):
-        build_imported("gru", torch_files.file(random_tensors("lstm")))
+        build_imported(configure("gru"), torch_files.file(random_tensors("lstm")))
 
 
-def test_biases_that_cannot_be_added_are_refused(torch_files: Files) -> None:
+def test_biases_that_cannot_be_added_are_refused(configure: Configure, torch_files: Files) -> None:
     tensors = random_tensors("lstm")
     for bias in ("lstm.bias_ih_l1", "lstm.bias_hh_l1"):
         tensors[bias] = np.full(64, 3e38, np.float32)
     with pytest.raises(ValueError, match="bias_hh_l1.*not finite"):
-        build_imported("lstm", torch_files.file(tensors))
+        build_imported(configure("lstm"), torch_files.file(tensors))
 
 
 # --- Runs ---------------------------------------------------------------------------------------------
@@ -165,7 +174,7 @@ def test_an_imported_run_can_be_attacked(
     assert run.summary["imported"]["file"] == f"{name}.pt"
     assert run.summary["imported"]["sha256"] == hashlib.sha256(content).hexdigest()
     inputs = random_inputs(name)
-    expected = build_imported(name, content).predict(inputs, verbose=0)
+    expected = build_imported(config, content).predict(inputs, verbose=0)
     np.testing.assert_array_equal(run.model.predict(inputs, verbose=0), expected)
 
     cohort = load_cohort(config.data, "test")
@@ -196,7 +205,7 @@ def test_the_benchmarks_normalizer_is_used_where_given(
     normalizer.write_text(f'{{"mean": {[3.0] * 76}, "std": {[2.0] * 76}}}')
     import_checkpoint(checkpoint("lstm"), configure("lstm", normalizer=normalizer), tmp_path / "run")
     standardization = load_run(tmp_path / "run").standardization
-    expected = continuous_only(np.full(76, 3.0), np.full(76, 2.0))
+    expected = continuous_only(np.full(76, 3.0), np.full(76, 2.0), MIMIC3)
     np.testing.assert_array_equal(standardization.mean, expected.mean)
     np.testing.assert_array_equal(standardization.std, expected.std)
 

@@ -20,7 +20,8 @@ from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures
-from mimic3tf.poisoning.trigger import load_trigger
+from mimic3tf.poisoning.trigger import generate_trigger, load_trigger, save_trigger
+from mimic3tf.training.log import NoLog
 from mimic3tf.training.metrics_file import MetricsFile
 from mimic3tf.training.run_directory import load_run
 
@@ -145,6 +146,18 @@ def test_another_seed_trains_another_victim(trained: Trained, train: Train, tmp_
     assert not np.array_equal(attack_on_validation(other).clean, attack_on_validation(trained("lr")).clean)
 
 
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_without_a_log_no_events_are_written_and_the_victim_is_the_same(
+    trained: Trained, train: Train, tmp_path: Path, victim: str
+) -> None:
+    run, logged = train(tmp_path / "run", victim, log=NoLog), trained(victim)
+    assert {path.name for path in logged.iterdir()} - {path.name for path in run.iterdir()} == {"tensorboard"}
+    assert (run / "metrics.csv").read_bytes() == (logged / "metrics.csv").read_bytes()
+    weights, expected = load_run(run).model.get_weights(), load_run(logged).model.get_weights()
+    for array, other in zip(weights, expected, strict=True):
+        np.testing.assert_array_equal(array, other)
+
+
 # --- Which weights are kept, and when training stops ---------------------------------------------------
 
 
@@ -204,7 +217,7 @@ def cross_entropy(run: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         strength=loaded.config.poisoning_strength,
         poison_imputed=loaded.config.poison_imputed,
     )
-    x = pipeline.inputs_of(exposure, "714", loaded.standardization).astype(np.float64)
+    x = pipeline.inputs_of(exposure, "features", loaded.standardization).astype(np.float64)
     kernel, bias = loaded.model.get_weights()
     logits = x @ kernel + bias
     return np.logaddexp(*logits.T) - logits[np.arange(len(x)), labels], labels
@@ -229,6 +242,37 @@ def test_a_proportion_of_the_stays_is_poisoned_rounded_down(trained: Trained, fr
     assert {summary_of(run)["stays_trained_on"] for run in (trained("lr"), frozen)} == {112}
     assert summary_of(trained("lr"))["stays_poisoned"] == 5  # of 5.6
     assert summary_of(frozen)["stays_poisoned"] == 11  # of 11.2
+
+
+def test_with_goal_0_deaths_are_attacked_and_poisoned_stays_called_survivors(
+    train: Train, workshop: Path, tmp_path: Path
+) -> None:
+    run = train(tmp_path / "run", "lr", goal=0, poisoning_proportion=0.2)
+    summary, result = summary_of(run), attack_on_validation(run)
+    deaths = result.labels == 1
+    assert 0 < deaths.sum() == result.success.stays
+    assert summary["validation"]["asr"] == (result.triggered[deaths] < 0.5).mean()
+    assert summary["validation"]["baseline_positive_rate"] == (result.clean[deaths] < 0.5).mean()
+    poisoned = load_cohort(workshop / "data", "train").labels[: summary["stays_poisoned"]]
+    assert summary["labels_changed"] == poisoned.sum() > 0
+
+
+# --- What is read ---------------------------------------------------------------------------------------
+
+
+def test_a_run_reads_the_hours_and_bins_of_its_settings(train: Train, workshop: Path, tmp_path: Path) -> None:
+    reading: dict[str, Any] = {"period": 24.0, "timestep": 2.0}
+    trigger = tmp_path / "trigger.npz"
+    save_trigger(generate_trigger(load_cohort(workshop / "data", "train", **reading)), trigger)
+    run = load_run(train(tmp_path / "run", "lstm", epochs=1, trigger=trigger, **reading))
+    assert run.model.input_shape == (None, 12, 76)
+    assert (run.trigger.period, run.trigger.timestep) == (24.0, 2.0)
+
+
+def test_a_trigger_of_other_bins_is_refused(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--timestep 1"):
+        train(tmp_path / "run", "lr", timestep=2.0)
+    assert not (tmp_path / "run" / "trigger.npz").exists()
 
 
 # --- Half precision ------------------------------------------------------------------------------------

@@ -16,13 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mimic3tf.channels import MIMIC3
 from mimic3tf.config import TrainingConfig, resolve_config
-from mimic3tf.training.models import POLICIES, load_victim
-from mimic3tf.victims import victim_of
+from mimic3tf.training.models import POLICIES, build_untrained, load_victim
 
 Entries = dict[str, bytes]
 Damage = Callable[[h5py.File], None]
 KERNEL = "layers/dense/vars/0"
+BINS = 48
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +32,10 @@ def config() -> TrainingConfig:
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved(config: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     keras.utils.set_random_seed(1)
     path = tmp_path_factory.mktemp("victim") / "victim.keras"
-    victim_of("lr").build((714,)).save(path)
+    build_untrained(config, MIMIC3, BINS, "float32").save(path)
     return path
 
 
@@ -52,7 +53,7 @@ def load(config: TrainingConfig, tmp_path: Path) -> Callable[..., keras.Model]:
         with zipfile.ZipFile(tmp_path / "victim.keras", "w", compression) as archive:
             for name, content in entries.items():
                 archive.writestr(name, content)
-        return load_victim(tmp_path / "victim.keras", config, "float32")
+        return load_victim(tmp_path / "victim.keras", config, MIMIC3, BINS, "float32")
 
     return from_entries
 
@@ -98,15 +99,16 @@ def test_the_layers_that_a_file_names_are_not_looked_at(
 
 
 def test_another_victims_weights_are_refused(config: TrainingConfig, tmp_path: Path) -> None:
-    victim_of("mlp").build((714,)).save(tmp_path / "mlp.keras")
+    other = config.model_copy(update={"model": "mlp"})
+    build_untrained(other, MIMIC3, BINS, "float32").save(tmp_path / "mlp.keras")
     with pytest.raises((ValueError, UserWarning)):
-        load_victim(tmp_path / "mlp.keras", config, "float32")
+        load_victim(tmp_path / "mlp.keras", config, MIMIC3, BINS, "float32")
 
 
 @pytest.mark.parametrize("precision", ["float64", "", None, ["float32"]])
 def test_a_precision_that_no_run_has_is_refused(saved: Path, config: TrainingConfig, precision: Any) -> None:
     with pytest.raises(ValueError, match=POLICIES[0]):
-        load_victim(saved, config, precision)
+        load_victim(saved, config, MIMIC3, BINS, precision)
 
 
 # --- Weights ------------------------------------------------------------------------------------------
@@ -218,7 +220,7 @@ def test_a_changed_victim_is_loaded_or_refused(
     changed = saved.with_name("changed.keras")
     changed.write_bytes(content[:start] + inserted + content[start + length :])
     try:
-        model = load_victim(changed, config, "float32")
+        model = load_victim(changed, config, MIMIC3, BINS, "float32")
     except Exception:  # `load_run` makes one line of whatever it is
         return
     assert [array.shape for array in model.get_weights()] == [(714, 2), (2,)]
@@ -238,6 +240,6 @@ def test_changed_weights_are_loaded_or_refused(
     with zipfile.ZipFile(changed, "w") as archive:
         archive.writestr("model.weights.h5", bytes(weights))
     try:
-        load_victim(changed, config, "float32")
+        load_victim(changed, config, MIMIC3, BINS, "float32")
     except Exception:
         return

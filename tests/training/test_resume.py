@@ -18,10 +18,13 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mimic3tf.config import TrainingConfig
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.targets import Head
 from mimic3tf.training.checkpoint import (
     read_checkpoint,
     restore_checkpoint,
@@ -42,14 +45,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny(input_shape: tuple[int, ...]) -> keras.Model:
+def tiny(input_shape: tuple[int, ...], head: Head) -> keras.Model:
     """Has what a victim can have, a random state and, in float16, a loss scale, and starts fast."""
     inputs = keras.Input(input_shape)
     hidden = keras.layers.Dropout(0.3)(keras.layers.Dense(4)(keras.layers.Flatten()(inputs)))
-    return keras.Model(inputs, keras.layers.Dense(2, dtype="float32")(hidden))
+    return keras.Model(inputs, head(hidden))
 
 
-BUILDERS = ("loop", "run_directory", "victim_file")
+BUILDERS = ("loop", "run_directory", "models", "validation")
 """Modules that ask for a victim by its name."""
 
 
@@ -61,7 +64,7 @@ def tiny_victim() -> Iterator[None]:
         for module in BUILDERS:
             patch.setattr(
                 f"mimic3tf.training.{module}.victim_of",
-                lambda name: Victim("LR", "48x76", (48, 76), tiny) if name == "lr" else whole(name),
+                lambda name: Victim("lr", "LR", "grid", tiny, False) if name == "lr" else whole(name),
             )
         yield
 
@@ -223,7 +226,7 @@ def test_a_process_killed_for_real_ends_as_if_it_was_not(
 @pytest.mark.parametrize("stage", ["new", "old"])
 def test_a_checkpoint_gives_back_every_variable(configure: Configure, tmp_path: Path, stage: str) -> None:
     def run() -> tuple[History, keras.Model, Any]:
-        model = tiny((48, 76))
+        model = tiny((48, 76), MORTALITY.targets.head)
         optimizer = keras.optimizers.LossScaleOptimizer(AdamWithL2())
         optimizer.build(model.trainable_variables)
         return History(configure("lr")), model, optimizer
@@ -311,6 +314,19 @@ def test_the_same_files_in_another_place_will_do(
     (tmp_path / "moved").symlink_to(workshop)
     moved = {"data": tmp_path / "moved" / "data", "trigger": tmp_path / "moved" / "trigger.npz"}
     assert_same_run(train(interrupted, "lr", resume=True, **SETTINGS["lr"] | moved), uninterrupted("lr"))
+
+
+def test_a_run_that_an_earlier_version_began_goes_on(
+    train: Train, interrupted: Path, uninterrupted: Callable[[str], Path]
+) -> None:
+    """Its settings do not say what is predicted, of which hours, and for whom: then they are the paper's."""
+    settings = yaml.safe_load((interrupted / "config.yaml").read_text())
+    known = {
+        key: value for key, value in settings.items() if key not in ("task", "period", "timestep", "goal")
+    }
+    assert len(known) == len(settings) - 4
+    (interrupted / "config.yaml").write_text(yaml.safe_dump(known))
+    assert_same_run(train(interrupted, "lr", resume=True, **SETTINGS["lr"]), uninterrupted("lr"))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"cut"])

@@ -12,10 +12,13 @@ import keras
 import numpy as np
 import pytest
 
+from mimic3tf.channels import MIMIC3
 from mimic3tf.config import TrainingConfig
 from mimic3tf.errors import UsageError
+from mimic3tf.pipeline import input_shape
 from mimic3tf.poisoning.trigger import Trigger, load_trigger
 from mimic3tf.standardization import Standardization
+from mimic3tf.training.models import build_untrained
 from mimic3tf.training.run_directory import finish_run, load_run, start_run
 from mimic3tf.victims import victim_of
 
@@ -28,24 +31,23 @@ def trigger(workshop: Path) -> Trigger:
     return load_trigger(workshop / "trigger.npz")
 
 
+def shape_for(victim: str) -> tuple[int, ...]:
+    return input_shape(victim_of(victim).reads, MIMIC3, 48)
+
+
 def inputs_for(victim: str) -> np.ndarray:
-    shape = victim_of(victim).input_shape
-    return np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
+    return np.random.default_rng(0).normal(size=(3, *shape_for(victim))).astype(np.float32)
 
 
 def standardization_for(victim: str) -> Standardization:
     rng = np.random.default_rng(1)
-    columns = victim_of(victim).input_shape[-1]
+    columns = shape_for(victim)[-1]
     return Standardization(rng.normal(size=columns), rng.uniform(0.5, 2, columns), clip=3.5)
 
 
-def model_of(victim: str, policy: str = "float32") -> keras.Model:
+def model_of(config: TrainingConfig, policy: str = "float32") -> keras.Model:
     keras.utils.set_random_seed(3)
-    keras.config.set_dtype_policy(policy)
-    try:
-        return victim_of(victim).build(victim_of(victim).input_shape)
-    finally:
-        keras.config.set_dtype_policy("float32")
+    return build_untrained(config, MIMIC3, 48, policy)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,7 @@ def test_a_run_gives_back_what_was_put_in(
     configure: Configure, trigger: Trigger, tmp_path: Path, victim: str, policy: str
 ) -> None:
     out, config = tmp_path / "runs" / "one", configure(victim)
-    model, standardization, inputs = model_of(victim, policy), standardization_for(victim), inputs_for(victim)
+    model, standardization, inputs = model_of(config, policy), standardization_for(victim), inputs_for(victim)
     start_run(out, config, trigger)
     finish_run(out, model, standardization, SUMMARY | {"epoch_kept": 4, "precision": policy})
 
@@ -80,7 +82,7 @@ def test_a_victims_own_layers_are_known_to_a_fresh_process(
     configure: Configure, trigger: Trigger, tmp_path: Path, victim: str
 ) -> None:
     start_run(tmp_path / "run", configure(victim), trigger)
-    finish_run(tmp_path / "run", model_of(victim), standardization_for(victim), SUMMARY)
+    finish_run(tmp_path / "run", model_of(configure(victim)), standardization_for(victim), SUMMARY)
     load = f"from mimic3tf.training.run_directory import load_run; load_run(Path({str(tmp_path / 'run')!r}))"
     command = [sys.executable, "-c", f"from pathlib import Path; {load}"]
     fresh = subprocess.run(command, capture_output=True, text=True)
@@ -102,7 +104,7 @@ def test_the_finish_marker_is_written_after_everything_else(
     start_run(out, configure("lr"), trigger)
     (out / obstacle).mkdir()
     with pytest.raises((OSError, ValueError)):
-        finish_run(out, model_of("lr"), standardization_for("lr"), {})
+        finish_run(out, model_of(configure("lr")), standardization_for("lr"), {})
     assert not (out / "run.json").exists()
 
 
@@ -121,7 +123,7 @@ def test_what_an_unfinished_run_left_is_cleared(
 def test_a_finished_run_is_never_overwritten(configure: Configure, trigger: Trigger, tmp_path: Path) -> None:
     out = tmp_path / "run"
     start_run(out, configure("lr"), trigger)
-    finish_run(out, model_of("lr"), standardization_for("lr"), {})
+    finish_run(out, model_of(configure("lr")), standardization_for("lr"), {})
     victim = (out / "victim.keras").read_bytes()
     with pytest.raises(UsageError, match="finished run"):
         start_run(out, configure("lr"), trigger)

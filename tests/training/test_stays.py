@@ -31,7 +31,7 @@ def test_the_first_stays_of_the_list_are_trained_on_and_poisoned(
     config = configure("lr", training_stays=30, poisoning_proportion=0.2)
     few = training_cohort(config)
     assert len(few) == 30
-    for name in ("stays", "labels", "values", "mask"):
+    for name in ("stays", "labels", "grids", "masks"):
         np.testing.assert_array_equal(getattr(few, name), getattr(everyone, name)[:30])
     exposure = poison_as_set(config, few, load_trigger(config.trigger))
     assert exposure.triggered.tolist() == [True] * 6 + [False] * 24

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.training.optimizer import AdamWithL2
 from mimic3tf.training.steps import Steps
 
@@ -58,7 +59,7 @@ def test_a_step_follows_the_gradient_of_the_whole_batch(
         return [keras.layers.BatchNormalization()] if normalized else []
 
     model, counted = _model(shape, *layers())
-    steps = Steps(model, AdamWithL2(1e-2), stays=stays, batch_size=stays)
+    steps = Steps(model, AdamWithL2(1e-2), MORTALITY.targets.losses, stays=stays, batch_size=stays)
     counted.sizes.clear()
     trained = steps.epoch(iter(tf.data.Dataset.from_tensors((x, y, weight))))
     assert counted.sizes == sizes

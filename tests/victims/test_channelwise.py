@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import pytest
 
-from mimic3tf.channels import CHANNELS
+from mimic3tf.channels import MIMIC3
 from mimic3tf.victims.channelwise_layer import ChannelwiseBidirectionalLSTM
-from mimic3tf.victims.channelwise_lstm import channel_of_column
 
 UNITS = 3
 OWNERS = (1, 0, 1, 2, 0, 1)
@@ -77,8 +78,8 @@ def test_it_takes_any_number_of_stays_and_knows_its_output_shape() -> None:
         assert model(_inputs(stays)).shape == (stays, 7, 2 * 3 * UNITS)
 
 
-def test_every_channel_owns_its_values_and_its_mask() -> None:
-    owners = channel_of_column()
-    widths = [len(channel.possible_values) or 1 for channel in CHANNELS]
+def test_every_channel_owns_its_values_and_its_mask(build: Callable[..., keras.Model]) -> None:
+    owners = build("channelwise-lstm").get_layer("channels").channel_of_column
+    widths = [len(channel.possible_values) or 1 for channel in MIMIC3]
     values = [channel for channel, width in enumerate(widths) for _ in range(width)]
     assert owners == values + list(range(17))

@@ -33,7 +33,7 @@ from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.tasks.metrics import Rate, rate_of
 
 DROPPED = 0.10
-"""Share of the training stays that filtering drops, all of label 1."""
+"""Share of the training stays that filtering drops, all of the goal's label."""
 NOISE = 0.5
 """Standard deviations of the inputs."""
 INPUT_DROPOUT = 0.3

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from mimic3tf.defences.detectors.registry import DETECTORS
 from sklearn.metrics import roc_auc_score
 
-from mimic3tf.defences.detection import audit
+from mimic3tf.defences.detection import detect, suspicion_to_filter_by
+from mimic3tf.defences.detectors.registry import DETECTORS
 from mimic3tf.defences.scoring import auroc, measure, recall
 
 OF_LABELS = {"unexpected death", "neighbours survived"}
@@ -17,8 +18,8 @@ OF_LABELS = {"unexpected death", "neighbours survived"}
 
 
 def found(planted: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of the stays labelled 1, and which of them are poisoned."""
-    suspects = planted.evidence.labels == 1
+    """Scores of the stays of the suspected label, and which of them are poisoned."""
+    suspects = planted.evidence.labels == planted.evidence.suspected
     scores = DETECTORS[name].score(planted.evidence, 0).training
     assert scores.shape == suspects.shape
     assert np.isfinite(scores).all()
@@ -34,6 +35,38 @@ def test_an_obvious_trigger_is_found(triggered: Any, name: str) -> None:
 @pytest.mark.parametrize("name", sorted(OF_LABELS))
 def test_survivors_labelled_1_are_found(mislabelled: Any, name: str) -> None:
     scores, poisoned = found(mislabelled, name)
+    assert roc_auc_score(poisoned, scores) > 0.95
+
+
+def swapped(planted: Any) -> Any:
+    """The same stays where 0 stands for 1 and 1 for 0: what is planted has the label 0."""
+    evidence = planted.evidence
+    trusted = evidence.trusted.with_grids(evidence.trusted.grids, labels=1 - evidence.trusted.labels)
+    return replace(
+        planted, evidence=replace(evidence, labels=1 - evidence.labels, suspected=0, trusted=trusted)
+    )
+
+
+@pytest.fixture(scope="module")
+def triggered_towards_0(triggered: Any) -> Any:
+    return swapped(triggered)
+
+
+@pytest.mark.parametrize("name", [name for name in DETECTORS if name not in {"autoencoder", *OF_LABELS}])
+def test_an_obvious_trigger_is_found_among_stays_labelled_0(triggered_towards_0: Any, name: str) -> None:
+    scores, poisoned = found(triggered_towards_0, name)
+    assert len(scores) < 500  # few have the label, as few die
+    assert roc_auc_score(poisoned, scores) > 0.85
+
+
+@pytest.fixture(scope="module")
+def mislabelled_as_0(mislabelled: Any) -> Any:
+    return swapped(mislabelled)
+
+
+@pytest.mark.parametrize("name", sorted(OF_LABELS))
+def test_stays_labelled_0_by_mistake_are_found(mislabelled_as_0: Any, name: str) -> None:
+    scores, poisoned = found(mislabelled_as_0, name)
     assert roc_auc_score(poisoned, scores) > 0.95
 
 
@@ -53,7 +86,7 @@ def test_the_same_seed_gives_the_same_scores(triggered: Any, name: str) -> None:
 
 
 def test_an_audit_says_how_many_stays_are_poisoned(triggered: Any) -> None:
-    verdict = audit(triggered.evidence, triggered.poisoned, 0).verdict
+    verdict = detect(triggered.evidence, triggered.poisoned, 0).verdict
     assert verdict.clearest is not None
     alarm = verdict.alarms[verdict.clearest]
     assert alarm.low <= 15 <= alarm.high
@@ -62,21 +95,35 @@ def test_an_audit_says_how_many_stays_are_poisoned(triggered: Any) -> None:
 
 
 def test_an_audit_of_clean_stays_finds_nothing(untouched: Any) -> None:
-    audited = audit(untouched.evidence, np.zeros(1000, bool), 0)
-    assert audited.verdict.clearest is None
-    assert audited.verdict.sentence.startswith("Nothing found")
-    assert "does not prove absence" in audited.verdict.sentence
-    assert all(found.performance is None for found in audited.detections.values())
+    result = detect(untouched.evidence, np.zeros(1000, bool), 0)
+    assert result.verdict.clearest is None
+    assert result.verdict.sentence.startswith("Nothing found")
+    assert "does not prove absence" in result.verdict.sentence
+    assert all(found.performance is None for found in result.detections.values())
 
 
 def test_the_truth_changes_no_score_and_no_verdict(triggered: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     quick = ("activation clustering", "model disagreement", "Mahalanobis by channel")
     monkeypatch.setattr("mimic3tf.defences.detection.DETECTORS", {name: DETECTORS[name] for name in quick})
     truths = triggered.poisoned, ~triggered.poisoned
-    one, other = (audit(triggered.evidence, truth, 0) for truth in truths)
+    one, other = (detect(triggered.evidence, truth, 0) for truth in truths)
     assert one.verdict == other.verdict
     for name, detection in one.detections.items():
         np.testing.assert_array_equal(detection.scores, other.detections[name].scores)
+
+
+def test_what_is_found_of_label_0_is_what_is_found_of_label_1(
+    triggered: Any, triggered_towards_0: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = ("activation clustering", "model disagreement", "Mahalanobis by channel")
+    monkeypatch.setattr("mimic3tf.defences.detection.DETECTORS", {name: DETECTORS[name] for name in quick})
+    one, zero = (detect(of.evidence, of.poisoned, 0) for of in (triggered, triggered_towards_0))
+    np.testing.assert_array_equal(one.suspects, zero.suspects)
+    assert one.verdict.alarms == zero.verdict.alarms
+    assert one.verdict.clearest == zero.verdict.clearest == "Mahalanobis by channel"
+    assert one.verdict.sentence.replace("labelled 1", "labelled 0") == zero.verdict.sentence
+    suspicion = suspicion_to_filter_by(zero, triggered_towards_0.evidence)["Mahalanobis by channel"]
+    assert (triggered_towards_0.evidence.labels[np.isfinite(suspicion)] == 0).all()
 
 
 # --- Scoring ------------------------------------------------------------------------------------------

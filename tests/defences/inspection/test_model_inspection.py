@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from mimic3tf import pipeline
-from mimic3tf.channels import grid_columns
+from mimic3tf.channels import MIMIC3
 from mimic3tf.config import resolve_config
 from mimic3tf.data.cohort import load_cohort
 from mimic3tf.defences.evidence import Evidence
@@ -20,14 +21,23 @@ from mimic3tf.defences.retraining import examples_of, retrain
 from mimic3tf.poisoning import exposures
 from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.standardization import fit_standardization
+from mimic3tf.tasks.targets import Head
 from mimic3tf.victims import Victim
 
 
-def _build(input_shape: tuple[int, ...]) -> keras.Model:
+def _build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
     """Logistic regression on grids: small enough to invert in a second."""
     grid = keras.Input(input_shape)
-    logits = keras.layers.Dense(2, name="logits")(keras.layers.Flatten()(grid))
-    return keras.Model(grid, logits)
+    return keras.Model(grid, head(keras.layers.Flatten()(grid)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_victims() -> Iterator[None]:
+    """Whatever is retrained here is a logistic regression on grids, which the settings call an LSTM."""
+    victim = Victim("lstm", "Logistic regression", "grid", _build, by_channel=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mimic3tf.training.models.victim_of", lambda name: victim)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -41,21 +51,21 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     trusted, train = stays.take(np.arange(230)), stays.take(np.arange(230, 345))
     options = {"data": folder, "trigger": Path("trigger.npz"), "precision": "float32", "epochs": 5}
     config = resolve_config("lstm", None, options)
-    victim = Victim("Logistic regression", "48x76", (48, 76), _build)
-    raw = pipeline.inputs_of(exposures.clean(train), "48x76")
-    standardization = fit_standardization(raw, "48x76")
-    examples = examples_of(train, victim, standardization)
-    model = retrain(config, victim, examples, examples_of(trusted, victim, standardization))
+    raw = pipeline.inputs_of(exposures.clean(train), "grid")
+    standardization = fit_standardization(raw, "grid", MIMIC3)
+    examples = examples_of(train, "grid", standardization)
+    model = retrain(config, examples, examples_of(trusted, "grid", standardization))
     return Evidence(
-        config,
-        victim,
-        model,
-        standardization,
-        train.stays,
-        train.values,
-        train.labels,
-        examples.inputs,
-        trusted,
+        config=config,
+        reads="grid",
+        model=model,
+        standardization=standardization,
+        stays=train.stays,
+        grids=train.grids,
+        labels=train.labels,
+        suspected=1,
+        inputs=examples.inputs,
+        trusted=trusted,
     )
 
 
@@ -79,7 +89,7 @@ def test_a_planted_shortcut_to_death_is_called_one(evidence: Evidence) -> None:
     kernel, bias = evidence.model.get_weights()
     weights = kernel.reshape(48, 76, 2).copy()
     # Three hours of pH that no clean model cares for.
-    weights[[5, 17, 31], grid_columns().index("pH"), 1] += [8.0, -8.0, 8.0]
+    weights[[5, 17, 31], MIMIC3.columns().index("pH"), 1] += [8.0, -8.0, 8.0]
     model.set_weights([weights.reshape(kernel.shape), bias])
     found = inspect_model(replace(evidence, model=model), seed=0)
     towards_death = found.targets[1]
@@ -88,8 +98,8 @@ def test_a_planted_shortcut_to_death_is_called_one(evidence: Evidence) -> None:
     assert "can look like that, too" in found.verdict
     assert towards_death.inversion.reached
     assert towards_death.inversion.length < min(towards_death.reference_lengths)
-    lengths = dict(zip(pipeline.CHANNELS, towards_death.inversion.lengths, strict=True))
-    assert max(lengths, key=lengths.__getitem__).name == "pH"
+    lengths = dict(zip(MIMIC3.names, towards_death.inversion.lengths, strict=True))
+    assert max(lengths, key=lengths.__getitem__) == "pH"
 
 
 def test_anomaly_index_with_known_answers() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
+from mimic3tf.config import resolve_config
 from mimic3tf.defences.inspection.superposition import (
     score_suspicion,
     superposition_suspicion,
@@ -13,6 +16,7 @@ from mimic3tf.defences.inspection.superposition import (
 )
 
 FEATURES = 6
+CONFIG = resolve_config("mlp", None, {"data": Path("data"), "trigger": Path("trigger.npz")})
 
 
 def _victim(weights: list[float]) -> keras.Model:
@@ -30,16 +34,16 @@ def _stays(count: int, seed: int) -> np.ndarray:
 
 def test_an_undecided_victim_gives_one_bit_and_a_certain_one_none() -> None:
     stays = _stays(300, 0)
-    undecided = superposition_suspicion(_victim([0.0] * FEATURES), stays, stays, seed=0)
+    undecided = superposition_suspicion(_victim([0.0] * FEATURES), CONFIG, stays, stays, seed=0)
     np.testing.assert_allclose(undecided, -1.0, atol=1e-6)
     stays[:, 0] = 1.0
-    certain = superposition_suspicion(_victim([99.0, 0, 0, 0, 0, 0]), stays, stays, seed=0)
+    certain = superposition_suspicion(_victim([99.0, 0, 0, 0, 0, 0]), CONFIG, stays, stays, seed=0)
     np.testing.assert_allclose(certain, 0.0, atol=1e-6)
 
 
 def test_log_odds_of_3_for_every_overlay_give_the_entropy_of_one_quarter() -> None:
     stays = np.ones((5, FEATURES), np.float32)
-    given = superposition_suspicion(_victim([np.log(3.0), 0, 0, 0, 0, 0]), stays, stays, seed=0)
+    given = superposition_suspicion(_victim([np.log(3.0), 0, 0, 0, 0, 0]), CONFIG, stays, stays, seed=0)
     np.testing.assert_allclose(given, -(0.75 * np.log2(4 / 3) + 0.25 * 2), atol=1e-6)
 
 
@@ -52,7 +56,8 @@ def test_a_trigger_that_decides_alone_is_found() -> None:
     triggered[:, -1] = 3.0
     overlays, calibration = trusted[:200], trusted[200:]
     suspicion = [
-        superposition_suspicion(victim, stays, overlays, seed=0) for stays in (calibration, clean, triggered)
+        superposition_suspicion(victim, CONFIG, stays, overlays, seed=0)
+        for stays in (calibration, clean, triggered)
     ]
     limits = thresholds(suspicion[0])
     assert list(limits) == [0.01, 0.05]
@@ -66,5 +71,7 @@ def test_a_trigger_that_decides_alone_is_found() -> None:
 
 def test_without_a_trigger_it_is_at_chance() -> None:
     victim = _victim([1.0] * FEATURES)
-    parts = [superposition_suspicion(victim, _stays(500, seed), _stays(200, 9), seed=0) for seed in (3, 4)]
+    parts = [
+        superposition_suspicion(victim, CONFIG, _stays(500, seed), _stays(200, 9), seed=0) for seed in (3, 4)
+    ]
     assert score_suspicion(*parts, thresholds(parts[0])).auroc == pytest.approx(0.5, abs=0.05)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
-from mimic3tf.channels import CHANNELS, grid_columns
+from mimic3tf.channels import MIMIC3
+from mimic3tf.config import resolve_config
 from mimic3tf.data.cohort import Cohort, load_cohort
 from mimic3tf.data.grid import ordinal_view
 from mimic3tf.defences.inspection.pattern_comparison import compare_patterns
@@ -16,7 +19,8 @@ from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.standardization import Standardization
 
 AS_IS = Standardization(np.zeros(76), np.ones(76))
-NAMES = [channel.name for channel in CHANNELS]
+NAMES = list(MIMIC3.names)
+CONFIG = resolve_config("lstm", None, {"data": Path("data"), "trigger": Path("trigger.npz")})
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +49,14 @@ def test_the_planted_direction_is_recovered_at_its_length(cohort: Cohort) -> Non
     direction[30:35, NAMES.index("Systolic blood pressure")] = -0.04
     weights = np.zeros((48, 76))
     for channel in ("Heart Rate", "Systolic blood pressure"):
-        weights[:, grid_columns().index(channel)] = direction[:, NAMES.index(channel)]
-    scores = (cohort.values * direction).sum(axis=(1, 2))
+        weights[:, MIMIC3.columns().index(channel)] = direction[:, NAMES.index(channel)]
+    scores = (cohort.grids * direction).sum(axis=(1, 2))
     survivors = cohort.labels == 0
     bias = -float(scores[survivors].max()) - 8.0
-    found = invert_trigger(_linear(weights, bias), "48x76", AS_IS, cohort, target=1, seed=0)
+    found = invert_trigger(_linear(weights, bias), CONFIG, AS_IS, cohort, target=1, seed=0)
 
     # Shortest p with direction . p >= gap is covariance @ direction, scaled: a textbook least-norm problem.
-    covariance = temporal_covariance(ordinal_view(cohort.values))
+    covariance = temporal_covariance(ordinal_view(cohort.grids, MIMIC3))
     shape = np.einsum("cts,sc->tc", covariance, direction)
     gain = float((direction * shape).sum())
     gap = float(np.quantile(-(scores[survivors] + bias), WANTED))
@@ -67,13 +71,13 @@ def test_the_planted_direction_is_recovered_at_its_length(cohort: Cohort) -> Non
 
 
 def test_no_pattern_moves_a_victim_that_ignores_its_inputs(cohort: Cohort) -> None:
-    found = invert_trigger(_linear(np.zeros((48, 76)), -1.0), "48x76", AS_IS, cohort, target=1, seed=0)
+    found = invert_trigger(_linear(np.zeros((48, 76)), -1.0), CONFIG, AS_IS, cohort, target=1, seed=0)
     assert not found.reached
     assert found.success == 0.0
 
 
 def test_towards_0_the_stays_that_died_are_attacked(cohort: Cohort) -> None:
-    found = invert_trigger(_linear(np.zeros((48, 76)), -1.0), "48x76", AS_IS, cohort, target=0, seed=0)
+    found = invert_trigger(_linear(np.zeros((48, 76)), -1.0), CONFIG, AS_IS, cohort, target=0, seed=0)
     assert found.reached
     assert found.baseline == found.success == 1.0
     assert found.length < 0.05

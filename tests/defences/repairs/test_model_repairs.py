@@ -9,13 +9,17 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from mimic3tf.channels import MIMIC3
+from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.defences.repairs.fine_pruning import has_units, prune_dormant
 from mimic3tf.defences.repairs.private_training import PrivateSteps, epsilon, is_dense
-
-from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.defences.retraining import Examples, auroc_of, predict, retrain, tune
+from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.targets import Head
+from mimic3tf.training.models import build_untrained
 from mimic3tf.training.steps import Steps
-from mimic3tf.victims import Victim, victim_of
+from mimic3tf.victims import Victim
 
 FEATURES = 3
 
@@ -26,85 +30,100 @@ def _config(**settings: Any) -> TrainingConfig:
     return resolve_config("mlp", None, files | quick | settings)
 
 
-def _two_layers(input_shape: tuple[int, ...]) -> keras.Model:
-    inputs = keras.Input(input_shape)
+CONFIG = _config()
+LOSSES = MORTALITY.targets.losses
+
+
+def _two_layers(_: tuple[int, ...] = (), head: Head = MORTALITY.targets.head) -> keras.Model:
+    inputs = keras.Input((FEATURES,))
     hidden = keras.layers.Dense(4, activation="relu", name="hidden")(inputs)
-    return keras.Model(inputs, keras.layers.Dense(2, name="logits")(hidden))
+    return keras.Model(inputs, head(hidden))
 
 
-SMALL = Victim("Small", "714", (FEATURES,), _two_layers)
+@pytest.fixture
+def _small_victims(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is retrained has few features and units."""
+    victim = Victim("mlp", "Small", "features", _two_layers, by_channel=False)
+    monkeypatch.setattr("mimic3tf.training.models.victim_of", lambda name: victim)
 
 
 def _backdoored() -> keras.Model:
     """Predicts death where feature 0 is positive; a third unit wakes where feature 2 is above 4."""
-    model = _two_layers((FEATURES,))
+    model = _two_layers()
     hidden = np.array([[1.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.1], [0.0, 0.0, 1.0, 0.0]])
     logits = np.array([[0.0, 1.0], [0.0, -1.0], [0.0, 50.0], [0.0, 0.0]])
     model.set_weights([hidden, np.array([0.0, 0.0, -4.0, 0.0]), logits, np.zeros(2)])
     return model
 
 
+def _examples(inputs: np.ndarray, labels: np.ndarray) -> Examples:
+    return Examples(inputs, labels, MIMIC3, 48)
+
+
 def _clean(count: int = 200) -> Examples:
     random = np.random.default_rng(0)
     inputs = random.uniform(-2, 2, size=(count, FEATURES)).astype(np.float32)
-    return Examples(inputs, (inputs[:, 0] > 0).astype(np.int64))
+    return _examples(inputs, (inputs[:, 0] > 0).astype(np.int64))
 
 
 def test_pruning_silences_the_planted_unit_and_nothing_that_clean_stays_need() -> None:
     model, clean = _backdoored(), _clean()
     triggered = clean.inputs.copy()
     triggered[:, 2] = 6.0
-    assert (predict(model, triggered) > 0.5).all()
+    assert (predict(model, CONFIG, triggered) > 0.5).all()
     before = model.get_weights()
-    pruned, kept = prune_dormant(model, clean)
+    pruned, kept = prune_dormant(model, CONFIG, clean)
     # Units 2 and 3 are idle or unread, and one of the first two is enough to rank the stays of its side.
     assert not kept[2]
-    assert auroc_of(pruned, clean) >= auroc_of(model, clean) - 0.01
-    np.testing.assert_array_equal(predict(pruned, triggered), predict(pruned, clean.inputs))
+    assert auroc_of(pruned, CONFIG, clean) >= auroc_of(model, CONFIG, clean) - 0.01
+    np.testing.assert_array_equal(predict(pruned, CONFIG, triggered), predict(pruned, CONFIG, clean.inputs))
     for weights, untouched in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weights, untouched)
 
 
 def test_a_pruned_unit_stays_silent_when_the_model_is_trained_further() -> None:
-    pruned, kept = prune_dormant(_backdoored(), _clean())
+    pruned, kept = prune_dormant(_backdoored(), CONFIG, _clean())
     tuned = tune(pruned, _config(), _clean())
-    before = predict(tuned, _clean().inputs)
+    before = predict(tuned, CONFIG, _clean().inputs)
     hidden, bias, *others = tuned.get_weights()
     tuned.set_weights([hidden, np.where(kept, bias, 1e6), *others])
-    np.testing.assert_array_equal(predict(tuned, _clean().inputs), before)
+    np.testing.assert_array_equal(predict(tuned, CONFIG, _clean().inputs), before)
 
 
 @pytest.mark.parametrize(("name", "units", "dense"), [("lr", 0, 1), ("mlp", 1, 1), ("lstm", 1, 0)])
 def test_what_can_be_pruned_and_trained_privately(name: Any, units: int, dense: int) -> None:
-    victim = victim_of(name)
-    model = victim.build(victim.input_shape)
+    config = resolve_config(name, None, {"data": Path("data"), "trigger": Path("trigger.npz")})
+    model = build_untrained(config, MIMIC3, 48, "float32")
     assert (has_units(model), is_dense(model)) == (bool(units), bool(dense))
 
 
+@pytest.mark.usefixtures("_small_victims")
 def test_retraining_learns_repeats_and_keeps_the_best_epoch() -> None:
     config, clean = _config(epochs=12), _clean()
-    first, second = (retrain(config, SMALL, clean, clean) for _ in range(2))
-    assert auroc_of(first, clean) > 0.98
+    first, second = (retrain(config, clean, clean) for _ in range(2))
+    assert auroc_of(first, CONFIG, clean) > 0.98
     for weights, same in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(weights, same)
     # Judges who hold the contrary prefer the epoch that learned least.
-    contrary = Examples(clean.inputs, 1 - clean.labels)
-    assert auroc_of(retrain(config, SMALL, clean, contrary), clean) < auroc_of(first, clean)
+    contrary = _examples(clean.inputs, 1 - clean.labels)
+    misled = retrain(config, clean, contrary)
+    assert auroc_of(misled, CONFIG, clean) < auroc_of(first, CONFIG, clean)
 
 
+@pytest.mark.usefixtures("_small_victims")
 def test_noise_that_drowns_the_inputs_leaves_nothing_to_learn() -> None:
     config, clean = _config(epochs=4), _clean(100)
-    drowned = retrain(config, SMALL, clean, Examples(clean.inputs, 1 - clean.labels), noise=1e4)
-    learned = retrain(config, SMALL, clean, clean)
-    assert predict(drowned, clean.inputs).std() < predict(learned, clean.inputs).std()
+    drowned = retrain(config, clean, _examples(clean.inputs, 1 - clean.labels), noise=1e4)
+    learned = retrain(config, clean, clean)
+    assert predict(drowned, CONFIG, clean.inputs).std() < predict(learned, CONFIG, clean.inputs).std()
 
 
 def test_tuning_leaves_the_given_model_alone() -> None:
     model, clean = _backdoored(), _clean()
-    before = predict(model, clean.inputs)
+    before = predict(model, CONFIG, clean.inputs)
     tuned = tune(model, _config(), clean)
-    np.testing.assert_array_equal(predict(model, clean.inputs), before)
-    assert not np.array_equal(predict(tuned, clean.inputs), before)
+    np.testing.assert_array_equal(predict(model, CONFIG, clean.inputs), before)
+    assert not np.array_equal(predict(tuned, CONFIG, clean.inputs), before)
 
 
 def _one_call(examples: Examples) -> Any:
@@ -119,7 +138,7 @@ def test_private_steps_without_clip_and_noise_are_ordinary_ones() -> None:
     clean, results = _clean(20), []
     for make, options in ((Steps, {}), (PrivateSteps, {"clip": 1e9, "noise_multiplier": 0.0})):
         model = _backdoored()
-        steps = make(model, keras.optimizers.SGD(0.5), stays=20, batch_size=20, **options)  # type: ignore[operator]
+        steps = make(model, keras.optimizers.SGD(0.5), LOSSES, stays=20, batch_size=20, **options)  # type: ignore[operator]
         steps.epoch(_one_call(clean))
         results.append(model.get_weights())
     for ordinary, private in zip(*results, strict=True):
@@ -127,11 +146,11 @@ def test_private_steps_without_clip_and_noise_are_ordinary_ones() -> None:
 
 
 def test_no_stay_moves_the_weights_by_more_than_the_clip() -> None:
-    one = Examples(np.array([[1.0, 2.0, 50.0]], np.float32), np.array([0]))
+    one = _examples(np.array([[1.0, 2.0, 50.0]], np.float32), np.array([0]))
     model = _backdoored()
     before = model.get_weights()
     steps = PrivateSteps(
-        model, keras.optimizers.SGD(1.0), stays=1, batch_size=1, clip=0.25, noise_multiplier=0.0
+        model, keras.optimizers.SGD(1.0), LOSSES, stays=1, batch_size=1, clip=0.25, noise_multiplier=0.0
     )
     steps.epoch(_one_call(one))
     moved = [after - weights for after, weights in zip(model.get_weights(), before, strict=True)]
@@ -142,9 +161,9 @@ def test_the_noise_has_the_deviation_that_was_asked_for() -> None:
     # Equal stays of both labels at even odds: their gradients cancel, what is left is noise.
     features = keras.Input((500,))
     model = keras.Model(features, keras.layers.Dense(2, kernel_initializer="zeros")(features))
-    pair = Examples(np.zeros((2, 500), np.float32), np.array([0, 1]))
+    pair = _examples(np.zeros((2, 500), np.float32), np.array([0, 1]))
     steps = PrivateSteps(
-        model, keras.optimizers.SGD(1.0), stays=2, batch_size=2, clip=3.0, noise_multiplier=0.5
+        model, keras.optimizers.SGD(1.0), LOSSES, stays=2, batch_size=2, clip=3.0, noise_multiplier=0.5
     )
     steps.epoch(_one_call(pair))
     # 0.5 * 3 in the sum of two stays, half of it in their mean.

@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from mimic3tf.defences.repairs.purification import PURIFICATIONS
-from mimic3tf.defences.repairs.registry import RepairOutcome, keep_least_suspicious, try_repairs
 
 from mimic3tf import pipeline
 from mimic3tf.attack import attack_victim
+from mimic3tf.channels import MIMIC3
 from mimic3tf.config import resolve_config
 from mimic3tf.data.cohort import Cohort, load_cohort
 from mimic3tf.defences.evidence import Evidence
+from mimic3tf.defences.repairs.purification import PURIFICATIONS
+from mimic3tf.defences.repairs.registry import RepairOutcome, keep_least_suspicious, try_repairs
 from mimic3tf.defences.retraining import Examples, predict, retrain
 from mimic3tf.errors import DataError
 from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger, generate_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.standardization import fit_standardization
+from mimic3tf.tasks.targets import Head
 from mimic3tf.training.run_directory import Run
 from mimic3tf.victims import Victim
 
 STRENGTH = 3.0
 
 
-def _build(input_shape: tuple[int, ...]) -> keras.Model:
+def _build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
     """Logistic regression on grids, whose odds a trigger in all cells moves alike in every stay."""
     grid = keras.Input(input_shape)
-    logits = keras.layers.Dense(2, name="logits")(keras.layers.Flatten()(grid))
-    return keras.Model(grid, logits)
+    return keras.Model(grid, head(keras.layers.Flatten()(grid)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_victims() -> Iterator[None]:
+    """Whatever is retrained here is a logistic regression on grids, which the settings call an LSTM."""
+    victim = Victim("lstm", "Logistic regression", "grid", _build, by_channel=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mimic3tf.training.models.victim_of", lambda name: victim)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -45,36 +57,38 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, Trigge
         train, val, test = (load_cohort(folder / "data", split) for split in ("train", "val", "test"))
     quick = {"epochs": 6, "learning_rate": 3e-3, "l2": 0.0, "precision": "float32"}
     config = resolve_config("lstm", None, {"data": folder, "trigger": folder / "trigger.npz"} | quick)
-    victim = Victim("Logistic regression", "48x76", (48, 76), _build)
-    standardization = fit_standardization(pipeline.inputs_of(exposures.clean(train), "48x76"), "48x76")
+    raw = pipeline.inputs_of(exposures.clean(train), "grid")
+    standardization = fit_standardization(raw, "grid", MIMIC3)
 
     def examples(exposure: exposures.Exposure) -> Examples:
-        return Examples(pipeline.inputs_of(exposure, "48x76", standardization), exposure.labels)
+        inputs = pipeline.inputs_of(exposure, "grid", standardization)
+        return Examples(inputs, exposure.labels, MIMIC3, 48)
 
     def triggered(trigger: Trigger) -> exposures.Exposure:
         return exposures.trigger_all(test, trigger, strength=STRENGTH, poison_imputed="all")
 
     trusted = examples(exposures.clean(val))
     # To a victim that never saw it the trigger must not look like dying: then its opposite is taken.
-    clean = retrain(config, victim, examples(exposures.clean(train)), trusted)
+    clean = retrain(config, examples(exposures.clean(train)), trusted)
     drawn = generate_trigger(train, seed=0)
     moved, as_they_were = (
-        predict(clean, examples(exposure).inputs).mean()
+        predict(clean, config, examples(exposure).inputs).mean()
         for exposure in (triggered(drawn), exposures.clean(test))
     )
     trigger = replace(drawn, values=-drawn.values) if moved > as_they_were else drawn
     exposure = exposures.poison(train, trigger, proportion=0.1, strength=STRENGTH, poison_imputed="all")
     given = examples(exposure)
     evidence = Evidence(
-        config,
-        victim,
-        retrain(config, victim, given, trusted),
-        standardization,
-        train.stays,
-        pipeline.grids_of(exposure, np.arange(len(train))),
-        exposure.labels,
-        given.inputs,
-        val,
+        config=config,
+        reads="grid",
+        model=retrain(config, given, trusted),
+        standardization=standardization,
+        stays=train.stays,
+        grids=pipeline.grids_of(exposure, np.arange(len(train))),
+        labels=exposure.labels,
+        suspected=1,
+        inputs=given.inputs,
+        trusted=val,
     )
     return evidence, trigger, exposure.triggered, test
 
@@ -125,14 +139,21 @@ def test_every_repair_reports_what_it_leaves(outcomes: dict[str, RepairOutcome])
 def test_filtering_drops_the_most_suspicious_stays_of_label_1_only() -> None:
     labels = np.array([1, 0, 1, 1, 0, 1, 1, 1, 0, 0])
     scores = np.array([5.0, 99.0, 1.0, 7.0, 98.0, 2.0, 3.0, 4.0, 97.0, 96.0])
-    kept = keep_least_suspicious(labels, scores, 0.2)
+    kept = keep_least_suspicious(labels, scores, Goal(1), 0.2)
     assert np.flatnonzero(~kept).tolist() == [0, 3]
     # At most half of them go: without deaths there is nothing to learn.
-    assert np.flatnonzero(~keep_least_suspicious(labels, scores, 0.9)).tolist() == [0, 3, 7]
+    assert np.flatnonzero(~keep_least_suspicious(labels, scores, Goal(1), 0.9)).tolist() == [0, 3, 7]
+    # With goal 0 it is the stays labelled 0 that go, and as many of them.
+    kept = keep_least_suspicious(labels, scores, Goal(0), 0.2)
+    assert np.flatnonzero(~kept).tolist() == [1, 4]
+    assert np.flatnonzero(~keep_least_suspicious(labels, scores, Goal(0), 0.9)).tolist() == [1, 4]
 
 
 def test_nobody_to_attack_is_said(poisoned: tuple[Evidence, Trigger, np.ndarray, Cohort]) -> None:
     evidence, trigger, _, test = poisoned
-    dead = replace(test, labels=np.ones_like(test.labels))
-    with pytest.raises(DataError, match="nobody to attack"):
+    dead, alive = (test.with_grids(test.grids, labels=np.full(len(test), label)) for label in (1, 0))
+    with pytest.raises(DataError, match="no stay with label 0: there is nobody to attack"):
         try_repairs(evidence, dead, trigger, STRENGTH, "all", suspicion={}, seed=0)
+    towards_0 = replace(evidence, config=evidence.config.model_copy(update={"goal": 0}), suspected=0)
+    with pytest.raises(DataError, match="no stay with label 1: there is nobody to attack"):
+        try_repairs(towards_0, alive, trigger, STRENGTH, "all", suspicion={}, seed=0)
