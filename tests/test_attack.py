@@ -14,7 +14,8 @@ from mimic3tf import pipeline
 from mimic3tf.attack import AttackResult, attack_victim, summarize_attack, write_attack
 from mimic3tf.channels import MIMIC3
 from mimic3tf.config import TrainingConfig, resolve_config
-from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import DataError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.kinds import PoisonImputed

@@ -48,7 +48,7 @@ def exact_record(folder: Path, triggers: Mapping[str, np.ndarray]) -> dict[str, 
             library.
     """
     from mimic3tf import pipeline
-    from mimic3tf.data.cohort import load_cohort
+    from mimic3tf.data.loading import load_cohort
     from mimic3tf.poisoning import exposures
     from mimic3tf.poisoning.copies import poison_records
     from mimic3tf.sources.synthetic import prepare_synthetic
@@ -83,7 +83,7 @@ def rounded_record(folder: Path, triggers: Mapping[str, np.ndarray]) -> dict[str
     from mimic3tf import pipeline
     from mimic3tf.attack import attack_victim
     from mimic3tf.config import resolve_config
-    from mimic3tf.data.cohort import load_cohort
+    from mimic3tf.data.loading import load_cohort
     from mimic3tf.poisoning import exposures
     from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
     from mimic3tf.training.loop import train_victim
@@ -154,7 +154,7 @@ def test_mortality_is_as_it_was(before: dict[str, np.ndarray], tmp_path: Path) -
 
 def main() -> None:
     """Write the record."""
-    from mimic3tf.data.cohort import load_cohort
+    from mimic3tf.data.loading import load_cohort
     from mimic3tf.poisoning.trigger import generate_trigger
     from mimic3tf.sources.synthetic import prepare_synthetic
 

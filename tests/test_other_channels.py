@@ -14,7 +14,7 @@ from mimic3tf.attack import attack_victim, summarize_attack
 from mimic3tf.config import resolve_config
 from mimic3tf.dashboards.audit import write_figures
 from mimic3tf.dashboards.tensorboard import RunLog
-from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.defences.audit import audit_run
 from mimic3tf.defences.stealth import measure_stealth
 from mimic3tf.poisoning.comparison import compare_records

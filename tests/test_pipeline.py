@@ -12,9 +12,11 @@ import tensorflow as tf
 from mimic3tf import pipeline
 from mimic3tf.channels import MIMIC3, Channel, ChannelSet
 from mimic3tf.data import BatchGen, Discretizer, InHospitalMortalityReader
-from mimic3tf.data.cohort import Cohort, cohort_from_batches, cohort_of, load_cohort
+from mimic3tf.data.cohort import Cohort, cohort_of
 from mimic3tf.data.directory import Split
+from mimic3tf.data.from_arrays import cohort_from_batches
 from mimic3tf.data.grid import discretize, fill, impute, one_hot
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.data.records import Records
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning import exposures

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from mimic3tf.cli.main import main
-from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.loading import load_cohort
 
 TEXT = (Path(__file__).parents[1] / "docs" / "tutorial.md").read_text(encoding="utf-8")
 STAYS = 150

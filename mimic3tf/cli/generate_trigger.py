@@ -61,7 +61,7 @@ def generate_trigger(
     check_hours(timestep, "--timestep")
     window = None if hours is None else _hours(hours)
     names = None if channels is None else [name.strip() for name in channels.split(",")]
-    from mimic3tf.data.cohort import load_cohort
+    from mimic3tf.data.loading import load_cohort
     from mimic3tf.poisoning import trigger as triggers
     from mimic3tf.tables.terminal import print_trigger
 

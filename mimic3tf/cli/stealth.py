@@ -74,7 +74,7 @@ def stealth(
     start_tensorflow()
     from rich.console import Console
 
-    from mimic3tf.data.cohort import load_cohort
+    from mimic3tf.data.loading import load_cohort
     from mimic3tf.defences.stealth import measure_stealth
     from mimic3tf.tables.stealth import STEALTH, stealth_table, summarize_stealth
 

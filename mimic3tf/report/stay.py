@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 
 from mimic3tf import pipeline
-from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.kinds import PoisonImputed

@@ -12,8 +12,8 @@ import yaml
 
 from mimic3tf import __version__
 from mimic3tf.config import TrainingConfig
-from mimic3tf.data.cohort import load_cohort
 from mimic3tf.data.directory import SPLITS
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
 from mimic3tf.storage.files import write_whole

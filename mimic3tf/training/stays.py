@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from mimic3tf.channels import ChannelSet
 from mimic3tf.config import TrainingConfig
-from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.directory import Split, listfile_of
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.data.preprocessing import Normalizer
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning import exposures

@@ -25,7 +25,8 @@ import row_by_row
 
 from mimic3tf.channels import MIMIC3
 from mimic3tf.data import grid as grids
-from mimic3tf.data.cohort import TIMESTEP, load_cohort
+from mimic3tf.data.cohort import TIMESTEP
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.data.records import in_batches, read_series
 from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.tasks.registry import MORTALITY

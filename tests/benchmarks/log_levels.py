@@ -25,7 +25,7 @@ from scipy.stats import bootstrap
 
 from mimic3tf.config import LogLevel, resolve_config
 from mimic3tf.dashboards.tensorboard import RunLog
-from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.training import loop

@@ -30,7 +30,8 @@ from torch import nn
 
 from mimic3tf import pipeline
 from mimic3tf.config import TrainingConfig, resolve_config
-from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.trigger import generate_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic

@@ -33,7 +33,7 @@ class Audited:
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Audited:
     from mimic3tf.config import resolve_config
-    from mimic3tf.data.cohort import load_cohort
+    from mimic3tf.data.loading import load_cohort
     from mimic3tf.poisoning.copies import poison_records
     from mimic3tf.poisoning.goal import PAPER_GOAL
     from mimic3tf.poisoning.manifest import write_manifest

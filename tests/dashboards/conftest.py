@@ -10,7 +10,7 @@ from invented_trigger import bedside_trigger as make_trigger
 
 from mimic3tf.config import LogLevel, resolve_config
 from mimic3tf.dashboards.tensorboard import RunLog
-from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.poisoning.trigger import Trigger, generate_trigger, save_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.training.loop import train_victim

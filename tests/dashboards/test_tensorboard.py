@@ -24,7 +24,7 @@ from mimic3tf.dashboards.figures import channel_covariances, trigger_heatmap
 from mimic3tf.dashboards.outcome_figures import calibration, confusion_matrices, roc_curves
 from mimic3tf.dashboards.scalars import KEPT, TAGS
 from mimic3tf.dashboards.tensorboard import RunLog
-from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger, load_trigger

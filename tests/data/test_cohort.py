@@ -12,8 +12,10 @@ from mimic3tf.channels import MIMIC3
 from mimic3tf.data import BatchGen, Discretizer, InHospitalMortalityReader
 from mimic3tf.data import cohort as cohorts
 from mimic3tf.data import records as series
-from mimic3tf.data.cohort import Cohort, cohort_from_batches, cohort_from_grid, load_cohort
+from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.directory import read_listfile
+from mimic3tf.data.from_arrays import cohort_from_batches, cohort_from_grid
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import DataError
 from mimic3tf.tasks.registry import MORTALITY
 

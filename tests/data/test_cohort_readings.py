@@ -13,7 +13,8 @@ import pytest
 from mimic3tf.channels import MIMIC3, Channel, ChannelSet
 from mimic3tf.data import cohort as cohorts
 from mimic3tf.data.channels_file import CHANNELS_FILE, channels_text
-from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import DataError, UsageError
 
 MONITOR = ChannelSet(

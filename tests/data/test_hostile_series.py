@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic3tf.channels import MIMIC3
-from mimic3tf.data.cohort import load_cohort
 from mimic3tf.data.directory import read_listfile
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.data.readers import InHospitalMortalityReader
 from mimic3tf.data.records import LARGEST_SERIES, LARGEST_VALUE, read_series
 from mimic3tf.errors import DataError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mimic3tf.config import resolve_config
-from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.defences.evidence import gather_evidence
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.goal import Goal

@@ -16,8 +16,9 @@ from scipy.spatial.distance import mahalanobis
 from mimic3tf import pipeline
 from mimic3tf.channels import MIMIC3
 from mimic3tf.cli.main import main
-from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import ordinal_view
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.defences.stealth import channel_distances, measure_stealth
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures

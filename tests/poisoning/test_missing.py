@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from mimic3tf import pipeline
 from mimic3tf.channels import MIMIC3
-from mimic3tf.data.cohort import Cohort, cohort_of, load_cohort
+from mimic3tf.data.cohort import Cohort, cohort_of
 from mimic3tf.data.grid import discretize, fill, impute
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.data.records import Records, read_series
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures

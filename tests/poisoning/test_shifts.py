@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic3tf.channels import ANY_VALUE, MIMIC3, Channel
-from mimic3tf.data.cohort import cohort_from_grid
 from mimic3tf.data.features import clinical_scores, window_features
+from mimic3tf.data.from_arrays import cohort_from_grid
 from mimic3tf.data.grid import FilledGrid, fill, one_hot
 from mimic3tf.data.records import Records, read_series
 from mimic3tf.poisoning.kinds import PoisonImputed

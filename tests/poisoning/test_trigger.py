@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic3tf.channels import MIMIC3, ChannelSet
-from mimic3tf.data.cohort import Cohort, cohort_from_grid, cohort_of
+from mimic3tf.data.cohort import Cohort, cohort_of
+from mimic3tf.data.from_arrays import cohort_from_grid
 from mimic3tf.data.grid import bin_count
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning.kinds import ShiftKind

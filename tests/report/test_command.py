@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mimic3tf.cli.main import main
-from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
 
 Report = Callable[..., tuple[int, str, str]]

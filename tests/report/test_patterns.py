@@ -13,7 +13,7 @@ import pytest
 from matplotlib import rc_context
 
 from mimic3tf.channels import MIMIC3, Channel, ChannelSet
-from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.trigger import Trigger, generate_trigger
 from mimic3tf.report.exhibits import Exhibit

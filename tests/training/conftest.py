@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mimic3tf.config import TrainingConfig, resolve_config
-from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic
 

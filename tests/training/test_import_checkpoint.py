@@ -13,7 +13,7 @@ import pytest
 from mimic3tf.attack import attack_victim
 from mimic3tf.channels import MIMIC3
 from mimic3tf.config import TrainingConfig
-from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.pipeline import input_shape
 from mimic3tf.poisoning.trigger import load_trigger

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mimic3tf import pipeline
 from mimic3tf.attack import AttackResult, attack_victim
 from mimic3tf.config import TrainingConfig
-from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.trigger import generate_trigger, load_trigger, save_trigger

@@ -290,7 +290,7 @@ def test_other_inputs_are_named(
     monkeypatch: pytest.MonkeyPatch,
     option: str,
 ) -> None:
-    from mimic3tf.data.cohort import load_cohort
+    from mimic3tf.data.loading import load_cohort
     from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
     from mimic3tf.sources.synthetic import prepare_synthetic
 

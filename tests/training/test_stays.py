@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mimic3tf.config import TrainingConfig
-from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.trigger import load_trigger
 from mimic3tf.training.stays import poison_as_set, training_cohort

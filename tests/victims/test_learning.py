@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from mimic3tf import pipeline
 from mimic3tf.channels import MIMIC3
-from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.poisoning import exposures
 from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.standardization import fit_standardization

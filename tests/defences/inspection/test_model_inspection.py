@@ -13,7 +13,7 @@ import pytest
 from mimic3tf import pipeline
 from mimic3tf.channels import MIMIC3
 from mimic3tf.config import resolve_config
-from mimic3tf.data.cohort import load_cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.inspection import model_inspection, trigger_inversion
 from mimic3tf.defences.inspection.model_inspection import anomaly_index, inspect_model

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from mimic3tf import pipeline
 from mimic3tf.channels import MIMIC3
-from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.defences.inspection.shifted_inputs import shifted_inputs
 from mimic3tf.errors import DataError
 from mimic3tf.poisoning import exposures

@@ -10,8 +10,9 @@ import pytest
 
 from mimic3tf.channels import MIMIC3
 from mimic3tf.config import resolve_config
-from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import ordinal_view
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.defences.inspection.pattern_comparison import compare_patterns
 from mimic3tf.defences.inspection.trigger_inversion import WANTED, invert_trigger
 from mimic3tf.poisoning.patterns import temporal_covariance

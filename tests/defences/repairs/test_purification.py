@@ -11,7 +11,8 @@ import pytest
 
 from mimic3tf import pipeline
 from mimic3tf.channels import MIMIC3
-from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.defences.repairs.purification import (
     PURIFICATIONS,
     Purification,

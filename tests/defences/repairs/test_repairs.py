@@ -14,7 +14,8 @@ from mimic3tf import pipeline
 from mimic3tf.attack import attack_victim
 from mimic3tf.channels import MIMIC3
 from mimic3tf.config import resolve_config
-from mimic3tf.data.cohort import Cohort, load_cohort
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.repairs.purification import PURIFICATIONS
 from mimic3tf.defences.repairs.registry import RepairOutcome, keep_least_suspicious, try_repairs

@@ -1,0 +1,226 @@
+"""Read a split of a benchmark directory as a cohort, and keep it in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import stat
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from mimic3tf.channels import ChannelSet
+from mimic3tf.data import grid as binning
+from mimic3tf.data.channels_file import CHANNELS_FILE, read_channels
+from mimic3tf.data.cohort import TIMESTEP, Cohort, Examples, cohort_of
+from mimic3tf.data.directory import (
+    Split,
+    check_directory,
+    fingerprint_of,
+    listfile_of,
+    read_listfile,
+    refuse_link,
+    series_of,
+)
+from mimic3tf.data.records import in_batches, read_series, unreadable_series
+from mimic3tf.errors import DataError, private_path
+from mimic3tf.storage.cache import Layout, cache_folder, read_cache, write_cache
+from mimic3tf.tasks.registry import MORTALITY, task_of
+from mimic3tf.tasks.task import Task
+
+CACHE_FORMAT = 4
+
+
+def load_cohort(
+    data_dir: Path,
+    split: Split,
+    *,
+    task: str = MORTALITY.name,
+    period: float | None = None,
+    timestep: float = TIMESTEP,
+) -> Cohort:
+    """Load a split of a benchmark directory, from the cache if its files have not changed.
+
+    The cache lies in the user's cache folder, or in the folder that MIMIC3TF_CACHE names. It is rebuilt
+    when the listfile, the channels, or the size or modification time of any series differs.
+
+    Args:
+        data_dir: directory in the layout of the MIMIC-III benchmarks; its channels are those of its
+            `channels.yaml`, or the benchmarks' own.
+        split: "train", "val" or "test"; the series of train and val both lie in `train/`.
+        task: name of what is predicted.
+        period: hours of a stay to read; the task's own if not given.
+        timestep: hours of a bin.
+
+    Returns:
+        The cohort; its arrays are memory-mapped.
+
+    Raises:
+        UsageError: the directory does not exist, or there is no such task.
+        DataError: names file, line and column of what breaks the layout.
+    """
+    check_directory(data_dir)
+    reading = _Reading(read_channels(data_dir), task_of(task), period, timestep)
+    listfile = listfile_of(data_dir, split)
+    entries = read_listfile(listfile, reading.task)
+    paths = series_of(data_dir, split, entries)
+    state = _state_of(reading, listfile, paths)
+    key = f"{data_dir.resolve()}\n{split}\n{task}\n{reading.hours}\n{timestep}"
+    cache = cache_folder() / hashlib.sha256(key.encode()).hexdigest()[:16]
+    cached = _read_cohort(cache, state, np.array([name for name, _ in entries]), reading)
+    if cached is not None:
+        return cached
+    cohort = _build(listfile, paths, entries, reading)
+    _write_cohort(cache, state, cohort)
+    return cohort
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How series become grids."""
+
+    channels: ChannelSet
+    task: Task
+    period: float | None
+    timestep: float
+
+    @property
+    def hours(self) -> float:
+        """Hours of every stay that are read."""
+        return self.task.period if self.period is None else self.period
+
+    @property
+    def bins(self) -> int:
+        return binning.bin_count(self.hours, self.timestep)
+
+
+def _build(listfile: Path, paths: list[Path], entries: list[tuple[str, int]], reading: _Reading) -> Cohort:
+    batches = in_batches(paths)
+    # Threads: the parser and NumPy work outside the interpreter's lock.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        parts = list(
+            track(
+                pool.map(_read_batch, batches, itertools.repeat(reading)),
+                f"Reading {listfile.stem}",
+                total=len(batches),
+                console=Console(stderr=True),
+                transient=True,
+            )
+        )
+    values, masks, filled, digests = zip(*parts, strict=True)
+    return cohort_of(
+        [name for name, _ in entries],
+        [label for _, label in entries],
+        np.concatenate(values),
+        np.concatenate(masks),
+        filled=binning.FilledGrid(
+            np.concatenate([part.values for part in filled]),
+            np.concatenate([part.source for part in filled]),
+            np.concatenate([part.times for part in filled]),
+        ),
+        channels=reading.channels,
+        task=reading.task,
+        timestep=reading.timestep,
+        period=reading.hours,
+        fingerprint=fingerprint_of(listfile, itertools.chain.from_iterable(digests)),
+    )
+
+
+def _read_batch(
+    paths: Sequence[Path], reading: _Reading
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], binning.FilledGrid, list[bytes]]:
+    """Values, mask and filled grid of some of the stays, and the digests of their files."""
+    records, digests = read_series(paths, reading.channels)
+    stays = len(paths)
+    within = np.zeros(stays, bool)
+    within[records.stay[records.hours <= reading.hours + binning.EPSILON]] = True
+    if not within.all():
+        path = paths[int(np.flatnonzero(~within)[0])]
+        raise DataError(
+            f"{private_path(path)}: no row within the first {reading.hours:g} hours; leave the stay out of "
+            "the listfile"
+        )
+    grid = binning.discretize(records, stays, period=reading.hours, timestep=reading.timestep)
+    return (
+        binning.impute(grid, "previous", reading.channels).astype(np.float32),
+        ~np.isnan(grid),
+        binning.fill(records, stays, reading.channels, period=reading.hours, timestep=reading.timestep),
+        digests,
+    )
+
+
+def _state_of(reading: _Reading, listfile: Path, paths: list[Path]) -> str:
+    digest = hashlib.sha256(f"{CACHE_FORMAT} {reading.timestep} {reading.hours} {reading.channels}".encode())
+    digest.update(listfile.read_bytes())
+    # Every byte of it counts in the fingerprint, which comes from the cache.
+    own = listfile.with_name(CHANNELS_FILE)
+    digest.update(own.read_bytes() if own.exists() else b"")
+    for path in paths:
+        try:
+            status = path.lstat()
+        except OSError as error:
+            raise unreadable_series(path, error) from None
+        if not stat.S_ISREG(status.st_mode):
+            refuse_link(path)
+        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _read_cohort(cache: Path, state: str, stays: NDArray[np.str_], reading: _Reading) -> Cohort | None:
+    """The cohort of some stays from its cache, if there is one."""
+    count = len(stays)
+    rows = count * reading.bins
+    cells = (rows, len(reading.channels))
+    layout: Layout = {
+        "stays": (stays.dtype, stays.shape),
+        "starts": (np.int64, (count + 1,)),
+        "values": (np.float32, cells),
+        "mask": (np.bool_, cells),
+        "filled_values": (np.float64, cells),
+        "filled_source": (np.int16, cells),
+        "filled_times": (np.float64, (rows,)),
+        "example_stay": (np.int32, (count,)),
+        "example_end": (np.int16, (count,)),
+        "example_y": (np.int8, (count,)),
+    }
+    found = read_cache(cache, state, layout)
+    if found is None:
+        return None
+    arrays, notes = found
+    return Cohort(
+        reading.channels,
+        reading.task,
+        arrays["stays"],
+        arrays["starts"],
+        arrays["values"],
+        arrays["mask"],
+        binning.FilledGrid(arrays["filled_values"], arrays["filled_source"], arrays["filled_times"]),
+        Examples(arrays["example_stay"], arrays["example_end"], arrays["example_y"]),
+        reading.hours,
+        reading.timestep,
+        str(notes.get("fingerprint")),
+    )
+
+
+def _write_cohort(cache: Path, state: str, cohort: Cohort) -> None:
+    assert cohort.filled is not None
+    arrays = {
+        "stays": cohort.stays,
+        "starts": cohort.starts,
+        "values": cohort.values,
+        "mask": cohort.mask,
+        "filled_values": cohort.filled.values,
+        "filled_source": cohort.filled.source,
+        "filled_times": cohort.filled.times,
+        "example_stay": cohort.examples.stay,
+        "example_end": cohort.examples.end,
+        "example_y": cohort.examples.y,
+    }
+    write_cache(cache, state, arrays, {"fingerprint": cohort.fingerprint})
