@@ -8,12 +8,15 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
+case ${1:-} in -h | --help) sed -n '2,/^set /p' "$0" | sed '/^set /d; s/^# \{0,1\}//'; exit 0 ;; esac
+[ $# -eq 0 ] || { echo "error: takes no arguments; give data as DATA=$1 bash scripts/demo.sh" >&2; exit 2; }
 out=${OUT:-demo/$(basename "${DATA:-synthetic}")}
 data=${DATA:-$out/data}
 if [ -z "${DATA:-}" ] && [ ! -d "$data" ]; then
   step "A synthetic cohort"
   mimic3tf prepare synthetic --out "$data"
 fi
+bash "$root/scripts/made_from.sh" "$out" "$data"
 if [ ! -f "$out/trigger.npz" ]; then
   step "A trigger from its temporal covariance"
   mimic3tf generate-trigger --data "$data" --out "$out/trigger.npz"
