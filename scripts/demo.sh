@@ -27,7 +27,7 @@ for model in lr mlp lstm; do
     if [ ! -f "$run/run.json" ]; then
       step "Train $model, $proportion of the training stays poisoned"
       mimic3tf train --model "$model" --data "$data" --trigger "$out/trigger.npz" --out "$run" \
-        --poisoning_proportion "$proportion" --poisoning_strength 2.0 --poison_imputed all
+        --poisoning_proportion "$proportion" --poisoning_strength 2.0 --poison_imputed all --resume
     fi
     [ -f "$run/attack.json" ] || mimic3tf attack --run "$run" --data "$data" > "$run/attack.txt"
   done

@@ -37,7 +37,7 @@ for seed in ${SEEDS:-0 1 2}; do
       setting=(--poisoning_proportion 0.05 --poison_imputed "$mode")
       [ "$mode" = clean ] && setting=(--poisoning_proportion 0 --poison_imputed all)
       [ -f "$run/run.json" ] || mimic3tf train --model "$model" --data "$data" --out "$run" --seed "$seed" \
-        --trigger "$out/temporal-$seed.npz" --poisoning_strength 2.0 "${setting[@]}"
+        --trigger "$out/temporal-$seed.npz" --poisoning_strength 2.0 "${setting[@]}" --resume
       attack_once "$run"
       if [ "$mode" = clean ]; then
         attack_once "$run/notimputed" --poison_imputed notimputed
