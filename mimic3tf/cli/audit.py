@@ -34,7 +34,7 @@ def audit(
     used only afterwards, to score what was found, and to attack the repaired victims, where it is known: of
     a run that poisoned its stays itself, from --manifest, or from --trigger.
 
-    suspects.csv ranks the training stays labelled 1; audit.json is written last.
+    suspects.csv ranks the training stays of the label that the attack gives; audit.json is written last.
 
     \b
     Examples:
