@@ -27,7 +27,7 @@ def main() -> None:
         # Only now: that takes a while, in which somebody may press Ctrl-C.
         from mimic3tf.cli.app import app
 
-        sys.argv[1:] = map(_without_tilde, sys.argv[1:])
+        sys.argv[1:] = map(_as_meant, sys.argv[1:])
         app()
     except Stopped as stopped:
         _fail(
@@ -62,10 +62,13 @@ def _how_to_go_on(arguments: list[str]) -> str:
     return f"to go on: {command_line(*arguments, *(['--resume'] if resumes else []))}"
 
 
-def _without_tilde(argument: str) -> str:
-    """An argument whose path may begin with ~, with the home's name: shells leave `--out=~/x` alone."""
+def _as_meant(argument: str) -> str:
+    """An argument with dashes in its option, and the home folder's name for a path's ~.
+
+    The original spells options with underscores, and shells leave the ~ of `--out=~/x` as it is.
+    """
     option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
-    return option + equals + os.path.expanduser(value)  # noqa: PTH111
+    return option.replace("_", "-") + equals + os.path.expanduser(value)  # noqa: PTH111
 
 
 def _stop(number: int, _: FrameType | None) -> NoReturn:
