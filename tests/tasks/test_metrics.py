@@ -86,4 +86,5 @@ def test_ties_are_scored_as_by_the_benchmarks_own_code() -> None:
     expected = json.loads((folder / "values.json").read_text())
     found = benchmark_metrics(scores["binary_y"], scores["f64_binary_p"])
     for name, value in found.items():
-        assert value == pytest.approx(expected["binary"][name], abs=1e-9), name
+        # The benchmarks count shares in float32.
+        assert value == pytest.approx(expected["binary"][name], abs=1e-7), name
