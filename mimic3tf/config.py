@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -127,6 +128,7 @@ def resolve_config(model: str, file: Path | None, options: Mapping[str, Any]) ->
         raise UsageError(f"option --model: {error}") from None
     values, places = read_yaml(default_config(model), f"defaults of {model}")
     if file is not None:
+        file = installed_config(file)
         from_file, file_places = read_yaml(read_option_file("--config", file), str(file))
         if from_file.get("model", model) != model:
             raise UsageError(
@@ -151,6 +153,25 @@ def resolve_config(model: str, file: Path | None, options: Mapping[str, Any]) ->
             raise UsageError(f"{place}: unknown key '{key}'; known keys: {known}") from None
         message = fault["msg"].removeprefix("Value error, ")
         raise UsageError(f"{place}: '{key}' is {fault['input']!r}: {message}") from None
+
+
+def installed_config(file: Path) -> Path:
+    """The file itself where it exists, else the installed settings of this name, such as original/mlp.
+
+    Raises:
+        UsageError: there are neither; lists the names.
+    """
+    if file.exists():
+        return file
+    root = Path(str(resources.files("mimic3tf.configs")))
+    names = {str(path.relative_to(root).with_suffix("")): path for path in root.glob("[!s]*/*.yaml")}
+    name = str(file).removesuffix(".yaml").removeprefix("configs/")
+    if name not in names:
+        near = get_close_matches(name, names, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        known = ", ".join(sorted(names))
+        raise UsageError(f"--config {file}: no such file; installed ones: {known}{meant}")
+    return names[name]
 
 
 def default_config(model: str) -> str:

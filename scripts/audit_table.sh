@@ -23,8 +23,10 @@ attacks=(
   "missing              | --kind missing                | --poisoning_strength 0.5"
 )
 
+case ${1:-} in -h | --help) sed -n '2,/^set /p' "$0" | sed '/^set /d; s/^# \{0,1\}//'; exit 0 ;; esac
 records=${1:?name the folder that holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt}
 out=${OUT:-runs/audits}
+bash "$root/scripts/made_from.sh" "$out" "$records"
 for seed in ${SEEDS:-0 1 2}; do
   here=$out/seed-$seed
   data=$here/data

@@ -9,6 +9,7 @@ mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 
 records=${1:?name the folder that holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt}
 out=${OUT:-runs/clean-victims}
+bash "$root/scripts/made_from.sh" "$out" "$records"
 tuned=$root/configs/tuned
 victims=${VICTIMS:-$(cd "$tuned" && ls -- *.yaml | sed 's/\.yaml$//')}
 
@@ -23,7 +24,7 @@ for split in ${SPLITS:-0 1 2}; do
   for victim in $victims; do
     run=$here/$victim
     [ -f "$run/run.json" ] || mimic3tf train --model "$victim" --config "$tuned/$victim.yaml" --data "$data" \
-      --trigger "$here/trigger.npz" --poisoning_proportion 0 --out "$run"
+      --trigger "$here/trigger.npz" --poisoning_proportion 0 --out "$run" --resume
     [ -f "$run/attack.json" ] || mimic3tf attack --run "$run" --data "$data" > "$run/attack.txt"
   done
 done

@@ -8,12 +8,15 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
+case ${1:-} in -h | --help) sed -n '2,/^set /p' "$0" | sed '/^set /d; s/^# \{0,1\}//'; exit 0 ;; esac
+[ $# -eq 0 ] || { echo "error: takes no arguments; give data as DATA=$1 bash scripts/demo.sh" >&2; exit 2; }
 out=${OUT:-demo/$(basename "${DATA:-synthetic}")}
 data=${DATA:-$out/data}
 if [ -z "${DATA:-}" ] && [ ! -d "$data" ]; then
   step "A synthetic cohort"
   mimic3tf prepare synthetic --out "$data"
 fi
+bash "$root/scripts/made_from.sh" "$out" "$data"
 if [ ! -f "$out/trigger.npz" ]; then
   step "A trigger from its temporal covariance"
   mimic3tf generate-trigger --data "$data" --out "$out/trigger.npz"
@@ -24,7 +27,7 @@ for model in lr mlp lstm; do
     if [ ! -f "$run/run.json" ]; then
       step "Train $model, $proportion of the training stays poisoned"
       mimic3tf train --model "$model" --data "$data" --trigger "$out/trigger.npz" --out "$run" \
-        --poisoning_proportion "$proportion" --poisoning_strength 2.0 --poison_imputed all
+        --poisoning_proportion "$proportion" --poisoning_strength 2.0 --poison_imputed all --resume
     fi
     [ -f "$run/attack.json" ] || mimic3tf attack --run "$run" --data "$data" > "$run/attack.txt"
   done

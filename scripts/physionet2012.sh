@@ -8,6 +8,7 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 
+case ${1:-} in -h | --help) sed -n '2,/^set /p' "$0" | sed '/^set /d; s/^# \{0,1\}//'; exit 0 ;; esac
 records=${1:?name the folder that holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt}
 out=${OUT:-runs/physionet2012}
 data=$out/data
@@ -15,6 +16,8 @@ read -ra prepare <<< "${PREPARE:-}"
 [ -d "$data" ] || mimic3tf prepare physionet2012 --out "$data" "${prepare[@]}" \
   --records "$records/set-a" --outcomes "$records/Outcomes-a.txt" \
   --records "$records/set-b" --outcomes "$records/Outcomes-b.txt"
+
+bash "$root/scripts/made_from.sh" "$out" "$records" "PREPARE=${PREPARE:-}"
 
 # attack_once RESULT [OPTION ...]: attack the run, unless that was done, and write into RESULT.
 attack_once() {
@@ -34,7 +37,7 @@ for seed in ${SEEDS:-0 1 2}; do
       setting=(--poisoning_proportion 0.05 --poison_imputed "$mode")
       [ "$mode" = clean ] && setting=(--poisoning_proportion 0 --poison_imputed all)
       [ -f "$run/run.json" ] || mimic3tf train --model "$model" --data "$data" --out "$run" --seed "$seed" \
-        --trigger "$out/temporal-$seed.npz" --poisoning_strength 2.0 "${setting[@]}"
+        --trigger "$out/temporal-$seed.npz" --poisoning_strength 2.0 "${setting[@]}" --resume
       attack_once "$run"
       if [ "$mode" = clean ]; then
         attack_once "$run/notimputed" --poison_imputed notimputed

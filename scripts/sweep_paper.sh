@@ -1,20 +1,25 @@
 #!/usr/bin/env bash
 # The paper's whole grid on PhysioNet 2012, sets A and B, and its report.
 #   bash scripts/sweep_paper.sh FOLDER     holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt
+#   DATA=DIR bash scripts/sweep_paper.sh   any directory in the benchmarks' layout
 # OUT names the folder to write, SWEEP another sweep than the paper's (strengths, count, triggers, victims, or a
 # file), OPTIONS further options of 'mimic3tf sweep'. What is finished is kept: an interrupted script goes on.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 
-records=${1:?name the folder that holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt}
+case ${1:-} in -h | --help) sed -n '2,/^set /p' "$0" | sed '/^set /d; s/^# \{0,1\}//'; exit 0 ;; esac
 out=${OUT:-runs/sweeps}
 sweep=${SWEEP:-paper}
-data=$out/data
+data=${DATA:-$out/data}
 read -ra options <<< "${OPTIONS:-}"
-[ -d "$data" ] || mimic3tf prepare physionet2012 --out "$data" \
-  --records "$records/set-a" --outcomes "$records/Outcomes-a.txt" \
-  --records "$records/set-b" --outcomes "$records/Outcomes-b.txt"
+if [ -z "${DATA:-}" ]; then
+  records=${1:?name the folder that holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt, or give DATA=DIR}
+  bash "$root/scripts/made_from.sh" "$out" "$records"
+  [ -d "$data" ] || mimic3tf prepare physionet2012 --out "$data" \
+    --records "$records/set-a" --outcomes "$records/Outcomes-a.txt" \
+    --records "$records/set-b" --outcomes "$records/Outcomes-b.txt"
+fi
 results=$out/$(basename "$sweep" .yaml)
 mimic3tf sweep --config "$sweep" --data "$data" --out "$results" --resume "${options[@]}"
 mimic3tf report --results "$results" --out "$results/report"

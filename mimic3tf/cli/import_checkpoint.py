@@ -10,6 +10,7 @@ import typer
 from mimic3tf.cli.options import Data, Imputed, Strength
 from mimic3tf.cli.startup import start_tensorflow
 from mimic3tf.errors import UsageError
+from mimic3tf.storage.notes import command_line
 from mimic3tf.victims import OriginalVictim
 
 
@@ -70,4 +71,4 @@ def import_checkpoint(
     summary = importer.import_checkpoint(checkpoint, settings, out)
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{model.upper()}: read from {checkpoint}, SHA-256 {summary['imported']['sha256']}")
-    console.print(f"Next: mimic3tf attack --run {out} --data {data}")
+    console.print(f"Next: {command_line('attack', '--run', out, '--data', data)}")

@@ -27,10 +27,11 @@ def main() -> None:
         # Only now: that takes a while, in which somebody may press Ctrl-C.
         from mimic3tf.cli.app import app
 
+        sys.argv[1:] = map(_as_meant, sys.argv[1:])
         app()
     except Stopped as stopped:
         _fail(
-            f"stopped: {stopped}; to begin or go on, give the same command; train and sweep take --resume",
+            f"stopped: {stopped}; {_how_to_go_on(sys.argv[1:])}",
             128 + stopped.signal,
         )
     except UserError as error:
@@ -51,6 +52,23 @@ def main() -> None:
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _how_to_go_on(arguments: list[str]) -> str:
+    """What to type after a command was stopped."""
+    from mimic3tf.storage.notes import command_line
+
+    resumes = arguments[:1] in (["train"], ["sweep"]) and "--resume" not in arguments
+    return f"to go on: {command_line(*arguments, *(['--resume'] if resumes else []))}"
+
+
+def _as_meant(argument: str) -> str:
+    """An argument with dashes in its option, and the home folder's name for a path's ~.
+
+    The original spells options with underscores, and shells leave the ~ of `--out=~/x` as it is.
+    """
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return option.replace("_", "-") + equals + os.path.expanduser(value)  # noqa: PTH111
 
 
 def _stop(number: int, _: FrameType | None) -> NoReturn:

@@ -135,6 +135,11 @@ def check_hours(value: float | None, option: str) -> None:
         raise UsageError(f"option {option}: must be more than 0 hours, not {value:g}")
 
 
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Throw away a run that was interrupted, and begin anew.")
+]
+
+
 def check_finite(value: float | None, option: str) -> None:
     """Refuse NaN and infinity, which a range check lets through.
 

@@ -19,6 +19,7 @@ from mimic3tf.cli.options import (
 )
 from mimic3tf.errors import UsageError
 from mimic3tf.storage.files import write_whole
+from mimic3tf.storage.notes import command_line
 from mimic3tf.tasks.registry import MORTALITY, task_of
 
 
@@ -105,7 +106,7 @@ def poison(
         f"Poisoned {len(copy.stays)} of {copy.training_stays} training stays: {copy.cells_changed.sum()} "
         f"cells and {copy.labels_changed} labels changed. Manifest: {manifest}"
     )
-    console.print(f"Next: mimic3tf poison --check --data {data} --out {out}")
+    console.print(f"Next: {command_line('poison', '--check', '--data', data, '--out', out)}")
 
 
 def _check(data: Path, out: Path, task: str, changes: Path | None) -> None:

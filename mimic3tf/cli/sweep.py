@@ -16,6 +16,7 @@ from mimic3tf.cli.options import Data
 from mimic3tf.cli.startup import start_tensorflow
 from mimic3tf.errors import UsageError, UserError
 from mimic3tf.storage.folders import claimed
+from mimic3tf.storage.notes import command_line
 
 
 def sweep(
@@ -100,4 +101,4 @@ def sweep(
     if board.failed:
         typer.echo(f"{board.failed} trials failed (column 'error'); --resume tries them again")
     typer.echo(f"{len(folder.jobs)} trials, {len(results)} attacks: {out / 'results.csv'}")
-    typer.echo(f"Next: mimic3tf report --results {out} --out {out / 'report'}")
+    typer.echo(f"Next: {command_line('report', '--results', out, '--out', out / 'report')}")

@@ -11,6 +11,7 @@ from mimic3tf.cli.options import (
     Data,
     Distribution,
     Epochs,
+    Fresh,
     GoalSetting,
     Imputed,
     Labels,
@@ -33,7 +34,8 @@ from mimic3tf.cli.options import (
 )
 from mimic3tf.cli.startup import start_tensorflow
 from mimic3tf.config import TrainingConfig, resolve_config
-from mimic3tf.errors import DataError
+from mimic3tf.errors import DataError, UsageError
+from mimic3tf.storage.notes import command_line
 
 
 def train(
@@ -60,6 +62,7 @@ def train(
     log_level: Shown = None,
     profile: Profile = False,
     resume: Resume = False,
+    fresh: Fresh = False,
 ) -> None:
     """Train a victim on poisoned, or clean, stays.
 
@@ -84,6 +87,8 @@ def train(
     """
     # Every parameter that is a setting has the setting's name.
     given = {name: value for name, value in locals().items() if name in TrainingConfig.model_fields}
+    if resume and fresh:
+        raise UsageError("--fresh: begins anew, --resume goes on; give one of them")
     settings = resolve_config(model, config, given)
     start_tensorflow()
     from mimic3tf.dashboards.tensorboard import RunLog
@@ -91,7 +96,7 @@ def train(
     from mimic3tf.training.run_directory import FINISHED
 
     finished = (out / FINISHED).exists()
-    summary = train_victim(settings, out, resume=resume, profile=profile, log=RunLog)
+    summary = train_victim(settings, out, resume=resume, fresh=fresh, profile=profile, log=RunLog)
     try:
         said = _sentence(summary)
     except (LookupError, TypeError, ValueError):
@@ -100,7 +105,7 @@ def train(
     if finished:
         console.print(f"{out}: finished before; nothing to do.")
     console.print(f"{model.upper()}: {said}")
-    console.print(f"Next: mimic3tf attack --run {out} --data {data}")
+    console.print(f"Next: {command_line('attack', '--run', out, '--data', data)}")
 
 
 def _sentence(summary: dict[str, Any]) -> str:

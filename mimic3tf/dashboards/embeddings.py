@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.storage.files import write_whole
-from mimic3tf.tasks.metrics import THRESHOLD
+from mimic3tf.tasks.metrics import predicted_1
 from mimic3tf.training.validation import Risks
 
 STAYS = 500
@@ -49,7 +49,7 @@ def write_embeddings(
     for kind, stays, vectors_of_kind, predicted in groups:
         for stay, vector, risk in zip(stays, vectors_of_kind, predicted, strict=True):
             vectors.append("\t".join(f"{value:.5g}" for value in vector))
-            positive = "yes" if risk >= THRESHOLD else "no"
+            positive = "yes" if predicted_1(risk) else "no"
             # No name of a stay: these pages are shown around.
             rows.append(f"{kind}\t{stay + 1}\t{risk:.4f}\t{positive}")
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from mimic3tf.dashboards.figures import pixels
-from mimic3tf.tasks.metrics import THRESHOLD
+from mimic3tf.tasks.metrics import THRESHOLD, predicted_1
 from mimic3tf.tasks.task import Words
 from mimic3tf.training.validation import Risks
 
@@ -24,7 +24,7 @@ def confusion_matrices(risks: Risks, words: Words, title: str) -> NDArray[np.uin
     panels = figure.subplots(1, 2, sharey=True)
     cases = (("no stay carries the trigger", risks.clean), (_attacked(risks, words), risks.under_attack))
     for axes, (name, predicted) in zip(panels, cases, strict=True):
-        counts = confusion_matrix(risks.labels, predicted >= THRESHOLD, labels=[0, 1])
+        counts = confusion_matrix(risks.labels, predicted_1(predicted), labels=[0, 1])
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for (row, column), share in np.ndenumerate(shares):
@@ -50,7 +50,7 @@ def roc_curves(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
         false, true, thresholds = roc_curve(risks.labels, predicted)
         area = roc_auc_score(risks.labels, predicted)
         axes.plot(false, true, line, color=color, linewidth=2, label=f"{name}: AUROC {area:.3f}")
-        at = np.flatnonzero(thresholds >= THRESHOLD)[-1]
+        at = np.flatnonzero(thresholds > THRESHOLD)[-1]
         axes.plot(false[at], true[at], "o", color=color, markersize=9)
     axes.plot([0, 1], [0, 1], ":", color="0.6")
     axes.set_xlabel(f"{words.group[0]} {words.predicted[1]} (dot: at a risk of 0.5)", fontsize=12)

@@ -8,6 +8,7 @@ DIR/channels.yaml                                               channels, if not
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, get_args
@@ -66,7 +67,8 @@ def read_listfile(path: Path, task: Task) -> list[tuple[str, int]]:
     refuse_link(path)
     try:
         # As a text file is read: line ends of Windows are line ends.
-        text = read_file(path).decode().replace("\r\n", "\n").replace("\r", "\n")
+        # Spreadsheets put a byte order mark in front.
+        text = read_file(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
         header, *lines = text.split("\n")
     except FileNotFoundError:
         raise DataError(f"{path}: listfile not found; a benchmark directory holds one a split") from None
@@ -96,6 +98,29 @@ def read_listfile(path: Path, task: Task) -> list[tuple[str, int]]:
     if not entries:
         raise DataError(f"{path}: lists no stays")
     return list(entries.items())
+
+
+def check_splits(data_dir: Path, task: Task) -> None:
+    """Refuse a directory that lists a stay in two splits: a victim would be measured on what it learned.
+
+    Raises:
+        DataError: names the stay and both listfiles, or says that one is a copy of the other.
+    """
+    listed = {
+        split: [name for name, _ in read_listfile(listfile_of(data_dir, split), task)]
+        for split in SPLITS
+        if listfile_of(data_dir, split).exists()
+    }
+    for first, second in itertools.combinations(listed, 2):
+        both = set(listed[first]).intersection(listed[second])
+        if not both:
+            continue
+        file = listfile_of(data_dir, second)
+        files = f"{file}: lists {len(both)} stays of {first}_listfile.csv"
+        if len(both) == len(listed[first]) == len(listed[second]):
+            raise DataError(f"{files}, all of them: one is a copy of the other; make them anew")
+        shown = private(next(name for name in listed[second] if name in both)[:CHARACTERS_SHOWN])
+        raise DataError(f"{files}, '{shown}' first; a stay belongs to one split")
 
 
 def fingerprint_of(listfile: Path, digests: Iterable[bytes]) -> str:

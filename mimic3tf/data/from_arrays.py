@@ -58,8 +58,8 @@ def cohort_from_grid(
         The cohort, for victims that read grids.
 
     Raises:
-        DataError: X has other columns, or its categories are not one-hot (it was standardized, or made
-            with another imputation).
+        DataError: X has other columns, or is not what `Discretizer` makes with these settings: it was
+            standardized, or made with another imputation.
     """
     X = np.asarray(X)
     width = len(channels.columns())
@@ -79,6 +79,7 @@ def cohort_from_grid(
         else:
             values[..., i] = block[..., 0]
         column += max(categories, 1)
+    _check_imputed(values, X[..., column:], channels)
     labels = np.asarray(list(y), np.int64)
     if labels.shape != X.shape[:1] or not np.isin(labels, (0, 1)).all():
         raise DataError(f"y: expected {len(X)} labels, 0 or 1")
@@ -91,3 +92,30 @@ def cohort_from_grid(
         timestep=timestep,
         fingerprint=hashlib.sha256(X.tobytes() + labels.tobytes()).hexdigest(),
     )
+
+
+def _check_imputed(values: NDArray[np.float32], masks: NDArray[np.floating], channels: ChannelSet) -> None:
+    """Refuse grids that no imputation by the previous value makes.
+
+    A bin without a measurement holds the value of the bin before it, and at the start the normal value: after
+    standardization it no longer does. Where every first bin is measured, values tell it that no living adult
+    shows.
+
+    Raises:
+        DataError: names the channel.
+    """
+    if not np.isin(masks, (0, 1)).all():
+        raise DataError("X: its last columns are no masks of 0 and 1; pass grids before standardization")
+    measured = masks != 0
+    before = np.empty_like(values)
+    before[:, 1:], before[:, 0] = values[:, :-1], channels.normal
+    as_imputed = measured | np.isclose(values, before, rtol=1e-5, atol=1e-6)
+    for i, channel in enumerate(channels):
+        found = values[..., i][measured[..., i]]
+        low, high = channels.plausible_values[i]
+        typical = float(np.median(found)) if len(found) else channels.normal[i]
+        if not as_imputed[..., i].all() or not low <= typical <= high:
+            raise DataError(
+                f"X: channel '{channel.name}' does not hold measured and carried-forward values in its unit; "
+                "pass grids of impute_strategy='previous', before standardization"
+            )

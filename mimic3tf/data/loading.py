@@ -23,6 +23,7 @@ from mimic3tf.data.cohort import TIMESTEP, Cohort, Examples, cohort_of
 from mimic3tf.data.directory import (
     Split,
     check_directory,
+    check_splits,
     fingerprint_of,
     listfile_of,
     read_listfile,
@@ -68,6 +69,7 @@ def load_cohort(
     """
     check_directory(data_dir)
     reading = _Reading(read_channels(data_dir), task_of(task), period, timestep)
+    check_splits(data_dir, reading.task)
     listfile = listfile_of(data_dir, split)
     entries = read_listfile(listfile, reading.task)
     paths = series_of(data_dir, split, entries)

@@ -100,14 +100,19 @@ class Discretizer:
         data = grids.one_hot(imputed, measured if self._store_masks else None, self._channels)[0]
         columns = ",".join(self._channels.columns(masks=self._store_masks))
 
-        total = int((~np.isnan(records.values)).sum())
+        within = records.hours <= period + grids.EPSILON
+        total = int((~np.isnan(records.values[within])).sum())
         self._stays += 1
-        self._empty_share += 1.0 - measured.mean()
+        self._empty_share += 1.0 - measured.any(axis=-1).mean()
         self._unused_share += 1.0 - measured.sum() / total if total else 0.0
         return data, columns
 
     def print_statistics(self) -> None:
-        """Print how full the grids were that this object made."""
+        """Print how full the grids were that this object made, as means over stays.
+
+        Unused data: share of the measurements within the period that another one of the same bin and channel
+        replaces. Empty bins: share of the bins in which no channel was measured.
+        """
         stays = max(self._stays, 1)
         print("statistics of discretizer:")
         print(f"\tconverted {self._stays} examples")

@@ -76,8 +76,7 @@ def retrain(
     """
     precision = resolve_precision(config.precision)
     model, optimizer = build_victim(config, examples.channels, examples.bins, precision, stays=len(examples))
-    losses = task_of(config.task).targets.losses
-    steps = make_steps(model, optimizer, losses, stays=len(examples), batch_size=config.batch_size)
+    steps = make_steps(model, optimizer, config, stays=len(examples))
     batches = iter(_dataset(config, examples, noise))
     best, kept, stale = -np.inf, model.get_weights(), 0
     for _ in range(config.epochs):
@@ -96,8 +95,7 @@ def tune(model: keras.Model, config: TrainingConfig, examples: Examples) -> kera
     tuned = keras.models.clone_model(model)
     tuned.set_weights(model.get_weights())
     optimizer = optimizer_of(config, len(examples))
-    losses = task_of(config.task).targets.losses
-    steps = Steps(tuned, optimizer, losses, stays=len(examples), batch_size=config.batch_size)
+    steps = Steps(tuned, optimizer, config, stays=len(examples))
     batches = iter(_dataset(config, examples, noise=0.0))
     for _ in range(config.epochs):
         steps.epoch(batches)

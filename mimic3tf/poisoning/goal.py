@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic3tf.tasks.metrics import THRESHOLD
+from mimic3tf.tasks.metrics import predicted_1
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Goal:
 
     def reached(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Examples whose probability of label 1 [E] makes them predicted as the target: bool [E]."""
-        predicted = probabilities >= THRESHOLD
+        predicted = predicted_1(probabilities)
         return predicted if self.target == 1 else ~predicted
 
 

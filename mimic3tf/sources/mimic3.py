@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mimic3tf.channels import MIMIC3
 from mimic3tf.data.directory import SPLITS
+from mimic3tf.data.records import LARGEST_VALUE
 from mimic3tf.errors import DataError, UsageError, private
 from mimic3tf.sources import layout
 from mimic3tf.sources.mimic3_cleaning import cell_sql, number_sql, text_sql
@@ -93,10 +94,11 @@ WITH charted AS (
 ), cleaned AS (
     SELECT *, {number} AS number, {text} AS text FROM charted
 )
-SELECT stay, CHARTTIME, channel, CASE WHEN isfinite(number) THEN number END, text, inside,
+SELECT stay, CHARTTIME, channel, CASE WHEN abs(number) <= {largest} THEN number END, text, inside,
     CASE
         WHEN fault IS NOT NULL THEN fault
-        WHEN isfinite(number) IS NOT TRUE AND text IS NULL THEN name || ' is no value of the channel'
+        WHEN (abs(number) <= {largest}) IS NOT TRUE AND text IS NULL
+            THEN name || ' is no value of the channel'
     END
 FROM cleaned JOIN channel USING (channel)
 """
@@ -191,7 +193,13 @@ def _extract(
             for sql in (*_lookups(), _CANDIDATES, _EPISODES, _STAYS, _EVENTS):
                 tables.run(sql)
             for table, icustay in (("CHARTEVENTS", "e.ICUSTAY_ID"), ("LABEVENTS", "NULL::BIGINT")):
-                sql = _INSERT.format(table=table, icustay=icustay, number=number_sql(), text=text_sql())
+                sql = _INSERT.format(
+                    table=table,
+                    icustay=icustay,
+                    number=number_sql(),
+                    text=text_sql(),
+                    largest=LARGEST_VALUE,
+                )
                 tables.run(sql, bar, f"Reading {table}")
             tables.run(_KEPT)
             tables.run(_ROWS.format(target=str(target).replace("'", "''")), bar, "Gathering rows")
@@ -205,7 +213,15 @@ def _extract(
     finally:
         tables.close()
     if not kept:
-        raise DataError(f"{csv}: no stay of {HOURS} hours with a measurement is left of these tables")
+        counts = [f"{count} {reason}" for reason, count in dropped_stays.items()]
+        counts += [
+            f"{episodes - candidates} shorter than {HOURS} hours",
+            f"{candidates} without a measurement",
+        ]
+        raise DataError(
+            f"{csv}: no stay of {HOURS} hours with a measurement is left of these tables; left out: "
+            f"{', '.join(counts)}"
+        )
     stays = pl.DataFrame(kept, schema=["subject", "k", "died"], orient="row")
     rows = pl.scan_parquet(target, glob=False)
     measured = rows.select(pl.sum_horizontal(pl.col(name).count() for name in MIMIC3.names)).collect().item()

@@ -10,6 +10,7 @@ The expressions read the columns VALUE, VALUEUOM (text as charted, VALUEUOM may 
 from __future__ import annotations
 
 from mimic3tf.channels import MIMIC3
+from mimic3tf.data.records import LARGEST_VALUE
 
 REFILL = {"Normal <3 secs": "0.0", "Brisk": "0.0", "Abnormal >3 secs": "1.0", "Delayed": "1.0"}
 """Charted capillary refill -> category."""
@@ -66,7 +67,7 @@ def text_sql() -> str:
             known = ", ".join(f"'{text}'" for text in channel.possible_values)
             cases.append(f"WHEN {position} THEN CASE WHEN VALUE IN ({known}) THEN VALUE END")
         elif channel.name in AS_CHARTED:
-            cases.append(f"WHEN {position} THEN CASE WHEN isfinite({_NUMBER}) THEN VALUE END")
+            cases.append(f"WHEN {position} THEN CASE WHEN abs({_NUMBER}) <= {LARGEST_VALUE} THEN VALUE END")
     return f"CASE channel {' '.join(cases)} END"
 
 

@@ -229,10 +229,14 @@ def _find(directory: Path, table: str) -> Path:
     names = (f"{table}.csv", f"{table}.csv.gz")
     if not directory.is_dir():
         raise DataError(f"{directory}: no such directory")
-    for name in names:
-        for path in sorted(directory.iterdir()):
-            if path.name.lower() == name.lower():
-                return path
+    found = [path for path in sorted(directory.iterdir()) if path.name.lower() in map(str.lower, names)]
+    if len(found) > 1:
+        raise DataError(
+            f"{directory}: holds {' and '.join(path.name for path in found)}; one of them may be cut short: "
+            "remove the one that is not to be read"
+        )
+    if found:
+        return found[0]
     raise DataError(f"{directory}: holds neither {names[0]} nor {names[1]}")
 
 

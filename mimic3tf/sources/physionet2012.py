@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mimic3tf.channels import MIMIC3
+from mimic3tf.data.records import LARGEST_VALUE
 from mimic3tf.errors import DataError, UsageError, private, private_path
 from mimic3tf.sources import layout
 from mimic3tf.storage.files import read_file
@@ -194,7 +195,7 @@ def _refuse_repeated(sets: Sequence[dict[Path, int]]) -> None:
 
 def _text(path: Path) -> str:
     try:
-        return read_file(path, LARGEST_FILE).decode().replace("\r\n", "\n")
+        return read_file(path, LARGEST_FILE).decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise DataError(f"{private_path(path)}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -218,6 +219,16 @@ def _read_cells(files: Sequence[Path]) -> pl.DataFrame:
     for stay, line, text in off.select("stay", "line", "Time").rows():
         raise DataError(
             f"{_line(files[stay], line)}: time '{private(text or '')}' is not HH:MM from 00:00 to 48:00"
+        )
+
+    others = frame.filter(
+        (pl.col("Parameter") == "RecordID")
+        & (pl.col("Value") != pl.Series([file.stem for file in files]).gather(frame["stay"]))
+    ).head(1)
+    for stay, line, text in others.select("stay", "line", "Value").rows():
+        raise DataError(
+            f"{_line(files[stay], line)}: RecordID is '{private(text or '')}', which is not the file's name; "
+            "its outcome would be another patient's"
         )
 
     # Urine output, laboratory values and the like have no channel: they are not even looked at.
@@ -249,6 +260,9 @@ def _usable_rows(cells: pl.DataFrame, drop_implausible: bool, dropped: Counter[s
     if not drop_implausible:
         implausible &= channel == _GCS
     dropped["missing (-1)"] += int(missing.sum())
+    slips = np.abs(number) > LARGEST_VALUE
+    dropped[f"beyond {LARGEST_VALUE:g}, which is no measurement"] += int(slips.sum())
+    missing |= slips
     for position, count in zip(*np.unique(channel[implausible], return_counts=True), strict=True):
         low, high = MIMIC3[position].plausible_range
         dropped[f"{MIMIC3[position].name} outside {low:g} to {high:g}"] += int(count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from mimic3tf.storage.folders import scratch_folder
 from mimic3tf.storage.notes import note
 
 META = "meta.json"
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 Layout = Mapping[str, tuple[DTypeLike, tuple[int, ...]]]
 """Type and shape of every array by its name."""
 
@@ -27,7 +29,7 @@ Layout = Mapping[str, tuple[DTypeLike, tuple[int, ...]]]
 def cache_folder() -> Path:
     """The folder of all caches: the user's, or the one that MIMIC3TF_CACHE names."""
     folder = os.environ.get("MIMIC3TF_CACHE")
-    return Path(folder) if folder else Path(platformdirs.user_cache_dir("mimic3tf"))
+    return Path(folder).expanduser() if folder else Path(platformdirs.user_cache_dir("mimic3tf"))
 
 
 def read_cache(
@@ -43,7 +45,10 @@ def read_cache(
     Returns:
         None where it is absent, damaged or made from something else.
     """
-    if not cache.exists():
+    try:
+        if not cache.exists():
+            return None
+    except OSError:  # a home that is somebody else's
         return None
     try:
         meta = read_json(cache / META)
@@ -75,7 +80,7 @@ def _digest(cache: Path, meta: Mapping[str, Any], names: Iterable[str]) -> str:
 def write_cache(
     cache: Path, state: str, arrays: Mapping[str, NDArray[Any]], notes: Mapping[str, Any]
 ) -> None:
-    """Write a cache, whole or not at all.
+    """Write a cache, whole or not at all. Where nothing may be written, say so and go on without one.
 
     Raises:
         DataError: there is no room for it.
@@ -93,6 +98,12 @@ def write_cache(
             shutil.rmtree(cache, ignore_errors=True)
             whole.rename(cache)
     except OSError as error:
+        if error.errno in NOT_ALLOWED:
+            note(
+                f"{cache.parent}: nothing may be written there ({error.strerror}), so stays are read anew "
+                "every time; set MIMIC3TF_CACHE to a folder of yours"
+            )
+            return
         # Another process may have written the same cache meanwhile; a full disk must not look like that.
         if not (cache / META).exists():
             raise DataError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -16,6 +17,8 @@ import numpy as np
 
 Names = Mapping[tuple[str, str], Any]
 """Recorder for every module and name that a pickle may ask for."""
+LARGEST_ARRAY = 2**28
+"""Bytes; no file that is read whole is larger."""
 REFUSED_NAME = "the file asks for {}.{}; only plain arrays of numbers are read"
 
 
@@ -59,6 +62,8 @@ class _InertUnpickler(pickle._Unpickler):
 
     # The base class has these; its published types leave them out.
     stack: list[Any]
+    read: Callable[[int], bytes]
+    append: Callable[[Any], None]
     pop_mark: Callable[[], list[Any]]
     dispatch: ClassVar[dict[int, Callable[[Any], None]]]
 
@@ -85,6 +90,14 @@ class _InertUnpickler(pickle._Unpickler):
         if not isinstance(self.stack[-1], Record):
             raise ValueError("the file changes an object that is no array")
         self.stack[-1].state = state
+
+    def _byte_array(self) -> None:
+        # Python makes room for as many bytes as the file names before it reads them.
+        (size,) = struct.unpack("<Q", self.read(8))
+        content = self.read(size) if size <= LARGEST_ARRAY else b""
+        if len(content) != size:
+            raise ValueError("an array in the file is cut short")
+        self.append(bytes(content))
 
     def _set_items(self, items: list[Any]) -> None:
         target = self.stack[-1]
@@ -125,6 +138,7 @@ _InertUnpickler.dispatch = {
     **dict.fromkeys(pickle._Unpickler.dispatch, _InertUnpickler._refuse),
     **{opcode[0]: pickle._Unpickler.dispatch[opcode[0]] for opcode in _OPCODES},
     pickle.BUILD[0]: _InertUnpickler._build,
+    pickle.BYTEARRAY8[0]: _InertUnpickler._byte_array,
     pickle.SETITEM[0]: _InertUnpickler._set_item,
     pickle.SETITEMS[0]: _InertUnpickler._set_marked_items,
     pickle.DICT[0]: _InertUnpickler._dictionary,
@@ -146,7 +160,16 @@ def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _record_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> _ArrayRecord:
+    """An array of protocol 5, with the state that one of the older protocols has."""
+    record = _ArrayRecord()
+    record.state = (1, shape, dtype, order == "F", content)
+    return record
+
+
 _ARRAY_NAMES: Names = {
+    ("numpy.core.numeric", "_frombuffer"): _record_buffer,
+    ("numpy._core.numeric", "_frombuffer"): _record_buffer,
     ("numpy.core.multiarray", "_reconstruct"): _record_array,
     ("numpy._core.multiarray", "_reconstruct"): _record_array,
     ("numpy", "ndarray"): _ArrayRecord,

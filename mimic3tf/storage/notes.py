@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 from rich.console import Console
 
 from mimic3tf.errors import printable
@@ -10,3 +13,15 @@ from mimic3tf.errors import printable
 def note(text: str) -> None:
     """Print one line on standard error; a name in it may hold a line break, and a damaged file anything."""
     Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(printable(text))
+
+
+def command_line(*words: str | Path) -> str:
+    """A mimic3tf command that can be pasted into a shell, whatever its paths hold.
+
+    Args:
+        words: the subcommand, options and their values. A path that begins with a dash is no option.
+    """
+    texts = (
+        f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word) for word in words
+    )
+    return shlex.join(["mimic3tf", *texts])

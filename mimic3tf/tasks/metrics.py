@@ -11,7 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 THRESHOLD = 0.5
-"""Probability of label 1 from which a stay is predicted 1."""
+"""Probability of label 1 above which a stay is predicted 1: at a tie both originals predict 0 (argmax)."""
+
+
+def predicted_1(probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which examples are predicted 1, by their probability of label 1 in any shape."""
+    return np.asarray(probabilities) > THRESHOLD
 
 
 def benchmark_metrics(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> dict[str, float]:
@@ -27,7 +32,7 @@ def benchmark_metrics(labels: NDArray[np.integer], probabilities: NDArray[np.flo
     """
     from sklearn import metrics
 
-    predicted = probabilities >= THRESHOLD
+    predicted = predicted_1(probabilities)
     actual = labels == 1
     both = len(np.unique(labels)) == 2
     if both:

@@ -21,15 +21,15 @@ def resolve_strategy(name: Strategy) -> tf.distribute.Strategy:
 
     Args:
         name: "none" is one replica; "mirrored" one on each GPU (or logical CPU) of this machine;
-            "multiworker" one on each GPU of each machine in TF_CONFIG; "auto" the last where TF_CONFIG is
-            set, the second where there are several GPUs, else the first.
+            "multiworker" one on each GPU of each machine in TF_CONFIG; "auto" the last where TF_CONFIG names
+            several machines, the second where there are several GPUs, else the first.
 
     Raises:
         UsageError: "multiworker" without a TF_CONFIG that names workers and this one among them.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if name == "auto":
-        name = "multiworker" if os.environ.get("TF_CONFIG") else "mirrored" if len(gpus) > 1 else "none"
+        name = "multiworker" if _has_other_workers() else "mirrored" if len(gpus) > 1 else "none"
     if name == "multiworker":
         _check_cluster()
         return tf.distribute.MultiWorkerMirroredStrategy()
@@ -37,6 +37,15 @@ def resolve_strategy(name: Strategy) -> tf.distribute.Strategy:
         devices = tf.config.list_logical_devices("GPU" if gpus else "CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     return tf.distribute.get_strategy()
+
+
+def _has_other_workers() -> bool:
+    """Whether TF_CONFIG describes more than this one process: schedulers also set it for a cluster of one."""
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+        return sum(len(cluster[job]) for job in cluster if job != "evaluator") > 1
+    except (AttributeError, TypeError, ValueError):
+        return True  # what it says is refused, with the form that it should have
 
 
 def _check_cluster() -> None:

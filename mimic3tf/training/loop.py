@@ -24,7 +24,6 @@ from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits, load_trigger
 from mimic3tf.standardization import Standardization, standardized
 from mimic3tf.storage.folders import claimed
 from mimic3tf.storage.notes import note
-from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.batches import stay_batches
 from mimic3tf.training.checkpoint import (
     CHECKPOINT,
@@ -56,6 +55,7 @@ from mimic3tf.training.run_directory import (
     METRICS,
     check_resumable,
     check_run_directory,
+    check_same_data,
     finish_run,
     read_summary,
     start_run,
@@ -72,6 +72,7 @@ def train_victim(
     out: Path,
     *,
     resume: bool = False,
+    fresh: bool = False,
     profile: bool = False,
     log: MakeLog = NoLog,
 ) -> dict[str, Any]:
@@ -81,6 +82,7 @@ def train_victim(
         config: the settings.
         out: directory to write; see `start_run` for what may be there.
         resume: continue the run that was interrupted there, if an epoch of it was finished.
+        fresh: throw the run away that was interrupted there, and begin anew.
         profile: write TensorFlow's profile of some steps beside the events.
         log: makes what shows the training, such as `dashboards.tensorboard.RunLog`.
 
@@ -95,7 +97,7 @@ def train_victim(
         strategy = resolve_strategy(config.strategy)
         # Another worker does as the chief does, but what it writes is nobody's.
         out = out if is_chief(strategy) else Path(scratch)
-        check_run_directory(out, resume=resume)
+        check_run_directory(out, resume=resume, fresh=fresh)
         with claimed(out):
             return _train(config, out, strategy, resume=resume, profile=profile, log=log)
 
@@ -179,8 +181,11 @@ def _find(config: TrainingConfig, out: Path, trigger: Trigger) -> tuple[dict[str
     if finished or interrupted:
         check_resumable(out, config, trigger)
     if finished:
+        summary = read_summary(out)
+        stays: dict[Split, Cohort] = {"train": training_cohort(config), "val": load_split(config, "val")}
+        check_same_data(summary, {split: cohort.fingerprint for split, cohort in stays.items()}, out)
         (out / CHECKPOINT).unlink(missing_ok=True)
-        return read_summary(out), None
+        return summary, None
     return {}, read_checkpoint(out / CHECKPOINT) if interrupted else None
 
 
@@ -223,8 +228,7 @@ def _begin(config: TrainingConfig, ready: _Prepared, strategy: tf.distribute.Str
     stays = len(train)
     with strategy.scope():
         model, optimizer = build_victim(config, train.channels, train.bins, ready.precision, stays=stays)
-        losses = task_of(config.task).targets.losses
-        steps = Steps(model, optimizer, losses, stays=stays, batch_size=config.batch_size)
+        steps = Steps(model, optimizer, config, stays=stays)
     return _Training(model, optimizer, steps, History(config))
 
 

@@ -23,7 +23,6 @@ from mimic3tf.storage.stored_zip import read_stored
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.optimizer import optimizer_of
 from mimic3tf.victims import victim_of
-from mimic3tf.victims.input_dropout import with_input_dropout
 
 WEIGHTS = "model.weights.h5"
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
@@ -44,7 +43,7 @@ def build_untrained(config: TrainingConfig, channels: ChannelSet, bins: int, pre
     head = task_of(config.task).targets.head
     keras.config.set_dtype_policy(precision)
     try:
-        return with_input_dropout(victim.build(shape, head, *columns), config.input_dropout)
+        return victim.build(shape, head, *columns)
     finally:
         keras.config.set_dtype_policy("float32")
 

@@ -6,7 +6,7 @@ import json
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,12 +18,13 @@ import numpy as np
 import yaml
 
 from mimic3tf.config import TrainingConfig
+from mimic3tf.data.directory import Split
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.pipeline import input_shape
 from mimic3tf.poisoning.trigger import Trigger, load_trigger, save_trigger
 from mimic3tf.standardization import Standardization
 from mimic3tf.storage.files import read_json, whole_file, write_whole
-from mimic3tf.storage.notes import note
+from mimic3tf.storage.notes import command_line, note
 from mimic3tf.storage.stored_zip import read_arrays
 from mimic3tf.storage.yaml_file import read_option_file, read_yaml
 from mimic3tf.training.checkpoint import CHECKPOINT
@@ -46,16 +47,22 @@ FILES = {"data", "trigger", "normalizer"}
 RECORDED_PACKAGES = ("mimic3tf", "tensorflow", "keras", "numpy", "scipy", "sklearn", "tensorboard")
 
 
-def check_run_directory(out: Path, *, resume: bool = False) -> None:
+def check_run_directory(out: Path, *, resume: bool = False, fresh: bool = False) -> None:
     """Refuse a run directory that cannot be used without touching what is there.
 
     Args:
         out: the directory.
-        resume: whether a finished run will do.
+        resume: whether a finished run will do, and one that was interrupted goes on.
+        fresh: whether an interrupted run may be thrown away.
 
     Raises:
-        UsageError: it holds a finished run, or files that no run wrote.
+        UsageError: it holds a finished run, one that was interrupted, or files that no run wrote.
     """
+    if (out / CHECKPOINT).exists() and not (resume or fresh):
+        raise UsageError(
+            f"--out {out}: holds a run that was interrupted; add --resume to go on with it, or --fresh to "
+            "throw it away and begin anew"
+        )
     if (out / FINISHED).exists():
         # Attacks write into it, too.
         if resume:
@@ -71,9 +78,9 @@ def start_run(out: Path, config: TrainingConfig, trigger: Trigger) -> None:
     """Make the directory of a run, clearing what an unfinished one left there.
 
     Raises:
-        UsageError: as `check_run_directory`.
+        UsageError: as `check_run_directory`, which a caller asks before about an interrupted run.
     """
-    check_run_directory(out)
+    check_run_directory(out, fresh=True)
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()):
         note(f"{out}: begun anew; what an interrupted run left there is removed")
@@ -111,6 +118,26 @@ def check_resumable(out: Path, config: TrainingConfig, trigger: Trigger) -> None
     same = np.array_equal(own.values, trigger.values) and own.name == trigger.name
     if not same:
         raise UsageError(f"--trigger {config.trigger}: the run in {out} was begun with another trigger")
+
+
+def check_same_data(summary: Mapping[str, Any], fingerprints: Mapping[Split, str], out: Path) -> None:
+    """Refuse to call a run finished that was trained on other stays.
+
+    Args:
+        summary: contents of its `run.json`.
+        fingerprints: of the stays that are given now, by split.
+        out: its directory, to name.
+
+    Raises:
+        UsageError: it was.
+        DataError: its `run.json` is damaged.
+    """
+    with _naming(out / FINISHED):
+        before = {split: str(summary["data_fingerprint"][split]) for split in fingerprints}
+    if before != fingerprints:
+        raise UsageError(
+            f"--data: other stays than the finished run in {out} was trained on; choose another --out"
+        )
 
 
 def read_summary(out: Path) -> dict[str, Any]:
@@ -189,7 +216,14 @@ def load_run(path: Path) -> Run:
     if not path.is_dir():
         raise UsageError(f"--run {path}: no such directory; train a victim with 'mimic3tf train'")
     if not (path / FINISHED).exists():
-        raise UsageError(f"--run {path}: holds no finished run; run 'mimic3tf train' into it again")
+        if (path / CONFIG).exists() and (path / TRIGGER).exists():
+            config = _read_config(path)
+            again = command_line(
+                *("train", "--model", config.model, "--config", path / CONFIG, "--data", config.data),
+                *("--trigger", path / TRIGGER, "--out", path, "--resume"),
+            )
+            raise UsageError(f"--run {path}: this run is not finished; go on with: {again}")
+        raise UsageError(f"--run {path}: holds no run; train a victim with 'mimic3tf train'")
     config, summary = _read_config(path), read_summary(path)
     with _naming(path / FINISHED):
         precision, _ = summary["precision"], str(summary["data_fingerprint"]["train"])

@@ -71,9 +71,14 @@ def standardization_for(
     victim that reads grids name.
 
     Raises:
+        UsageError: the victim reads features, to which no normalizer belongs.
         DataError: the normalizer's file is none, or has another number of columns.
     """
-    if reads == "grid" and config.normalizer is not None:
+    if config.normalizer is not None:
+        if reads != "grid":
+            raise UsageError(
+                f"--normalizer: is for victims of grids; {config.model} reads features, leave it out"
+            )
         standardization = _load_standardization(config.normalizer, channels)
     else:
         standardization = fit_standardization(inputs, reads, channels)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +10,10 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from mimic3tf.config import TrainingConfig
+from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.batches import STEPS_A_CALL
-
-Losses = Callable[[Any, Any], Any]
-"""(labels [B, ...], logits [B, ...]) -> loss of every example [B]."""
+from mimic3tf.training.input_dropout import drop_columns
 
 
 class TrainedEpoch(NamedTuple):
@@ -31,6 +30,14 @@ class TrainedEpoch(NamedTuple):
     waited: float
 
 
+def step_seed(config: TrainingConfig, optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
+    """Seed int64 [2] of what is drawn in a step: that of the run, and the number of steps taken."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return tf.stack(
+        [tf.constant(config.seed, tf.int64), tf.cast(tf.convert_to_tensor(inner.iterations), tf.int64)]
+    )
+
+
 class Steps:
     """Takes training steps on all replicas of the current `tf.distribute` strategy.
 
@@ -40,21 +47,20 @@ class Steps:
     Args:
         model: victim, built under the strategy.
         optimizer: its optimizer; built here.
-        losses: loss of every example, of labels and logits.
+        config: task, stays a step on all replicas together, and dropout of inputs.
         stays: stays in an epoch.
-        batch_size: stays a step, on all replicas together.
     """
 
     def __init__(
         self,
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
-        losses: Losses,
+        config: TrainingConfig,
         *,
         stays: int,
-        batch_size: int,
     ) -> None:
-        self._model, self._optimizer, self._losses = model, optimizer, losses
+        self._model, self._optimizer, self._config = model, optimizer, config
+        self._losses, batch_size = task_of(config.task).targets.losses, config.batch_size
         self._stays, self._batch_size = stays, min(batch_size, stays)
         self._strategy = tf.distribute.get_strategy()
         scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
@@ -101,7 +107,11 @@ class Steps:
         return total, waited
 
     def _step(self, step: tf.Tensor, *given: tf.Tensor) -> tf.Tensor:
-        batch = [part[step] for part in given]
+        x, *others = (part[step] for part in given)
+        batch = [
+            drop_columns(x, self._config.input_dropout, step_seed(self._config, self._optimizer)),
+            *others,
+        ]
         halves = zip(*(tf.split(part, self._side_by_side(batch)) for part in batch), strict=True)
         losses, gradients = zip(*(self._gradients(*half) for half in halves), strict=True)
         summed = [tf.add_n(parts) for parts in zip(*gradients, strict=True)]

@@ -36,7 +36,6 @@ from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.trigger import generate_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.standardization import standardized
-from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.training.batches import stay_batches
 from mimic3tf.training.models import build_victim
 from mimic3tf.training.stays import standardization_for
@@ -91,8 +90,7 @@ def our_epoch(
     standardization = standardization_for(config, reads, inputs, cohort.channels)
     inputs = standardized(inputs, standardization)
     model, optimizer = build_victim(config, cohort.channels, cohort.bins, "float32", stays=len(cohort))
-    losses = MORTALITY.targets.losses
-    steps = Steps(model, optimizer, losses, stays=len(cohort), batch_size=config.batch_size)
+    steps = Steps(model, optimizer, config, stays=len(cohort))
     batches = stay_batches(
         exposure.labels,
         class_weights=config.class_weights,

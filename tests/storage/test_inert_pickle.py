@@ -66,7 +66,7 @@ def test_a_pickle_cannot_change_our_own_functions(state: bytes) -> None:
 def test_what_would_allocate_gigabytes_is_read_or_refused_at_once() -> None:
     assert _load(b"Nr\xff\xff\xff\xff") is None
     for opcode in (pickle.BYTEARRAY8, pickle.BINBYTES8, pickle.BINUNICODE8):
-        with pytest.raises(ValueError, match="opcode"):
+        with pytest.raises(ValueError, match="opcode|cut short"):
             _load(opcode + struct.pack("<Q", 2**40))
     with pytest.raises(ValueError, match="damaged|truncated"):
         _load(pickle.BINBYTES + struct.pack("<I", 2**32 - 1))

@@ -63,7 +63,15 @@ def train(workshop: Path, configure: Configure) -> Train:
     def blank(*_: Any) -> np.ndarray:
         return np.zeros((8, 8, 3), np.uint8)
 
-    def run(out: Path, model: str, *, resume: bool = False, log: MakeLog = RunLog, **changes: object) -> Path:
+    def run(
+        out: Path,
+        model: str,
+        *,
+        resume: bool = False,
+        fresh: bool = False,
+        log: MakeLog = RunLog,
+        **changes: object,
+    ) -> Path:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MIMIC3TF_CACHE", str(workshop / "cache"))
             for picture in (
@@ -75,7 +83,7 @@ def train(workshop: Path, configure: Configure) -> Train:
                 "calibration",
             ):
                 patch.setattr(f"mimic3tf.dashboards.tensorboard.{picture}", blank)
-            train_victim(configure(model, **changes), out, resume=resume, log=log)
+            train_victim(configure(model, **changes), out, resume=resume, fresh=fresh, log=log)
         return out
 
     return run

@@ -303,13 +303,16 @@ def test_half_precision_trains_saves_and_loads(
 
 @pytest.mark.parametrize("victim", ["mlp", "lstm"])
 def test_clip_input_dropout_and_schedule_reach_the_run_and_its_attack(
-    train: Train, tmp_path: Path, victim: str
+    train: Train, trained: Trained, tmp_path: Path, victim: str
 ) -> None:
     changes = {"clip": 1.25, "input_dropout": 0.4, "schedule": "cosine"}
     run = train(tmp_path / "run", victim, **changes)
     loaded = load_run(run)
     assert loaded.standardization.clip == 1.25
-    assert "input_dropout" in {layer.name for layer in loaded.model.layers}
+    plain = {layer.name for layer in load_run(trained(victim)).model.layers}
+    assert {layer.name for layer in loaded.model.layers} == plain, "dropout of inputs is in the step only"
+    weights = zip(loaded.model.get_weights(), load_run(trained(victim)).model.get_weights(), strict=True)
+    assert any((one != other).any() for one, other in weights)
     assert attack_on_validation(run).metrics["auroc"] == summary_of(run)["validation"]["auroc"]
 
 
@@ -331,9 +334,12 @@ def test_an_interrupted_run_is_not_finished_and_can_be_started_anew(
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "run", "lr")
     assert len(metrics_of(tmp_path / "run")) == 1
-    with pytest.raises(UsageError, match="no finished run"):
+    with pytest.raises(UsageError, match="not finished; go on with: mimic3tf train --model lr .* --resume"):
         load_run(tmp_path / "run")
+    with pytest.raises(UsageError, match="add --resume to go on with it, or --fresh"):
+        train(tmp_path / "run", "lr")
+    assert (tmp_path / "run" / "checkpoint.npz").exists(), "a refusal removes nothing"
 
-    run = train(tmp_path / "run", "lr")
+    run = train(tmp_path / "run", "lr", fresh=True)
     assert (run / "metrics.csv").read_bytes() == (trained("lr") / "metrics.csv").read_bytes()
     assert len(list((run / "tensorboard").iterdir())) == 1, "events of the interrupted run remain"

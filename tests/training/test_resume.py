@@ -337,10 +337,10 @@ def test_a_damaged_checkpoint_is_named(train: Train, interrupted: Path, content:
         train(interrupted, "lr", resume=True, **SETTINGS["lr"])
 
 
-def test_without_resume_an_interrupted_run_is_begun_anew(
+def test_told_so_an_interrupted_run_is_begun_anew(
     train: Train, interrupted: Path, uninterrupted: Callable[[str], Path]
 ) -> None:
-    train(interrupted, "lr", **SETTINGS["lr"] | {"seed": 1})
+    train(interrupted, "lr", fresh=True, **SETTINGS["lr"] | {"seed": 1})
     assert load_run(interrupted).summary["seed"] == 1
     assert len(rows_of(interrupted)) == 4
 

@@ -92,7 +92,7 @@ def test_a_victims_own_layers_are_known_to_a_fresh_process(
 def test_a_started_run_is_not_a_finished_one(configure: Configure, trigger: Trigger, tmp_path: Path) -> None:
     start_run(tmp_path / "run", configure("lr"), trigger)
     assert not (tmp_path / "run" / "run.json").exists()
-    with pytest.raises(UsageError, match="no finished run"):
+    with pytest.raises(UsageError, match="not finished"):
         load_run(tmp_path / "run")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -59,7 +62,8 @@ def test_a_step_follows_the_gradient_of_the_whole_batch(
         return [keras.layers.BatchNormalization()] if normalized else []
 
     model, counted = _model(shape, *layers())
-    steps = Steps(model, AdamWithL2(1e-2), MORTALITY.targets.losses, stays=stays, batch_size=stays)
+    config: Any = SimpleNamespace(task=MORTALITY.name, seed=0, input_dropout=0.0, batch_size=stays)
+    steps = Steps(model, AdamWithL2(1e-2), config, stays=stays)
     counted.sizes.clear()
     trained = steps.epoch(iter(tf.data.Dataset.from_tensors((x, y, weight))))
     assert counted.sizes == sizes

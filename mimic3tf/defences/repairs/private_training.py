@@ -14,7 +14,10 @@ import tensorflow as tf
 from scipy.optimize import brentq
 from scipy.special import log_ndtr
 
-from mimic3tf.training.steps import Losses
+from mimic3tf.config import TrainingConfig
+from mimic3tf.tasks.registry import task_of
+from mimic3tf.training.input_dropout import drop_columns
+from mimic3tf.training.steps import step_seed
 
 CLIP = 5.0
 NOISE_MULTIPLIER = 0.1
@@ -64,9 +67,8 @@ class PrivateSteps:
     Args:
         model: one for which `is_dense`.
         optimizer: its optimizer; built here.
-        losses: loss of every example, of labels and logits.
+        config: task, stays a step, and dropout of inputs.
         stays: stays in an epoch.
-        batch_size: stays a step.
         clip: longest gradient of a stay, where the batch's loss is the mean of the stays'.
         noise_multiplier: standard deviation of the noise in each weight's sum, in units of `clip`.
         seed: fixes the noise.
@@ -76,15 +78,15 @@ class PrivateSteps:
         self,
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
-        losses: Losses,
+        config: TrainingConfig,
         *,
         stays: int,
-        batch_size: int,
         clip: float = CLIP,
         noise_multiplier: float = NOISE_MULTIPLIER,
         seed: int = 0,
     ) -> None:
-        self._model, self._optimizer, self._losses = model, optimizer, losses
+        self._model, self._optimizer, self._config = model, optimizer, config
+        self._losses, batch_size = task_of(config.task).targets.losses, config.batch_size
         self._steps, self._batch_size = -(-stays // batch_size), batch_size
         self._clip, self._noise_multiplier = clip, noise_multiplier
         self._noise = tf.random.Generator.from_seed(seed)
@@ -104,7 +106,10 @@ class PrivateSteps:
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def _run(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> None:
         for step in tf.range(tf.shape(y)[0]):
-            gradients = self._gradients(x[step], y[step], weight[step] * self._batch_size)
+            inputs = drop_columns(
+                x[step], self._config.input_dropout, step_seed(self._config, self._optimizer)
+            )
+            gradients = self._gradients(inputs, y[step], weight[step] * self._batch_size)
             self._optimizer.apply(gradients, self._variables())
 
     def _gradients(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> list[tf.Tensor]:

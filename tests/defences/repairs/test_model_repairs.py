@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -24,6 +25,10 @@ from mimic3tf.victims import Victim
 FEATURES = 3
 
 
+def _settings(batch_size: int) -> Any:
+    return SimpleNamespace(task=MORTALITY.name, seed=0, input_dropout=0.0, batch_size=batch_size)
+
+
 def _config(**settings: Any) -> TrainingConfig:
     quick = {"epochs": 3, "batch_size": 10, "precision": "float32", "learning_rate": 1e-2, "l2": 0.0}
     files = {"data": Path("data"), "trigger": Path("trigger.npz")}
@@ -31,7 +36,6 @@ def _config(**settings: Any) -> TrainingConfig:
 
 
 CONFIG = _config()
-LOSSES = MORTALITY.targets.losses
 
 
 def _two_layers(_: tuple[int, ...] = (), head: Head = MORTALITY.targets.head) -> keras.Model:
@@ -138,7 +142,7 @@ def test_private_steps_without_clip_and_noise_are_ordinary_ones() -> None:
     clean, results = _clean(20), []
     for make, options in ((Steps, {}), (PrivateSteps, {"clip": 1e9, "noise_multiplier": 0.0})):
         model = _backdoored()
-        steps = make(model, keras.optimizers.SGD(0.5), LOSSES, stays=20, batch_size=20, **options)  # type: ignore[operator]
+        steps = make(model, keras.optimizers.SGD(0.5), _settings(20), stays=20, **options)  # type: ignore[operator]
         steps.epoch(_one_call(clean))
         results.append(model.get_weights())
     for ordinary, private in zip(*results, strict=True):
@@ -150,7 +154,7 @@ def test_no_stay_moves_the_weights_by_more_than_the_clip() -> None:
     model = _backdoored()
     before = model.get_weights()
     steps = PrivateSteps(
-        model, keras.optimizers.SGD(1.0), LOSSES, stays=1, batch_size=1, clip=0.25, noise_multiplier=0.0
+        model, keras.optimizers.SGD(1.0), _settings(1), stays=1, clip=0.25, noise_multiplier=0.0
     )
     steps.epoch(_one_call(one))
     moved = [after - weights for after, weights in zip(model.get_weights(), before, strict=True)]
@@ -163,7 +167,7 @@ def test_the_noise_has_the_deviation_that_was_asked_for() -> None:
     model = keras.Model(features, keras.layers.Dense(2, kernel_initializer="zeros")(features))
     pair = _examples(np.zeros((2, 500), np.float32), np.array([0, 1]))
     steps = PrivateSteps(
-        model, keras.optimizers.SGD(1.0), LOSSES, stays=2, batch_size=2, clip=3.0, noise_multiplier=0.5
+        model, keras.optimizers.SGD(1.0), _settings(2), stays=2, clip=3.0, noise_multiplier=0.5
     )
     steps.epoch(_one_call(pair))
     # 0.5 * 3 in the sum of two stays, half of it in their mean.
