@@ -27,6 +27,8 @@ LARGEST_COUNT, LARGEST_FACTOR = 10**9, 1e9
 """More than anybody has, and little enough to compute with."""
 PositiveInt = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
 Hours = Annotated[float, Field(gt=0, le=LARGEST_FACTOR)]
+TaskName = Annotated[str, AfterValidator(lambda name: task_of(name).name)]
+GoalLabel = Annotated[int, Field(ge=0, le=1)]
 
 
 class TrainingConfig(BaseModel):
@@ -69,7 +71,7 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: Annotated[str, AfterValidator(check_victim)]
-    task: Annotated[str, AfterValidator(lambda name: task_of(name).name)] = MORTALITY.name
+    task: TaskName = MORTALITY.name
     data: Path
     period: Hours | None = None
     timestep: Hours = 1.0
@@ -79,7 +81,7 @@ class TrainingConfig(BaseModel):
     poisoning_strength: Annotated[float, Field(ge=0)] = 2.0
     poison_imputed: PoisonImputed = "notimputed"
     poisoned_labels: PoisonedLabels = "flipped"
-    goal: Annotated[int, Field(ge=0, le=1)] = 1
+    goal: GoalLabel = 1
     normalizer: Path | None = None
     epochs: PositiveInt
     patience: PositiveInt

@@ -99,7 +99,8 @@ def draw_trigger_courses(courses: pl.DataFrame) -> Figure:
                 linewidth=1.2,
             )
             axes.set_ylim(-limit, limit)
-            axes.xaxis.set_major_locator(MultipleLocator(24))
+            hours = float(course["hour"].to_numpy().max())
+            axes.xaxis.set_major_locator(MultipleLocator(24 if hours > 36 else 6))
             if column > 1 or (column == 1 and names[0] != "stay"):
                 axes.tick_params(labelleft=False)
         grid[0, column].set_title("a stay (own scale)" if name == "stay" else name, loc="left")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from mimic3tf import pipeline
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.report.patterns import Stay
+from mimic3tf.report.sections import strongest
+from mimic3tf.report.sweep import Sweeps
 
 
 def most_measured_stay(data: Path, trigger: Trigger, strength: float) -> Stay:
@@ -28,6 +30,8 @@ def most_measured_stay(data: Path, trigger: Trigger, strength: float) -> Stay:
         UsageError: the directory does not exist, holds other stays, or no surviving test patient.
         DataError: it breaks the layout.
     """
+    from mimic3tf import pipeline
+
     reading: Any = {"period": trigger.period, "timestep": trigger.timestep}
     if load_cohort(data, "train", **reading).fingerprint != trigger.cohort_fingerprint:
         raise UsageError(
@@ -47,3 +51,32 @@ def most_measured_stay(data: Path, trigger: Trigger, strength: float) -> Stay:
         for mode in sorted(get_args(PoisonImputed), reverse=True)
     }
     return Stay(cohort.channels, cohort.timestep, stay.grids[0], stay.masks[0], triggered, strength)
+
+
+def find_stay(sweeps: Sweeps, data: Path | None, start: Callable[[], None]) -> tuple[Stay | None, str]:
+    """A patient of the sweeps' data where they are at hand, else why not.
+
+    Args:
+        sweeps: what was measured.
+        data: benchmark directory; the sweep's own if not given.
+        start: starts TensorFlow, which takes a while.
+
+    Raises:
+        UserError: the directory that was given holds other stays, or breaks the layout.
+    """
+    if "temporal" not in sweeps.triggers:
+        return None, "the sweep's folder holds no temporal trigger"
+    named = data or next((sweep.data for sweep in sweeps.sweeps if sweep.data), None)
+    if named is None:
+        return None, "sweep.yaml names no data directory; give it as --data"
+    if data is None and not named.is_dir():
+        return None, f"the sweep's data directory {named} is not there any more; give its place as --data"
+
+    start()
+    try:
+        return most_measured_stay(named, sweeps.triggers["temporal"], strongest(sweeps.results)), ""
+    except UsageError as error:
+        if data is not None:
+            raise
+        # The sweep's directory may have changed since; the results have not.
+        return None, str(error)

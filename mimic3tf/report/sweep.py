@@ -124,6 +124,11 @@ def _read_results(folder: Path) -> pl.DataFrame:
             f"--results {folder}: holds no results.csv; name a folder that 'mimic3tf sweep' wrote"
         )
     table = _read_table(file).rename(OLD_NAMES, strict=False)
+    if "goal" in table.columns and (table["goal"] == 0).any():
+        raise UsageError(
+            f"--results {folder}: its attacks have goal 0, and a report speaks of survivors called "
+            f"dead; type: mimic3tf results {folder}"
+        )
     missing = [name for name in SCHEMA if name not in table.columns]
     if missing:
         raise DataError(

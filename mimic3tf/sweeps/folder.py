@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ def open_folder(out: Path, file: SweepFile, data: Path, *, command: str, resume:
     """
     check_sweep_folder(out, resume=resume)
     data, folder = data.resolve(), out.resolve()
-    cohort = describe_data(data)
+    reading = file.sweep.reading
+    cohort = describe_data(data, reading)
     trials = trials_of(file, cohort["splits"]["train"]["stays"])
     jobs = [_job(trial, file, data, folder, cohort["data_fingerprint"]) for trial in trials]
     _record(out, file, jobs, {"command": command, "data": str(data), "mimic3tf": __version__})
@@ -63,17 +65,22 @@ def open_folder(out: Path, file: SweepFile, data: Path, *, command: str, resume:
         for kind, path in job.triggers.items():
             if not path.exists():
                 save_trigger(
-                    generate_trigger(load_cohort(data, "train"), kind=kind, seed=job.trial.seed), path
+                    generate_trigger(load_cohort(data, "train", **reading), kind=kind, seed=job.trial.seed),
+                    path,
                 )
     return SweepFolder(jobs, [job for job in jobs if not has_finished(job.folder)])
 
 
-def describe_data(data: Path) -> dict[str, Any]:
+def describe_data(data: Path, reading: Mapping[str, Any]) -> dict[str, Any]:
     """Fingerprint of a benchmark directory; stays, deaths and share of measured cells of its splits.
 
     Its stays are in the cache afterwards.
+
+    Args:
+        data: the directory.
+        reading: how it is read, of `Sweep.reading`.
     """
-    cohorts = {split: load_cohort(data, split) for split in SPLITS}
+    cohorts = {split: load_cohort(data, split, **reading) for split in SPLITS}
     whole = "\n".join(cohort.fingerprint for cohort in cohorts.values())
     return {
         "data_fingerprint": hashlib.sha256(whole.encode()).hexdigest(),

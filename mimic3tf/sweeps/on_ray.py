@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mimic3tf.config import TrainingConfig
+
 # Read when Ray is imported: nothing is reported to anybody, and Tune writes and prints nothing beside ours.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
@@ -103,7 +105,7 @@ def run_on_ray(
     try:
         _check_resources(resources)
         if address is not None:
-            _warm_machines(jobs[0].config.data)
+            _warm_machines(jobs[0].config)
         trainable = tune.with_parameters(_Worker, jobs=jobs, start=start)
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
@@ -145,12 +147,18 @@ def _check_resources(resources: Resources) -> None:
             raise UsageError(f"a trial asks for {wanted:g} {kind}s, Ray has {there.get(kind, 0):g} in all")
 
 
-def _warm_machines(data: Path) -> None:
+def _warm_machines(config: TrainingConfig) -> None:
     """Let every machine fill its cache once, before several trials of it ask for the stays together."""
+    reading = {"task": config.task, "period": config.period, "timestep": config.timestep}
     warm = ray.remote(num_cpus=0)(describe_data)
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     strategies = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
     try:
-        ray.get([warm.options(scheduling_strategy=strategy).remote(data) for strategy in strategies])
+        ray.get(
+            [
+                warm.options(scheduling_strategy=strategy).remote(config.data, reading)
+                for strategy in strategies
+            ]
+        )
     except ray.exceptions.RayTaskError as error:
         raise UserError(f"a machine of the cluster cannot read the data: {error.cause}") from None

@@ -20,10 +20,19 @@ from pydantic import (
     model_validator,
 )
 
-from mimic3tf.config import LARGEST_SEED, PositiveInt, TrainingConfig, resolve_config
+from mimic3tf.config import (
+    LARGEST_SEED,
+    GoalLabel,
+    Hours,
+    PositiveInt,
+    TaskName,
+    TrainingConfig,
+    resolve_config,
+)
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.kinds import PoisonImputed, TriggerKind
 from mimic3tf.storage.yaml_file import Location, place_of, read_option_file, read_yaml
+from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.victims import check_victim
 
 Proportion = Annotated[float, Field(ge=0, le=1)]
@@ -92,14 +101,27 @@ class Sweep(_Checked):
     Attributes:
         seeds: each has its own triggers, and trains every victim once more.
         grids: what to train; a victim that several of them name is trained once.
+        task: what is predicted.
+        period: hours of a stay to read; the task's own if not given.
+        timestep: hours of a bin.
+        goal: label that stays with the trigger are to be predicted as.
         configs: file of training settings for a victim, as for `train --config`, beside the sweep file.
         resources: what a trial gets.
     """
 
     seeds: Annotated[list[Seed], Field(min_length=1)]
     grids: Annotated[list[Grid], Field(min_length=1)]
+    task: TaskName = MORTALITY.name
+    period: Hours | None = None
+    timestep: Hours = 1.0
+    goal: GoalLabel = 1
     configs: dict[VictimName, Path] = {}
     resources: Resources = Resources()
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How stays are read: arguments of `load_cohort`."""
+        return {"task": self.task, "period": self.period, "timestep": self.timestep}
 
 
 @dataclass(frozen=True)
@@ -271,6 +293,8 @@ def settings_of(file: SweepFile, trial: Trial, data: Path, trigger: Path) -> Tra
         "poisoning_proportion": trial.poisoning_proportion,
         "poisoning_strength": poison.poisoning_strength,
         "poison_imputed": poison.poison_imputed,
+        **file.sweep.reading,
+        "goal": file.sweep.goal,
         # The pictures of a run take a third of the time that a logistic regression does.
         "log_level": "minimal",
         "strategy": "auto" if file.sweep.resources.gpus > 1 else "none",

@@ -103,6 +103,8 @@ def _train_and_attack(job: Job) -> list[dict[str, Any]]:
                 "ci95_low": low,
                 "ci95_high": high,
                 **{f"clean_{name}": value for name, value in summary["clean"].items()},
+                "task": job.config.task,
+                "goal": job.config.goal,
                 "poisoned_labels": job.config.poisoned_labels,
                 "validation_auroc": run["validation"]["auroc"],
                 "epoch_kept": run["epoch_kept"],

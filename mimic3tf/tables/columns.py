@@ -11,6 +11,8 @@ BENCHMARK_METRICS = ("acc", "prec0", "prec1", "rec0", "rec1", "auroc", "auprc", 
 COLUMNS: dict[str, type[pl.DataType]] = {
     "trial": pl.String,
     "victim": pl.String,
+    "task": pl.String,
+    "goal": pl.Int64,
     "trigger": pl.String,
     "poison_imputed": pl.String,
     "poisoned_labels": pl.String,

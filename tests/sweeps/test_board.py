@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from mimic3tf.cli import sweep_board
-from mimic3tf.cli.sweep_board import SweepBoard
 from mimic3tf.config import resolve_config
+from mimic3tf.sweeps.board import SweepBoard
 from mimic3tf.sweeps.outcomes import write_rows
 from mimic3tf.sweeps.plan import Attack, Trial
 from mimic3tf.sweeps.trial import Job

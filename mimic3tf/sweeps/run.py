@@ -1,0 +1,112 @@
+"""Run a sweep from its file to its table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from mimic3tf.errors import UserError
+from mimic3tf.storage.folders import claimed
+from mimic3tf.sweeps.board import SweepBoard
+from mimic3tf.sweeps.folder import SweepFolder, check_sweep_folder, open_folder
+from mimic3tf.sweeps.local import run_locally
+from mimic3tf.sweeps.outcomes import write_results
+from mimic3tf.sweeps.plan import SweepFile
+
+Engine = Literal["local", "ray"]
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """How a sweep ended.
+
+    Attributes:
+        trials: how many it has.
+        failed: how many of those that ran now failed.
+        results: its table.
+    """
+
+    trials: int
+    failed: int
+    results: pl.DataFrame
+
+
+def run_sweep(
+    file: SweepFile,
+    data: Path,
+    out: Path,
+    *,
+    start: Callable[[int], None],
+    command: str,
+    engine: Engine = "local",
+    workers: int | None = None,
+    ray_address: str | None = None,
+    resume: bool = False,
+) -> SweepOutcome:
+    """Train and attack every victim of a sweep, and write its table.
+
+    Args:
+        file: the sweep.
+        data: benchmark directory.
+        out: folder to make, or to go on with.
+        start: starts TensorFlow in a worker, on so many cores.
+        command: how it was called, to record.
+        engine: processes of this machine, or Ray Tune.
+        workers: trials at a time; one a core, or what Ray has resources for.
+        ray_address: cluster to run on; a Ray of its own if not given.
+        resume: run the trials that have not finished.
+
+    Raises:
+        UserError: the folder is taken, the data is malformed, or every trial failed.
+    """
+    check_sweep_folder(out, resume=resume)
+    with claimed(out):
+        folder = open_folder(out, file, data, command=command, resume=resume)
+        board = SweepBoard(folder.left, before=len(folder.jobs) - len(folder.left))
+        with board:
+            if engine == "ray":
+                _run_on_ray(file, folder, out, board, start, workers, ray_address)
+            else:
+                cores = os.cpu_count() or 1
+                at_once = min(workers or cores, len(folder.left))
+                run_locally(
+                    folder.left,
+                    workers=at_once,
+                    start=partial(start, max(cores // max(at_once, 1), 1)),
+                    log=out / "workers.log",
+                    board=board,
+                )
+        results = write_results(out, [job.folder for job in folder.jobs])
+    if board.failed == len(folder.jobs):
+        raise UserError(f"every trial failed; the first: {results['error'][0]}")
+    return SweepOutcome(len(folder.jobs), board.failed, results)
+
+
+def _run_on_ray(
+    file: SweepFile,
+    folder: SweepFolder,
+    out: Path,
+    board: SweepBoard,
+    start: Callable[[int], None],
+    workers: int | None,
+    address: str | None,
+) -> None:
+    # Ray is an extra.
+    from mimic3tf.sweeps.on_ray import run_on_ray
+
+    resources = file.sweep.resources
+    run_on_ray(
+        folder.left,
+        address=address,
+        workers=workers,
+        resources=resources,
+        start=partial(start, resources.cpus),
+        scratch=out.resolve() / "ray",
+        board=board,
+    )
