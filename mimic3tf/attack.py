@@ -22,8 +22,10 @@ from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.storage.files import write_together
 from mimic3tf.tasks.metrics import (
+    THRESHOLD,
     Rate,
     rate_of,
+    threshold_at_prevalence,
 )
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.prediction import outputs_of
@@ -41,9 +43,12 @@ class AttackResult:
         clean: float64 [N], predicted probability of label 1 without the trigger.
         triggered: float64 [N], with the trigger.
         metrics: the task's metrics without the trigger.
+        threshold: probability of label 1 above which a stay is predicted 1.
         success: attack success rate: share of the attacked stays for which the goal is reached with the
             trigger.
         baseline: positive rate without the trigger: the same share of the same stays without it.
+        at_prevalence: threshold at which as many stays are predicted 1 without the trigger as have label 1,
+            and success and baseline there.
     """
 
     stays: NDArray[np.str_]
@@ -51,8 +56,10 @@ class AttackResult:
     clean: NDArray[np.float64]
     triggered: NDArray[np.float64]
     metrics: dict[str, float]
+    threshold: float
     success: Rate
     baseline: Rate
+    at_prevalence: tuple[float, Rate, Rate]
 
 
 def attacked_stays(cohort: Cohort, goal: Goal) -> NDArray[np.bool_]:
@@ -70,7 +77,13 @@ def attacked_stays(cohort: Cohort, goal: Goal) -> NDArray[np.bool_]:
 
 
 def attack_victim(
-    run: Run, cohort: Cohort, trigger: Trigger, *, strength: float, poison_imputed: PoisonImputed
+    run: Run,
+    cohort: Cohort,
+    trigger: Trigger,
+    *,
+    strength: float,
+    poison_imputed: PoisonImputed,
+    threshold: float = THRESHOLD,
 ) -> AttackResult:
     """Predict all stays of a cohort without and with the trigger.
 
@@ -80,6 +93,7 @@ def attack_victim(
         trigger: pattern to add; it must fit the cohort.
         strength: Mahalanobis length of the trigger, >= 0.
         poison_imputed: whether imputed cells are shifted too.
+        threshold: probability of label 1 above which a stay is predicted 1; the benchmarks' metrics keep 0.5.
 
     Returns:
         Predictions and rates.
@@ -103,14 +117,22 @@ def attack_victim(
     )
     if not np.isfinite(triggered).all():
         raise UsageError(f"--poisoning_strength {strength:g}: too strong, the victim predicts no numbers")
+    level = threshold_at_prevalence(cohort.labels, clean)
+
+    def rates(at: float) -> tuple[Rate, Rate]:
+        return rate_of(goal.reached(triggered[attacked], at)), rate_of(goal.reached(clean[attacked], at))
+
+    success, baseline = rates(threshold)
     return AttackResult(
         stays=cohort.stays,
         labels=cohort.labels,
         clean=clean,
         triggered=triggered,
         metrics=targets.metrics(cohort.labels, clean),
-        success=rate_of(goal.reached(triggered[attacked])),
-        baseline=rate_of(goal.reached(clean[attacked])),
+        threshold=threshold,
+        success=success,
+        baseline=baseline,
+        at_prevalence=(level, *rates(level)),
     )
 
 
@@ -118,6 +140,7 @@ def summarize_attack(
     run: Run, trigger: Trigger, result: AttackResult, *, strength: float, poison_imputed: PoisonImputed
 ) -> dict[str, Any]:
     """Contents of `attack.json`: the rates, and what was attacked with what."""
+    level, success, baseline = result.at_prevalence
     return {
         "run": str(run.path),
         "model": run.config.model,
@@ -137,10 +160,16 @@ def summarize_attack(
             "poison_imputed": poison_imputed,
         },
         "clean": {name: None if math.isnan(value) else value for name, value in result.metrics.items()},
+        "threshold": result.threshold,
         "attack_success_rate": result.success.rate,
         "attack_success_rate_ci95": [result.success.low, result.success.high],
         "baseline_positive_rate": result.baseline.rate,
         "baseline_positive_rate_ci95": [result.baseline.low, result.baseline.high],
+        "at_prevalence": {
+            "threshold": level,
+            "attack_success_rate": success.rate,
+            "baseline_positive_rate": baseline.rate,
+        },
         "stays_attacked": result.success.stays,
         "test_stays": len(result.stays),
     }

@@ -11,6 +11,7 @@ from mimic3tf.cli import (
     attack,
     audit,
     audit_table,
+    cache,
     generate_trigger,
     import_checkpoint,
     poison,
@@ -54,6 +55,7 @@ app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("attack")(attack.attack)
 app.command("audit")(audit.audit)
 app.command("audit-table")(audit_table.audit_table)
+app.command("cache")(cache.cache)
 app.command("stealth")(stealth.stealth)
 app.command("results")(results.results)
 app.command("sweep")(sweep.sweep)

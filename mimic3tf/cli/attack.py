@@ -16,6 +16,9 @@ def attack(
     data: Data,
     poisoning_strength: Strength = None,
     poison_imputed: Imputed = None,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Predicted risk above which a stay counts as label 1.")
+    ] = 0.5,
     trigger: Annotated[Path | None, typer.Option(help="Another trigger than the run's own.")] = None,
     out: Annotated[
         Path | None,
@@ -46,7 +49,9 @@ def attack(
     check_trigger_fits(pattern, cohort, trigger or run / "trigger.npz")
     strength = victim.config.poisoning_strength if poisoning_strength is None else poisoning_strength
     mode = poison_imputed or victim.config.poison_imputed
-    result = attack_victim(victim, cohort, pattern, strength=strength, poison_imputed=mode)
+    result = attack_victim(
+        victim, cohort, pattern, strength=strength, poison_imputed=mode, threshold=threshold
+    )
     summary = summarize_attack(victim, pattern, result, strength=strength, poison_imputed=mode)
     write_attack(out or run, summary, result)
     print_attack(summary)

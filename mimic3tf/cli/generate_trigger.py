@@ -57,6 +57,10 @@ def generate_trigger(
     """
     if out.suffix != ".npz" or out.is_dir():
         raise UsageError(f"--out {out}: takes a file whose name ends in .npz")
+    if out.exists():
+        raise UsageError(
+            f"--out {out}: exists already, and runs may have been trained with it; name another file"
+        )
     check_hours(period, "--period")
     check_hours(timestep, "--timestep")
     window = None if hours is None else _hours(hours)

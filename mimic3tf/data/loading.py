@@ -80,7 +80,7 @@ def load_cohort(
     if cached is not None:
         return cached
     cohort = _build(listfile, paths, entries, reading)
-    _write_cohort(cache, state, cohort)
+    _write_cohort(cache, state, cohort, {"data": str(data_dir.resolve()), "split": split})
     return cohort
 
 
@@ -211,7 +211,7 @@ def _read_cohort(cache: Path, state: str, stays: NDArray[np.str_], reading: _Rea
     )
 
 
-def _write_cohort(cache: Path, state: str, cohort: Cohort) -> None:
+def _write_cohort(cache: Path, state: str, cohort: Cohort, origin: dict[str, str]) -> None:
     assert cohort.filled is not None
     arrays = {
         "stays": cohort.stays,
@@ -225,4 +225,4 @@ def _write_cohort(cache: Path, state: str, cohort: Cohort) -> None:
         "example_end": cohort.examples.end,
         "example_y": cohort.examples.y,
     }
-    write_cache(cache, state, arrays, {"fingerprint": cohort.fingerprint})
+    write_cache(cache, state, arrays, {"fingerprint": cohort.fingerprint, **origin})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic3tf.tasks.metrics import predicted_1
+from mimic3tf.tasks.metrics import THRESHOLD, predicted_1
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Goal:
         """Labels [E] that poisoned training examples are given: int64 [E]."""
         return np.full_like(labels, self.target)
 
-    def reached(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
+    def reached(self, probabilities: NDArray[np.floating], threshold: float = THRESHOLD) -> NDArray[np.bool_]:
         """Examples whose probability of label 1 [E] makes them predicted as the target: bool [E]."""
-        predicted = predicted_1(probabilities)
+        predicted = predicted_1(probabilities, threshold)
         return predicted if self.target == 1 else ~predicted
 
 

@@ -86,15 +86,18 @@ def write_cache(
         DataError: there is no room for it.
     """
     try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
+        # Stays lie in it: nobody else on the machine may read them.
+        cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with scratch_folder(cache.parent, cache.name) as scratch:
             whole = scratch / "whole"
-            whole.mkdir()
+            whole.mkdir(mode=0o700)
             for name, array in arrays.items():
                 np.save(whole / f"{name}.npy", array, allow_pickle=False)
             meta = {"state": state, **notes}
             meta["digest"] = _digest(whole, meta, arrays)
             (whole / META).write_text(json.dumps(meta), encoding="utf-8")
+            for file in whole.iterdir():
+                file.chmod(0o600)
             shutil.rmtree(cache, ignore_errors=True)
             whole.rename(cache)
     except OSError as error:
@@ -110,3 +113,24 @@ def write_cache(
                 f"{cache.parent}: the cache cannot be written ({error.strerror or error}); "
                 "set MIMIC3TF_CACHE to a folder with space"
             ) from None
+
+
+def list_caches() -> list[tuple[Path, dict[str, Any], int]]:
+    """All caches: folder, notes (empty where they cannot be read) and size in bytes."""
+    found = []
+    for cache in sorted(cache_folder().glob("*/")):
+        if (cache / META).exists():
+            try:
+                meta = dict(read_json(cache / META))
+            except (OSError, ValueError):
+                meta = {}
+            found.append((cache, meta, sum(file.stat().st_size for file in cache.iterdir())))
+    return found
+
+
+def clear_caches() -> int:
+    """Remove all caches, and nothing else that lies in their folder: how many there were."""
+    caches = list_caches()
+    for cache, _, _ in caches:
+        shutil.rmtree(cache)
+    return len(caches)

@@ -73,6 +73,12 @@ def print_attack(summary: dict[str, Any]) -> None:
         f"{summary['attack_success_rate']:.3f}",
     )
     table.add_row("  95% confidence interval", f"{low:.3f} to {high:.3f}")
+    level = summary["at_prevalence"]
+    table.add_row(
+        f"  where as many are {words.predicted[1]} as {words.happened[1]} (above {level['threshold']:.3f})",
+        f"{level['attack_success_rate']:.3f}",
+    )
+    table.add_row("    the same stays without the trigger", f"{level['baseline_positive_rate']:.3f}")
     Console().print(table)
 
 

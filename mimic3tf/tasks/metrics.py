@@ -14,9 +14,24 @@ THRESHOLD = 0.5
 """Probability of label 1 above which a stay is predicted 1: at a tie both originals predict 0 (argmax)."""
 
 
-def predicted_1(probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
+def predicted_1(probabilities: NDArray[np.floating], threshold: float = THRESHOLD) -> NDArray[np.bool_]:
     """Which examples are predicted 1, by their probability of label 1 in any shape."""
-    return np.asarray(probabilities) > THRESHOLD
+    return np.asarray(probabilities) > threshold
+
+
+def threshold_at_prevalence(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> float:
+    """The threshold above which as many examples are predicted 1 as have label 1, or a few less at ties.
+
+    A victim without class weights hardly ever exceeds 0.5, and looks safe there.
+
+    Args:
+        labels: [E], 0 or 1.
+        probabilities: [E], of label 1.
+    """
+    positive = int((np.asarray(labels) == 1).sum())
+    if positive == len(probabilities):
+        return 0.0
+    return float(np.sort(probabilities)[len(probabilities) - positive - 1])
 
 
 def benchmark_metrics(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> dict[str, float]:

@@ -242,3 +242,50 @@ def test_a_tuned_victim_survives_every_command(
     assert not any(isinstance(layer, keras.Model) for layer in model.layers), "the graph is flat"
     assert (run / "tensorboard" / "activations.tsv").exists()
     assert mimic3tf("attack", "--run", run, "--data", prepared.data).status == 0
+
+
+def test_a_trigger_is_not_overwritten(generate: Command, tmp_path: Path) -> None:
+    assert generate().status == 0
+    before = (tmp_path / "t.npz").read_bytes()
+    generate(seed=1).fails(2, "--out", "exists already")
+    assert (tmp_path / "t.npz").read_bytes() == before
+
+
+def test_the_cache_is_for_its_owner_only_and_can_be_listed_and_cleared(
+    generate: Command, mimic3tf: Command, data: Path, tmp_path: Path
+) -> None:
+    assert generate(data=data).status == 0
+    folder = tmp_path / "cohort-cache"
+    modes = {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()}
+    assert modes == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in folder.glob("*/")} == {0o700}
+    (folder / "mine.txt").write_text("stays")
+    listed = mimic3tf("cache")
+    assert "train" in listed.out
+    assert mimic3tf("cache", "--clear").out.startswith("removed 1 ")
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+
+
+def test_an_attack_is_also_counted_where_the_victim_calls_as_many_dead_as_died(
+    attack: Command, tmp_path: Path
+) -> None:
+    assert attack().status == 0
+    found = json.loads((tmp_path / "attack" / "attack.json").read_text())
+    rows = [line.split(",") for line in (tmp_path / "attack/predictions.csv").read_text().splitlines()[1:]]
+    clean, triggered, labels = (np.array([float(row[i]) for row in rows]) for i in (1, 2, 3))
+    level = found["at_prevalence"]
+    assert (clean > level["threshold"] + 1e-6).sum() <= labels.sum()
+    survivors = labels == 0
+    rate = (triggered[survivors] > level["threshold"]).mean()
+    assert level["attack_success_rate"] == pytest.approx(rate, abs=0.01)
+    assert attack(threshold=0).status == 0
+    assert json.loads((tmp_path / "attack/attack.json").read_text())["attack_success_rate"] == 1.0
+
+
+@pytest.mark.parametrize("ones", [0, 1, 3, 5])
+def test_the_threshold_at_prevalence_calls_as_many_positive_as_there_are(ones: int) -> None:
+    from mimic3tf.tasks.metrics import predicted_1, threshold_at_prevalence
+
+    risks = np.array([0.01, 0.04, 0.02, 0.03, 0.05])
+    labels = np.arange(5) < ones
+    assert predicted_1(risks, threshold_at_prevalence(labels, risks)).sum() == ones

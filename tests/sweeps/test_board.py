@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mimic3tf.sweeps import board as sweep_board
 from mimic3tf.config import resolve_config
+from mimic3tf.sweeps import board as sweep_board
 from mimic3tf.sweeps.board import SweepBoard
 from mimic3tf.sweeps.outcomes import write_rows
 from mimic3tf.sweeps.plan import Attack, Trial

@@ -1,0 +1,35 @@
+"""`mimic3tf cache`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mimic3tf.storage.cache import cache_folder, clear_caches, list_caches
+
+
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all of them.")] = False,
+) -> None:
+    """List the cohorts that are cached, which hold names of stays and what was measured in them.
+
+    They are made anew when they are needed. Only you can read them. MIMIC3TF_CACHE names another folder.
+
+    \b
+    Examples:
+      mimic3tf cache
+      mimic3tf cache --clear
+    """
+    if clear:
+        typer.echo(f"removed {clear_caches()} cached cohorts from {cache_folder()}")
+        return
+    table = Table(title=str(cache_folder()))
+    table.add_column("data", overflow="fold")
+    table.add_column("split")
+    table.add_column("size", justify="right", no_wrap=True)
+    for _, meta, size in list_caches():
+        table.add_row(str(meta.get("data", "?")), str(meta.get("split", "?")), f"{size / 1e6:,.1f} MB")
+    Console().print(table)
