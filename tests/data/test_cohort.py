@@ -10,7 +10,7 @@ import pytest
 
 from mimic3tf.channels import MIMIC3
 from mimic3tf.data import BatchGen, Discretizer, InHospitalMortalityReader
-from mimic3tf.data import cohort as cohorts
+from mimic3tf.data import loading
 from mimic3tf.data import records as series
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.directory import read_listfile
@@ -40,14 +40,14 @@ def _same(first: Cohort, second: Cohort) -> None:
 
 def test_the_second_load_reads_no_series(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load_cohort(directory, "train")
-    monkeypatch.setattr(cohorts, "read_series", lambda *_, **__: pytest.fail("series were read again"))
+    monkeypatch.setattr(loading, "read_series", lambda *_, **__: pytest.fail("series were read again"))
     _same(first, load_cohort(directory, "train"))
 
 
 def test_the_cohort_does_not_depend_on_the_batches(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = load_cohort(directory, "train")
     monkeypatch.setattr(series, "FILES_A_BATCH", 3)
-    _same(whole, cohorts._build(*_listed(directory)))
+    _same(whole, loading._build(*_listed(directory)))
 
 
 def test_the_first_of_two_faulty_series_is_named_whatever_the_batches(
@@ -59,13 +59,13 @@ def test_the_first_of_two_faulty_series_is_named_whatever_the_batches(
     for size in (1, 3, 1000):
         monkeypatch.setattr(series, "FILES_A_BATCH", size)
         with pytest.raises(DataError, match=re.escape(f"{paths[4]}, line ")):
-            cohorts._build(listfile, paths, entries, reading)
+            loading._build(listfile, paths, entries, reading)
 
 
-def _listed(directory: Path) -> tuple[Path, list[Path], list[tuple[str, int]], cohorts._Reading]:
+def _listed(directory: Path) -> tuple[Path, list[Path], list[tuple[str, int]], loading._Reading]:
     listfile = directory / "train_listfile.csv"
     entries = read_listfile(listfile, MORTALITY)
-    reading = cohorts._Reading(MIMIC3, MORTALITY, None, 1.0)
+    reading = loading._Reading(MIMIC3, MORTALITY, None, 1.0)
     return listfile, [directory / "train" / name for name, _ in entries], entries, reading
 
 

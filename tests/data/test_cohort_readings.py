@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mimic3tf.channels import MIMIC3, Channel, ChannelSet
-from mimic3tf.data import cohort as cohorts
+from mimic3tf.data import loading
 from mimic3tf.data.channels_file import CHANNELS_FILE, channels_text
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.loading import load_cohort
@@ -206,13 +206,13 @@ def test_a_task_nobody_knows_is_refused(monitored: Path) -> None:
 def read_again(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Number of files of every call that reads series."""
     calls: list[int] = []
-    read_series = cohorts.read_series
+    read_series = loading.read_series
 
     def counted(paths: list[Path], channels: ChannelSet) -> object:
         calls.append(len(paths))
         return read_series(paths, channels)
 
-    monkeypatch.setattr(cohorts, "read_series", counted)
+    monkeypatch.setattr(loading, "read_series", counted)
     return calls
 
 

@@ -28,12 +28,13 @@ def test_an_attack_names_who_is_attacked_and_what_is_wanted(
         "attack_success_rate_ci95": [0.25, 0.625],
         "baseline_positive_rate": 0.125,
         "stays_attacked": 19,
+        "at_prevalence": {"threshold": 0.375, "attack_success_rate": 0.875, "baseline_positive_rate": 0.0625},
     }
     print_attack(summary)
     printed = capsys.readouterr().out
     assert attacked in printed
     assert f"{predicted} without the trigger" in printed
-    for number in ("19", "0.750", "0.500", "0.250 to 0.625", "0.125"):
+    for number in ("19", "0.750", "0.500", "0.250 to 0.625", "0.125", "0.375", "0.875", "0.062"):
         assert number in printed
 
 
