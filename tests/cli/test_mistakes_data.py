@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import warnings
@@ -29,9 +30,10 @@ def stay(data: Path) -> Path:
 
 
 @pytest.fixture
-def read(generate: Command, data: Path) -> Command:
-    """Read the training stays of the damaged cohort."""
-    return lambda: generate(data=data)
+def read(generate: Command, data: Path, tmp_path: Path) -> Command:
+    """Read the training stays of the damaged cohort; a trigger is not overwritten, so each has its own."""
+    numbers = itertools.count()
+    return lambda: generate(data=data, out=tmp_path / f"{next(numbers)}.npz")
 
 
 def set_line(path: Path, line: int, text: str) -> None:

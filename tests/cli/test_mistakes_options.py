@@ -122,7 +122,8 @@ def test_an_absurd_strength_gives_a_rate_or_a_line(attack: Command, tmp_path: Pa
 
 def test_an_option_without_its_value_or_with_a_typo_is_named(mimic3tf: Command, prepared: Any) -> None:
     mimic3tf("train", "--model").refuses_option("--model")
-    mimic3tf("train", "--poisoning_proportoin", "0.1").refuses_option("--poisoning_proportoin")
+    # Underscores are read as dashes.
+    mimic3tf("train", "--poisoning_proportoin", "0.1").refuses_option("--poisoning-proportoin")
     mimic3tf("train", "--model", "lr").refuses_option("--data")
     mimic3tf("attack", "--data", prepared.data).refuses_option("--run")
     mimic3tf("attak").refuses_option("attak")
@@ -159,7 +160,8 @@ def test_a_config_file_that_cannot_be_read_is_named(train: Command, tmp_path: Pa
         config.mkdir()
     if kind == "binary":
         config.write_bytes(b"\xff\xfe\x00\x01")
-    train(config=config).fails(USAGE, "--config", config, "cannot be read")
+    said = "no such file; installed ones" if kind == "missing" else "cannot be read"
+    train(config=config).fails(USAGE, "--config", config, said)
 
 
 def test_a_learning_rate_at_which_training_diverges_is_named(train: Command, tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ def test_a_damaged_cache_is_built_anew(
     damaged.unlink()
     if content is not None:
         damaged.write_bytes(content)
-    outcome = generate()
+    outcome = generate(out=tmp_path / "again.npz")
     assert outcome.err.strip() == f"{damaged.parent}: this cache is damaged; it is made again"
     assert outcome.status == 0
     assert damaged.read_bytes() == sound
