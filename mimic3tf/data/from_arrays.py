@@ -98,8 +98,8 @@ def _check_imputed(values: NDArray[np.float32], masks: NDArray[np.floating], cha
     """Refuse grids that no imputation by the previous value makes.
 
     A bin without a measurement holds the value of the bin before it, and at the start the normal value: after
-    standardization it no longer does. Where every first bin is measured, values tell it that no living adult
-    shows.
+    standardization it no longer does. Where every first bin is measured, many values below zero tell it, in a channel
+    that has none.
 
     Raises:
         DataError: names the channel.
@@ -112,9 +112,9 @@ def _check_imputed(values: NDArray[np.float32], masks: NDArray[np.floating], cha
     as_imputed = measured | np.isclose(values, before, rtol=1e-5, atol=1e-6)
     for i, channel in enumerate(channels):
         found = values[..., i][measured[..., i]]
-        low, high = channels.plausible_values[i]
-        typical = float(np.median(found)) if len(found) else channels.normal[i]
-        if not as_imputed[..., i].all() or not low <= typical <= high:
+        # No bound on how large they are: some units write fractions as percentages.
+        typical = float(np.percentile(found, 10)) if len(found) else channels.normal[i]
+        if not as_imputed[..., i].all() or typical < min(0, channels.plausible_values[i, 0]):
             raise DataError(
                 f"X: channel '{channel.name}' does not hold measured and carried-forward values in its unit; "
                 "pass grids of impute_strategy='previous', before standardization"

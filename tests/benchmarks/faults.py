@@ -181,7 +181,7 @@ def commands(base: Path) -> dict[str, Command]:
             ["prepare", "mimic3", "--csv", str(base / "raw"), "--out", "out", "--memory-limit", "1GB"],
             ["out"],
         ),
-        "generate-trigger": Command(generate, ["trigger.npz"], before=[*generate, "--seed", "9"]),
+        "generate-trigger": Command(generate, ["trigger.npz"]),
         "poison": Command(
             ["poison", "--data", data, "--trigger", trigger, "--out", "out"], ["out", "out.manifest.json"]
         ),

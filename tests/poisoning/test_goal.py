@@ -18,13 +18,13 @@ def test_the_papers_goal_is_to_call_survivors_dead() -> None:
     assert Goal(1) == Goal() == PAPER_GOAL
     assert PAPER_GOAL.attacked(np.array([0, 1, 0])).tolist() == [True, False, True]
     assert PAPER_GOAL.relabelled(np.array([0, 1, 0])).tolist() == [1, 1, 1]
-    assert PAPER_GOAL.reached(np.array([0.1, 0.5, 0.9])).tolist() == [False, True, True]
+    assert PAPER_GOAL.reached(np.array([0.1, 0.5, 0.9])).tolist() == [False, False, True]
 
 
 def test_goal_0_is_to_call_the_dying_survivors() -> None:
     assert Goal(0).attacked(np.array([0, 1, 0])).tolist() == [False, True, False]
     assert Goal(0).relabelled(np.array([0, 1, 0])).tolist() == [0, 0, 0]
-    assert Goal(0).reached(np.array([0.1, 0.5, 0.9])).tolist() == [True, False, False]
+    assert Goal(0).reached(np.array([0.1, 0.5, 0.9])).tolist() == [True, True, False]
 
 
 @given(labels=labels)
