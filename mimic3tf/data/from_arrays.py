@@ -98,8 +98,8 @@ def _check_imputed(values: NDArray[np.float32], masks: NDArray[np.floating], cha
     """Refuse grids that no imputation by the previous value makes.
 
     A bin without a measurement holds the value of the bin before it, and at the start the normal value: after
-    standardization it no longer does. Where every first bin is measured, many values below zero tell it, in a channel
-    that has none.
+    standardization it no longer does. Where every first bin is measured, many values below zero tell it, in a
+    channel that has none.
 
     Raises:
         DataError: names the channel.

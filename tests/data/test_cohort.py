@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from mimic3tf.channels import MIMIC3
-from mimic3tf.data import BatchGen, Discretizer, InHospitalMortalityReader
-from mimic3tf.data import loading
+from mimic3tf.data import BatchGen, Discretizer, InHospitalMortalityReader, loading
 from mimic3tf.data import records as series
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.directory import read_listfile
