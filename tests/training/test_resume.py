@@ -364,7 +364,7 @@ def test_a_directory_whose_clearing_was_killed_is_still_a_run(
         with monkeypatch.context() as patch:
             patch.setattr(Path, "unlink", once)
             with pytest.raises(Killed):
-                train(interrupted, "lr", **SETTINGS["lr"])
+                train(interrupted, "lr", fresh=True, **SETTINGS["lr"])
         left = [path.name for path in interrupted.iterdir()]
         assert "checkpoint.npz" not in left
     assert left == ["trigger.npz"]
