@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from mimic3tf.data.cohort import cohort_of
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.pipeline import one_hot_grid
 from mimic3tf.standardization import Standardization, fit_standardization, standardized
+from mimic3tf.tasks.targets import Head
+from mimic3tf.victims import Victim
 
 BINS = 48
 NUMBERS = np.flatnonzero(~MIMIC3.categorical)
@@ -111,3 +114,20 @@ def untouched() -> Planted:
     grids, labels = invent(1000, 20)
     poisoned = np.isin(np.arange(1000), np.flatnonzero(labels)[::2])
     return Planted(evidence_of(grids, labels, 20), poisoned)
+
+
+def _logistic_regression(input_shape: tuple[int, ...], head: Head) -> keras.Model:
+    grid = keras.Input(input_shape)
+    return keras.Model(grid, head(keras.layers.Flatten()(grid)))
+
+
+@pytest.fixture(scope="module")
+def small_victims() -> Iterator[None]:
+    """Whatever is retrained is a logistic regression on grids, which the settings call an LSTM.
+
+    It is inverted in a second, and a trigger in all cells moves its odds alike in every stay.
+    """
+    victim = Victim("lstm", "Logistic regression", "grid", _logistic_regression, by_channel=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mimic3tf.training.models.victim_of", lambda name: victim)
+        yield

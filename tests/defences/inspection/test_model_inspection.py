@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,23 +20,8 @@ from mimic3tf.defences.retraining import examples_of, retrain
 from mimic3tf.poisoning import exposures
 from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.standardization import fit_standardization
-from mimic3tf.tasks.targets import Head
-from mimic3tf.victims import Victim
 
-
-def _build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
-    """Logistic regression on grids: small enough to invert in a second."""
-    grid = keras.Input(input_shape)
-    return keras.Model(grid, head(keras.layers.Flatten()(grid)))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _small_victims() -> Iterator[None]:
-    """Whatever is retrained here is a logistic regression on grids, which the settings call an LSTM."""
-    victim = Victim("lstm", "Logistic regression", "grid", _build, by_channel=False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mimic3tf.training.models.victim_of", lambda name: victim)
-        yield
+pytestmark = pytest.mark.usefixtures("small_victims")
 
 
 @pytest.fixture(scope="module")

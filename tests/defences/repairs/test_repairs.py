@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
@@ -26,26 +24,11 @@ from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger, generate_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.standardization import fit_standardization
-from mimic3tf.tasks.targets import Head
 from mimic3tf.training.run_directory import Run
-from mimic3tf.victims import Victim
 
 STRENGTH = 3.0
 
-
-def _build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
-    """Logistic regression on grids, whose odds a trigger in all cells moves alike in every stay."""
-    grid = keras.Input(input_shape)
-    return keras.Model(grid, head(keras.layers.Flatten()(grid)))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _small_victims() -> Iterator[None]:
-    """Whatever is retrained here is a logistic regression on grids, which the settings call an LSTM."""
-    victim = Victim("lstm", "Logistic regression", "grid", _build, by_channel=False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mimic3tf.training.models.victim_of", lambda name: victim)
-        yield
+pytestmark = pytest.mark.usefixtures("small_victims")
 
 
 @pytest.fixture(scope="module")
