@@ -100,17 +100,23 @@ def read_listfile(path: Path, task: Task) -> list[tuple[str, int]]:
     return list(entries.items())
 
 
-def check_splits(data_dir: Path, task: Task) -> None:
-    """Refuse a directory that lists a stay in two splits: a victim would be measured on what it learned.
+def read_split(data_dir: Path, split: Split, task: Task) -> list[tuple[str, int]]:
+    """Read the listfile of a split in a directory whose splits have no stay in common.
+
+    A victim would otherwise be measured on what it learned.
+
+    Returns:
+        Names of series files and labels, as `read_listfile`.
 
     Raises:
-        DataError: names the stay and both listfiles, or says that one is a copy of the other.
+        DataError: as `read_listfile` of any split; a stay in two splits, or one that is a copy of another.
     """
-    listed = {
-        split: [name for name, _ in read_listfile(listfile_of(data_dir, split), task)]
-        for split in SPLITS
-        if listfile_of(data_dir, split).exists()
+    entries = {
+        other: read_listfile(listfile_of(data_dir, other), task)
+        for other in SPLITS
+        if other == split or listfile_of(data_dir, other).exists()
     }
+    listed = {other: [name for name, _ in rows] for other, rows in entries.items()}
     for first, second in itertools.combinations(listed, 2):
         both = set(listed[first]).intersection(listed[second])
         if not both:
@@ -121,6 +127,7 @@ def check_splits(data_dir: Path, task: Task) -> None:
             raise DataError(f"{files}, all of them: one is a copy of the other; make them anew")
         shown = private(next(name for name in listed[second] if name in both)[:CHARACTERS_SHOWN])
         raise DataError(f"{files}, '{shown}' first; a stay belongs to one split")
+    return entries[split]
 
 
 def fingerprint_of(listfile: Path, digests: Iterable[bytes]) -> str:

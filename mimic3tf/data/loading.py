@@ -23,10 +23,9 @@ from mimic3tf.data.cohort import TIMESTEP, Cohort, Examples, cohort_of
 from mimic3tf.data.directory import (
     Split,
     check_directory,
-    check_splits,
     fingerprint_of,
     listfile_of,
-    read_listfile,
+    read_split,
     refuse_link,
     series_of,
 )
@@ -69,9 +68,8 @@ def load_cohort(
     """
     check_directory(data_dir)
     reading = _Reading(read_channels(data_dir), task_of(task), period, timestep)
-    check_splits(data_dir, reading.task)
     listfile = listfile_of(data_dir, split)
-    entries = read_listfile(listfile, reading.task)
+    entries = read_split(data_dir, split, reading.task)
     paths = series_of(data_dir, split, entries)
     state = _state_of(reading, listfile, paths)
     key = f"{data_dir.resolve()}\n{split}\n{task}\n{reading.hours}\n{timestep}"
