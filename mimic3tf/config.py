@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.kinds import PoisonedLabels, PoisonImputed
-from mimic3tf.storage.yaml_file import read_option_file, read_yaml
+from mimic3tf.storage.yaml_file import first_fault, read_option_file, read_yaml
 from mimic3tf.tasks.registry import MORTALITY, task_of
 from mimic3tf.victims import OriginalVictim, check_victim
 
@@ -147,14 +147,13 @@ def resolve_config(model: str, file: Path | None, options: Mapping[str, Any]) ->
     try:
         return TrainingConfig(**values)
     except ValidationError as error:
-        fault = error.errors()[0]
+        fault = first_fault(error)
         key = str(fault["loc"][0])
         place = places.get((key,), f"setting {key}")
         if fault["type"] == "extra_forbidden":
             known = ", ".join(TrainingConfig.model_fields)
             raise UsageError(f"{place}: unknown key '{key}'; known keys: {known}") from None
-        message = fault["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{place}: '{key}' is {fault['input']!r}: {message}") from None
+        raise UsageError(f"{place}: '{key}' is {fault['input']!r}: {fault['msg']}") from None
 
 
 def installed_config(file: Path) -> Path:

@@ -26,16 +26,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mimic3tf.channels import ANY_VALUE, MIMIC3, TIME, Channel, ChannelSet
+from mimic3tf.data.records import LARGEST_VALUE
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.storage.yaml_file import place_of, read_option_file, read_yaml
+from mimic3tf.storage.yaml_file import first_fault, place_of, read_option_file, read_yaml
 
 CHANNELS_FILE = "channels.yaml"
 MOST_DECIMALS = 17
 """A double holds no more."""
-LARGEST = 1e18
-"""Of a normal value or a score, as of a measurement."""
 Decimals = Annotated[int, Field(ge=0, le=MOST_DECIMALS)]
-Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Number = Annotated[float, Field(ge=-LARGEST_VALUE, le=LARGEST_VALUE)]
 
 
 class _Strict(BaseModel):
@@ -87,7 +86,7 @@ class _Channel(_Strict):
         if self.plausible and not self.plausible[0] < self.plausible[1]:
             raise ValueError("'plausible' is a lowest and a higher value")
         if self.categories is None:
-            if isinstance(self.normal, str) or abs(self.normal) > LARGEST:
+            if isinstance(self.normal, str) or abs(self.normal) > LARGEST_VALUE:
                 raise ValueError("'normal' is a number, or one of 'categories'")
         elif len(self.categories) < 2 or self.normal not in self.categories:
             raise ValueError("give two categories or more, and one of them as 'normal', in quotes if need be")
@@ -167,15 +166,14 @@ def parse_channels(text: str, name: str) -> ChannelSet:
     try:
         described = _Channels(**values)
     except ValidationError as error:
-        fault = error.errors()[0]
+        fault = first_fault(error)
         place = place_of(places, fault["loc"]) or name
-        message = fault["msg"].removeprefix("Value error, ")
         location = fault["loc"]
         # Below the keys that are written there, it goes on with names of types.
         while location and location not in places and fault["type"] != "missing":
             location = location[:-1]
         key = next((part for part in reversed(location) if isinstance(part, str)), "channels")
-        raise UsageError(f"{place}: '{key}': {message}") from None
+        raise UsageError(f"{place}: '{key}': {fault['msg']}") from None
     return ChannelSet(described.name, tuple(channel.build() for channel in described.channels))
 
 

@@ -31,6 +31,7 @@ from rich.progress import track
 
 from mimic3tf.channels import Channel
 from mimic3tf.data.cells import read_cells, series_bytes, series_content
+from mimic3tf.data.channels_file import MOST_DECIMALS
 from mimic3tf.data.directory import check_directory, fingerprint_of, listfile_of, read_listfile, refuse_link
 from mimic3tf.data.grid import EPSILON, bins_of
 from mimic3tf.data.records import LARGEST_VALUE, Records, in_batches, read_series
@@ -43,8 +44,6 @@ from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.tasks.task import Task
 
 Step = TypeVar("Step")
-MOST_DECIMALS = 17
-"""A double holds no more."""
 
 
 @dataclass(frozen=True)

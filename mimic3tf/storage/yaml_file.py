@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from mimic3tf.errors import UsageError
 from mimic3tf.storage.files import read_file
@@ -106,3 +108,10 @@ def place_of(places: Mapping[Location, str], location: Location) -> str | None:
     """Place of a value, or of the nearest thing around it that has one."""
     around = (location[:length] for length in range(len(location), 0, -1))
     return next((places[outer] for outer in around if outer in places), None)
+
+
+def first_fault(error: ValidationError) -> ErrorDetails:
+    """What a model's check found first; of a check of our own the sentence only."""
+    fault = error.errors()[0]
+    fault["msg"] = fault["msg"].removeprefix("Value error, ")
+    return fault

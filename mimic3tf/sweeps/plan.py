@@ -31,7 +31,7 @@ from mimic3tf.config import (
 )
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.kinds import PoisonImputed, TriggerKind
-from mimic3tf.storage.yaml_file import Location, place_of, read_option_file, read_yaml
+from mimic3tf.storage.yaml_file import Location, first_fault, place_of, read_option_file, read_yaml
 from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.victims import check_victim
 
@@ -195,15 +195,14 @@ def read_sweep(name: str) -> SweepFile:
     try:
         return SweepFile(str(path), path.parent, Sweep(**values), places)
     except ValidationError as error:
-        fault = error.errors()[0]
+        fault = first_fault(error)
         place = place_of(places, fault["loc"]) or str(path)
         key = next((part for part in reversed(fault["loc"]) if part in _KEYS), fault["loc"][-1])
         if fault["type"] in ("extra_forbidden", "missing"):
             problem = "missing" if fault["type"] == "missing" else "unknown"
             raise UsageError(f"{place}: {problem} key '{fault['loc'][-1]}'") from None
         given = "" if isinstance(fault["input"], dict) else f" is {fault['input']!r}"
-        message = fault["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{place}: '{key}'{given}: {message}") from None
+        raise UsageError(f"{place}: '{key}'{given}: {fault['msg']}") from None
 
 
 _KEYS = {key for part in (Sweep, Grid, Resources) for key in part.model_fields}

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from mimic3tf.channels import ANY_VALUE, MIMIC3, TIME, Channel, ChannelSet
 from mimic3tf.data.channels_file import (
     CHANNELS_FILE,
-    LARGEST,
     MOST_DECIMALS,
     channels_text,
     parse_channels,
     read_channels,
 )
+from mimic3tf.data.records import LARGEST_VALUE
 from mimic3tf.errors import DataError, UsageError
 
 EXAMPLE = """
@@ -89,7 +89,7 @@ NAMES = st.one_of(
     .map("  x ".join)
     .filter(_is_name),
 )
-NUMBERS = st.one_of(st.integers(-(10**18), 10**18), st.floats(-LARGEST, LARGEST))
+NUMBERS = st.one_of(st.integers(-(10**18), 10**18), st.floats(-LARGEST_VALUE, LARGEST_VALUE))
 RANGES = st.one_of(
     st.just(ANY_VALUE),
     st.lists(NUMBERS.map(float), min_size=2, max_size=2, unique=True).map(lambda ends: tuple(sorted(ends))),
