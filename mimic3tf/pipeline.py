@@ -12,11 +12,8 @@ from mimic3tf.channels import ChannelSet
 from mimic3tf.data.features import FEATURES_A_CHANNEL, clinical_scores, window_features
 from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.poisoning.shifts import poison_filled, poison_grid
-from mimic3tf.standardization import Standardization
+from mimic3tf.standardization import STAYS_A_BATCH, Standardization
 from mimic3tf.victims import Reads
-
-STAYS_A_BATCH = 256
-"""Stays mapped at once where no batch size matters."""
 
 
 def input_shape(reads: Reads, channels: ChannelSet, bins: int) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from mimic3tf.channels import ChannelSet
 from mimic3tf.victims import Reads
 
 STAYS_A_BATCH = 256
-"""Stays mapped at once."""
+"""Stays mapped at once where no batch size matters."""
 
 
 @dataclass(frozen=True)

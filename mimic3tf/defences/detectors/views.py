@@ -20,6 +20,7 @@ from mimic3tf.data.features import clinical_scores, window_features
 from mimic3tf.data.grid import ordinal_view
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.poisoning import exposures
+from mimic3tf.standardization import STAYS_A_BATCH
 from mimic3tf.training.prediction import outputs_of
 from mimic3tf.victims.penultimate import penultimate
 
@@ -110,8 +111,8 @@ def held_out(view: View, seed: int, fit: Callable[[Flags, Flags], Callable[[Floa
 def _features_of_grids(values: NDArray[np.float32], cohort: Cohort) -> Floats:
     """Features of grids [N, T, C] that have channels and timestep of a cohort."""
     parts = []
-    for start in range(0, len(values), pipeline.STAYS_A_BATCH):
-        batch = tf.cast(values[start : start + pipeline.STAYS_A_BATCH], tf.float64)
+    for start in range(0, len(values), STAYS_A_BATCH):
+        batch = tf.cast(values[start : start + STAYS_A_BATCH], tf.float64)
         hours = tf.range(values.shape[1], dtype=tf.float64) * cohort.timestep
         times = tf.broadcast_to(hours, batch.shape[:2])
         everywhere = tf.ones_like(batch[..., :1], tf.bool)
