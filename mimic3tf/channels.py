@@ -152,8 +152,8 @@ class ChannelSet:
     @cached_property
     def continuous(self) -> NDArray[np.bool_]:
         """Which columns of a grid hold the values of continuous channels: bool [D]."""
-        widths = [max(len(channel.possible_values), 1) for channel in self.channels]
-        return np.append(np.repeat(~self.categorical, widths), np.zeros(len(self), bool))
+        values = self.channel_of_column[: -len(self)]
+        return np.append(~self.categorical[values], np.zeros(len(self), bool))
 
     @cached_property
     def channel_of_column(self) -> NDArray[np.int64]:

@@ -111,6 +111,9 @@ Resume = Annotated[
     bool,
     typer.Option("--resume", help="Continue a run that was interrupted; start one if there is none."),
 ]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Throw away a run that was interrupted, and begin anew.")
+]
 
 
 def check_strength(value: float | None) -> None:
@@ -133,11 +136,6 @@ def check_hours(value: float | None, option: str) -> None:
     check_finite(value, option)
     if value is not None and value <= 0:
         raise UsageError(f"option {option}: must be more than 0 hours, not {value:g}")
-
-
-Fresh = Annotated[
-    bool, typer.Option("--fresh", help="Throw away a run that was interrupted, and begin anew.")
-]
 
 
 def check_finite(value: float | None, option: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,7 +62,7 @@ def sweep(
         data,
         out,
         start=start_tensorflow,
-        command=shlex.join(["mimic3tf", *sys.argv[1:]]),
+        command=command_line(*sys.argv[1:]),
         engine=engine,
         workers=workers,
         ray_address=ray_address,
