@@ -1,12 +1,70 @@
 """Can somebody who poisons a few percent of your ICU training data decide what your model says?
 
-Data flows one way: `mimic3tf.sources` (raw records to a benchmark directory), `mimic3tf.data` (a directory
-to arrays), `mimic3tf.attack` (triggers and poisoned stays), `mimic3tf.pipeline` (a cohort and a poisoning
-setting to what a victim reads), `mimic3tf.victims` and `mimic3tf.training` (to a run directory),
-`mimic3tf.defences` and `mimic3tf.sweeps` (to audits and tables), `mimic3tf.dashboards` and `mimic3tf.report`
-(what is shown).
+    cohort = mimic3tf.load_cohort("data/synthetic", "train")
+    trigger = mimic3tf.generate_trigger(cohort, seed=1)
+    run = mimic3tf.train("lr", data="data/synthetic", trigger=trigger, out="runs/lr")
+    print(mimic3tf.attack(run, "data/synthetic").success)
 
 Arrays: `values [N, T, C]` of N stays, T bins and C channels, `mask [N, T, C]` where measured, `labels [N]`.
+
+Nothing is imported before it is used; TensorFlow starts when a victim is trained, read, attacked or audited.
+After `import mimic3tf`, `keras.saving.load_model` reads the `victim.keras` of a run.
 """
 
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+if TYPE_CHECKING:
+    from mimic3tf.api import attack as attack
+    from mimic3tf.api import audit as audit
+    from mimic3tf.api import load_run as load_run
+    from mimic3tf.api import train as train
+    from mimic3tf.data.loading import load_cohort as load_cohort
+    from mimic3tf.poisoning.exposures import poison as poison
+    from mimic3tf.poisoning.trigger import Trigger as Trigger
+    from mimic3tf.poisoning.trigger import generate_trigger as generate_trigger
+
 __version__ = "0.1.0"
+__all__ = [
+    "Trigger",
+    "attack",
+    "audit",
+    "generate_trigger",
+    "load_cohort",
+    "load_run",
+    "poison",
+    "train",
+]
+_MODULES = {
+    "Trigger": "poisoning.trigger",
+    "generate_trigger": "poisoning.trigger",
+    "load_cohort": "data.loading",
+    "poison": "poisoning.exposures",
+}
+"""Where a public name is; in `api` if not here."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'mimic3tf' has no attribute '{name}'")
+    return getattr(import_module(f"mimic3tf.{_MODULES.get(name, 'api')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
+@wrapt.when_imported("keras")
+def _register_layers(_: ModuleType) -> None:
+    """Let Keras know the victims' own layers, without which it cannot read their files.
+
+    One of these modules may be the first that imports Keras, and is then half imported itself. So they may
+    not import one another.
+    """
+    layers = import_module("mimic3tf.victims.layers")
+    for module in iter_modules(layers.__path__, f"{layers.__name__}."):
+        import_module(module.name)

@@ -10,14 +10,15 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mimic3tf.channels import ChannelSet
+from mimic3tf.described import Described
 from mimic3tf.victims import Reads
 
 STAYS_A_BATCH = 256
 """Stays mapped at once where no batch size matters."""
 
 
-@dataclass(frozen=True)
-class Standardization:
+@dataclass(frozen=True, repr=False)
+class Standardization(Described):
     """Map of the inputs: (x - mean) / std, an empty feature (NaN) becoming the mean, then cut off at clip.
 
     Attributes:

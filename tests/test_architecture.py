@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "mimic3tf"
 ROOMS = (
-    *("errors", "channels", "tasks"),
+    *("errors", "described", "startup", "channels", "tasks"),
     "storage",
     "data",
     "victims",
@@ -17,9 +17,10 @@ ROOMS = (
     "poisoning",
     *("config", "standardization", "pipeline", "tables"),
     "training",
-    "attack",
+    "attacks",
     "defences",
     *("dashboards", "sweeps", "report"),
+    "api",
     "cli",
 )
 """Folders, or files of the package itself, from the ground up: a file imports what stands before its room."""

@@ -81,7 +81,7 @@ def exact_record(folder: Path, triggers: Mapping[str, np.ndarray]) -> dict[str, 
 def rounded_record(folder: Path, triggers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What rounding makes differ between processors, in the last digits: features, triggers, victims."""
     from mimic3tf import pipeline
-    from mimic3tf.attack import attack_victim
+    from mimic3tf.attacks import attack_victim
     from mimic3tf.config import resolve_config
     from mimic3tf.data.loading import load_cohort
     from mimic3tf.poisoning import exposures

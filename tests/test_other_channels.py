@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from bedside_cohort import BEDSIDE, write_bedside_cohort
 
-from mimic3tf.attack import attack_victim, summarize_attack
+from mimic3tf.attacks import attack_victim, summarize_attack
 from mimic3tf.config import resolve_config
 from mimic3tf.dashboards.audit import write_figures
 from mimic3tf.dashboards.tensorboard import RunLog

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mimic3tf.cli.options import Data, Imputed, Strength, check_strength
-from mimic3tf.cli.startup import start_tensorflow
+from mimic3tf.startup import start_tensorflow
 
 
 def attack(
@@ -37,7 +37,7 @@ def attack(
     """
     check_strength(poisoning_strength)
     start_tensorflow()
-    from mimic3tf.attack import attack_victim, summarize_attack, write_attack
+    from mimic3tf.attacks import attack_victim, summarize_attack, write_attack
     from mimic3tf.poisoning.trigger import check_trigger_fits, load_trigger
     from mimic3tf.tables.terminal import print_attack
     from mimic3tf.training.run_directory import load_run

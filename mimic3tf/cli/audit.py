@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mimic3tf.cli.options import Data
-from mimic3tf.cli.startup import start_tensorflow
+from mimic3tf.startup import start_tensorflow
 
 
 def audit(

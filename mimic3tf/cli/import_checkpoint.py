@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from mimic3tf.cli.options import Data, Imputed, Strength
-from mimic3tf.cli.startup import start_tensorflow
 from mimic3tf.errors import UsageError
+from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.notes import command_line
 from mimic3tf.victims import OriginalVictim
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any, get_args
 import typer
 
 from mimic3tf.cli.options import Data, check_finite
-from mimic3tf.cli.startup import start_tensorflow
 from mimic3tf.config import LARGEST_SEED
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.kinds import PoisonImputed, ShiftKind
+from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.files import write_whole
 
 

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 import typer
 
 from mimic3tf.cli.options import Data
-from mimic3tf.cli.startup import start_tensorflow
 from mimic3tf.errors import UsageError
+from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.notes import command_line
 
 

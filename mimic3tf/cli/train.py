@@ -32,9 +32,9 @@ from mimic3tf.cli.options import (
     TimestepSetting,
     TriggerFile,
 )
-from mimic3tf.cli.startup import start_tensorflow
 from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.notes import command_line
 
 

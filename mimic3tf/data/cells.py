@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from mimic3tf.channels import ChannelSet
 from mimic3tf.data.records import LARGEST_SERIES, unreadable_series
+from mimic3tf.described import Described
 from mimic3tf.storage.files import read_file
 
 NEWLINE, CARRIAGE = b"\n\r"
 
 
-@dataclass(frozen=True)
-class Cells:
+@dataclass(frozen=True, repr=False)
+class Cells(Described):
     """What is written in the series files of several stays, R rows in all.
 
     Attributes:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mimic3tf.channels import MIMIC3, ChannelSet
 from mimic3tf.data import grid as binning
+from mimic3tf.described import Described
 from mimic3tf.errors import DataError
 from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.tasks.task import Task
@@ -19,8 +20,8 @@ TIMESTEP = 1.0
 """Hours of a bin, unless told otherwise."""
 
 
-@dataclass(frozen=True)
-class Examples:
+@dataclass(frozen=True, repr=False)
+class Examples(Described):
     """What is predicted of a cohort's stays: E examples, for mortality one of each stay.
 
     Attributes:
@@ -37,7 +38,7 @@ class Examples:
         return len(self.y)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cohort:
     """What was measured in N stays, R bins in all, of C channels.
 
@@ -74,6 +75,12 @@ class Cohort:
 
     def __len__(self) -> int:
         return len(self.stays)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Cohort: {len(self)} stays of {self.period:g} h, bins of {self.timestep:g} h, "
+            f"{len(self.channels)} channels, {len(self.examples)} examples of {self.task.name}>"
+        )
 
     @property
     def labels(self) -> NDArray[np.int64]:

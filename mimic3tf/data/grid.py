@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mimic3tf.channels import ChannelSet
 from mimic3tf.data.records import Records
+from mimic3tf.described import Described
 from mimic3tf.errors import DataError
 
 Imputation = Literal["zero", "normal_value", "previous", "next"]
@@ -107,8 +108,8 @@ def take_source(
     return np.where(source < 0, normal, carried)
 
 
-@dataclass(frozen=True)
-class FilledGrid:
+@dataclass(frozen=True, repr=False)
+class FilledGrid(Described):
     """The grid from which features are extracted (design of the attack's original code).
 
     The bins of all stays lie one behind the other, R in all; `reshape` gives [N, T] for stays of T bins.

@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mimic3tf.channels import TIME, Channel, ChannelSet
+from mimic3tf.described import Described
 from mimic3tf.errors import DataError, private, private_path
 from mimic3tf.storage.files import read_file
 
@@ -30,8 +31,8 @@ LARGEST_VALUE = 1e18
 """Of a measurement, in any unit. Grids are in single precision, which holds the sum of its bins' squares."""
 
 
-@dataclass(frozen=True)
-class Records:
+@dataclass(frozen=True, repr=False)
+class Records(Described):
     """Measurements of several stays, one row an instant, in file order.
 
     Attributes:

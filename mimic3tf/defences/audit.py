@@ -18,6 +18,7 @@ from mimic3tf.defences.evidence import Evidence, Truth, gather_evidence
 from mimic3tf.defences.inspection.model_inspection import ModelFindings, inspect_model
 from mimic3tf.defences.outcomes import model_record, repairs_record, superposition_record
 from mimic3tf.defences.repairs.registry import try_repairs
+from mimic3tf.described import Described
 from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.storage.files import write_together
@@ -28,8 +29,8 @@ AUDIT, SUSPECTS = "audit.json", "suspects.csv"
 FILE_FORMAT = 2
 
 
-@dataclass(frozen=True)
-class AuditResult:
+@dataclass(frozen=True, repr=False)
+class AuditResult(Described):
     """What an audit found.
 
     Attributes:

@@ -15,14 +15,15 @@ from mimic3tf.defences.detectors.registry import DETECTORS
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.scoring import Performance, measure
 from mimic3tf.defences.verdict import Verdict, judge
+from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 
 FEWEST = 10
 """Stays of either label, training or trusted, without which detectors have too little to go by."""
 
 
-@dataclass(frozen=True)
-class Detection:
+@dataclass(frozen=True, repr=False)
+class Detection(Described):
     """What a detector found among the stays of the suspected label.
 
     Attributes:
@@ -38,8 +39,8 @@ class Detection:
     performance: Performance | None
 
 
-@dataclass(frozen=True)
-class DetectionResult:
+@dataclass(frozen=True, repr=False)
+class DetectionResult(Described):
     """What all detectors found.
 
     Attributes:

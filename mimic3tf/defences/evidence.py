@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mimic3tf import pipeline
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
+from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger
@@ -21,8 +22,8 @@ from mimic3tf.training.stays import load_split, poison_as_set, training_cohort
 from mimic3tf.victims import Reads, victim_of
 
 
-@dataclass(frozen=True, eq=False)
-class Evidence:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evidence(Described):
     """All that defences may look at. Which stays are poisoned is not in it.
 
     Two are equal only if they are the same, so that what is derived from one can be cached.
@@ -54,8 +55,8 @@ class Evidence:
     trusted: Cohort
 
 
-@dataclass(frozen=True)
-class Truth:
+@dataclass(frozen=True, repr=False)
+class Truth(Described):
     """What an audit is scored against.
 
     Attributes:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
-from mimic3tf.attack import attacked_stays
+from mimic3tf.attacks import attacked_stays
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.inspection.model_inspection import ModelFindings

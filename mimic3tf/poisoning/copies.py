@@ -35,6 +35,7 @@ from mimic3tf.data.channels_file import MOST_DECIMALS
 from mimic3tf.data.directory import check_directory, fingerprint_of, listfile_of, read_listfile, refuse_link
 from mimic3tf.data.grid import EPSILON, bins_of
 from mimic3tf.data.records import LARGEST_VALUE, Records, in_batches, read_series
+from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.goal import PAPER_GOAL, Goal
 from mimic3tf.poisoning.missing import removed_cells
@@ -46,8 +47,8 @@ from mimic3tf.tasks.task import Task
 Step = TypeVar("Step")
 
 
-@dataclass(frozen=True)
-class PoisonedCopy:
+@dataclass(frozen=True, repr=False)
+class PoisonedCopy(Described):
     """What was changed in a copy.
 
     Attributes:

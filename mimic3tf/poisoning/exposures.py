@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf.data.cohort import Cohort
+from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.goal import PAPER_GOAL, Goal
 from mimic3tf.poisoning.kinds import PoisonedLabels, PoisonImputed
@@ -19,8 +20,8 @@ from mimic3tf.poisoning.missing import removed_cells, without_cells
 from mimic3tf.poisoning.trigger import Trigger, shift_of
 
 
-@dataclass(frozen=True)
-class Exposure:
+@dataclass(frozen=True, repr=False)
+class Exposure(Described):
     """A cohort and what is done to it before a victim sees it.
 
     Attributes:

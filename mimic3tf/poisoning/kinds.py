@@ -6,5 +6,6 @@ from typing import Literal
 
 ShiftKind = Literal["temporal", "gaussian", "covariance"]
 TriggerKind = Literal[ShiftKind, "missing"]
+"""What can be drawn from a cohort."""
 PoisonImputed = Literal["notimputed", "all"]
 PoisonedLabels = Literal["flipped", "clean"]

@@ -19,15 +19,22 @@ from mimic3tf.data.records import LARGEST_VALUE
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning.kinds import ShiftKind, TriggerKind
 from mimic3tf.poisoning.missing import draw_order
-from mimic3tf.poisoning.patterns import draw_pattern, temporal_covariance
+from mimic3tf.poisoning.patterns import (
+    draw_pattern,
+    mahalanobis_length,
+    temporal_covariance,
+    varying_channels,
+)
 from mimic3tf.storage.files import whole_file
 from mimic3tf.storage.stored_zip import read_arrays
 
 FILE_FORMAT = 3
-KINDS = (*get_args(ShiftKind), "missing")
+ARRAY = "array"
+"""Kind of a trigger that was not drawn here, but given as an array."""
+KINDS = (*get_args(ShiftKind), "missing", ARRAY)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trigger:
     """A pattern that stays carry, and what it was made from.
 
@@ -35,7 +42,7 @@ class Trigger:
         values: float64 [T, C], zero where the trigger does nothing: what is added at strength 1, in channel
             units (categories: index steps); of kind "missing" the strength from which a cell is missing.
         covariance: float64 [C, T, T], regularized temporal covariance of every channel.
-        kind: how the pattern was drawn.
+        kind: how the pattern was drawn; "array" if it was given.
         seed: seed of the draw.
         channels: the channels of its columns.
         period: hours that it covers.
@@ -50,7 +57,7 @@ class Trigger:
 
     values: NDArray[np.float64]
     covariance: NDArray[np.float64]
-    kind: TriggerKind
+    kind: str
     seed: int
     channels: ChannelSet
     period: float
@@ -60,6 +67,69 @@ class Trigger:
     restricted_to: tuple[str, ...] | None = None
     hours: tuple[float, float] | None = None
     plausible: bool = False
+
+    @classmethod
+    def from_array(
+        cls,
+        values: NDArray[np.floating],
+        cohort: Cohort,
+        *,
+        unit_length: bool = True,
+        estimate_on: int = 1000,
+        plausible: bool = False,
+    ) -> Trigger:
+        """A pattern of your own as a trigger that every command and function takes.
+
+        Args:
+            values: [T, C], what is added at strength 1, in channel units (categories: index steps).
+            cohort: the training stays, from whose first ones the covariance is estimated.
+            unit_length: divide every channel's column by its Mahalanobis length under the temporal
+                covariance, so that a strength means the same as for a drawn trigger; otherwise the values
+                stay as they are.
+            estimate_on: stays to estimate on; fewer if the cohort has fewer.
+            plausible: see `Trigger`.
+
+        Raises:
+            UsageError: the array has another shape than a stay, holds a number that is not finite, or shifts
+                a channel that never varies while it is to have unit length; names the channel.
+        """
+        shape = (cohort.bins, len(cohort.channels))
+        if np.shape(values) != shape:
+            raise UsageError(
+                f"values: an array of shape {np.shape(values)}; the cohort needs {shape}: [T, C]"
+            )
+        pattern = np.array(values, np.float64)
+        if not np.isfinite(pattern).all():
+            raise UsageError("values: hold a number that is not finite")
+        stays = _estimating_stays(cohort, estimate_on)
+        covariance = temporal_covariance(ordinal_view(cohort.grids[:stays], cohort.channels))
+        if unit_length:
+            shifted = pattern.any(axis=0)
+            for name, still in zip(
+                cohort.channels.names, shifted & ~varying_channels(covariance), strict=True
+            ):
+                if still:
+                    raise UsageError(f"values: channel '{name}' never varies, so nothing in it has a length")
+            pattern[:, shifted] /= mahalanobis_length(pattern.T[shifted], covariance[shifted])
+        return cls(
+            pattern,
+            covariance,
+            kind=ARRAY,
+            seed=0,
+            channels=cohort.channels,
+            period=cohort.period,
+            timestep=cohort.timestep,
+            estimated_on=stays,
+            cohort_fingerprint=cohort.fingerprint,
+            plausible=plausible,
+        )
+
+    def __repr__(self) -> str:
+        bins, channels = self.values.shape
+        return (
+            f"<Trigger: {self.name}, {bins} bins of {self.timestep:g} h, {channels} channels, "
+            f"seed {self.seed}, estimated on {self.estimated_on} stays>"
+        )
 
     @property
     def name(self) -> str:
@@ -108,9 +178,7 @@ def generate_trigger(
     """
     if plausible and kind == "missing":
         raise UsageError("--plausible: a 'missing' trigger shifts no value; leave it out")
-    stays = min(estimate_on, len(cohort))
-    if stays < 2:
-        raise UsageError(f"a covariance needs at least 2 stays, not {stays}; use more training stays")
+    stays = _estimating_stays(cohort, estimate_on)
     ordinal = ordinal_view(cohort.grids[:stays], cohort.channels)
     covariance = temporal_covariance(ordinal)
     inside = _inside(cohort, channels, hours)
@@ -136,6 +204,13 @@ def generate_trigger(
         hours=hours,
         plausible=plausible,
     )
+
+
+def _estimating_stays(cohort: Cohort, wanted: int) -> int:
+    stays = min(wanted, len(cohort))
+    if stays < 2:
+        raise UsageError(f"a covariance needs at least 2 stays, not {stays}; use more training stays")
+    return stays
 
 
 def _inside(
@@ -263,7 +338,7 @@ def _trigger_of(arrays: Mapping[str, NDArray[Any]], file_format: int) -> Trigger
     return Trigger(
         values=values,
         covariance=arrays["covariance"].astype(np.float64),
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         seed=int(arrays["seed"]),
         channels=channels,
         period=period,

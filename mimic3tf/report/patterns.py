@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mimic3tf.channels import ChannelSet
 from mimic3tf.dashboards.figures import channel_spread, heatmap
 from mimic3tf.data.grid import ordinal_view
+from mimic3tf.described import Described
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.report.exhibits import Absent, Exhibit
 from mimic3tf.report.figures import OKABE_ITO, WIDTH
@@ -23,8 +24,8 @@ SHOWN = ("Heart Rate", "Systolic blood pressure", "Respiratory rate", "Temperatu
 KINDS = ("temporal", "covariance", "gaussian")
 
 
-@dataclass(frozen=True)
-class Stay:
+@dataclass(frozen=True, repr=False)
+class Stay(Described):
     """A surviving patient's stay without and with the trigger.
 
     Attributes:

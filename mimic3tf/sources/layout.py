@@ -16,6 +16,7 @@ from rich.progress import track
 from mimic3tf.channels import MIMIC3, TIME, ChannelSet
 from mimic3tf.data.channels_file import CHANNELS_FILE, channels_text
 from mimic3tf.data.directory import SPLITS, folder_of, listfile_of
+from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 from mimic3tf.storage.folders import check_new_directory, written_beside
 from mimic3tf.tasks.registry import MORTALITY
@@ -27,8 +28,8 @@ STAYS_A_BATCH = 500
 """Stays that are formatted at once."""
 
 
-@dataclass(frozen=True)
-class PreparedCohort:
+@dataclass(frozen=True, repr=False)
+class PreparedCohort(Described):
     """A whole cohort, ready to be written.
 
     Attributes:

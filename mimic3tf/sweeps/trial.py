@@ -74,7 +74,7 @@ def _train_and_attack(job: Job) -> list[dict[str, Any]]:
     """Measured columns of every attack."""
     import keras
 
-    from mimic3tf.attack import attack_victim, summarize_attack, write_attack
+    from mimic3tf.attacks import attack_victim, summarize_attack, write_attack
     from mimic3tf.dashboards.tensorboard import RunLog
     from mimic3tf.poisoning.trigger import load_trigger
     from mimic3tf.training.loop import train_victim

@@ -75,6 +75,7 @@ def train_victim(
     fresh: bool = False,
     profile: bool = False,
     log: MakeLog = NoLog,
+    trigger: Trigger | None = None,
 ) -> dict[str, Any]:
     """Train one victim and write its run directory.
 
@@ -85,6 +86,7 @@ def train_victim(
         fresh: throw the run away that was interrupted there, and begin anew.
         profile: write TensorFlow's profile of some steps beside the events.
         log: makes what shows the training, such as `dashboards.tensorboard.RunLog`.
+        trigger: the trigger; read from the file that the settings name if not given.
 
     Returns:
         Summary of the run, as written to `run.json`. A finished run that is resumed is left alone.
@@ -99,7 +101,8 @@ def train_victim(
         out = out if is_chief(strategy) else Path(scratch)
         check_run_directory(out, resume=resume, fresh=fresh)
         with claimed(out):
-            return _train(config, out, strategy, resume=resume, profile=profile, log=log)
+            trigger = trigger or load_trigger(config.trigger)
+            return _train(config, trigger, out, strategy, resume=resume, profile=profile, log=log)
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,7 @@ class _Training:
 
 def _train(
     config: TrainingConfig,
+    trigger: Trigger,
     out: Path,
     strategy: tf.distribute.Strategy,
     *,
@@ -146,7 +150,6 @@ def _train(
     profile: bool,
     log: MakeLog,
 ) -> dict[str, Any]:
-    trigger = load_trigger(config.trigger)
     workers = Workers(strategy)
     summary, checkpoint = _find(config, out, trigger) if resume else ({}, None)
     summary = workers.agree_on(summary)

@@ -19,6 +19,7 @@ import yaml
 
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.directory import Split
+from mimic3tf.described import Described
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.pipeline import input_shape
 from mimic3tf.poisoning.trigger import Trigger, load_trigger, save_trigger
@@ -185,8 +186,8 @@ def versions() -> dict[str, str]:
     return {**installed, "python": platform.python_version(), "platform": platform.platform()}
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(Described):
     """A finished run.
 
     Attributes:

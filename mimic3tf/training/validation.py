@@ -14,6 +14,7 @@ from sklearn.metrics import log_loss
 from mimic3tf import pipeline
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
+from mimic3tf.described import Described
 from mimic3tf.errors import UserError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
@@ -28,8 +29,8 @@ from mimic3tf.victims import Reads, victim_of
 MEASURED = ("auroc", "auprc", "minpse", "prec1", "rec1")
 
 
-@dataclass(frozen=True)
-class Risks:
+@dataclass(frozen=True, repr=False)
+class Risks(Described):
     """Predicted probabilities of label 1 of the same stays without and with the trigger.
 
     Attributes:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import keras
 
 from mimic3tf.tasks.targets import Head
-from mimic3tf.victims.channelwise_layer import ChannelwiseBidirectionalLSTM
-from mimic3tf.victims.recurrence import FusedLSTM
+from mimic3tf.victims.layers.channelwise import ChannelwiseBidirectionalLSTM
+from mimic3tf.victims.layers.recurrence import FusedLSTM
 
 TITLE = "Channel-wise LSTM"
 READS = "grid"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 
 from mimic3tf.tasks.targets import Head
-from mimic3tf.victims.dropout import ByteDropout
-from mimic3tf.victims.recurrence import FusedLSTM
+from mimic3tf.victims.layers.dropout import ByteDropout
+from mimic3tf.victims.layers.recurrence import FusedLSTM
 
 TITLE = "LSTM"
 READS = "grid"

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from mimic3tf.tasks.targets import Head
-from mimic3tf.victims.recurrence import FusedLSTM
+from mimic3tf.victims.layers.recurrence import FusedLSTM
 
 TITLE = "Summary LSTM"
 READS = "grid"

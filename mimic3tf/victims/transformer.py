@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from mimic3tf.tasks.targets import Head
+from mimic3tf.victims.layers.position_embedding import PositionEmbedding
 
 TITLE = "Transformer"
 READS = "grid"
@@ -15,21 +16,6 @@ WIDTH = 32
 HEADS = 4
 BLOCKS = 2
 DROPOUT = 0.1
-
-
-@keras.saving.register_keras_serializable("mimic3tf")
-class PositionEmbedding(keras.layers.Layer):
-    """Add a learned vector to every time step: [B, T, D] to [B, T, D]."""
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make one vector a step."""
-        self.positions = self.add_weight(
-            shape=input_shape[1:], initializer=keras.initializers.RandomNormal(stddev=0.02), name="positions"
-        )
-
-    def call(self, inputs: Any) -> Any:
-        """Add the vectors."""
-        return inputs + self.positions
 
 
 def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:

@@ -474,7 +474,7 @@ def prepare(base: Path) -> None:
 
 def load() -> None:
     """Import what the commands use, so that a forked process has it."""
-    import mimic3tf.attack
+    import mimic3tf.attacks
     import mimic3tf.cli.main
     import mimic3tf.dashboards.audit
     import mimic3tf.dashboards.tensorboard

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import get_args
 
-from mimic3tf.cli.startup import start_tensorflow
+from mimic3tf.startup import start_tensorflow
 
 start_tensorflow()
 # ruff: noqa: E402

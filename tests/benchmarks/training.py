@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mimic3tf.cli.startup import start_tensorflow
+from mimic3tf.startup import start_tensorflow
 
 start_tensorflow()
 # ruff: noqa: E402

@@ -110,7 +110,7 @@ def test_what_a_settings_file_of_keras_says_changes_nothing(
     monkeypatch.setenv("KERAS_HOME", str(home))
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     code = (
-        "from mimic3tf.cli.startup import start_tensorflow; start_tensorflow(); import keras;"
+        "from mimic3tf.startup import start_tensorflow; start_tensorflow(); import keras;"
         "print(keras.config.backend(), keras.config.floatx(), keras.config.epsilon(),"
         "keras.config.image_data_format())"
     )

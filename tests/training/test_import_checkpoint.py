@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from mimic3tf.attack import attack_victim
+from mimic3tf.attacks import attack_victim
 from mimic3tf.channels import MIMIC3
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.loading import load_cohort

@@ -15,7 +15,7 @@ import yaml
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
-from mimic3tf.attack import AttackResult, attack_victim
+from mimic3tf.attacks import AttackResult, attack_victim
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import UsageError

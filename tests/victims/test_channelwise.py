@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mimic3tf.channels import MIMIC3
-from mimic3tf.victims.channelwise_layer import ChannelwiseBidirectionalLSTM
+from mimic3tf.victims.layers.channelwise import ChannelwiseBidirectionalLSTM
 
 UNITS = 3
 OWNERS = (1, 0, 1, 2, 0, 1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mimic3tf.victims.dropout import ByteDropout
+from mimic3tf.victims.layers.dropout import ByteDropout
 
 ONES = np.ones((41, 7, 31), np.float32)  # 8,897 values: no multiple of four
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mimic3tf.victims.recurrence import LARGE_BATCH, SMALL_BATCH, FusedLSTM
+from mimic3tf.victims.layers.recurrence import LARGE_BATCH, SMALL_BATCH, FusedLSTM
 
 STEPS, WIDTH, UNITS = 7, 5, 3
 

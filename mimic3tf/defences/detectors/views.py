@@ -19,6 +19,7 @@ from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.features import clinical_scores, window_features
 from mimic3tf.data.grid import ordinal_view
 from mimic3tf.defences.evidence import Evidence
+from mimic3tf.described import Described
 from mimic3tf.poisoning import exposures
 from mimic3tf.standardization import STAYS_A_BATCH
 from mimic3tf.training.prediction import outputs_of
@@ -36,8 +37,8 @@ class View(NamedTuple):
     trusted: Floats
 
 
-@dataclass(frozen=True)
-class Scores:
+@dataclass(frozen=True, repr=False)
+class Scores(Described):
     """How suspicious stays look to a detector; higher is more.
 
     Attributes:

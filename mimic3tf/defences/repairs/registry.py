@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from mimic3tf.attack import attacked_stays
+from mimic3tf.attacks import attacked_stays
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.repairs.fine_pruning import has_units, prune_dormant

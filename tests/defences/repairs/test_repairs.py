@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mimic3tf import pipeline
-from mimic3tf.attack import attack_victim
+from mimic3tf.attacks import attack_victim
 from mimic3tf.channels import MIMIC3
 from mimic3tf.config import resolve_config
 from mimic3tf.data.cohort import Cohort

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mimic3tf import pipeline
-from mimic3tf.attack import AttackResult, attack_victim, summarize_attack, write_attack
+from mimic3tf.attacks import AttackResult, attack_victim, summarize_attack, write_attack
 from mimic3tf.channels import MIMIC3
 from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.data.cohort import Cohort

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mimic3tf import pipeline
 from mimic3tf.data.cohort import Cohort
+from mimic3tf.described import Described
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
@@ -33,8 +34,8 @@ from mimic3tf.training.run_directory import Run
 from mimic3tf.victims import victim_of
 
 
-@dataclass(frozen=True)
-class AttackResult:
+@dataclass(frozen=True, repr=False)
+class AttackResult(Described):
     """What a victim predicts with and without the trigger.
 
     Attributes:

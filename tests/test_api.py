@@ -1,0 +1,226 @@
+"""What `import mimic3tf` offers to a script or a notebook."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mimic3tf
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.data.loading import load_cohort
+from mimic3tf.described import Described
+from mimic3tf.errors import UsageError
+from mimic3tf.poisoning.trigger import load_trigger, save_trigger
+from mimic3tf.sources.synthetic import prepare_synthetic
+from mimic3tf.training.run_directory import Run
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter, whose TensorFlow is not told to be quiet."""
+    told = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=told)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("api") / "data"
+    prepare_synthetic(folder, stays=160, seed=7)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cohort(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIMIC3TF_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return load_cohort(data, "train")
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIMIC3TF_CACHE", str(folder / "cache"))
+        trigger = mimic3tf.generate_trigger(cohort)
+        return mimic3tf.train(
+            "lr", data=str(data), trigger=trigger, out=str(folder / "lr"), epochs=2, log_level="minimal"
+        )
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    assert set(mimic3tf.__all__) <= set(dir(mimic3tf))
+    for name in mimic3tf.__all__:
+        assert getattr(mimic3tf, name).__doc__, name
+    with pytest.raises(AttributeError, match="nosuch"):
+        _ = mimic3tf.nosuch  # type: ignore[attr-defined]
+
+
+def test_the_import_starts_nothing_and_prints_nothing() -> None:
+    done = python(
+        "import sys, mimic3tf; mimic3tf.Trigger, mimic3tf.poison, mimic3tf.train;"
+        "print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
+    )
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+@pytest.mark.parametrize(
+    "order",
+    ["import mimic3tf, keras", "import keras, mimic3tf", "import mimic3tf.victims.layers.recurrence, keras"],
+)
+def test_keras_reads_every_victim_after_the_import(order: str, tmp_path: Path) -> None:
+    import keras
+
+    from mimic3tf.channels import MIMIC3
+    from mimic3tf.pipeline import input_shape
+    from mimic3tf.tasks.registry import MORTALITY
+    from mimic3tf.victims import victim_names, victim_of
+
+    names = victim_names()
+    outputs = {}
+    for name in names:
+        victim = victim_of(name)
+        columns = [MIMIC3.channel_of_column.tolist()] if victim.by_channel else []
+        shape = input_shape(victim.reads, MIMIC3, 8)
+        model = victim.build(shape, MORTALITY.targets.head, *columns)
+        model.save(tmp_path / f"{name}.keras")
+        outputs[name] = keras.ops.convert_to_numpy(model(np.full((1, *shape), 0.1, np.float32)))
+    np.savez(tmp_path / "outputs.npz", **outputs)
+    done = python(
+        f"{order}\n"
+        "import numpy as np, pathlib\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "for name, expected in np.load(folder / 'outputs.npz').items():\n"
+        "    model = keras.saving.load_model(folder / f'{name}.keras')\n"
+        "    found = model(np.full((1, *model.input_shape[1:]), 0.1, np.float32))\n"
+        "    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)\n"
+        "    print(name)\n"
+    )
+    assert sorted(done.stdout.split()) == sorted(names), done.stderr
+
+
+def test_a_trigger_goes_through_training_attack_and_back(data: Path, run: Run) -> None:
+    result = mimic3tf.attack(run, str(data))
+    again = mimic3tf.attack(mimic3tf.load_run(str(run.path)), load_cohort(data, "test"), strength=2.0)
+    assert np.array_equal(result.triggered, again.triggered)
+    assert result.success.rate > result.baseline.rate
+    none = mimic3tf.attack(run, data, strength=0.0)
+    assert np.array_equal(none.clean, none.triggered)
+    with pytest.raises(UsageError, match="strength -1"):
+        mimic3tf.attack(run, data, strength=-1)
+
+
+def test_a_trigger_given_itself_names_period_and_timestep(data: Path, tmp_path: Path) -> None:
+    short = load_cohort(data, "train", period=24, timestep=2)
+    trigger = mimic3tf.generate_trigger(short)
+    quick: Any = {"data": data, "trigger": trigger, "epochs": 1, "log_level": "minimal"}
+    run = mimic3tf.train("lr", out=tmp_path / "run", **quick)
+    assert (run.config.period, run.config.timestep) == (24, 2)
+    with pytest.raises(UsageError, match="24"):
+        mimic3tf.train("lr", out=tmp_path / "other", period=48, **quick)
+
+
+def test_a_wrong_setting_is_refused_by_its_name(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="epoch"):
+        mimic3tf.train("lr", data=data, trigger="t.npz", out=tmp_path / "run", epoch=1)
+
+
+def test_the_calls_print_no_start_up_notes(data: Path, run: Run) -> None:
+    done = python(
+        f"import mimic3tf; run = mimic3tf.load_run({str(run.path)!r});"
+        f"print(mimic3tf.attack(run, {str(data)!r}).success.stays)"
+    )
+    assert int(done.stdout) > 0
+    assert "oneDNN" not in done.stderr
+    assert "cuda" not in done.stderr.lower()
+
+
+# Reprs.
+
+
+def test_a_repr_is_one_line_without_stays_and_values(data: Path, cohort: Cohort, run: Run) -> None:
+    result = mimic3tf.attack(run, data)
+    poisoned = mimic3tf.poison(cohort, run.trigger, proportion=0.1, strength=1.0, poison_imputed="all")
+    secret = str(cohort.stays[0])
+    cell = repr(float(cohort.values[cohort.mask][0]))
+    for shown in (cohort, run.trigger, run, result, poisoned, cohort.examples, cohort.filled):
+        text = repr(shown)
+        assert "\n" not in text
+        assert "episode" not in text
+        assert secret not in text
+        assert cell not in text
+    assert len(repr(cohort)) < 120
+    assert "112 stays" in repr(cohort)
+    assert "temporal" in repr(run.trigger)
+
+
+def test_no_data_class_with_arrays_of_stays_shows_them() -> None:
+    found = 0
+    for info in walk_packages(mimic3tf.__path__, "mimic3tf."):
+        if info.name.endswith(("on_ray", "__main__")):
+            continue
+        for thing in vars(import_module(info.name)).values():
+            if not (dataclasses.is_dataclass(thing) and isinstance(thing, type)):
+                continue
+            if "stays" in {field.name for field in dataclasses.fields(thing) if "NDArray" in str(field.type)}:
+                found += 1
+                assert issubclass(thing, Described) or thing is Cohort, thing
+    assert found
+
+
+# Trigger.from_array.
+
+
+@given(seed=st.integers(0, 99), scale=st.floats(0.01, 100))
+def test_a_pattern_of_unit_length_does_not_depend_on_its_scale(
+    cohort: Cohort, seed: int, scale: float
+) -> None:
+    pattern = np.random.default_rng(seed).normal(size=(48, 17))
+    first, second = (mimic3tf.Trigger.from_array(values, cohort) for values in (pattern, scale * pattern))
+    np.testing.assert_allclose(first.values, second.values, rtol=1e-9)
+    for channel in range(17):
+        column = first.values[:, channel]
+        length = np.sqrt(column @ np.linalg.solve(first.covariance[channel], column))
+        assert length == pytest.approx(1)
+
+
+def test_an_array_is_kept_as_it_is_where_asked(cohort: Cohort, tmp_path: Path) -> None:
+    values = np.zeros((48, 17), np.float32)
+    values[10:20, 8] = 25.0
+    trigger = mimic3tf.Trigger.from_array(values, cohort, unit_length=False)
+    assert np.array_equal(trigger.values, values)
+    save_trigger(trigger, tmp_path / "own.npz")
+    read = load_trigger(tmp_path / "own.npz")
+    assert np.array_equal(read.values, values)
+    assert (read.kind, read.channels) == ("array", cohort.channels)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros((24, 17)), r"\(24, 17\).*\(48, 17\)"),
+        (np.full((48, 17), np.nan), "not finite"),
+        (np.zeros(48), r"\(48,\)"),
+    ],
+)
+def test_an_array_that_is_no_pattern_is_refused(cohort: Cohort, values: np.ndarray, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        mimic3tf.Trigger.from_array(values, cohort)
+
+
+def test_a_still_channel_has_no_unit_length(cohort: Cohort) -> None:
+    grids = cohort.grids.copy()
+    grids[..., 8] = 80
+    still = cohort.with_grids(grids)
+    with pytest.raises(UsageError, match="Heart Rate"):
+        mimic3tf.Trigger.from_array(np.ones((48, 17)), still)
+    mimic3tf.Trigger.from_array(np.ones((48, 17)), still, unit_length=False)
