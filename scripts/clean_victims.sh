@@ -11,7 +11,7 @@ records=${1:?name the folder that holds set-a, set-b, Outcomes-a.txt and Outcome
 out=${OUT:-runs/clean-victims}
 bash "$root/scripts/made_from.sh" "$out" "$records"
 tuned=$root/configs/tuned
-victims=${VICTIMS:-$(cd "$tuned" && ls -- *.yaml | sed 's/\.yaml$//')}
+victims=${VICTIMS:-$(for file in "$tuned"/*.yaml; do basename "$file" .yaml; done)}
 
 for split in ${SPLITS:-0 1 2}; do
   here=$out/split-$split

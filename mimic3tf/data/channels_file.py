@@ -1,5 +1,7 @@
 """`channels.yaml`: the channels of a data directory that are not those of the MIMIC-III benchmarks.
 
+An example::
+
     name: bedside monitor
     channels:
       - name: Heart Rate

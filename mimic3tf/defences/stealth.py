@@ -1,15 +1,13 @@
 """How well poisoned training stays hide among clean ones, against defenders who know more or less.
 
 Joe et al. 2020 call poisoned features statistically similar to clean ones. Every detector here gives a stay a
-score, and its AUROC says how often a poisoned stay scores above a clean one: 0.5 is chance. What each knows:
+score, and its AUROC says how often a poisoned stay scores above a clean one: 0.5 is chance. Each knows:
 
-| measure | the defender knows | judged on |
-|---|---|---|
-| `implausible_auroc` | which values no living adult shows | all stays |
-| `imputation_auroc` | which cells were imputed, and that imputing copies the cell before | all stays |
-| `isolation_forest_auroc` | nothing; fitted to poisoned and clean stays together | all stays |
-| `mahalanobis_auroc` | some clean stays, half of them | poisoned and the other clean stays |
-| `supervised_auroc` | which stays are poisoned, of one half | the other half, both ways round |
+- `implausible_auroc`: which values no living adult shows. Judged on all stays.
+- `imputation_auroc`: which cells were imputed, and that imputing copies the cell before. Judged on all stays.
+- `isolation_forest_auroc`: nothing. Fitted to poisoned and clean stays together; judged on all stays.
+- `mahalanobis_auroc`: half of the clean stays. Judged on the poisoned and the other clean stays.
+- `supervised_auroc`: which stays are poisoned, of one half. Judged on the other half, both ways round.
 
 The last one, gradient boosting, has labels that no real defender has: it shows what there is to be found.
 `mahalanobis_auroc_best_channel` is a maximum over channels, so above 0.5 by chance, too.

@@ -3,7 +3,7 @@
 Source: Wang et al. 2019, Neural Cleanse: a backdoor is a shortcut, so the pattern that leads to its target
 should be unusually small. "Small" is measured as the attack measures it: by the Mahalanobis length of every
 channel's pattern under the channel's covariance over time, here estimated on trusted stays. The pattern of a
-channel is L z, with L the Cholesky factor of that covariance: its length is |z|.
+channel is L z, with L the Cholesky factor of that covariance: its length is `|z|`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def invert_trigger(
 
     The pattern moves measured and imputed cells. A length near zero is no mistake: victims of features
     whose training stays were poisoned in imputed cells, too, can take any change there for the trigger, as
-    imputed cells of clean stays repeat each other. Adam lowers cross-entropy + cost * |z|, the cost rising
+    imputed cells of clean stays repeat each other. Adam lowers cross-entropy + `cost * |z|`, the cost rising
     while the pattern works and falling while it does not. What is found is then scaled down, or up, to
     where it just works.
 

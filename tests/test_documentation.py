@@ -1,0 +1,203 @@
+"""README and docs: every command can be typed, the examples run, every link leads somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from mimic3tf.cli.app import app
+from mimic3tf.cli.main import _as_meant, main
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+PAGES = [
+    README,
+    *sorted((ROOT / "docs").glob("*.md")),
+    *(ROOT / f"{name}.md" for name in ("CONTRIBUTING", "SECURITY")),
+]
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+QUICK = {"prepare synthetic": ["--stays", "300"], "train": ["--epochs", "2"], "audit": ["--no-repairs"]}
+"""What makes an example quick, by its command."""
+
+
+def blocks(page: Path) -> Iterator[str]:
+    """Indented blocks of a page, without their indent."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for block in re.findall(r"(?:^(?: {4}.*)?\n)+", text, re.MULTILINE):
+        lines = [line[4:] for line in block.strip("\n").splitlines()]
+        if any(lines):
+            yield "\n".join(lines)
+
+
+def commands(page: Path) -> list[str]:
+    """Command lines of a page, one a line each, in code blocks and in the text."""
+    text = page.read_text(encoding="utf-8")
+    typed = [
+        line
+        for block in blocks(page)
+        for line in block.replace("\\\n", " ").splitlines()
+        if line.startswith("mimic3tf ")
+    ]
+    return typed + re.findall(r"`(mimic3tf [a-z][^`]*)`", text)
+
+
+ALL_COMMANDS = sorted({(page.name, command) for page in PAGES for command in commands(page)})
+
+
+def parsed(command: str) -> None:
+    """Read a command as the command line does, and do nothing.
+
+    Raises:
+        AssertionError: there is no such command or option.
+    """
+    words = [_as_meant(word) for word in shlex.split(command, comments=True)[1:] if word != "..."]
+    group: Any = typer.main.get_command(app)
+    context = group.make_context("mimic3tf", words, resilient_parsing=True)
+    while hasattr(group, "commands"):
+        rest = [*context._protected_args, *context.args]
+        if not rest:
+            return
+        name, group, rest = group.resolve_command(context, rest)
+        assert group is not None, f"{command}: no such command"
+        # A text names a command, and not always all that it takes.
+        context = group.make_context(name, list(rest), parent=context, resilient_parsing=True)
+    known = {option for parameter in group.params for option in parameter.opts}
+    unknown = [word for word in rest if word.startswith("--") and word.partition("=")[0] not in known]
+    assert not unknown, f"{command}: no such option: {unknown}"
+
+
+@pytest.mark.parametrize(("page", "command"), ALL_COMMANDS)
+def test_every_command_can_be_typed(page: str, command: str) -> None:
+    parsed(command)
+
+
+def test_a_command_that_does_not_exist_is_noticed() -> None:
+    assert len(ALL_COMMANDS) > 40
+    with pytest.raises(AssertionError, match="--nosuch"):
+        parsed("mimic3tf train --model lr --nosuch 1")
+    with pytest.raises(AssertionError, match="no such command"):
+        parsed("mimic3tf nosuch --data d")
+
+
+def test_every_script_that_is_named_exists() -> None:
+    named = {
+        script
+        for page in PAGES
+        for script in re.findall(r"scripts/(\w+\.sh)", page.read_text(encoding="utf-8"))
+    }
+    assert "demo.sh" in named
+    assert [script for script in named if not (ROOT / "scripts" / script).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\((?!\w+:)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_readme_is_one_page() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 200
+    assert len(text.split()) <= 1200
+
+
+def test_every_page_has_a_question_as_its_title() -> None:
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        if page.stem not in ("index", "security", "contributing"):
+            assert page.read_text(encoding="utf-8").splitlines()[0].endswith("?"), page
+
+
+def test_a_package_index_shows_links_that_lead_to_the_repository(tmp_path: Path) -> None:
+    for name in ("setup.py", "README.md"):
+        (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "setup.cfg").write_text(
+        "[metadata]\nname = shown\nversion = 1\nurl = https://host.example/it\n"
+    )
+    (tmp_path / "pyproject.toml").write_text('[build-system]\nrequires = ["setuptools>=77"]\n')
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "egg_info"], cwd=tmp_path, check=True, capture_output=True
+    )
+    (info,) = tmp_path.glob("*.egg-info")
+    shown = (info / "PKG-INFO").read_text(encoding="utf-8")
+    assert "](docs/" not in shown
+    linked = re.findall(r"\]\(https://host\.example/it/raw/HEAD/([^)#]+)\)", shown)
+    assert "docs/overview.png" in linked
+    assert [path for path in linked if not (ROOT / path).exists()] == []
+
+
+def test_citation_and_package_agree() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {metadata.version('mimic3tf')}\n" in citation
+
+
+# Examples, as they are printed.
+
+
+def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = shlex.split(command, comments=True)
+    more = next((options for start, options in QUICK.items() if " ".join(words[1:]).startswith(start)), [])
+    monkeypatch.setattr(sys, "argv", [*words, *more])
+    status = None
+    try:
+        main()
+    except SystemExit as end:
+        status = end.code
+    assert not status, command
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder in which examples are typed, one page after the other."""
+    return tmp_path_factory.mktemp("examples")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md", "docs/attackers.md"])
+def test_the_examples_run(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MIMIC3TF_CACHE", str(folder / "cache"))
+    if not (folder / "data").exists():
+        run("mimic3tf prepare synthetic --out data/synthetic", monkeypatch)
+    names: dict[str, Any] = {}
+    count = 0
+    for block in blocks(ROOT / page):
+        if block.startswith(("import ", "from ", "print(")):
+            # The pages train the same example into the same folder.
+            exec(block.replace("runs/lr", f"runs/{Path(page).stem}").replace("out=", "epochs=2, out="), names)
+            count += 1
+        elif "mimic3tf " in block and "scripts/" not in block:
+            for command in block.replace("\\\n", " ").splitlines():
+                if command.startswith("mimic3tf prepare"):
+                    continue
+                run(command, monkeypatch)
+                count += 1
+    assert count
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbclient = pytest.importorskip("nbclient", reason="notebooks are run by nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    monkeypatch.setenv("STAYS", "400")
+    monkeypatch.setenv("OUT", str(tmp_path / "out"))
+    content = nbformat.read(notebook, as_version=4)
+    nbclient.NotebookClient(content, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in content.cells for output in cell.get("outputs", [])]
+    printed = "".join(output.get("text", "") for output in outputs)
+    assert "success" in printed or "survivors" in printed
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 1
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_kept_without_outputs(notebook: Path) -> None:
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    assert [cell for cell in cells if cell.get("outputs") or cell.get("execution_count")] == []
