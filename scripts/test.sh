@@ -12,4 +12,4 @@ bash scripts/install.sh "$VENV" test,docs requirements/test.txt
 "$VENV/bin/mypy"
 bash scripts/check_packages.sh
 bash scripts/docs.sh
-"$VENV/bin/pytest" -n 2 "$@"
+"$VENV/bin/pytest" -n 2 --durations 15 "$@"

@@ -26,7 +26,7 @@ PAGES = [
     *(ROOT / f"{name}.md" for name in ("CONTRIBUTING", "SECURITY")),
 ]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
-QUICK = {"prepare synthetic": ["--stays", "300"], "train": ["--epochs", "2"], "audit": ["--no-repairs"]}
+QUICK = {"prepare synthetic": ["--stays", "800"], "train": ["--epochs", "2"], "audit": ["--no-repairs"]}
 """What makes an example quick, by its command."""
 
 
