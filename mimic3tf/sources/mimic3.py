@@ -10,77 +10,39 @@ OUTPUTEVENTS is not needed: none of its items measures one of the 17 channels.
 from __future__ import annotations
 
 import hashlib
-import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mimic3tf.channels import MIMIC3
+from mimic3tf.channels import MIMIC3, TIME
 from mimic3tf.data.directory import SPLITS
 from mimic3tf.data.records import LARGEST_VALUE
 from mimic3tf.errors import DataError, UsageError, private
 from mimic3tf.sources import layout
 from mimic3tf.sources.mimic3_cleaning import cell_sql, number_sql, text_sql
-from mimic3tf.sources.mimic3_items import ITEMS, UNITS
-from mimic3tf.sources.mimic3_tables import RawTables, clear_scratch, parse_size, progress_bar
-from mimic3tf.storage.folders import check_new_directory
+from mimic3tf.sources.mimic3_cohort import COHORT, HOURS
+from mimic3tf.sources.mimic3_items import ITEMS, NOT_BLOOD, UNITS
+from mimic3tf.sources.mimic3_tables import TABLES, RawTables, parse_size, progress_bar
+from mimic3tf.storage.folders import check_new_directory, scratch_folder
 
-HOURS = 48
-"""Length of the observation window, from admission to the ICU."""
-
-# The benchmarks compare hours with this slack.
-_EPSILON = 1e-6
-
-# Of what fails several rules, the first is counted.
-_CANDIDATES = """
-CREATE TABLE candidate AS
-WITH joined AS (
-    SELECT i.SUBJECT_ID AS subject, i.HADM_ID AS hadm, i.ICUSTAY_ID AS icustay, INTIME AS intime,
-        OUTTIME AS outtime, LOS AS los, a.HADM_ID IS NOT NULL AND p.SUBJECT_ID IS NOT NULL AS known,
-        (FIRST_CAREUNIT = LAST_CAREUNIT AND FIRST_WARDID = LAST_WARDID) IS TRUE AS unmoved,
-        -- A year has 365 days in the benchmarks.
-        date_diff('second', DOB, INTIME) / 3600 / 24 / 365 AS age,
-        (DOD BETWEEN ADMITTIME AND DISCHTIME) IS TRUE
-            OR (DEATHTIME BETWEEN ADMITTIME AND DISCHTIME) IS TRUE AS died
-    FROM ICUSTAYS i
-    LEFT JOIN ADMISSIONS a ON a.HADM_ID = i.HADM_ID AND a.SUBJECT_ID = i.SUBJECT_ID
-    LEFT JOIN PATIENTS p ON p.SUBJECT_ID = i.SUBJECT_ID
-)
-SELECT *, CASE
-    WHEN NOT unmoved THEN 'transfer between ICU units or wards'
-    WHEN NOT known THEN 'no such patient or admission'
-    WHEN count(*) FILTER (unmoved AND known) OVER (PARTITION BY hadm) > 1 THEN 'several in one admission'
-    WHEN (age >= 18) IS NOT TRUE THEN 'younger than 18'
-END AS fault
-FROM joined
-"""
-
-# Episodes are numbered before the length of stay is looked at.
-_EPISODES = """
-CREATE TABLE episode AS
-SELECT * EXCLUDE (fault), row_number() OVER (PARTITION BY subject ORDER BY intime, outtime, icustay) AS k
-FROM candidate WHERE fault IS NULL
-"""
-
-_STAYS = f"""
-CREATE TABLE stay AS
-SELECT row_number() OVER (ORDER BY subject, k) - 1 AS stay, *, intime + INTERVAL {HOURS} HOUR AS last
-FROM episode WHERE 24 * los >= {HOURS} - {_EPSILON}
-"""
+STAYS_A_PART = 100
+"""Stays whose rows leave the engine at once: bounds memory."""
 
 _EVENTS = """
 CREATE TABLE event (stay BIGINT, charttime TIMESTAMP, channel TINYINT, number DOUBLE, text VARCHAR,
-    inside BOOLEAN, fault VARCHAR)
+    other BIGINT, inside BOOLEAN, fault VARCHAR)
 """
 
 # Charted instants are whole seconds: the benchmarks' slack at both ends of the window never decides.
+# `other` is the ICU stay of an event that belongs to another one than that in whose time it lies.
 _INSERT = """
 INSERT INTO event
 WITH charted AS (
     SELECT s.stay, e.CHARTTIME, i.channel, i.unit, e.VALUE, e.VALUEUOM,
-        a.icustay = s.icustay OR e.CHARTTIME <= s.outtime AS inside,
+        nullif(a.icustay, s.icustay) AS other, other IS NULL OR e.CHARTTIME <= s.outtime AS inside,
         CASE
             WHEN e.HADM_ID IS NULL THEN 'no admission is named'
             WHEN a.hadm IS NULL THEN 'of an admission that is left out'
@@ -94,7 +56,7 @@ WITH charted AS (
 ), cleaned AS (
     SELECT *, {number} AS number, {text} AS text FROM charted
 )
-SELECT stay, CHARTTIME, channel, CASE WHEN abs(number) <= {largest} THEN number END, text, inside,
+SELECT stay, CHARTTIME, channel, CASE WHEN abs(number) <= {largest} THEN number END, text, other, inside,
     CASE
         WHEN fault IS NOT NULL THEN fault
         WHEN (abs(number) <= {largest}) IS NOT TRUE AND text IS NULL
@@ -110,17 +72,20 @@ SELECT row_number() OVER (ORDER BY stay) - 1 AS position, stay, subject, k, died
 FROM stay JOIN (SELECT DISTINCT stay FROM event WHERE fault IS NULL AND inside) USING (stay)
 """
 
+# Where an instant has events of several ICU stays, the benchmarks write its row once for each of them.
 _ROWS = f"""
-COPY (
+CREATE TABLE row AS
+SELECT * EXCLUDE (copies), unnest(range(copies)) AS copy
+FROM (
     SELECT p.position AS stay,
-        date_diff('second', any_value(s.intime), e.charttime)::DOUBLE / 60 / 60 AS "Hours",
-        {", ".join(cell_sql())}
+        date_diff('second', any_value(s.intime), e.charttime)::DOUBLE / 60 / 60 AS "{TIME}",
+        {", ".join(cell_sql())},
+        count(DISTINCT other) FILTER (inside) + bool_or(other IS NULL)::BIGINT AS copies
     FROM event e JOIN stay s USING (stay) JOIN kept p USING (stay)
     WHERE e.fault IS NULL
     GROUP BY p.position, e.charttime
     HAVING bool_or(e.inside)
-    ORDER BY p.position, "Hours"
-) TO '{{target}}' (FORMAT parquet)
+)
 """
 
 
@@ -130,6 +95,7 @@ def prepare_mimic3(
     *,
     test_subjects: Path | None = None,
     val_subjects: Path | None = None,
+    blood_only: bool = False,
     memory_limit: str = "4GB",
 ) -> layout.Summary:
     """Write the benchmarks' in-hospital-mortality task from the raw tables.
@@ -138,10 +104,12 @@ def prepare_mimic3(
     id: whom a split holds depends on nothing else. The order within a split comes from a hash of the stay.
 
     Args:
-        csv: directory of PATIENTS, ADMISSIONS, ICUSTAYS, CHARTEVENTS and LABEVENTS, as .csv or .csv.gz.
+        csv: directory of the raw tables that `mimic3_tables.TABLES` names, as .csv or .csv.gz.
         out: the directory to make; may exist if it is empty.
         test_subjects: the benchmarks' `testset.csv` (`subject,flag`), or one subject a line.
         val_subjects: likewise `valset.csv`; subjects of the test set are not taken from it.
+        blood_only: leave out glucose and pH that were measured in urine or another fluid. The benchmarks
+            take them for values of the blood.
         memory_limit: size such as "4GB"; the tables may be much larger. Intermediate results are kept on
             disk beside `out`.
 
@@ -150,7 +118,7 @@ def prepare_mimic3(
 
     Raises:
         DataError: a table is missing or cannot be read; names file, line and column.
-        UsageError: `out` is not empty, or the memory limit cannot be used.
+        UsageError: `out` is not empty, another process makes it, or the memory limit cannot be used.
     """
     check_new_directory(out)
     limit = parse_size(memory_limit)
@@ -160,13 +128,14 @@ def prepare_mimic3(
         if path is not None
     }
     target = out.resolve()
-    scratch = target.with_name(f".{target.name}.work")
-    try:
-        clear_scratch(scratch)
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be made: {error.strerror}") from None
-    try:
-        stays, rows, dropped_stays, dropped_values = _extract(csv, scratch, limit)
+    with ExitStack() as stack:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder = scratch_folder(target.parent, f".{target.name}.work", alone=True)
+            scratch = stack.enter_context(folder)
+        except OSError as error:
+            raise UsageError(f"{out}: cannot be made: {error.strerror}") from None
+        stays, rows, dropped_stays, dropped_values = _extract(csv, scratch, limit, blood_only)
         for split, path in (("test", test_subjects), ("val", val_subjects)):
             if path is not None and not chosen[split].intersection(stays["subject"]):
                 raise DataError(f"{path}: names no subject of this cohort")
@@ -177,61 +146,68 @@ def prepare_mimic3(
             rows,
         )
         layout.write_benchmark_directory(out, cohort)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return layout.summarize(out, cohort, dropped_stays, dropped_values)
 
 
 def _extract(
-    csv: Path, scratch: Path, limit: int
+    csv: Path, scratch: Path, limit: int, blood_only: bool
 ) -> tuple[pl.DataFrame, pl.LazyFrame, dict[str, int], dict[str, int]]:
     """Stays (subject, k, died), their rows as in `PreparedCohort.rows`, and counts of what is left out."""
     tables = RawTables(csv, scratch, limit)
-    target = scratch / "rows.parquet"
     try:
         with progress_bar() as bar:
-            for sql in (*_lookups(), _CANDIDATES, _EPISODES, _STAYS, _EVENTS):
+            for sql in (*_lookups(blood_only), *COHORT, _EVENTS):
                 tables.run(sql)
-            for table, icustay in (("CHARTEVENTS", "e.ICUSTAY_ID"), ("LABEVENTS", "NULL::BIGINT")):
+            for table in ("CHARTEVENTS", "LABEVENTS"):
                 sql = _INSERT.format(
                     table=table,
-                    icustay=icustay,
+                    icustay="e.ICUSTAY_ID" if "ICUSTAY_ID" in TABLES[table] else "NULL::BIGINT",
                     number=number_sql(),
                     text=text_sql(),
                     largest=LARGEST_VALUE,
                 )
                 tables.run(sql, bar, f"Reading {table}")
             tables.run(_KEPT)
-            tables.run(_ROWS.format(target=str(target).replace("'", "''")), bar, "Gathering rows")
-        dropped_stays = _counts(tables, "SELECT fault, count(*) FROM candidate WHERE fault IS NOT NULL")
-        dropped_values = _counts(tables, "SELECT fault, count(*) FROM event WHERE fault IS NOT NULL")
-        episodes, candidates, usable = (
+            tables.run(_ROWS, bar, "Gathering rows")
+        dropped_stays = _faults(tables, "candidate") | _faults(tables, "episode")
+        dropped_values = _faults(tables, "event")
+        candidates, usable = (
             int(str(tables.run(f"SELECT count(*) FROM {what}")[0][0]))
-            for what in ("episode", "stay", "event WHERE fault IS NULL")
+            for what in ("stay", "event WHERE fault IS NULL")
         )
         kept = tables.run("SELECT subject, k, died FROM kept ORDER BY position")
+        parts, measured = _write_rows(tables, scratch, len(kept))
     finally:
         tables.close()
+    dropped_stays[f"no measurement in the first {HOURS} hours"] = candidates - len(kept)
     if not kept:
-        counts = [f"{count} {reason}" for reason, count in dropped_stays.items()]
-        counts += [
-            f"{episodes - candidates} shorter than {HOURS} hours",
-            f"{candidates} without a measurement",
-        ]
+        counts = ", ".join(f"{count} {reason}" for reason, count in dropped_stays.items() if count)
         raise DataError(
             f"{csv}: no stay of {HOURS} hours with a measurement is left of these tables; left out: "
-            f"{', '.join(counts)}"
+            f"{counts or 'nothing, ICUSTAYS names no stay'}"
         )
     stays = pl.DataFrame(kept, schema=["subject", "k", "died"], orient="row")
-    rows = pl.scan_parquet(target, glob=False)
-    measured = rows.select(pl.sum_horizontal(pl.col(name).count() for name in MIMIC3.names)).collect().item()
-    dropped_stays[f"shorter than {HOURS} hours, or of unknown length"] = episodes - candidates
-    dropped_stays[f"no measurement in the first {HOURS} hours"] = candidates - len(kept)
-    dropped_values["another value of the channel at the same instant"] = usable - int(measured)
-    return stays, rows, dropped_stays, dropped_values
+    dropped_values["another value of the channel at the same instant"] = usable - measured
+    return stays, pl.scan_parquet(parts, glob=False), dropped_stays, dropped_values
 
 
-def _lookups() -> list[str]:
+def _write_rows(tables: RawTables, scratch: Path, stays: int) -> tuple[list[Path], int]:
+    """Files of the rows, some stays each, and the number of measured cells in them.
+
+    The engine could write one file itself, but only where files can be locked.
+    """
+    parts, measured = [], 0
+    for start in range(0, stays, STAYS_A_PART):
+        some = f"stay >= {start} AND stay < {start + STAYS_A_PART}"
+        rows = tables.frame(f'SELECT * FROM row WHERE {some} ORDER BY stay, "{TIME}"')
+        once = rows.filter(pl.col("copy") == 0)
+        measured += sum(once[name].count() for name in MIMIC3.names)
+        parts.append(scratch / f"{start}.parquet")
+        rows.drop("copy").write_parquet(parts[-1])
+    return parts, measured
+
+
+def _lookups(blood_only: bool) -> list[str]:
     """Statements that make the tables of channels and items."""
     positions = {name: position for position, name in enumerate(MIMIC3.names)}
     channels = ", ".join(f"({position}::TINYINT, '{name}')" for name, position in positions.items())
@@ -239,6 +215,7 @@ def _lookups() -> list[str]:
         f"({itemid}, {positions[name]}::TINYINT, {repr(UNITS[itemid]) if itemid in UNITS else 'NULL'})"
         for name, ids in ITEMS.items()
         for itemid in ids
+        if not (blood_only and itemid in NOT_BLOOD)
     )
     return [
         f"CREATE TABLE channel AS FROM (VALUES {channels}) AS v(channel, name)",
@@ -246,10 +223,12 @@ def _lookups() -> list[str]:
     ]
 
 
-def _counts(tables: RawTables, select: str) -> dict[str, int]:
-    return {
-        str(reason): int(str(count)) for reason, count in tables.run(f"{select} GROUP BY ALL ORDER BY ALL")
-    }
+def _faults(tables: RawTables, table: str) -> dict[str, int]:
+    """Number of rows of a table that are left out for each reason."""
+    rows = tables.run(
+        f"SELECT fault, count(*) FROM {table} WHERE fault IS NOT NULL GROUP BY ALL ORDER BY ALL"
+    )
+    return {str(reason): int(str(count)) for reason, count in rows}
 
 
 def _read_subjects(path: Path) -> set[int]:

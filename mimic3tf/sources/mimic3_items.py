@@ -48,3 +48,6 @@ ITEMS: Mapping[str, tuple[int, ...]] = {
 
 UNITS: Mapping[int, Unit] = {1394: "in", 3581: "lb", 3582: "oz", 226531: "lb"}
 """Unit of the items whose label names another than the channel's; VALUEUOM is empty for most of them."""
+
+NOT_BLOOD = (51478, 51094, 51491, 50831)
+"""Items of glucose (51478) and pH that were measured in urine, and of pH in other body fluids (50831)."""

@@ -12,20 +12,19 @@ import csv
 import gzip
 import os
 import re
-import shutil
 import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
+import polars as pl
 from rich.console import Console
 from rich.progress import Progress
 
 from mimic3tf.errors import DataError, UsageError, private
-from mimic3tf.storage.notes import note
 
 TABLES: Mapping[str, Mapping[str, str]] = {
     "PATIENTS": {"SUBJECT_ID": "BIGINT", "DOB": "TIMESTAMP", "DOD": "TIMESTAMP"},
@@ -48,6 +47,8 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "OUTTIME": "TIMESTAMP",
         "LOS": "DOUBLE",
     },
+    "DIAGNOSES_ICD": {"SUBJECT_ID": "BIGINT", "HADM_ID": "BIGINT", "ICD9_CODE": "VARCHAR"},
+    "D_ICD_DIAGNOSES": {"ICD9_CODE": "VARCHAR"},
     "CHARTEVENTS": {
         "SUBJECT_ID": "BIGINT",
         "HADM_ID": "BIGINT",
@@ -72,7 +73,6 @@ KEYS = {"PATIENTS": "SUBJECT_ID", "ADMISSIONS": "HADM_ID", "ICUSTAYS": "ICUSTAY_
 """Table -> the column that must not repeat."""
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", re.IGNORECASE)
-_DATABASE = "work.duckdb"
 _MEGABYTE = 10**6
 SMALLEST_LIMIT = 512 * _MEGABYTE
 # What the process holds beside the engine: Python, its libraries, the engine's own code and read buffers.
@@ -96,14 +96,14 @@ def parse_size(text: str) -> int:
 
 
 class RawTables:
-    """The five tables that are needed, as views named like them, and a place for what is made of them."""
+    """The tables that are needed, as views named like them, and a place for what is made of them."""
 
     def __init__(self, directory: Path, scratch: Path, memory_limit: int) -> None:
         """Find the tables and check their headers and keys.
 
         Args:
             directory: holds `<TABLE>.csv` or `<TABLE>.csv.gz`, in capitals or not.
-            scratch: an existing directory for the database and what it spills; removed by the caller.
+            scratch: an existing directory for what does not fit into memory; removed by the caller.
             memory_limit: bytes that the whole process may use.
 
         Raises:
@@ -113,6 +113,7 @@ class RawTables:
         engine = memory_limit - _OVERHEAD
         settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{engine // _MEGABYTE}MB",
+            "temp_directory": str(scratch),
             # A thread that reads CSV holds some 100 MB.
             "threads": max(1, min(os.cpu_count() or 1, engine // (100 * _MEGABYTE))),
             "preserve_insertion_order": False,
@@ -120,10 +121,14 @@ class RawTables:
             "enable_external_file_cache": False,
         }
         with self._explained():
-            self._connection = duckdb.connect(scratch / _DATABASE, config=settings)
+            # Not a database file: the engine must lock it, and some file systems have no locks.
+            self._connection = duckdb.connect(":memory:", config=settings)
         try:
-            # The engine reports its progress only if it has a bar, which it need not show.
-            self._connection.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
+            # The engine reports its progress only if it has a bar, which it need not show. It makes none in
+            # a notebook that lacks ipywidgets.
+            with suppress(duckdb.InvalidInputException):
+                self._connection.execute("SET enable_progress_bar = true")
+                self._connection.execute("SET enable_progress_bar_print = false")
             # The size of a CSV file tells the engine little about its rows: left to itself it may hold all
             # events in a hash table to look up the stays. As written, the smaller side comes second.
             self._connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
@@ -159,6 +164,15 @@ class RawTables:
             if progress and task is not None:
                 progress.update(task, completed=100)
             return work.result()
+
+    def frame(self, sql: str) -> pl.DataFrame:
+        """Rows of one statement as columns.
+
+        Raises:
+            UsageError: the memory limit is too small.
+        """
+        with self._explained():
+            return pl.DataFrame(self._connection.sql(sql))
 
     def _refuse_repeated(self, table: str, key: str) -> None:
         repeated = f"SELECT {key} FROM {table} WHERE {key} IS NOT NULL GROUP BY ALL HAVING count(*) > 1"
@@ -207,24 +221,6 @@ def progress_bar() -> Progress:
     return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
-def clear_scratch(scratch: Path) -> None:
-    """Make an empty directory for `RawTables`, over what a run that was killed has left there.
-
-    Raises:
-        UsageError: a run that still goes on works there.
-        OSError: the directory cannot be made.
-    """
-    if (scratch / _DATABASE).exists():
-        try:
-            duckdb.connect(scratch / _DATABASE).close()
-        except duckdb.Error as error:
-            if "lock" in str(error):
-                raise UsageError(f"{scratch}: another run works there; wait for it, or stop it") from None
-        shutil.rmtree(scratch)
-        note(f"{scratch}: removed what an interrupted process left there")
-    scratch.mkdir(parents=True, exist_ok=True)
-
-
 def _find(directory: Path, table: str) -> Path:
     names = (f"{table}.csv", f"{table}.csv.gz")
     if not directory.is_dir():
@@ -237,7 +233,10 @@ def _find(directory: Path, table: str) -> Path:
         )
     if found:
         return found[0]
-    raise DataError(f"{directory}: holds neither {names[0]} nor {names[1]}")
+    raise DataError(
+        f"{directory}: holds neither {names[0]} nor {names[1]}; copy it there from your download of "
+        f"MIMIC-III; needed are {', '.join(TABLES)}"
+    )
 
 
 def _view(path: Path, table: str) -> str:

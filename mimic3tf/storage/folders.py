@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import glob
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -44,18 +45,23 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
+def scratch_folder(parent: Path, name: str, *, alone: bool = False) -> Iterator[Path]:
     """An empty folder to work in, removed at the end; those that killed processes left are removed, too.
+
+    On a file system without locks nobody can tell which ones these are: they are named, and stay.
 
     Args:
         parent: folder that exists.
         name: what its name begins with; ".partial-" and something of its own follow.
+        alone: refuse to work while another process works under this name.
 
     Raises:
+        UsageError: another process does.
         OSError: it cannot be made.
     """
     for left in parent.glob(f"{glob.escape(name)}.partial-*"):
-        _remove_if_dead(left)
+        if _is_in_use(left) and alone:
+            raise UsageError(f"{left}: another run works there; wait for it, or stop it")
     scratch = Path(tempfile.mkdtemp(prefix=f"{name}.partial-", dir=parent))
     descriptor = os.open(scratch, os.O_RDONLY)
     try:
@@ -67,15 +73,24 @@ def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _remove_if_dead(scratch: Path) -> None:
+def _is_in_use(scratch: Path) -> bool:
+    """Whether a living process works in a scratch folder; that of a dead one is removed."""
     with suppress(OSError):
         descriptor = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            if _lock(descriptor):
+            locked = _lock(descriptor)
+            if locked:
                 shutil.rmtree(scratch)
                 note(f"{scratch}: removed what an interrupted process left there")
+            elif locked is None:
+                note(
+                    f"{scratch}: belongs to a run that goes on, or was interrupted; this file system has no "
+                    f"locks that would tell. If no run goes on: rm -r {shlex.quote(str(scratch))}"
+                )
+            return locked is False
         finally:
             os.close(descriptor)
+    return False
 
 
 def _lock(descriptor: int) -> bool | None:
@@ -108,14 +123,14 @@ def written_beside(out: Path) -> Iterator[Path]:
     """A directory beside `out` that takes its place at the end, or is removed where anything fails.
 
     Raises:
-        UsageError: it cannot be made.
+        UsageError: it cannot be made, or another process makes `out`.
     """
     target = out.resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{out}: cannot be made: {error.strerror}") from None
-    with scratch_folder(target.parent, f".{target.name}") as scratch:
+    with scratch_folder(target.parent, f".{target.name}", alone=True) as scratch:
         # A directory of its own inside: the scratch folder is readable by nobody else.
         directory = scratch / "whole"
         directory.mkdir()

@@ -57,6 +57,8 @@ TABLES = {
     "ADMISSIONS": "SUBJECT_ID,HADM_ID,ADMITTIME,DISCHTIME,DEATHTIME\n",
     "ICUSTAYS": "SUBJECT_ID,HADM_ID,ICUSTAY_ID,FIRST_CAREUNIT,LAST_CAREUNIT,FIRST_WARDID,LAST_WARDID,INTIME,"
     "OUTTIME,LOS\n",
+    "DIAGNOSES_ICD": "SUBJECT_ID,HADM_ID,ICD9_CODE\n",
+    "D_ICD_DIAGNOSES": "ICD9_CODE\n0389\n",
     "CHARTEVENTS": "SUBJECT_ID,HADM_ID,ICUSTAY_ID,ITEMID,CHARTTIME,VALUE,VALUEUOM\n",
     "LABEVENTS": "SUBJECT_ID,HADM_ID,ITEMID,CHARTTIME,VALUE,VALUEUOM\n",
 }
@@ -453,6 +455,7 @@ def prepare(base: Path) -> None:
         rows_of["ADMISSIONS"].append(f"{where},2150-05-01 10:00:00,{end},{died}\n")
         unit = "MICU,MICU,52,52,2150-05-01 12:00:00,2150-05-04 12:00:00,3.0"
         rows_of["ICUSTAYS"].append(f"{where},{subject}00,{unit}\n")
+        rows_of["DIAGNOSES_ICD"].append(f"{where},0389\n")
         for hour in range(13, 23):
             moment = f"2150-05-01 {hour}:00:00"
             rows_of["CHARTEVENTS"].append(f"{where},{subject}00,211,{moment},{70 + stay},bpm\n")

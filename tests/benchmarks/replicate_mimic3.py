@@ -15,13 +15,16 @@ from pathlib import Path
 
 import duckdb
 
-TABLES = ("PATIENTS", "ADMISSIONS", "ICUSTAYS", "CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
+TABLES = (
+    *("PATIENTS", "ADMISSIONS", "ICUSTAYS", "DIAGNOSES_ICD", "D_ICD_DIAGNOSES"),
+    *("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS"),
+)
 SHIFTED = {"ROW_ID": 10**9, "SUBJECT_ID": 10**6, "HADM_ID": 10**6, "ICUSTAY_ID": 10**6}
 """Id column -> distance between two copies."""
 
 
 def replicate(source: Path, out: Path, copies: int, *, compressed: bool = False) -> None:
-    """Write `copies` copies of the six tables of `source` (.csv or .csv.gz) to `out`."""
+    """Write `copies` copies of these tables of `source` (.csv or .csv.gz) to `out`."""
     out.mkdir(parents=True)
     with duckdb.connect() as connection:
         connection.execute("SET preserve_insertion_order = false")

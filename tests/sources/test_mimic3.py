@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,6 +32,8 @@ COLUMNS = {
     "ADMISSIONS": "ROW_ID,SUBJECT_ID,HADM_ID,ADMITTIME,DISCHTIME,DEATHTIME,ADMISSION_TYPE,DIAGNOSIS",
     "ICUSTAYS": "ROW_ID,SUBJECT_ID,HADM_ID,ICUSTAY_ID,DBSOURCE,FIRST_CAREUNIT,LAST_CAREUNIT,FIRST_WARDID,"
     "LAST_WARDID,INTIME,OUTTIME,LOS",
+    "DIAGNOSES_ICD": "ROW_ID,SUBJECT_ID,HADM_ID,SEQ_NUM,ICD9_CODE",
+    "D_ICD_DIAGNOSES": "ROW_ID,ICD9_CODE,SHORT_TITLE,LONG_TITLE",
     "CHARTEVENTS": "ROW_ID,SUBJECT_ID,HADM_ID,ICUSTAY_ID,ITEMID,CHARTTIME,STORETIME,CGID,VALUE,VALUENUM,"
     "VALUEUOM,WARNING,ERROR,RESULTSTATUS,STOPPED",
     "LABEVENTS": "ROW_ID,SUBJECT_ID,HADM_ID,ITEMID,CHARTTIME,VALUE,VALUENUM,VALUEUOM,FLAG",
@@ -46,9 +49,16 @@ class Hospital:
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {table: [] for table in COLUMNS})
 
     def admit(
-        self, subject: int, *, hours: float = 72, stay: int = 0, charted: bool = True, **changed: Any
+        self,
+        subject: int,
+        *,
+        hours: float = 72,
+        stay: int = 0,
+        charted: bool = True,
+        icd: str | None = "0389",
+        **changed: Any,
     ) -> None:
-        """A patient (at stay 0) with an admission and an ICU stay of some hours, and one heart rate."""
+        """A patient (at stay 0) with an admission, an ICU stay of some hours, a diagnosis, one heart rate."""
         intime = changed.pop("INTIME", IN)
         ids = {"SUBJECT_ID": subject, "HADM_ID": 10 * subject + stay, "ICUSTAY_ID": 1000 * subject + stay}
         person = {"DOB": IN - timedelta(days=60 * 365)}
@@ -66,6 +76,9 @@ class Hospital:
             self.rows["PATIENTS"].append(ids | person | changed)
         self.rows["ADMISSIONS"].append(ids | admission | changed)
         self.rows["ICUSTAYS"].append(ids | unit | changed)
+        self.rows["D_ICD_DIAGNOSES"] = [{"ICD9_CODE": "0389", "LONG_TITLE": 'Sepsis, "unspecified"'}]
+        if icd is not None:
+            self.rows["DIAGNOSES_ICD"].append(ids | {"ICD9_CODE": icd})
         if charted:
             self.chart(subject, 1, HEART_RATE, 80, stay=stay, start=intime)
 
@@ -153,9 +166,13 @@ def values_of(hospital: Hospital, channel: str) -> list[float]:
         ({"LAST_WARDID": 53}, "transfer between ICU units or wards"),
         ({"FIRST_WARDID": ""}, "transfer between ICU units or wards"),
         ({"DOB": IN - timedelta(days=18 * 365 - 1)}, "younger than 18"),
-        ({"DOB": ""}, "younger than 18"),
-        ({"hours": 47.9}, "shorter than 48 hours, or of unknown length"),
-        ({"LOS": ""}, "shorter than 48 hours, or of unknown length"),
+        ({"DOB": ""}, "no date of birth"),
+        ({"icd": None}, "no diagnosis of the admission that D_ICD_DIAGNOSES knows"),
+        ({"icd": "389"}, "no diagnosis of the admission that D_ICD_DIAGNOSES knows"),
+        ({"icd": ""}, "no diagnosis of the admission that D_ICD_DIAGNOSES knows"),
+        ({"hours": 47.9}, "shorter than 48 hours"),
+        ({"LOS": ""}, "of unknown length"),
+        ({"LOS": "nan"}, "of unknown length"),
         ({"charted": False}, "no measurement in the first 48 hours"),
     ],
 )
@@ -167,6 +184,42 @@ def test_stays_outside_the_cohort_are_left_out_and_counted(
     summary = hospital.prepare()
     assert hospital.labels() == {"7_episode1": 0}
     assert summary.dropped_stays == {reason: 1}
+
+
+def test_what_breaks_several_rules_is_counted_once_by_the_first(hospital: Hospital) -> None:
+    hospital.admit(7)
+    hospital.admit(8, LAST_WARDID=53, DOB=IN, icd=None, LOS="")
+    hospital.admit(9, DOB=IN, icd=None, LOS="")
+    hospital.admit(10, icd=None, LOS="")
+    reasons = ("transfer between ICU units or wards", "younger than 18")
+    diagnosis = "no diagnosis of the admission that D_ICD_DIAGNOSES knows"
+    assert hospital.prepare().dropped_stays == dict.fromkeys((*reasons, diagnosis), 1)
+
+
+def test_a_diagnosis_of_another_admission_or_patient_does_not_count(hospital: Hospital) -> None:
+    hospital.admit(7, stay=0)
+    hospital.admit(7, stay=1, INTIME=IN + timedelta(days=50), icd=None)
+    hospital.admit(8, icd=None)
+    hospital.rows["DIAGNOSES_ICD"].append({"SUBJECT_ID": 7, "HADM_ID": 80, "ICD9_CODE": "0389"})
+    hospital.prepare()
+    assert hospital.labels() == {"7_episode1": 0}
+
+
+def test_the_reasons_are_counted_where_no_stay_is_left(hospital: Hospital) -> None:
+    hospital.admit(7, icd=None)
+    hospital.admit(8, hours=10)
+    hospital.admit(9, LAST_WARDID=53)
+    hospital.admit(10, charted=False)
+    with pytest.raises(DataError) as caught:
+        hospital.prepare()
+    for count in ("1 no diagnosis", "1 shorter than 48", "1 transfer", "1 no measurement"):
+        assert count in str(caught.value)
+
+
+def test_a_birth_after_the_admission_hides_an_age_above_89(hospital: Hospital) -> None:
+    hospital.admit(7, DOB=IN + timedelta(days=1))
+    hospital.prepare()
+    assert hospital.labels().keys() == {"7_episode1"}
 
 
 def test_the_limits_of_age_and_length_are_inside(hospital: Hospital) -> None:
@@ -192,9 +245,12 @@ def test_a_stay_with_a_transfer_does_not_make_an_admission_a_double_one(hospital
     assert hospital.labels().keys() == {"7_episode1"}
 
 
-def test_episodes_are_numbered_by_time_before_short_stays_are_left_out(hospital: Hospital) -> None:
+@pytest.mark.parametrize("changes", [{"hours": 10}, {"icd": None}])
+def test_episodes_are_numbered_by_time_before_short_and_undiagnosed_stays_are_left_out(
+    hospital: Hospital, changes: dict[str, Any]
+) -> None:
     hospital.admit(7, stay=0, INTIME=IN + timedelta(days=50))
-    hospital.admit(7, stay=1, hours=10)
+    hospital.admit(7, stay=1, **changes)
     hospital.prepare()
     assert hospital.labels().keys() == {"7_episode2"}
     assert hospital.series("7_episode2") == [{"Hours": "1.0", "Heart Rate": "80"}]
@@ -250,6 +306,21 @@ def test_an_event_without_icu_stay_is_found_by_its_admission(hospital: Hospital)
     hospital.admit(7, charted=False)
     hospital.chart(7, 5, HEART_RATE, 120, ICUSTAY_ID="")
     assert cells_of(hospital, "Heart Rate") == ["120"]
+
+
+def test_an_instant_of_two_icu_stays_has_a_row_for_each_of_them(hospital: Hospital) -> None:
+    hospital.admit(7, hours=60, charted=False)
+    hospital.admit(7, hours=10, stay=1, charted=False, INTIME=IN + timedelta(hours=50))
+    for hour in (10, 20, 30):
+        hospital.chart(7, hour, HEART_RATE, 80)
+    hospital.chart(7, 20, SYSTOLIC, 120, stay=1)
+    hospital.chart(7, 30, SYSTOLIC, "nothing", stay=1)
+    hospital.chart(7, 40, SYSTOLIC, 130, stay=1)
+    summary = hospital.prepare()
+    both = {"Hours": "20.0", "Heart Rate": "80", "Systolic blood pressure": "120"}
+    first, last = {"Hours": "10.0", "Heart Rate": "80"}, {"Hours": "40.0", "Systolic blood pressure": "130"}
+    assert hospital.series("7_episode1") == [first, both, both, {"Hours": "30.0", "Heart Rate": "80"}, last]
+    assert summary.dropped_values == {"Systolic blood pressure is no value of the channel": 1}
 
 
 def test_other_items_and_empty_values_make_no_row(hospital: Hospital) -> None:
@@ -371,6 +442,24 @@ def test_what_is_no_value_is_left_out_and_counted(
     assert len(hospital.series("7_episode1")) == 1
 
 
+@pytest.mark.parametrize(
+    ("item", "channel"), [(item, "pH") for item in (51094, 51491, 50831)] + [(51478, "Glucose")]
+)
+def test_urine_and_other_fluids_are_left_out_where_blood_is_asked_for(
+    hospital: Hospital, tmp_path: Path, item: int, channel: str
+) -> None:
+    hospital.admit(7)
+    hospital.chart(7, 2, item, 5.5)
+    hospital.chart(7, 3, 50820, 7.4)
+    hospital.chart(7, 3, 50931, 120)
+    hospital.prepare(blood_only=True)
+    blood = {"Hours": "3.0", "Glucose": "120", "pH": "7.4"}
+    assert hospital.series("7_episode1") == [{"Hours": "1.0", "Heart Rate": "80"}, blood]
+    (tmp_path / "out").rename(tmp_path / "blood")
+    hospital.prepare()
+    assert hospital.series("7_episode1")[1] == {"Hours": "2.0", channel: "5.5"}
+
+
 def test_every_item_belongs_to_one_channel() -> None:
     assert list(ITEMS) == list(MIMIC3.names)
     ids = [item for items in ITEMS.values() for item in items]
@@ -465,6 +554,7 @@ def replace(old: str, new: str) -> Callable[[Path], None]:
     ("table", "spoil", "needles"),
     [
         ("LABEVENTS", remove, ["holds neither LABEVENTS.csv nor LABEVENTS.csv.gz"]),
+        ("D_ICD_DIAGNOSES", remove, ["neither D_ICD_DIAGNOSES.csv nor", "DIAGNOSES_ICD, D_ICD_DIAGNOSES"]),
         ("ICUSTAYS", replace("INTIME", "INN"), ["ICUSTAYS.csv, line 1", "INTIME"]),
         ("CHARTEVENTS", replace("CGID", "VALUE"), ["CHARTEVENTS.csv, line 1", "repeats the column VALUE"]),
         ("CHARTEVENTS", cut_gzip, ["CHARTEVENTS.csv.gz", "cut short or damaged"]),
@@ -584,23 +674,106 @@ def test_memory_stays_below_the_limit(large: Path, tmp_path: Path) -> None:
     assert all(file.read_bytes().count(b"\n") > 1000 for file in files)
 
 
-def test_a_run_that_was_killed_can_be_started_again(large: Path, hospital: Hospital, tmp_path: Path) -> None:
+KILLED = """
+import sys, time
+from pathlib import Path
+from mimic3tf.sources import mimic3
+
+def work(csv, scratch, *options):
+    (scratch / "spilled").touch()
+    print("at work", flush=True)
+    time.sleep(600)
+
+mimic3._extract = work
+mimic3.prepare_mimic3(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_a_run_that_was_killed_can_be_started_again(hospital: Hospital, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(large), str(out)])
-    database = tmp_path / ".out.work" / "work.duckdb"
+    hospital.admit(7)
+    command = [sys.executable, "-c", KILLED, str(hospital.write()), str(out)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        while not database.exists() or database.stat().st_size < 100_000:
-            assert child.poll() is None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "at work\n"
         with pytest.raises(UsageError, match="another run works there"):
-            prepare_mimic3(large, out)
+            hospital.prepare()
+        assert list(tmp_path.glob(".out*/spilled"))
     finally:
         child.kill()
-        child.wait()
+        child.communicate()
     assert not out.exists()
-    hospital.admit(7)
+    assert list(tmp_path.glob(".out*/spilled"))
     hospital.prepare()
     assert hospital.labels() == {"7_episode1": 0}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
+
+
+NO_LOCKS = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+int flock(int file, int operation) { errno = ENOSYS; return -1; }
+#define WITHOUT_LOCKS(name) \\
+    int name(int file, int command, ...) { \\
+        va_list rest; va_start(rest, command); void *argument = va_arg(rest, void *); va_end(rest); \\
+        if (command == F_SETLK || command == F_SETLKW || command == F_GETLK) { errno = ENOSYS; return -1; } \\
+        return ((int (*)(int, int, ...)) dlsym(RTLD_NEXT, #name))(file, command, argument); \\
+    }
+WITHOUT_LOCKS(fcntl)
+WITHOUT_LOCKS(fcntl64)
+"""
+"""Functions that take the place of the system's own, and answer as a file system without locks does."""
+
+
+def test_no_locks_are_needed(hospital: Hospital, tmp_path: Path) -> None:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("a file system without locks is simulated with a C compiler, on Linux")
+    library = tmp_path / "no_locks.so"
+    build = [compiler, "-shared", "-fPIC", "-x", "c", "-", "-o", str(library), "-ldl"]
+    subprocess.run(build, input=NO_LOCKS, text=True, check=True)
+    hospital.admit(7)
+    # Whose these are nobody can tell, and the run goes on beside them.
+    left = tmp_path / ".out.work.partial-killed"
+    left.mkdir()
+    command = [sys.executable, "-c", CHILD, str(hospital.write()), str(tmp_path / "out")]
+    done = subprocess.run(
+        command, env=os.environ | {"LD_PRELOAD": str(library)}, capture_output=True, text=True, check=True
+    )
+    assert hospital.labels() == {"7_episode1": 0}
+    assert f"rm -r {left}" in done.stderr
+    assert sorted(path.name for path in tmp_path.glob(".out*")) == [left.name]
+
+
+NOTEBOOK = """
+import sys, types
+
+class Shell:
+    config = {"IPKernelApp": {}}
+
+sys.modules["IPython"] = types.SimpleNamespace(get_ipython=Shell, display=types.SimpleNamespace())
+sys.modules["ipywidgets"] = None
+import duckdb
+try:
+    duckdb.connect().execute("SET enable_progress_bar = true")
+    print("this engine needs no ipywidgets")
+except duckdb.InvalidInputException:
+    pass
+"""
+"""What the engine takes for a Jupyter kernel, without the package that draws bars there."""
+
+
+def test_a_notebook_needs_no_widgets(hospital: Hospital, tmp_path: Path) -> None:
+    hospital.admit(7)
+    command = [sys.executable, "-c", NOTEBOOK + CHILD, str(hospital.write()), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "this engine needs" not in done.stdout
+    assert hospital.labels() == {"7_episode1": 0}
 
 
 # --- The real thing ------------------------------------------------------------------------------------

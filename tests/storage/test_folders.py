@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,28 @@ def test_scratch_folders_of_the_dead_go_and_of_the_living_stay(
     assert (other / "file").exists()
     (line,) = capsys.readouterr().err.splitlines()
     assert str(dead) in line
+
+
+def test_a_second_process_is_refused_where_a_folder_is_for_one_alone(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path, "a") as first:
+        with (
+            pytest.raises(UsageError, match="another run works there"),
+            scratch_folder(tmp_path, "a", alone=True),
+        ):
+            pass
+        assert first.is_dir()
+
+
+def test_without_locks_a_scratch_folder_stays_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    left = tmp_path / "a.partial-left behind"
+    left.mkdir()
+    with scratch_folder(tmp_path, "a", alone=True) as scratch:
+        assert scratch.is_dir()
+    assert list(tmp_path.iterdir()) == [left]
+    assert f"rm -r '{left}'" in capsys.readouterr().err
