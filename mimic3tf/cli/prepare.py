@@ -92,15 +92,22 @@ def mimic3(
         Path | None,
         typer.Option(help="Subjects of the val split: the benchmarks' valset.csv, or one a line."),
     ] = None,
+    blood_only: Annotated[
+        bool,
+        typer.Option(
+            "--blood-only", help="Leave out glucose and pH of urine and other fluids, which the benchmarks keep."
+        ),
+    ] = False,
     memory_limit: Annotated[
         str, typer.Option(help="Memory to use; what does not fit is kept on disk.")
     ] = "4GB",
 ) -> None:
     """Make the in-hospital-mortality task from raw MIMIC-III v1.4 tables.
 
-    Needs PATIENTS, ADMISSIONS, ICUSTAYS, CHARTEVENTS and LABEVENTS. The rules are those of the MIMIC-III
-    benchmarks; give their testset.csv and valset.csv to get their splits too. Without them, 15% of the
-    subjects each go to test and val, by a hash of the subject's id.
+    Needs PATIENTS, ADMISSIONS, ICUSTAYS, DIAGNOSES_ICD, D_ICD_DIAGNOSES, CHARTEVENTS and LABEVENTS. The
+    rules are those of the MIMIC-III benchmarks; give their testset.csv and valset.csv to get their splits
+    too. Without them, 15% of the subjects each go to test and val, by a hash of the subject's id.
+    prepared.json in the new directory tells the options, and how many stays and values each rule left out.
 
     \b
     Examples:
@@ -112,6 +119,11 @@ def mimic3(
 
     print_cohort(
         prepare_mimic3(
-            csv, out, test_subjects=test_subjects, val_subjects=val_subjects, memory_limit=memory_limit
+            csv,
+            out,
+            test_subjects=test_subjects,
+            val_subjects=val_subjects,
+            blood_only=blood_only,
+            memory_limit=memory_limit,
         )
     )
