@@ -95,7 +95,8 @@ def mimic3(
     blood_only: Annotated[
         bool,
         typer.Option(
-            "--blood-only", help="Leave out glucose and pH of urine and other fluids, which the benchmarks keep."
+            "--blood-only",
+            help="Leave out glucose and pH of urine and other fluids, which the benchmarks keep.",
         ),
     ] = False,
     memory_limit: Annotated[

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from rich.progress import track
 
+from mimic3tf import __version__
 from mimic3tf.channels import MIMIC3, TIME, ChannelSet
 from mimic3tf.data.channels_file import CHANNELS_FILE, channels_text
 from mimic3tf.data.directory import SPLITS, folder_of, listfile_of
@@ -23,6 +25,9 @@ from mimic3tf.tasks.registry import MORTALITY
 
 SHARES: Mapping[str, float] = {"train": 0.70, "val": 0.15, "test": 0.15}
 """The benchmarks' shares of stays."""
+
+PREPARED_FILE = "prepared.json"
+"""File of a directory that says how it was made."""
 
 STAYS_A_BATCH = 500
 """Stays that are formatted at once."""
@@ -125,7 +130,9 @@ def rows_from_cells(
     return pl.DataFrame(columns)
 
 
-def write_benchmark_directory(out: Path, records: PreparedCohort) -> None:
+def write_benchmark_directory(
+    out: Path, records: PreparedCohort, made: Mapping[str, object] | None = None
+) -> None:
     """Write `{train,test}/<stay>`, the three listfiles, and channels that are not the benchmarks' own.
 
     Everything is written beside `out` first and renamed at the end: an interrupted run leaves no
@@ -134,6 +141,7 @@ def write_benchmark_directory(out: Path, records: PreparedCohort) -> None:
     Args:
         out: the directory to make; may exist if it is empty.
         records: the cohort; every stay has at least one row and is in exactly one split.
+        made: how it was made, as `record_of` tells; written to `PREPARED_FILE`.
 
     Raises:
         UsageError: `out` cannot be written.
@@ -142,6 +150,8 @@ def write_benchmark_directory(out: Path, records: PreparedCohort) -> None:
     try:
         with written_beside(out) as directory:
             _write(directory, records)
+            if made is not None:
+                (directory / PREPARED_FILE).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{out}: cannot be written: {error.strerror}") from None
 
@@ -157,6 +167,12 @@ def summarize(
         {reason: count for reason, count in dropped_stays.items() if count},
         {reason: count for reason, count in dropped_values.items() if count},
     )
+
+
+def record_of(summary: Summary, source: str, **options: object) -> dict[str, object]:
+    """How a directory was made: the source and its options, and the counts of its summary."""
+    counts = {name: value for name, value in asdict(summary).items() if name != "out"}
+    return {"mimic3tf": __version__, "source": source, "options": options, **counts}
 
 
 def _write(directory: Path, records: PreparedCohort) -> None:

@@ -114,7 +114,7 @@ def prepare_mimic3(
             disk beside `out`.
 
     Returns:
-        Counts of stays, deaths, and what was left out for which reason.
+        Counts of stays, deaths, and what was left out for which reason; also in `layout.PREPARED_FILE`.
 
     Raises:
         DataError: a table is missing or cannot be read; names file, line and column.
@@ -145,8 +145,11 @@ def prepare_mimic3(
             _splits(stays, chosen),
             rows,
         )
-        layout.write_benchmark_directory(out, cohort)
-    return layout.summarize(out, cohort, dropped_stays, dropped_values)
+        summary = layout.summarize(out, cohort, dropped_stays, dropped_values)
+        lists = {f"{split}_subjects": "list" if split in chosen else "hash" for split in ("test", "val")}
+        made = layout.record_of(summary, "mimic3", blood_only=blood_only, **lists)
+        layout.write_benchmark_directory(out, cohort, made)
+    return summary
 
 
 def _extract(

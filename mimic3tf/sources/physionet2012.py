@@ -122,7 +122,11 @@ def prepare_physionet2012(
 
     kept = rows["stay"].unique().sort().to_numpy()
     if not kept.size:
-        raise DataError(f"{', '.join(map(str, records))}: no record holds a usable measurement")
+        counts = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
+        raise DataError(
+            f"{', '.join(map(str, records))}: no record holds a usable measurement; values left out: "
+            f"{counts or 'none, as no line names a parameter that has a channel'}"
+        )
     rows = rows.with_columns(pl.col("stay").rank("dense").cast(pl.Int64) - 1)
     if test_records is None:
         splits = layout.random_split(len(kept), seed)
@@ -132,8 +136,10 @@ def prepare_physionet2012(
         splits["test"] = np.arange(pooled, len(kept))
     stays = [f"{files[index].stem}_episode1_timeseries.csv" for index in kept]
     cohort = layout.PreparedCohort(stays, labels[kept], splits, rows)
-    layout.write_benchmark_directory(out, cohort)
-    return layout.summarize(out, cohort, {"no usable measurement": len(files) - len(kept)}, dropped)
+    summary = layout.summarize(out, cohort, {"no usable measurement": len(files) - len(kept)}, dropped)
+    made = layout.record_of(summary, "physionet2012", seed=seed, drop_implausible=drop_implausible)
+    layout.write_benchmark_directory(out, cohort, made)
+    return summary
 
 
 def _read_set(directory: Path, outcome: Path) -> dict[Path, int]:
@@ -167,6 +173,8 @@ def _read_outcomes(path: Path) -> tuple[dict[str, int], dict[str, int]]:
     labels: dict[str, int] = {}
     lines: dict[str, int] = {}
     for line, cells in enumerate(rows, start=2):
+        if len(cells) == 1 and not cells[0].strip():
+            continue
         if len(cells) != len(header):
             raise DataError(f"{path}, line {line}: {len(cells)} cells where the header names {len(header)}")
         record, label = cells[record_column].strip(), cells[label_column].strip()

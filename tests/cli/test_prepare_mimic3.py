@@ -43,6 +43,15 @@ def test_the_cohort_and_what_was_left_out_are_printed(prepare: Callable[..., Any
     assert (tmp_path / "out").is_dir()
 
 
+def test_blood_only_is_an_option_and_is_recorded(prepare: Callable[..., Any], tmp_path: Path) -> None:
+    with (tmp_path / "raw" / "LABEVENTS.csv").open("a") as table:
+        table.write("7,70,51491,2150-05-01 15:00:00,5.5,units\n")
+    assert prepare("--blood-only").status == 0
+    assert '"blood_only": true' in (tmp_path / "out" / "prepared.json").read_text()
+    (series,) = (tmp_path / "out").glob("t*/*_timeseries.csv")
+    assert "5.5" not in series.read_text()
+
+
 def test_a_missing_folder_is_named(mimic3tf: Callable[..., Any], tmp_path: Path) -> None:
     done = mimic3tf("prepare", "mimic3", "--csv", tmp_path / "nowhere", "--out", tmp_path / "out")
     done.fails(FAILURE, tmp_path / "nowhere", "no such directory")

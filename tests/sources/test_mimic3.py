@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import os
 import shutil
 import subprocess
@@ -458,6 +459,20 @@ def test_urine_and_other_fluids_are_left_out_where_blood_is_asked_for(
     (tmp_path / "out").rename(tmp_path / "blood")
     hospital.prepare()
     assert hospital.series("7_episode1")[1] == {"Hours": "2.0", channel: "5.5"}
+
+
+def test_the_directory_says_how_it_was_made(hospital: Hospital, tmp_path: Path) -> None:
+    hospital.admit(7)
+    hospital.admit(8, icd=None)
+    hospital.chart(7, 2, 50820, "ERROR")
+    (tmp_path / "tests.csv").write_text("7,1\n")
+    summary = hospital.prepare(blood_only=True, test_subjects=tmp_path / "tests.csv")
+    made = json.loads((tmp_path / "out" / "prepared.json").read_text())
+    options = {"blood_only": True, "test_subjects": "list", "val_subjects": "hash"}
+    assert (made["source"], made["options"]) == ("mimic3", options)
+    assert made["dropped_stays"] == summary.dropped_stays != {}
+    assert made["dropped_values"] == summary.dropped_values != {}
+    assert (made["stays"], made["deaths"]) == (summary.stays, summary.deaths)
 
 
 def test_every_item_belongs_to_one_channel() -> None:

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import tarfile
 from pathlib import Path
 
@@ -70,6 +71,26 @@ def test_every_parameter_reaches_its_channel(tmp_path: Path) -> None:
         series = prepare_one(case, f"01:00,{parameter},{middle:g}\n")
         assert [name for name in MIMIC3.names if series[name][0] is not None] == [channel]
         assert float(series[channel][0]) == pytest.approx(middle)
+
+
+def test_empty_lines_of_the_outcomes_are_passed_over(tmp_path: Path) -> None:
+    records, outcome = many(tmp_path, "set", 1, 20)
+    outcome.write_text(outcome.read_text().replace("\n", "\n \n") + "\n")
+    assert sum(prepare_physionet2012([records], [outcome], tmp_path / "out").stays.values()) == 20
+
+
+def test_what_was_left_out_is_counted_where_no_record_is_left(tmp_path: Path) -> None:
+    fault = fault_of(tmp_path, "01:00,HR,-1\n02:00,GCS,99\n")
+    assert "no record holds a usable measurement; values left out: 3 missing (-1), 1 Glascow" in fault
+
+
+def test_the_directory_says_how_it_was_made(tmp_path: Path) -> None:
+    records, outcome = many(tmp_path, "set", 1, 20)
+    summary = prepare_physionet2012([records], [outcome], tmp_path / "out", seed=3, drop_implausible=True)
+    made = json.loads((tmp_path / "out" / "prepared.json").read_text())
+    assert (made["source"], made["options"]) == ("physionet2012", {"seed": 3, "drop_implausible": True})
+    assert (made["stays"], made["dropped_values"]) == (summary.stays, summary.dropped_values)
+    assert str(tmp_path) not in json.dumps(made)
 
 
 def test_header_is_the_benchmarks(tmp_path: Path) -> None:
