@@ -29,6 +29,7 @@ from mimic3tf.data.directory import (
     refuse_link,
     series_of,
 )
+from mimic3tf.data.lost_none import note_lost_none
 from mimic3tf.data.records import in_batches, read_series, unreadable_series
 from mimic3tf.errors import DataError, private_path
 from mimic3tf.storage.cache import Layout, cache_folder, read_cache, write_cache
@@ -74,11 +75,11 @@ def load_cohort(
     state = _state_of(reading, listfile, paths)
     key = f"{data_dir.resolve()}\n{split}\n{task}\n{reading.hours}\n{timestep}"
     cache = cache_folder() / hashlib.sha256(key.encode()).hexdigest()[:16]
-    cached = _read_cohort(cache, state, np.array([name for name, _ in entries]), reading)
-    if cached is not None:
-        return cached
-    cohort = _build(listfile, paths, entries, reading)
-    _write_cohort(cache, state, cohort, {"data": str(data_dir.resolve()), "split": split})
+    cohort = _read_cohort(cache, state, np.array([name for name, _ in entries]), reading)
+    if cohort is None:
+        cohort = _build(listfile, paths, entries, reading)
+        _write_cohort(cache, state, cohort, {"data": str(data_dir.resolve()), "split": split})
+    note_lost_none(data_dir, cohort)
     return cohort
 
 

@@ -169,10 +169,10 @@ def summarize(
     )
 
 
-def record_of(summary: Summary, source: str, **options: object) -> dict[str, object]:
+def record_of(summary: Summary, source: str, options: Mapping[str, object]) -> dict[str, object]:
     """How a directory was made: the source and its options, and the counts of its summary."""
     counts = {name: value for name, value in asdict(summary).items() if name != "out"}
-    return {"mimic3tf": __version__, "source": source, "options": options, **counts}
+    return {"mimic3tf": __version__, "source": source, "options": {**options}, **counts}
 
 
 def _write(directory: Path, records: PreparedCohort) -> None:

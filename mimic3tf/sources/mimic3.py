@@ -122,11 +122,9 @@ def prepare_mimic3(
     """
     check_new_directory(out)
     limit = parse_size(memory_limit)
-    chosen = {
-        split: _read_subjects(path)
-        for split, path in (("test", test_subjects), ("val", val_subjects))
-        if path is not None
-    }
+    given = {"test": test_subjects, "val": val_subjects}
+    lists = {split: path for split, path in given.items() if path is not None}
+    chosen = {split: _read_subjects(path) for split, path in lists.items()}
     target = out.resolve()
     with ExitStack() as stack:
         try:
@@ -136,8 +134,8 @@ def prepare_mimic3(
         except OSError as error:
             raise UsageError(f"{out}: cannot be made: {error.strerror}") from None
         stays, rows, dropped_stays, dropped_values = _extract(csv, scratch, limit, blood_only)
-        for split, path in (("test", test_subjects), ("val", val_subjects)):
-            if path is not None and not chosen[split].intersection(stays["subject"]):
+        for split, path in lists.items():
+            if not chosen[split].intersection(stays["subject"]):
                 raise DataError(f"{path}: names no subject of this cohort")
         cohort = layout.PreparedCohort(
             [f"{subject}_episode{k}_timeseries.csv" for subject, k in stays.select("subject", "k").rows()],
@@ -146,9 +144,9 @@ def prepare_mimic3(
             rows,
         )
         summary = layout.summarize(out, cohort, dropped_stays, dropped_values)
-        lists = {f"{split}_subjects": "list" if split in chosen else "hash" for split in ("test", "val")}
-        made = layout.record_of(summary, "mimic3", blood_only=blood_only, **lists)
-        layout.write_benchmark_directory(out, cohort, made)
+        dealt = {f"{split}_subjects": "list" if split in lists else "hash" for split in given}
+        options = {"blood_only": blood_only, **dealt}
+        layout.write_benchmark_directory(out, cohort, layout.record_of(summary, "mimic3", options))
     return summary
 
 

@@ -137,8 +137,8 @@ def prepare_physionet2012(
     stays = [f"{files[index].stem}_episode1_timeseries.csv" for index in kept]
     cohort = layout.PreparedCohort(stays, labels[kept], splits, rows)
     summary = layout.summarize(out, cohort, {"no usable measurement": len(files) - len(kept)}, dropped)
-    made = layout.record_of(summary, "physionet2012", seed=seed, drop_implausible=drop_implausible)
-    layout.write_benchmark_directory(out, cohort, made)
+    options = {"seed": seed, "drop_implausible": drop_implausible}
+    layout.write_benchmark_directory(out, cohort, layout.record_of(summary, "physionet2012", options))
     return summary
 
 
