@@ -47,6 +47,7 @@ WITH charted AS (
             WHEN e.HADM_ID IS NULL THEN 'no admission is named'
             WHEN a.hadm IS NULL THEN 'of an admission that is left out'
             WHEN {icustay} <> a.icustay THEN 'of an ICU stay that is left out'
+            WHEN i.unwanted THEN 'measured in urine or another fluid'
         END AS fault
     FROM {table} e
     JOIN item i ON i.itemid = e.ITEMID
@@ -212,15 +213,16 @@ def _lookups(blood_only: bool) -> list[str]:
     """Statements that make the tables of channels and items."""
     positions = {name: position for position, name in enumerate(MIMIC3.names)}
     channels = ", ".join(f"({position}::TINYINT, '{name}')" for name, position in positions.items())
+    unwanted = NOT_BLOOD if blood_only else ()
     items = ", ".join(
-        f"({itemid}, {positions[name]}::TINYINT, {repr(UNITS[itemid]) if itemid in UNITS else 'NULL'})"
+        f"({itemid}, {positions[name]}::TINYINT, {repr(UNITS[itemid]) if itemid in UNITS else 'NULL'}, "
+        f"{itemid in unwanted})"
         for name, ids in ITEMS.items()
         for itemid in ids
-        if not (blood_only and itemid in NOT_BLOOD)
     )
     return [
         f"CREATE TABLE channel AS FROM (VALUES {channels}) AS v(channel, name)",
-        f"CREATE TABLE item AS FROM (VALUES {items}) AS v(itemid, channel, unit)",
+        f"CREATE TABLE item AS FROM (VALUES {items}) AS v(itemid, channel, unit, unwanted)",
     ]
 
 

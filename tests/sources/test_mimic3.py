@@ -453,7 +453,7 @@ def test_urine_and_other_fluids_are_left_out_where_blood_is_asked_for(
     hospital.chart(7, 2, item, 5.5)
     hospital.chart(7, 3, 50820, 7.4)
     hospital.chart(7, 3, 50931, 120)
-    hospital.prepare(blood_only=True)
+    assert hospital.prepare(blood_only=True).dropped_values == {"measured in urine or another fluid": 1}
     blood = {"Hours": "3.0", "Glucose": "120", "pH": "7.4"}
     assert hospital.series("7_episode1") == [{"Hours": "1.0", "Heart Rate": "80"}, blood]
     (tmp_path / "out").rename(tmp_path / "blood")
