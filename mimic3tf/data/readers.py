@@ -120,7 +120,7 @@ def load_data(
     """
     stays = reader.get_number_of_examples()
     chunk = read_chunk(reader, min(1000, stays) if small_part else stays)
-    steps = _transform(discretizer, normalizer)
+    steps = preparation(discretizer, normalizer)
     whole = (
         np.array([steps(rows, hours) for rows, hours in zip(chunk["X"], chunk["t"], strict=True)]),
         chunk["y"],
@@ -136,77 +136,9 @@ def save_results(names: list[str], pred: Any, y_true: Any, path: str | Path) -> 
     write_whole(path, "stay,prediction,y_true\n" + "".join(lines))
 
 
-class BatchGen:
-    """Endless batches of a reader's stays, with the interface of mimic3-benchmarks' Keras generators.
+def preparation(discretizer: Any, normalizer: Any | None) -> Callable[[Any, float], NDArray[np.float64]]:
+    """Function from a stay's rows and hours to its grid [T, D], as a discretizer and a normalizer make it."""
 
-    Args:
-        reader: any object with the methods of `InHospitalMortalityReader`.
-        discretizer: any object with the benchmarks' `transform(X, end=hours)`.
-        normalizer: any object with the benchmarks' `transform(X)`, or None.
-        batch_size: stays a batch; the last one of an epoch may be smaller.
-        small_part: use the first 1000 stays only.
-        target_repl: also yield the labels repeated at every bin, as `[y, y_repeated]`.
-        shuffle: draw a new order each epoch.
-        return_names: yield `{"data": (X, y), "names": [...], "ts": [...]}` instead of `(X, y)`.
-        seed: fixes the order of the epochs.
-
-    Attributes:
-        steps: batches an epoch.
-    """
-
-    def __init__(
-        self,
-        reader: InHospitalMortalityReader,
-        discretizer: Any,
-        normalizer: Any | None,
-        batch_size: int,
-        small_part: bool,
-        target_repl: bool,
-        shuffle: bool,
-        return_names: bool = False,
-        seed: int = 0,
-    ) -> None:
-        stays = reader.get_number_of_examples()
-        chunk = read_chunk(reader, min(1000, stays) if small_part else stays)
-        steps = _transform(discretizer, normalizer)
-        self._data = [steps(rows, hours) for rows, hours in zip(chunk["X"], chunk["t"], strict=True)]
-        self._labels = np.array(chunk["y"])
-        self._names: list[str] = chunk["name"]
-        self._hours: list[float] = chunk["t"]
-        self._target_repl, self._shuffle, self._return_names = target_repl, shuffle, return_names
-        self._random = np.random.default_rng(seed)
-        self.batch_size = batch_size
-        self.steps = -(-len(self._data) // batch_size)
-        self._batches = self._generate()
-
-    def _generate(self) -> Any:
-        stays = len(self._data)
-        while True:
-            order = self._random.permutation(stays) if self._shuffle else np.arange(stays)
-            for start in range(0, stays, self.batch_size):
-                batch = order[start : start + self.batch_size]
-                x, y = np.stack([self._data[stay] for stay in batch]), self._labels[batch]
-                data: tuple[Any, Any] = (x, y)
-                if self._target_repl:
-                    data = (x, [y, np.repeat(y[:, None, None], x.shape[1], axis=1)])
-                if self._return_names:
-                    names = [self._names[stay] for stay in batch]
-                    yield {"data": data, "names": names, "ts": [self._hours[stay] for stay in batch]}
-                else:
-                    yield data
-
-    def __iter__(self) -> Any:
-        return self._batches
-
-    def __next__(self) -> Any:
-        return next(self._batches)
-
-    def next(self) -> Any:
-        """The next batch; after an epoch's last one comes the first of the next epoch."""
-        return next(self._batches)
-
-
-def _transform(discretizer: Any, normalizer: Any | None) -> Callable[[Any, float], NDArray[np.float64]]:
     def transform(rows: Any, hours: float) -> NDArray[np.float64]:
         grid = discretizer.transform(rows, end=hours)[0]
         return grid if normalizer is None else normalizer.transform(grid)

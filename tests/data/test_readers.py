@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from mimic3tf.data import (
-    BatchGen,
     Discretizer,
     InHospitalMortalityReader,
     Normalizer,
@@ -66,28 +65,6 @@ def test_load_data_equals_the_reference(reader: InHospitalMortalityReader, refer
     X, y = loaded["data"]
     np.testing.assert_array_equal(X.astype(np.float32), reference["clean_76"][rows])
     assert y == reference["y"][rows].tolist()
-
-
-def test_batches_cover_every_stay_once_an_epoch(reader: InHospitalMortalityReader) -> None:
-    X, y = load_data(reader, _discretizer(), None)
-    batches = BatchGen(reader, _discretizer(), None, 5, False, False, shuffle=True, return_names=True, seed=1)
-    assert batches.steps == -(-len(y) // 5)
-    drawn = [next(batches) for _ in range(batches.steps)]
-    order = [reader_name for batch in drawn for reader_name in batch["names"]]
-    names = load_data(reader, _discretizer(), None, return_names=True)["names"]
-    assert sorted(order) == sorted(names)
-    assert order != names
-    rows = [names.index(name) for name in order]
-    np.testing.assert_array_equal(np.concatenate([batch["data"][0] for batch in drawn]), X[rows])
-    np.testing.assert_array_equal(np.concatenate([batch["data"][1] for batch in drawn]), np.array(y)[rows])
-    assert drawn[0]["ts"] == [48.0] * 5
-
-
-def test_target_replication_repeats_the_label_at_every_bin(reader: InHospitalMortalityReader) -> None:
-    batches = BatchGen(reader, _discretizer(), None, 4, False, True, shuffle=False)
-    x, (y, repeated) = batches.next()
-    assert repeated.shape == (4, x.shape[1], 1)
-    np.testing.assert_array_equal(repeated[:, :, 0], np.repeat(y[:, None], x.shape[1], axis=1))
 
 
 def test_any_object_with_the_methods_can_stand_in(reader: InHospitalMortalityReader) -> None:
