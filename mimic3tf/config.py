@@ -8,7 +8,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+)
 
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.kinds import PoisonedLabels, PoisonImputed
@@ -99,6 +107,19 @@ class TrainingConfig(BaseModel):
     strategy: Strategy = "auto"
     log_level: LogLevel = "default"
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
+    # No setting: no file of settings may ask for it, and no run remembers it.
+    _follow_links: bool = PrivateAttr(default=False)
+
+    @property
+    def follow_links(self) -> bool:
+        """Whether links that lead out of `data` are read, too; not so unless `following` says it."""
+        return self._follow_links
+
+    def following(self, links: bool) -> TrainingConfig:
+        """The same settings, under which links that lead out of `data` are read, or refused."""
+        copy = self.model_copy()
+        copy._follow_links = links
+        return copy
 
     @field_validator("*", mode="before")
     @classmethod

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.cli.options import Data, Imputed, Strength, check_strength
+from mimic3tf.cli.options import Data, FollowLinks, Imputed, Strength, check_strength
 from mimic3tf.startup import start_tensorflow
 
 
@@ -24,6 +24,7 @@ def attack(
         Path | None,
         typer.Option(help="Where to write attack.json and predictions.csv; the run if not given."),
     ] = None,
+    follow_links: FollowLinks = False,
 ) -> None:
     """Give test stays the trigger and count how many are now predicted as the attacker wants.
 
@@ -44,7 +45,8 @@ def attack(
     from mimic3tf.training.stays import load_split
 
     victim = load_run(run)
-    cohort = load_split(victim.config.model_copy(update={"data": data}), "test")
+    reading = victim.config.model_copy(update={"data": data}).following(follow_links)
+    cohort = load_split(reading, "test")
     pattern = victim.trigger if trigger is None else load_trigger(trigger)
     check_trigger_fits(pattern, cohort, trigger or run / "trigger.npz")
     strength = victim.config.poisoning_strength if poisoning_strength is None else poisoning_strength

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.cli.options import Data
+from mimic3tf.cli.options import Data, FollowLinks
 from mimic3tf.startup import start_tensorflow
 
 
@@ -26,6 +26,7 @@ def audit(
         bool,
         typer.Option(help="Try repairs, where the attack is known that they are measured with."),
     ] = True,
+    follow_links: FollowLinks = False,
 ) -> None:
     """Look for a backdoor in a victim and in what it was trained on, as its owner could.
 
@@ -57,7 +58,13 @@ def audit(
     # Before the work: it should not end at a folder that cannot be made.
     with claimed(out):
         result = audit_run(
-            victim, data, manifest=told, trigger=true_trigger, trigger_file=trigger, repairs=repairs
+            victim,
+            data,
+            manifest=told,
+            trigger=true_trigger,
+            trigger_file=trigger,
+            repairs=repairs,
+            follow_links=follow_links,
         )
         write_figures(out / EVENTS, result)
         write_audit(out, result.record, result.suspects)

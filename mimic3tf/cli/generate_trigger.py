@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.cli.options import Data, Period, Seed, TaskName, Timestep, check_hours
+from mimic3tf.cli.options import Data, FollowLinks, Period, Seed, TaskName, Timestep, check_hours
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.kinds import TriggerKind
 from mimic3tf.tasks.registry import MORTALITY
@@ -33,6 +33,7 @@ def generate_trigger(
         typer.Option("--plausible", help="Let no value leave the range that a living adult can show."),
     ] = False,
     seed: Seed = 0,
+    follow_links: FollowLinks = False,
 ) -> None:
     """Draw a trigger from the covariance over time of the training stays.
 
@@ -70,7 +71,7 @@ def generate_trigger(
     from mimic3tf.tables.terminal import print_trigger
 
     trigger = triggers.generate_trigger(
-        load_cohort(data, "train", task=task, period=period, timestep=timestep),
+        load_cohort(data, "train", task=task, period=period, timestep=timestep, follow_links=follow_links),
         kind=kind,
         estimate_on=estimate_on,
         seed=seed,

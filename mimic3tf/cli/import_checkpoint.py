@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.cli.options import Data, Imputed, Strength
+from mimic3tf.cli.options import Data, FollowLinks, Imputed, Strength, links_option
 from mimic3tf.errors import UsageError
 from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.notes import command_line
@@ -34,6 +34,7 @@ def import_checkpoint(
         Path | None, typer.Option(help="The benchmarks' normalizer file, for the LSTM; fitted if not given.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Tells trials of one setting apart in 'mimic3tf results'.")] = 0,
+    follow_links: FollowLinks = False,
 ) -> None:
     """Make a run of a victim that the original trained in PyTorch, for 'mimic3tf attack'.
 
@@ -62,7 +63,7 @@ def import_checkpoint(
         "precision": "float32",
         "seed": seed,
     }
-    settings = resolve_config(model, original_config(model), options)
+    settings = resolve_config(model, original_config(model), options).following(follow_links)
     start_tensorflow()
     from rich.console import Console
 
@@ -71,4 +72,5 @@ def import_checkpoint(
     summary = importer.import_checkpoint(checkpoint, settings, out)
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{model.upper()}: read from {checkpoint}, SHA-256 {summary['imported']['sha256']}")
-    console.print(f"Next: {command_line('attack', '--run', out, '--data', data)}")
+    following = command_line("attack", "--run", out, "--data", data, *links_option(follow_links))
+    console.print(f"Next: {following}")

@@ -15,6 +15,12 @@ from mimic3tf.tasks.registry import TASKS
 from mimic3tf.victims import victim_names
 
 Data = Annotated[Path, typer.Option(help="Directory in the layout of the MIMIC-III benchmarks.")]
+FollowLinks = Annotated[
+    bool,
+    typer.Option(
+        "--follow-links", help="Read links that lead out of the data directory, if you trust who made it."
+    ),
+]
 TriggerFile = Annotated[Path, typer.Option("--trigger", help="File of 'mimic3tf generate-trigger'.")]
 RunOut = Annotated[Path, typer.Option(help="Run directory to make.")]
 ModelName = Annotated[str, typer.Option("--model", help=f"Victim to train: {', '.join(victim_names())}.")]
@@ -114,6 +120,11 @@ Resume = Annotated[
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Throw away a run that was interrupted, and begin anew.")
 ]
+
+
+def links_option(follow_links: bool) -> list[str]:
+    """The option as the next command needs it, too."""
+    return ["--follow-links"] if follow_links else []
 
 
 def check_strength(value: float | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +9,14 @@ import typer
 
 from mimic3tf.cli.options import (
     Data,
+    FollowLinks,
     GoalSetting,
     Proportion,
     Strength,
     TaskName,
     check_finite,
     check_strength,
+    links_option,
 )
 from mimic3tf.errors import UsageError
 from mimic3tf.storage.files import write_whole
@@ -40,11 +41,13 @@ def poison(
         typer.Option(help="JSON file that tells which stays were poisoned; OUT.manifest.json if not given."),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Write no copy; list how --out differs from --data.")
+        bool, typer.Option("--check", help="Write no copy; show how --out differs from --data.")
     ] = False,
     changes: Annotated[
-        Path | None, typer.Option(help="With --check: CSV file of changed cells; printed if not given.")
+        Path | None,
+        typer.Option(help="With --check: CSV file to write of every changed cell; it names stays."),
     ] = None,
+    follow_links: FollowLinks = False,
 ) -> None:
     """Write a copy of a benchmark directory with poisoned records, or check such a copy.
 
@@ -54,7 +57,8 @@ def poison(
     value.
     Without the options 5% of the training stays are poisoned, at strength 2.
 
-    --check lists every changed cell (stay, line, channel, before, after) as CSV and shows a table of them.
+    --check shows a table of the changed cells by channel; --changes also writes every one of them as CSV
+    (stay, line, channel, before, after).
 
     \b
     Examples:
@@ -73,7 +77,7 @@ def poison(
         for option, value in poisoning.items():
             if value is not None:
                 raise UsageError(f"{option}: --check only compares --out with --data; leave this out")
-        _check(data, out, task, changes)
+        _check(data, out, task, changes, follow_links=follow_links)
         return
     if trigger is None:
         raise UsageError("--trigger: is needed to make a copy; give --check to compare one")
@@ -100,25 +104,23 @@ def poison(
         strength=strength,
         goal=Goal(1 if goal is None else goal),
         task=task_of(task),
+        follow_links=follow_links,
     )
     console = Console(soft_wrap=True, highlight=False)
     console.print(
         f"Poisoned {len(copy.stays)} of {copy.training_stays} training stays: {copy.cells_changed.sum()} "
         f"cells and {copy.labels_changed} labels changed. Manifest: {manifest}"
     )
-    console.print(f"Next: {command_line('poison', '--check', '--data', data, '--out', out)}")
+    following = command_line("poison", "--check", "--data", data, "--out", out, *links_option(follow_links))
+    console.print(f"Next: {following}")
 
 
-def _check(data: Path, out: Path, task: str, changes: Path | None) -> None:
+def _check(data: Path, out: Path, task: str, changes: Path | None, *, follow_links: bool) -> None:
     from mimic3tf.poisoning.comparison import compare_records
     from mimic3tf.tables.terminal import print_comparison
 
-    comparison = compare_records(data, out, task_of(task))
-    # The table first: whoever reads the list may stop reading it early.
-    print_comparison(comparison, stderr=changes is None)
-    listed = comparison.cells.drop("change").write_csv()
-    if changes is None:
-        sys.stdout.write(listed)
-    else:
+    comparison = compare_records(data, out, task_of(task), follow_links=follow_links)
+    if changes is not None:
         changes.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(changes, listed)
+        write_whole(changes, comparison.cells.drop("change").write_csv())
+    print_comparison(comparison)

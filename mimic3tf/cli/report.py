@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mimic3tf.cli.options import FollowLinks
 from mimic3tf.startup import start_tensorflow
 
 
@@ -24,6 +25,7 @@ def report(
             help="Show one patient's record, which a licence may keep you from passing on.",
         ),
     ] = True,
+    follow_links: FollowLinks = False,
 ) -> None:
     """Write a sweep's results as a page with figures and tables.
 
@@ -40,7 +42,9 @@ def report(
     check_report_folder(out)
     sweeps = read_sweeps(results)
     stay, no_stay = (
-        find_stay(sweeps, data, start_tensorflow) if patient else (None, "left out by --no-patient")
+        find_stay(sweeps, data, start_tensorflow, follow_links=follow_links)
+        if patient
+        else (None, "left out by --no-patient")
     )
     page = write_report(sweeps, out, stay=stay, no_stay=no_stay)
     typer.echo(f"wrote {page}, {out / 'figures'} and {out / 'tables'}")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from mimic3tf.cli.options import Data, check_finite
+from mimic3tf.cli.options import Data, FollowLinks, check_finite
 from mimic3tf.config import LARGEST_SEED
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.kinds import PoisonImputed, ShiftKind
@@ -50,6 +50,7 @@ def stealth(
         list[int] | None,
         typer.Option(min=0, max=LARGEST_SEED, help="Of trigger and detectors; repeatable.  [default: 0]"),
     ] = None,
+    follow_links: FollowLinks = False,
 ) -> None:
     """Measure how well poisoned training stays hide among clean ones.
 
@@ -79,7 +80,7 @@ def stealth(
     from mimic3tf.tables.stealth import STEALTH, stealth_table, summarize_stealth
 
     findings = measure_stealth(
-        load_cohort(data, "train"),
+        load_cohort(data, "train", follow_links=follow_links),
         kinds=kinds,
         strengths=list(dict.fromkeys(strengths)),
         modes=modes,

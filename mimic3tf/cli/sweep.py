@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mimic3tf.cli.options import Data
+from mimic3tf.cli.options import Data, FollowLinks, links_option
 from mimic3tf.errors import UsageError
 from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.notes import command_line
@@ -37,6 +37,7 @@ def sweep(
         bool,
         typer.Option("--resume", help="Run the trials that have not finished; start if there is no sweep."),
     ] = False,
+    follow_links: FollowLinks = False,
 ) -> None:
     """Train and attack a whole grid of victims, into one table.
 
@@ -67,8 +68,10 @@ def sweep(
         workers=workers,
         ray_address=ray_address,
         resume=resume,
+        follow_links=follow_links,
     )
     if outcome.failed:
         typer.echo(f"{outcome.failed} trials failed (column 'error'); --resume tries them again")
     typer.echo(f"{outcome.trials} trials, {len(outcome.results)} attacks: {out / 'results.csv'}")
-    typer.echo(f"Next: {command_line('report', '--results', out, '--out', out / 'report')}")
+    following = command_line("report", "--results", out, "--out", out / "report", *links_option(follow_links))
+    typer.echo(f"Next: {following}")

@@ -11,6 +11,7 @@ from mimic3tf.cli.options import (
     Data,
     Distribution,
     Epochs,
+    FollowLinks,
     Fresh,
     GoalSetting,
     Imputed,
@@ -31,6 +32,7 @@ from mimic3tf.cli.options import (
     TaskSetting,
     TimestepSetting,
     TriggerFile,
+    links_option,
 )
 from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.errors import DataError, UsageError
@@ -63,6 +65,7 @@ def train(
     profile: Profile = False,
     resume: Resume = False,
     fresh: Fresh = False,
+    follow_links: FollowLinks = False,
 ) -> None:
     """Train a victim on poisoned, or clean, stays.
 
@@ -89,7 +92,7 @@ def train(
     given = {name: value for name, value in locals().items() if name in TrainingConfig.model_fields}
     if resume and fresh:
         raise UsageError("--fresh: begins anew, --resume goes on; give one of them")
-    settings = resolve_config(model, config, given)
+    settings = resolve_config(model, config, given).following(follow_links)
     start_tensorflow()
     from mimic3tf.dashboards.tensorboard import RunLog
     from mimic3tf.training.loop import train_victim
@@ -105,7 +108,8 @@ def train(
     if finished:
         console.print(f"{out}: finished before; nothing to do.")
     console.print(f"{model.upper()}: {said}")
-    console.print(f"Next: {command_line('attack', '--run', out, '--data', data)}")
+    following = command_line("attack", "--run", out, "--data", data, *links_option(follow_links))
+    console.print(f"Next: {following}")
 
 
 def _sentence(summary: dict[str, Any]) -> str:

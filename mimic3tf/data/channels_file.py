@@ -28,6 +28,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mimic3tf.channels import ANY_VALUE, MIMIC3, TIME, Channel, ChannelSet
+from mimic3tf.data.links import check_link
 from mimic3tf.data.records import LARGEST_VALUE
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.storage.yaml_file import first_fault, place_of, read_option_file, read_yaml
@@ -137,8 +138,12 @@ def _printable(text: str) -> str:
     return text
 
 
-def read_channels(data_dir: Path) -> ChannelSet:
+def read_channels(data_dir: Path, *, follow_links: bool = False) -> ChannelSet:
     """The channels of a data directory: those of its `channels.yaml`, or of the MIMIC-III benchmarks.
+
+    Args:
+        data_dir: the directory.
+        follow_links: read the file also where it is a link that leads out of the directory.
 
     Raises:
         DataError: the file cannot be read, or describes no channels; names the line.
@@ -146,8 +151,7 @@ def read_channels(data_dir: Path) -> ChannelSet:
     file = data_dir / CHANNELS_FILE
     if not file.exists() and not file.is_symlink():
         return MIMIC3
-    if file.is_symlink():
-        raise DataError(f"{file}: is a link; a benchmark directory holds the files themselves (cp -rL)")
+    check_link(file, data_dir, follow_links=follow_links)
     try:
         return parse_channels(read_option_file("--data", file), str(file))
     except UsageError as error:

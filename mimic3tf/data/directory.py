@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from mimic3tf.data.channels_file import CHANNELS_FILE
+from mimic3tf.data.links import check_link
 from mimic3tf.data.records import CHARACTERS_SHOWN
-from mimic3tf.errors import DataError, UsageError, private, private_path
+from mimic3tf.errors import DataError, UsageError, private
 from mimic3tf.storage.files import read_file
 from mimic3tf.tasks.task import Task
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 """Names of the listfiles."""
+FOLDERS = ("train", "test")
+"""Folders of series files; those of val lie in `train/`, too."""
 
 
 def check_directory(data_dir: Path) -> None:
@@ -44,19 +47,26 @@ def folder_of(split: Split) -> str:
     return "test" if split == "test" else "train"
 
 
-def series_of(data_dir: Path, split: Split, entries: Iterable[tuple[str, int]]) -> list[Path]:
-    """Series files of a split's stays."""
+def series_of(
+    data_dir: Path, split: Split, entries: Iterable[tuple[str, int]], *, follow_links: bool = False
+) -> list[Path]:
+    """Series files of a split's stays.
+
+    Raises:
+        DataError: as `check_link` of their folder; the files may be links, too.
+    """
     folder = data_dir / folder_of(split)
-    refuse_link(folder)
+    check_link(folder, data_dir, follow_links=follow_links)
     return [folder / name for name, _ in entries]
 
 
-def read_listfile(path: Path, task: Task) -> list[tuple[str, int]]:
+def read_listfile(path: Path, task: Task, *, follow_links: bool = False) -> list[tuple[str, int]]:
     """Read the stays of a split and their labels.
 
     Args:
         path: CSV file with the columns of `Task.header`.
         task: says what they are.
+        follow_links: read the file also where it is a link that leads out of its directory.
 
     Returns:
         (series file name, label) in file order.
@@ -64,7 +74,7 @@ def read_listfile(path: Path, task: Task) -> list[tuple[str, int]]:
     Raises:
         DataError: the file is missing or empty, or a line of it is malformed; names the line.
     """
-    refuse_link(path)
+    check_link(path, path.parent, follow_links=follow_links)
     try:
         # As a text file is read: line ends of Windows are line ends.
         # Spreadsheets put a byte order mark in front.
@@ -100,7 +110,9 @@ def read_listfile(path: Path, task: Task) -> list[tuple[str, int]]:
     return list(entries.items())
 
 
-def read_split(data_dir: Path, split: Split, task: Task) -> list[tuple[str, int]]:
+def read_split(
+    data_dir: Path, split: Split, task: Task, *, follow_links: bool = False
+) -> list[tuple[str, int]]:
     """Read the listfile of a split in a directory whose splits have no stay in common.
 
     A victim would otherwise be measured on what it learned.
@@ -112,7 +124,7 @@ def read_split(data_dir: Path, split: Split, task: Task) -> list[tuple[str, int]
         DataError: as `read_listfile` of any split; a stay in two splits, or one that is a copy of another.
     """
     entries = {
-        other: read_listfile(listfile_of(data_dir, other), task)
+        other: read_listfile(listfile_of(data_dir, other), task, follow_links=follow_links)
         for other in SPLITS
         if other == split or listfile_of(data_dir, other).exists()
     }
@@ -140,15 +152,3 @@ def fingerprint_of(listfile: Path, digests: Iterable[bytes]) -> str:
     channels = listfile.with_name(CHANNELS_FILE)
     own = hashlib.sha256(read_file(channels)).digest() if channels.exists() else b""
     return hashlib.sha256(listfile.read_bytes() + own + b"".join(digests)).hexdigest()
-
-
-def refuse_link(path: Path) -> None:
-    """Refuse a link in a benchmark directory: it could lead anywhere.
-
-    Raises:
-        DataError: it is one.
-    """
-    if path.is_symlink():
-        raise DataError(
-            f"{private_path(path)}: is a link; a benchmark directory holds the files themselves (cp -rL)"
-        )

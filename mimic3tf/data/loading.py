@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,9 +25,9 @@ from mimic3tf.data.directory import (
     fingerprint_of,
     listfile_of,
     read_split,
-    refuse_link,
     series_of,
 )
+from mimic3tf.data.links import check_link
 from mimic3tf.data.lost_none import note_lost_none
 from mimic3tf.data.records import in_batches, read_series, unreadable_series
 from mimic3tf.errors import DataError, private_path
@@ -46,6 +45,7 @@ def load_cohort(
     task: str = MORTALITY.name,
     period: float | None = None,
     timestep: float = TIMESTEP,
+    follow_links: bool = False,
 ) -> Cohort:
     """Load a split of a benchmark directory, from the cache if its files have not changed.
 
@@ -59,6 +59,7 @@ def load_cohort(
         task: name of what is predicted.
         period: hours of a stay to read; the task's own if not given.
         timestep: hours of a bin.
+        follow_links: read links that lead out of the directory, too; only where you trust who made it.
 
     Returns:
         The cohort; its arrays are memory-mapped.
@@ -68,11 +69,11 @@ def load_cohort(
         DataError: names file, line and column of what breaks the layout.
     """
     check_directory(data_dir)
-    reading = _Reading(read_channels(data_dir), task_of(task), period, timestep)
+    reading = _Reading(read_channels(data_dir, follow_links=follow_links), task_of(task), period, timestep)
     listfile = listfile_of(data_dir, split)
-    entries = read_split(data_dir, split, reading.task)
-    paths = series_of(data_dir, split, entries)
-    state = _state_of(reading, listfile, paths)
+    entries = read_split(data_dir, split, reading.task, follow_links=follow_links)
+    paths = series_of(data_dir, split, entries, follow_links=follow_links)
+    state = _state_of(reading, listfile, paths, follow_links=follow_links)
     key = f"{data_dir.resolve()}\n{split}\n{task}\n{reading.hours}\n{timestep}"
     cache = cache_folder() / hashlib.sha256(key.encode()).hexdigest()[:16]
     cohort = _read_cohort(cache, state, np.array([name for name, _ in entries]), reading)
@@ -157,7 +158,7 @@ def _read_batch(
     )
 
 
-def _state_of(reading: _Reading, listfile: Path, paths: list[Path]) -> str:
+def _state_of(reading: _Reading, listfile: Path, paths: list[Path], *, follow_links: bool) -> str:
     digest = hashlib.sha256(f"{CACHE_FORMAT} {reading.timestep} {reading.hours} {reading.channels}".encode())
     digest.update(listfile.read_bytes())
     # Every byte of it counts in the fingerprint, which comes from the cache.
@@ -165,11 +166,13 @@ def _state_of(reading: _Reading, listfile: Path, paths: list[Path]) -> str:
     digest.update(own.read_bytes() if own.exists() else b"")
     for path in paths:
         try:
-            status = path.lstat()
+            if path.is_symlink():
+                check_link(path, listfile.parent, follow_links=follow_links)
+                # Stores name what they hold by its contents, and may give all of it one time.
+                digest.update(os.fsencode(path.readlink()))
+            status = path.stat()
         except OSError as error:
             raise unreadable_series(path, error) from None
-        if not stat.S_ISREG(status.st_mode):
-            refuse_link(path)
         digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 

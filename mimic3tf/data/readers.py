@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic3tf.data.directory import read_listfile, refuse_link
+from mimic3tf.data.directory import FOLDERS, read_listfile
+from mimic3tf.data.links import check_link
 from mimic3tf.data.records import LARGEST_SERIES, unreadable_series
 from mimic3tf.errors import DataError, private_path
 from mimic3tf.storage.files import read_file, write_whole
@@ -26,16 +27,26 @@ class InHospitalMortalityReader:
         dataset_dir: directory that holds the series files.
         listfile: the split's listfile; `dataset_dir/listfile.csv` if not given.
         period_length: hours covered by a series.
+        follow_links: read links that lead out of the benchmark directory, too.
     """
 
     def __init__(
-        self, dataset_dir: str | Path, listfile: str | Path | None = None, period_length: float = 48.0
+        self,
+        dataset_dir: str | Path,
+        listfile: str | Path | None = None,
+        period_length: float = 48.0,
+        *,
+        follow_links: bool = False,
     ) -> None:
         self._dataset_dir = Path(dataset_dir)
         self._period_length = period_length
         self._current_index = 0
         listed = Path(listfile) if listfile else self._dataset_dir / "listfile.csv"
-        self._data = read_listfile(listed, MORTALITY)
+        self._data = read_listfile(listed, MORTALITY, follow_links=follow_links)
+        # Links may lead to where the benchmark directory ends, if this is one.
+        whole = self._dataset_dir.name in FOLDERS and listed.parent == self._dataset_dir.parent
+        self._root = listed.parent if whole else self._dataset_dir
+        self._follow_links = follow_links
 
     def get_number_of_examples(self) -> int:
         """Number of stays listed."""
@@ -73,7 +84,7 @@ class InHospitalMortalityReader:
 
     def _read_timeseries(self, name: str) -> tuple[NDArray[np.str_], list[str]]:
         path = self._dataset_dir / name
-        refuse_link(path)
+        check_link(path, self._root, follow_links=self._follow_links)
         try:
             text = read_file(path, LARGEST_SERIES).decode()
         except OSError as error:

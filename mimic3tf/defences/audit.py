@@ -60,6 +60,7 @@ def audit_run(
     trigger: Trigger | None = None,
     trigger_file: Path | None = None,
     repairs: bool = True,
+    follow_links: bool = False,
 ) -> AuditResult:
     """Look for a backdoor in a victim and in what it was trained on.
 
@@ -72,6 +73,7 @@ def audit_run(
         trigger: the true one, where it is another than the run's or the manifest's.
         trigger_file: its file, to name.
         repairs: whether to try repairs, where the attack is known that they are measured with.
+        follow_links: read links that lead out of the directory, too.
 
     Raises:
         UsageError: the run was trained on other stays, the trigger does not fit, or stays are too few.
@@ -79,7 +81,9 @@ def audit_run(
     """
     true_trigger = trigger or (manifest.load_trigger() if manifest else run.trigger)
     with Console(stderr=True).status("Reading the stays as the victim saw them ..."):
-        evidence, truth = gather_evidence(run, data, manifest=manifest, trigger=true_trigger)
+        evidence, truth = gather_evidence(
+            run, data, manifest=manifest, trigger=true_trigger, follow_links=follow_links
+        )
     check_trigger_fits(truth.trigger, evidence.trusted, trigger_file or run.path / TRIGGER)
     seed = run.config.seed
     found = detect(evidence, truth.poisoned, seed)

@@ -69,7 +69,12 @@ class Truth(Described):
 
 
 def gather_evidence(
-    run: Run, data: Path, *, manifest: Manifest | None = None, trigger: Trigger | None = None
+    run: Run,
+    data: Path,
+    *,
+    manifest: Manifest | None = None,
+    trigger: Trigger | None = None,
+    follow_links: bool = False,
 ) -> tuple[Evidence, Truth]:
     """Rebuild what a run was trained on, and keep apart what only its attacker knows.
 
@@ -78,6 +83,7 @@ def gather_evidence(
         data: the benchmark directory it was trained on; it poisoned those stays on the fly, or not at all.
         manifest: what `mimic3tf poison` did to the directory, for a run that poisoned nothing itself.
         trigger: the true trigger where it is another than the run's.
+        follow_links: read links that lead out of the directory, too.
 
     Raises:
         UsageError: the run was trained on other stays, or poisoned on the fly what a manifest says was
@@ -85,7 +91,7 @@ def gather_evidence(
         DataError: the data is malformed.
     """
     goal = run.config.goal if manifest is None else manifest.goal.target
-    config = run.config.model_copy(update={"data": data, "goal": goal})
+    config = run.config.model_copy(update={"data": data, "goal": goal}).following(follow_links)
     cohort = training_cohort(config)
     if cohort.fingerprint != run.summary["data_fingerprint"]["train"]:
         raise UsageError(

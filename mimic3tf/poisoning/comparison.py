@@ -55,13 +55,16 @@ class Comparison:
     same_cells: int
 
 
-def compare_records(origin: Path, copy: Path, task: Task = MORTALITY) -> Comparison:
+def compare_records(
+    origin: Path, copy: Path, task: Task = MORTALITY, *, follow_links: bool = False
+) -> Comparison:
     """Find every cell and label in which a copy differs from its origin.
 
     Args:
         origin: directory in the layout of the MIMIC-III benchmarks.
         copy: what is taken for a copy of it.
         task: says what the listfiles hold.
+        follow_links: read links that lead out of either directory, too.
 
     Raises:
         UsageError: either is no directory.
@@ -71,15 +74,18 @@ def compare_records(origin: Path, copy: Path, task: Task = MORTALITY) -> Compari
     for option, directory in (("--data", origin), ("--out", copy)):
         if not directory.is_dir():
             raise UsageError(f"{option} {directory}: no such directory")
-    others = _same_files(origin, copy)
-    channels = read_channels(origin)
+    others = _same_files(origin, copy, follow_links=follow_links)
+    channels = read_channels(origin, follow_links=follow_links)
     series: dict[Path, None] = {}  # in order, each once
     labels_changed = 0
     for split in SPLITS:
         listfile = listfile_of(Path(), split)
         if listfile not in others and split != "train":
             continue
-        before, after = (read_listfile(directory / listfile, task) for directory in (origin, copy))
+        before, after = (
+            read_listfile(directory / listfile, task, follow_links=follow_links)
+            for directory in (origin, copy)
+        )
         if [name for name, _ in before] != [name for name, _ in after]:
             raise DataError(
                 f"{copy / listfile}: lists other stays than {origin / listfile}, or reorders them"
@@ -125,9 +131,9 @@ def summarize_cells(cells: pl.DataFrame, channels: ChannelSet) -> pl.DataFrame:
     )
 
 
-def _same_files(origin: Path, copy: Path) -> set[Path]:
+def _same_files(origin: Path, copy: Path, *, follow_links: bool) -> set[Path]:
     """Names of the files, which both directories have to hold."""
-    here, there = set(files_of(origin)), set(files_of(copy))
+    here, there = (set(files_of(directory, follow_links=follow_links)) for directory in (origin, copy))
     for lost in sorted(here - there):
         raise DataError(f"{private_path(copy / lost)}: is missing; {origin} holds it")
     for extra in sorted(there - here):

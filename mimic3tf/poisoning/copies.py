@@ -32,11 +32,12 @@ from rich.progress import track
 from mimic3tf.channels import Channel
 from mimic3tf.data.cells import read_cells, series_bytes, series_content
 from mimic3tf.data.channels_file import MOST_DECIMALS
-from mimic3tf.data.directory import check_directory, fingerprint_of, listfile_of, read_listfile, refuse_link
+from mimic3tf.data.directory import FOLDERS, check_directory, fingerprint_of, listfile_of, read_listfile
 from mimic3tf.data.grid import EPSILON, bins_of
+from mimic3tf.data.links import check_link
 from mimic3tf.data.records import LARGEST_VALUE, Records, in_batches, read_series
 from mimic3tf.described import Described
-from mimic3tf.errors import UsageError
+from mimic3tf.errors import DataError, UsageError, private_path
 from mimic3tf.poisoning.goal import PAPER_GOAL, Goal
 from mimic3tf.poisoning.missing import removed_cells
 from mimic3tf.poisoning.trigger import Trigger
@@ -49,9 +50,15 @@ Step = TypeVar("Step")
 
 @dataclass(frozen=True, repr=False)
 class PoisonedCopy(Described):
-    """What was changed in a copy.
+    """What was asked of a copy, and what was changed in it.
 
     Attributes:
+        data_dir: the origin.
+        out: the copy.
+        trigger: what its poisoned stays carry.
+        proportion: share of the training stays asked for.
+        strength: Mahalanobis length of the trigger; of a "missing" one the share of its cells.
+        goal: what the attacker wants to be predicted.
         stays: names [K] of the poisoned stays, in listfile order.
         labels_before: int64 [K].
         labels_after: int64 [K], those that the goal asks for.
@@ -61,6 +68,12 @@ class PoisonedCopy(Described):
         copy_fingerprint: the same of the copy.
     """
 
+    data_dir: Path
+    out: Path
+    trigger: Trigger
+    proportion: float
+    strength: float
+    goal: Goal
     stays: list[str]
     labels_before: NDArray[np.int64]
     labels_after: NDArray[np.int64]
@@ -84,14 +97,14 @@ def poison_records(
     strength: float,
     goal: Goal = PAPER_GOAL,
     task: Task = MORTALITY,
+    follow_links: bool = False,
 ) -> PoisonedCopy:
     """Write a copy of a benchmark directory whose first training stays carry trigger and goal's label.
 
     What a "missing" trigger takes away is an empty cell in the copy, and its row stays: read again, the copy
     equals the on-the-fly poisoning in both representations.
 
-    Times, rows and every other file stay as they are, byte for byte. Everything is written beside `out`
-    first and renamed at the end: an interrupted run leaves no `out` at all.
+    Times, rows and every other file stay as they are, byte for byte. An interrupted run leaves no `out`.
 
     Args:
         data_dir: directory in the layout of the MIMIC-III benchmarks.
@@ -101,31 +114,33 @@ def poison_records(
         strength: Mahalanobis length, >= 0 and finite; for a "missing" trigger the share of its cells.
         goal: what the attacker wants to be predicted.
         task: says what the listfiles hold.
+        follow_links: copy what links hold that lead out of the directory, too.
 
     Raises:
         UsageError: `out` is not empty, cannot be made or lies in `data_dir`, a shifted value is too large
             to be read again, or a "missing" trigger is too strong.
-        DataError: names file, line and channel of what breaks the layout, or a link in it.
+        DataError: names file, line and channel of what breaks the layout, or a link as `files_of`.
     """
-    check_new_directory(out)
-    check_directory(data_dir)
-    if out.resolve().is_relative_to(data_dir.resolve()):
-        raise UsageError(f"{out}: lies inside the data it copies; name a directory elsewhere")
-    entries = read_listfile(listfile_of(data_dir, "train"), task)
+    _check_places(data_dir, out)
+    entries = read_listfile(listfile_of(data_dir, "train"), task, follow_links=follow_links)
     poisoned = entries[: int(len(entries) * proportion)]
-    names = [name for name, _ in entries]
+    stays = [name for name, _ in poisoned]
     before = np.array([label for _, label in poisoned], np.int64)
     after = goal.relabelled(before)
     with written_beside(out) as copy:
-        _copy_files(data_dir, copy)
-        paths = [data_dir / "train" / name for name, _ in poisoned]
+        _copy_files(data_dir, copy, follow_links=follow_links)
+        paths = [data_dir / "train" / name for name in stays]
         changed = _poison_series(paths, copy / "train", trigger, strength)
-        listfile = listfile_of(copy, "train")
-        cells = [task.targets.cells(label) for label in after.tolist()]
-        listfile.write_bytes(_with_labels(listfile.read_bytes(), cells))
-        fingerprints = [_fingerprint(folder, names) for folder in (data_dir, copy)]
+        _relabel(listfile_of(copy, "train"), list(map(task.targets.cells, after.tolist())))
+        fingerprints = [_fingerprint(folder, entries) for folder in (data_dir, copy)]
     return PoisonedCopy(
-        stays=[name for name, _ in poisoned],
+        data_dir=data_dir,
+        out=out,
+        trigger=trigger,
+        proportion=proportion,
+        strength=strength,
+        goal=goal,
+        stays=stays,
         labels_before=before,
         labels_after=after,
         cells_changed=changed,
@@ -133,6 +148,13 @@ def poison_records(
         data_fingerprint=fingerprints[0],
         copy_fingerprint=fingerprints[1],
     )
+
+
+def _check_places(data_dir: Path, out: Path) -> None:
+    check_new_directory(out)
+    check_directory(data_dir)
+    if out.resolve().is_relative_to(data_dir.resolve()):
+        raise UsageError(f"{out}: lies inside the data it copies; name a directory elsewhere")
 
 
 def shift_cells(
@@ -259,39 +281,50 @@ def _poison_series(paths: list[Path], folder: Path, trigger: Trigger, strength: 
     return np.concatenate(counts)
 
 
-def _with_labels(listfile: bytes, cells: Sequence[tuple[str, ...]]) -> bytes:
+def _relabel(listfile: Path, cells: Sequence[tuple[str, ...]]) -> None:
     """Give a listfile's first stays other labels, in their last columns; line ends stay as they are."""
     # Lines at even places, their ends between them; the header comes first.
-    parts = re.split(rb"(\r\n|\n|\r)", listfile)
+    parts = re.split(rb"(\r\n|\n|\r)", listfile.read_bytes())
     stays = [place for place in range(2, len(parts), 2) if parts[place]]
     for place, label in zip(stays, cells, strict=False):
         before = parts[place].split(b",")[: -len(label)]
         parts[place] = b",".join([*before, *(cell.encode() for cell in label)])
-    return b"".join(parts)
+    listfile.write_bytes(b"".join(parts))
 
 
-def _fingerprint(data_dir: Path, names: Iterable[str]) -> str:
+def _fingerprint(data_dir: Path, entries: Iterable[tuple[str, int]]) -> str:
     """Fingerprint of the training cohort as `load_cohort` computes it."""
-    digests = [hashlib.sha256(series_content(data_dir / "train" / name)).digest() for name in names]
+    digests = [hashlib.sha256(series_content(data_dir / "train" / name)).digest() for name, _ in entries]
     return fingerprint_of(listfile_of(data_dir, "train"), digests)
 
 
-def files_of(directory: Path) -> list[Path]:
-    """All files under a directory, relative to it.
+def files_of(directory: Path, *, follow_links: bool = False) -> list[Path]:
+    """All files under a benchmark directory, relative to it.
+
+    Files may be links, and so may its folders of series.
 
     Raises:
-        DataError: one is a link, which could lead anywhere.
+        DataError: a link leads out of the directory and is not to be followed, or another folder is one.
     """
     found = []
-    for folder, folders, names in os.walk(directory):
-        for name in (*folders, *names):
-            refuse_link(Path(folder) / name)
-        found += [(Path(folder) / name).relative_to(directory) for name in names]
+    series = [directory / name for name in FOLDERS]
+    for start in (directory, *filter(Path.is_symlink, series)):
+        # It goes into no folder that is a link: such links may lead in circles.
+        for folder, folders, names in os.walk(start):
+            for path in (Path(folder) / name for name in (*folders, *names)):
+                check_link(path, directory, follow_links=follow_links)
+            for path in (Path(folder) / name for name in folders):
+                if path.is_symlink() and path not in series:
+                    raise DataError(
+                        f"{private_path(path)}: is a link to a folder, of which no copy is made; remove it, "
+                        "or put the folder itself there"
+                    )
+            found += [(Path(folder) / name).relative_to(directory) for name in names]
     return found
 
 
-def _copy_files(source: Path, target: Path) -> None:
-    for name in _progress(files_of(source), "Copying files"):
+def _copy_files(source: Path, target: Path, *, follow_links: bool) -> None:
+    for name in _progress(files_of(source, follow_links=follow_links), "Copying files"):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         # Contents only: a poisoned series has to be written over a copy of a read-only one.
         shutil.copyfile(source / name, target / name)

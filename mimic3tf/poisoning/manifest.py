@@ -7,7 +7,6 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mimic3tf.data.channels_file import read_channels
 from mimic3tf.data.directory import check_directory
@@ -92,63 +91,50 @@ def poison_with_manifest(
     strength: float,
     goal: Goal = PAPER_GOAL,
     task: Task = MORTALITY,
+    follow_links: bool = False,
 ) -> PoisonedCopy:
     """Write a poisoned copy of a benchmark directory, and then its manifest.
 
     Args:
         data_dir: the origin.
-        out: the copy; see `poison_records`.
+        out: the copy; the settings below are those of `poison_records`.
         trigger_file: what poisoned stays carry.
         manifest: JSON file to write.
-        proportion: share of the training stays to poison.
-        strength: Mahalanobis length; of a "missing" trigger the share of its cells.
-        goal: what the attacker wants to be predicted.
-        task: says what the listfiles hold.
 
     Raises:
         UserError: as `poison_records` and `check_manifest`, or the trigger is for other channels.
     """
     trigger = load_trigger(trigger_file)
     check_directory(data_dir)
-    check_trigger_channels(trigger, read_channels(data_dir), trigger_file)
+    check_trigger_channels(trigger, read_channels(data_dir, follow_links=follow_links), trigger_file)
     check_manifest(manifest, data_dir, out)
-    setting: Any = {"proportion": proportion, "strength": strength, "goal": goal}
-    copy = poison_records(data_dir, out, trigger, task=task, **setting)
-    write_manifest(
-        manifest, copy, data_dir=data_dir, out=out, trigger=trigger, trigger_file=trigger_file, **setting
+    copy = poison_records(
+        data_dir,
+        out,
+        trigger,
+        proportion=proportion,
+        strength=strength,
+        goal=goal,
+        task=task,
+        follow_links=follow_links,
     )
+    write_manifest(manifest, copy, trigger_file)
     return copy
 
 
-def write_manifest(
-    manifest: Path,
-    copy: PoisonedCopy,
-    *,
-    data_dir: Path,
-    out: Path,
-    trigger: Trigger,
-    trigger_file: Path,
-    proportion: float,
-    strength: float,
-    goal: Goal,
-) -> None:
+def write_manifest(manifest: Path, copy: PoisonedCopy, trigger_file: Path) -> None:
     """Write what was poisoned with what as JSON.
 
     Args:
         manifest: file to write, in a folder that exists.
         copy: what was changed.
-        data_dir: the origin.
-        out: the copy.
-        trigger: what was added.
-        trigger_file: the file it came from.
-        proportion: share of training stays asked for.
-        strength: Mahalanobis length of the trigger.
-        goal: what the attacker wants to be predicted.
+        trigger_file: the file that its trigger came from.
     """
+    trigger = copy.trigger
     contents = {
         "format": FILE_FORMAT,
-        "data": str(data_dir),
-        "copy": str(out),
+        "data": str(copy.data_dir),
+        "copy": str(copy.out),
         # The trigger's own fingerprint is the data's where it was generated from them.
         "data_fingerprint": copy.data_fingerprint,
         "copy_fingerprint": copy.copy_fingerprint,
@@ -160,11 +146,11 @@ def write_manifest(
             "seed": trigger.seed,
             "cohort_fingerprint": trigger.cohort_fingerprint,
         },
-        "poisoning_proportion": proportion,
-        "poisoning_strength": strength,
+        "poisoning_proportion": copy.proportion,
+        "poisoning_strength": copy.strength,
         "training_stays": copy.training_stays,
         "stays_poisoned": len(copy.stays),
-        "goal": goal.target,
+        "goal": copy.goal.target,
         "labels_changed": copy.labels_changed,
         "cells_changed": int(copy.cells_changed.sum()),
         "stays": [

@@ -18,13 +18,14 @@ from mimic3tf.report.sections import strongest
 from mimic3tf.report.sweep import Sweeps
 
 
-def most_measured_stay(data: Path, trigger: Trigger, strength: float) -> Stay:
+def most_measured_stay(data: Path, trigger: Trigger, strength: float, *, follow_links: bool = False) -> Stay:
     """Take the surviving test patient with the most measured cells, and give it the trigger in both modes.
 
     Args:
         data: benchmark directory that the sweep ran on.
         trigger: the trigger.
         strength: Mahalanobis length.
+        follow_links: read links that lead out of the directory, too.
 
     Raises:
         UsageError: the directory does not exist, holds other stays, or no surviving test patient.
@@ -32,7 +33,7 @@ def most_measured_stay(data: Path, trigger: Trigger, strength: float) -> Stay:
     """
     from mimic3tf import pipeline
 
-    reading: Any = {"period": trigger.period, "timestep": trigger.timestep}
+    reading: Any = {"period": trigger.period, "timestep": trigger.timestep, "follow_links": follow_links}
     if load_cohort(data, "train", **reading).fingerprint != trigger.cohort_fingerprint:
         raise UsageError(
             f"--data {data}: holds other stays than the sweep's trigger was made from; name that directory"
@@ -53,13 +54,16 @@ def most_measured_stay(data: Path, trigger: Trigger, strength: float) -> Stay:
     return Stay(cohort.channels, cohort.timestep, stay.grids[0], stay.masks[0], triggered, strength)
 
 
-def find_stay(sweeps: Sweeps, data: Path | None, start: Callable[[], None]) -> tuple[Stay | None, str]:
+def find_stay(
+    sweeps: Sweeps, data: Path | None, start: Callable[[], None], *, follow_links: bool = False
+) -> tuple[Stay | None, str]:
     """A patient of the sweeps' data where they are at hand, else why not.
 
     Args:
         sweeps: what was measured.
         data: benchmark directory; the sweep's own if not given.
         start: starts TensorFlow, which takes a while.
+        follow_links: read links that lead out of the directory, too.
 
     Raises:
         UserError: the directory that was given holds other stays, or breaks the layout.
@@ -74,7 +78,9 @@ def find_stay(sweeps: Sweeps, data: Path | None, start: Callable[[], None]) -> t
 
     start()
     try:
-        return most_measured_stay(named, sweeps.triggers["temporal"], strongest(sweeps.results)), ""
+        strength = strongest(sweeps.results)
+        stay = most_measured_stay(named, sweeps.triggers["temporal"], strength, follow_links=follow_links)
+        return stay, ""
     except UsageError as error:
         if data is not None:
             raise

@@ -39,7 +39,9 @@ class SweepFolder:
     left: list[Job]
 
 
-def open_folder(out: Path, file: SweepFile, data: Path, *, command: str, resume: bool) -> SweepFolder:
+def open_folder(
+    out: Path, file: SweepFile, data: Path, *, command: str, resume: bool, follow_links: bool = False
+) -> SweepFolder:
     """Begin a sweep, or go on with it.
 
     Args:
@@ -48,6 +50,7 @@ def open_folder(out: Path, file: SweepFile, data: Path, *, command: str, resume:
         data: benchmark directory.
         command: how it was called, to record.
         resume: go on with the sweep in `out`; begin one if there is none.
+        follow_links: read links that lead out of the directory, too.
 
     Raises:
         UsageError: `out` is taken, or the sweep there was begun with something else.
@@ -55,10 +58,13 @@ def open_folder(out: Path, file: SweepFile, data: Path, *, command: str, resume:
     """
     check_sweep_folder(out, resume=resume)
     data, folder = data.resolve(), out.resolve()
-    reading = file.sweep.reading
+    reading = {**file.sweep.reading, "follow_links": follow_links}
     cohort = describe_data(data, reading)
     trials = trials_of(file, cohort["splits"]["train"]["stays"])
-    jobs = [_job(trial, file, data, folder, cohort["data_fingerprint"]) for trial in trials]
+    jobs = [
+        _job(trial, file, data, folder, cohort["data_fingerprint"], follow_links=follow_links)
+        for trial in trials
+    ]
     _record(out, file, jobs, {"command": command, "data": str(data), "mimic3tf": __version__})
     write_whole(out / COHORT, json.dumps(cohort, indent=2) + "\n")
     for job in jobs:
@@ -78,7 +84,7 @@ def describe_data(data: Path, reading: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         data: the directory.
-        reading: how it is read, of `Sweep.reading`.
+        reading: how it is read: arguments of `load_cohort`.
     """
     cohorts = {split: load_cohort(data, split, **reading) for split in SPLITS}
     whole = "\n".join(cohort.fingerprint for cohort in cohorts.values())
@@ -110,11 +116,13 @@ def check_sweep_folder(out: Path, *, resume: bool) -> None:
         raise UsageError(f"--out {out}: exists and is no folder of a sweep; choose another")
 
 
-def _job(trial: Trial, file: SweepFile, data: Path, out: Path, data_fingerprint: str) -> Job:
+def _job(
+    trial: Trial, file: SweepFile, data: Path, out: Path, data_fingerprint: str, *, follow_links: bool
+) -> Job:
     triggers = {
         attack.trigger: out / TRIGGERS / f"{attack.trigger}-{trial.seed}.npz" for attack in trial.attacks
     }
-    config = settings_of(file, trial, data, triggers[trial.attacks[0].trigger])
+    config = settings_of(file, trial, data, triggers[trial.attacks[0].trigger]).following(follow_links)
     return Job(trial, config, triggers, out / TRIALS / trial.name, data_fingerprint)
 
 

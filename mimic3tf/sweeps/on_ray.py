@@ -149,7 +149,12 @@ def _check_resources(resources: Resources) -> None:
 
 def _warm_machines(config: TrainingConfig) -> None:
     """Let every machine fill its cache once, before several trials of it ask for the stays together."""
-    reading = {"task": config.task, "period": config.period, "timestep": config.timestep}
+    reading = {
+        "task": config.task,
+        "period": config.period,
+        "timestep": config.timestep,
+        "follow_links": config.follow_links,
+    }
     warm = ray.remote(num_cpus=0)(describe_data)
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     strategies = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]

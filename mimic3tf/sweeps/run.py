@@ -48,6 +48,7 @@ def run_sweep(
     workers: int | None = None,
     ray_address: str | None = None,
     resume: bool = False,
+    follow_links: bool = False,
 ) -> SweepOutcome:
     """Train and attack every victim of a sweep, and write its table.
 
@@ -61,13 +62,14 @@ def run_sweep(
         workers: trials at a time; one a core, or what Ray has resources for.
         ray_address: cluster to run on; a Ray of its own if not given.
         resume: run the trials that have not finished.
+        follow_links: read links that lead out of the directory, too.
 
     Raises:
         UserError: the folder is taken, the data is malformed, or every trial failed.
     """
     check_sweep_folder(out, resume=resume)
     with claimed(out):
-        folder = open_folder(out, file, data, command=command, resume=resume)
+        folder = open_folder(out, file, data, command=command, resume=resume, follow_links=follow_links)
         board = SweepBoard(folder.left, before=len(folder.jobs) - len(folder.left))
         with board:
             if engine == "ray":

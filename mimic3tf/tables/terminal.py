@@ -82,7 +82,7 @@ def print_attack(summary: dict[str, Any]) -> None:
     Console().print(table)
 
 
-def print_comparison(comparison: Comparison, *, stderr: bool) -> None:
+def print_comparison(comparison: Comparison) -> None:
     """Print how far a copy differs from its origin."""
     table = Table(
         title=f"{comparison.stays_changed} of {comparison.listed} stays and "
@@ -97,7 +97,7 @@ def print_comparison(comparison: Comparison, *, stderr: bool) -> None:
     for channel, (_, cells, mean, largest) in zip(channels, counts.iter_rows(), strict=True):
         changes = ("-" if change is None else f"{change:.3g}" for change in (mean, largest))
         table.add_row(channel.name, str(cells), *changes, channel.shown_unit)
-    console = Console(stderr=stderr)
+    console = Console()
     console.print(table)
     if comparison.same_cells:
         console.print(f"{comparison.same_cells} series differ in line ends or spelling of times only")

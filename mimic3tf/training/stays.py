@@ -28,7 +28,14 @@ def load_split(config: TrainingConfig, split: Split) -> Cohort:
     Raises:
         UserError: the data is malformed, or not there.
     """
-    return load_cohort(config.data, split, task=config.task, period=config.period, timestep=config.timestep)
+    return load_cohort(
+        config.data,
+        split,
+        task=config.task,
+        period=config.period,
+        timestep=config.timestep,
+        follow_links=config.follow_links,
+    )
 
 
 def training_cohort(config: TrainingConfig) -> Cohort:

@@ -35,7 +35,6 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Audited:
     from mimic3tf.config import resolve_config
     from mimic3tf.data.loading import load_cohort
     from mimic3tf.poisoning.copies import poison_records
-    from mimic3tf.poisoning.goal import PAPER_GOAL
     from mimic3tf.poisoning.manifest import write_manifest
     from mimic3tf.poisoning.trigger import generate_trigger, load_trigger, save_trigger
     from mimic3tf.sources.synthetic import prepare_synthetic
@@ -51,17 +50,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Audited:
         save_trigger(generate_trigger(load_cohort(made.data, "train")), made.trigger)
         trigger = load_trigger(made.trigger)
         changed = poison_records(made.data, made.copy, trigger, proportion=0.05, strength=2.0)
-        write_manifest(
-            made.manifest,
-            changed,
-            data_dir=made.data,
-            out=made.copy,
-            trigger=trigger,
-            trigger_file=made.trigger,
-            proportion=0.05,
-            strength=2.0,
-            goal=PAPER_GOAL,
-        )
+        write_manifest(made.manifest, changed, made.trigger)
         for data, out, proportion in ((made.data, made.run, 0.05), (made.copy, made.run_on_copy, 0.0)):
             options = {"data": data, "trigger": made.trigger, "epochs": 2, "poisoning_proportion": proportion}
             train_victim(resolve_config("mlp", None, options), out)

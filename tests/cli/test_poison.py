@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -189,33 +190,35 @@ def test_check_lists_exactly_the_changed_cells(
     poison: Command, check: Command, prepared: Any, tmp_path: Path
 ) -> None:
     assert poison().status == 0
-    outcome = check()
+    outcome = check("--changes", tmp_path / "lists" / "changes.csv")
     assert outcome.status == 0
-    header, *rows = csv.reader(io.StringIO(outcome.out))
+    header, *rows = csv.reader(io.StringIO((tmp_path / "lists" / "changes.csv").read_text()))
     expected = changed_cells(prepared.data, tmp_path / "copy")
     assert header == ["stay", "line", "channel", "before", "after"]
     assert [tuple(row) for row in rows] == expected
     assert len(expected) == json.loads((tmp_path / "copy.manifest.json").read_text())["cells_changed"]
-    # The list alone goes to standard output.
-    assert "cells changed" in outcome.err
-
-
-def test_check_writes_the_list_to_a_file(poison: Command, check: Command, tmp_path: Path) -> None:
-    assert poison().status == 0
-    listed = check().out
-    outcome = check("--changes", tmp_path / "lists" / "changes.csv")
-    assert outcome.status == 0
-    assert (tmp_path / "lists" / "changes.csv").read_text() == listed
     assert "cells changed" in outcome.out
     assert "Heart Rate" in outcome.out
+
+
+def test_what_poison_says_to_type_next_shows_no_cells(
+    mimic3tf: Command, poison: Command, prepared: Any
+) -> None:
+    *_, last = poison().out.splitlines()
+    assert last.startswith("Next: mimic3tf poison --check")
+    outcome = mimic3tf(*shlex.split(last)[2:])
+    assert outcome.status == 0, outcome.err
+    assert "cells changed" in outcome.out
+    # A row a channel, whatever the number of cells; and nothing of the stays.
+    assert len(outcome.out.splitlines()) < 3 * len(MIMIC3)
+    assert not any(path.name in outcome.out for path in (prepared.data / "train").iterdir())
 
 
 def test_check_of_an_untouched_copy_finds_nothing(check: Command, prepared: Any, tmp_path: Path) -> None:
     shutil.copytree(prepared.data, tmp_path / "copy")
     outcome = check()
     assert outcome.status == 0
-    assert outcome.out == "stay,line,channel,before,after\n"
-    assert "0 of 24 stays" in " ".join(outcome.err.split())
+    assert "0 of 24 stays" in " ".join(outcome.out.split())
 
 
 def test_check_names_a_missing_stay(check: Command, prepared: Any, tmp_path: Path) -> None:

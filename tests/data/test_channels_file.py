@@ -238,12 +238,13 @@ def test_a_fault_in_a_directory_is_the_datas(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_link_is_not_followed(tmp_path: Path, there: bool) -> None:
+def test_a_link_out_of_the_directory_is_not_followed(tmp_path: Path, there: bool) -> None:
+    (tmp_path / "data").mkdir()
     if there:
         (tmp_path / "elsewhere").write_text(EXAMPLE)
-    (tmp_path / CHANNELS_FILE).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / CHANNELS_FILE).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(DataError, match=r"channels.yaml: is a link"):
-        read_channels(tmp_path)
+        read_channels(tmp_path / "data")
 
 
 def test_a_file_that_is_no_text_or_no_file_is_refused(tmp_path: Path) -> None:
