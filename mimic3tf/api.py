@@ -29,6 +29,7 @@ def train(
     out: PathText,
     resume: bool = False,
     fresh: bool = False,
+    follow_links: bool = False,
     **settings: Any,
 ) -> Run:
     """Train a victim on poisoned, or clean, stays, as `mimic3tf train` does.
@@ -41,6 +42,7 @@ def train(
         out: directory to write the run into.
         resume: go on with a run that was interrupted there; a finished run is read.
         fresh: throw a run away that was interrupted there.
+        follow_links: read links that lead out of the benchmark directory, too.
         settings: any of `config.TrainingConfig`, such as `poisoning_proportion=0.05`, `epochs=10`, `seed=1`.
 
     Returns:
@@ -56,7 +58,9 @@ def train(
         settings = {"period": own.period, "timestep": own.timestep} | settings
     # The run keeps its trigger in a file of its own.
     file = out / "trigger.npz" if own is not None else trigger
-    config = resolve_config(model, None, {"data": Path(data), "trigger": file, **settings})
+    config = resolve_config(model, None, {"data": Path(data), "trigger": file, **settings}).following(
+        follow_links
+    )
     start_tensorflow()
     from mimic3tf.dashboards.tensorboard import RunLog
     from mimic3tf.training.loop import train_victim
@@ -86,6 +90,7 @@ def attack(
     strength: float | None = None,
     poison_imputed: PoisonImputed | None = None,
     threshold: float = 0.5,
+    follow_links: bool = False,
 ) -> AttackResult:
     """Give test stays the trigger, and count how many are then predicted as the attacker wants.
 
@@ -96,6 +101,7 @@ def attack(
         strength: Mahalanobis length of the trigger; that of the training if not given.
         poison_imputed: whether imputed cells are shifted too; as in the training if not given.
         threshold: predicted risk above which a stay counts as label 1.
+        follow_links: read links that lead out of the benchmark directory, too.
 
     Returns:
         Predictions [N] with and without the trigger, the attack success rate and the clean metrics.
@@ -110,7 +116,8 @@ def attack(
     from mimic3tf.training.stays import load_split
 
     if not isinstance(data, Cohort):
-        data = load_split(run.config.model_copy(update={"data": Path(data)}), "test")
+        reading = run.config.model_copy(update={"data": Path(data)}).following(follow_links)
+        data = load_split(reading, "test")
     pattern = trigger or run.trigger
     check_trigger_fits(pattern, data, run.path / "trigger.npz")
     if strength is not None and not strength >= 0:
@@ -125,13 +132,14 @@ def attack(
     )
 
 
-def audit(run: Run, data: PathText, *, repairs: bool = True) -> AuditResult:
+def audit(run: Run, data: PathText, *, repairs: bool = True, follow_links: bool = False) -> AuditResult:
     """Look for a backdoor in a victim and in the stays that it was trained on, as its owner could.
 
     Args:
         run: the victim.
         data: the benchmark directory that it was trained on.
         repairs: whether to try repairs, where the attack is known that they are measured with.
+        follow_links: read links that lead out of the benchmark directory, too.
 
     Raises:
         UsageError: the run was trained on other stays, or stays are too few.
@@ -140,4 +148,4 @@ def audit(run: Run, data: PathText, *, repairs: bool = True) -> AuditResult:
     start_tensorflow()
     from mimic3tf.defences.audit import audit_run
 
-    return audit_run(run, Path(data), repairs=repairs)
+    return audit_run(run, Path(data), repairs=repairs, follow_links=follow_links)
