@@ -187,32 +187,36 @@ class RawTables:
         except duckdb.OutOfMemoryException:
             raise UsageError("the memory limit is too small for these tables; raise --memory-limit") from None
         except duckdb.Error as error:
-            raise DataError(self._explain(str(error))) from None
+            raise DataError(self._explain(error)) from None
 
-    def _explain(self, message: str) -> str:
+    def _explain(self, error: duckdb.Error) -> str:
+        # The engine tells kinds of errors apart by type, and all else in its text. Paths and cells stand in
+        # that text, too: what is looked for begins a line, where they do not.
+        message = str(error)
         file = next((path for path in self._files.values() if str(path) in message), None)
-        line = re.search(r"CSV Error on Line: (\d+)", message)
+        first, *others = message.split("\n")
+        line = re.match(r"[\w ]+: CSV Error on Line: (\d+)$", first)
         if file is None:
-            return "the database stopped: " + private(message.split("\n")[0])
-        if "GZIP" in message.upper() and line is None:
-            return (
-                f"{file}: is cut short or damaged; download it again ({private(message.split(chr(10))[0])})"
-            )
+            return "the database stopped: " + private(first)
+        if isinstance(error, duckdb.IOException) and file.suffix.lower() == ".gz":
+            return f"{file}: is cut short or damaged; download it again ({private(first)})"
         place = f"{file}, line {line.group(1)}" if line else str(file)
         converted = re.search(
-            r'converting column "(.+?)"\. Could not convert string "(.*?)" to \'(\w+)\'', message
+            r'^Error when converting column "(.+?)"\. Could not convert string "(.*?)" to \'(\w+)\'',
+            message,
+            re.MULTILINE,
         )
         if converted:
             column, text, kind = converted.groups()
             what = {"TIMESTAMP": "date and time", "DOUBLE": "number"}.get(kind, "whole number")
             return f"{place}: {column} is '{private(text[:60])}', not a {what}"
-        cells = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", message)
+        cells = re.search(r"^Expected Number of Columns: (\d+) Found: (\d+)", message, re.MULTILINE)
         if cells:
             return f"{place}: {cells.group(2)} cells where the header names {cells.group(1)}"
-        if "unicode" in message:
+        reasons = [text for text in others if text and not text.startswith("Original Line")]
+        if line and reasons and reasons[0].startswith("Invalid unicode"):
             return f"{place}: is not text in UTF-8"
-        reasons = [text for text in message.split("\n")[1:] if text and not text.startswith("Original Line")]
-        return f"{place}: {private(reasons[0] if line and reasons else message.split(chr(10))[0])}"
+        return f"{place}: {private(reasons[0] if line and reasons else first)}"
 
 
 def progress_bar() -> Progress:

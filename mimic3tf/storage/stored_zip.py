@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from mimic3tf.storage.files import read_file
 
+KINDS = "biufU"
+"""NumPy's letters for truth values, whole numbers, real numbers and texts."""
+
 
 def read_stored(content: bytes) -> list[tuple[str, bytes]]:
     """Read the entries of a zip file.
@@ -60,7 +63,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is damaged, compressed or holds Python objects.
+        ValueError: it is damaged, compressed, or holds anything else, such as Python objects.
     """
     return {name.removesuffix(".npy"): _array(content) for name, content in read_stored(read_file(path))}
 
@@ -77,8 +80,8 @@ def _array(content: bytes) -> NDArray[Any]:
     except Exception as error:  # the header is Python text, which fails in as many ways
         raise ValueError(f"damaged array ({type(error).__name__})") from None
     size = len(content) - file.tell()
-    if dtype.hasobject or not dtype.itemsize or min(shape, default=0) < 0:
-        raise ValueError("an array of no numbers or texts")
+    if dtype.kind not in KINDS or not dtype.itemsize or min(shape, default=0) < 0:
+        raise ValueError("an array of no real numbers or texts")
     if math.prod(shape) * dtype.itemsize != size:
         raise ValueError(f"an array of shape {shape} in {size} bytes")
     numbers = np.frombuffer(content, dtype, offset=file.tell()) if size else np.empty(0, dtype)

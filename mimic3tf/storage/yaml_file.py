@@ -113,5 +113,6 @@ def place_of(places: Mapping[Location, str], location: Location) -> str | None:
 def first_fault(error: ValidationError) -> ErrorDetails:
     """What a model's check found first; of a check of our own the sentence only."""
     fault = error.errors()[0]
-    fault["msg"] = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error":
+        fault["msg"] = str(fault["ctx"]["error"])
     return fault

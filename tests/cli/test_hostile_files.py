@@ -297,6 +297,20 @@ ARRAY = st.sampled_from(
 )
 
 
+@pytest.mark.parametrize("name", ["trigger", "covariance", "period", "seed"])
+@pytest.mark.filterwarnings("error::numpy.exceptions.ComplexWarning")
+def test_a_trigger_of_complex_numbers_is_one_line(
+    attack: Command, prepared: Any, tmp_path: Path, name: str
+) -> None:
+    with np.load(prepared.trigger) as file:
+        arrays = dict(file)
+    file_name = tmp_path / "t.npz"
+    np.savez(file_name, **arrays | {name: arrays[name] + 1j})
+    attack(trigger=file_name).fails(
+        1, file_name, "not a trigger file, or damaged (an array of no real numbers"
+    )
+
+
 @settings(max_examples=80, suppress_health_check=FIXTURES)
 @given(array=ARRAY, place=st.floats(0, 1))
 def test_any_trigger_is_read_or_refused(

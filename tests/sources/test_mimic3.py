@@ -23,7 +23,7 @@ from mimic3tf.errors import DataError, UsageError
 from mimic3tf.sources.layout import Summary
 from mimic3tf.sources.mimic3 import prepare_mimic3
 from mimic3tf.sources.mimic3_items import ITEMS, UNITS
-from mimic3tf.sources.mimic3_tables import parse_size
+from mimic3tf.sources.mimic3_tables import RawTables, parse_size
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 IN = datetime(2150, 5, 1, 12, 0, 0)
@@ -609,6 +609,35 @@ def test_a_faulty_table_is_named(
     for needle in needles:
         assert needle in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+def test_words_in_a_path_tell_nothing_of_the_fault(hospital: Hospital, tmp_path: Path) -> None:
+    hospital.admit(7)
+    directory = hospital.write().rename(tmp_path / "gzip of unicode")
+    file = directory / "ICUSTAYS.csv"
+    replace("MICU,MICU", '"MICU,MICU')(file)
+    with pytest.raises(DataError, match=r"ICUSTAYS\.csv, line 2: Value with unterminated quote"):
+        prepare_mimic3(directory, tmp_path / "out")
+    replace('"MICU,MICU', "MICU,MICU")(file)
+    (tmp_path / "scratch").mkdir()
+    tables = RawTables(directory, tmp_path / "scratch", 10**9)
+    try:
+        file.unlink()
+        with pytest.raises(DataError, match=r"ICUSTAYS\.csv: IO Error: No files found"):
+            tables.run("SELECT * FROM ICUSTAYS")
+    finally:
+        tables.close()
+
+
+def test_words_in_a_cell_tell_nothing_of_the_fault(hospital: Hospital, tmp_path: Path) -> None:
+    hospital.admit(7)
+    directory = hospital.write()
+    replace("MICU,MICU", "unicode GZIP Expected Number of Columns: 3 Found: 4")(directory / "ICUSTAYS.csv")
+    with pytest.raises(DataError, match=r"ICUSTAYS\.csv, line 2: 11 cells where the header names 12$"):
+        prepare_mimic3(directory, tmp_path / "out")
+    replace("unicode GZIP Expected", 'a,"unicode Expected')(directory / "ICUSTAYS.csv")
+    with pytest.raises(DataError, match=r"ICUSTAYS\.csv, line 2: Value with unterminated quote"):
+        prepare_mimic3(directory, tmp_path / "out")
 
 
 def test_a_repeated_key_is_named(hospital: Hospital, tmp_path: Path) -> None:

@@ -92,6 +92,16 @@ def test_a_header_that_lies_is_refused_and_takes_no_memory(
     assert not (tmp_path / "exploded").exists()
 
 
+@pytest.mark.parametrize("array", [np.array([1j]), np.array("2024-01-01", "M8[D]"), np.array(b"x")])
+def test_what_is_neither_a_real_number_nor_a_text_is_refused(
+    read: Callable[[bytes], dict[str, np.ndarray]], array: np.ndarray
+) -> None:
+    file = io.BytesIO()
+    np.savez(file, array=array)
+    with pytest.raises(ValueError, match="an array of no real numbers or texts"):
+        read(file.getvalue())
+
+
 def test_a_longer_header_than_numpy_reads_is_refused(read: Callable[[bytes], dict[str, np.ndarray]]) -> None:
     with pytest.raises(ValueError, match="format"):
         read(npz_of("{'descr': '<f8', 'fortran_order': False, 'shape': (1,)}", version=b"\x02\x00"))
