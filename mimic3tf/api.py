@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ def train(
     resume: bool = False,
     fresh: bool = False,
     follow_links: bool = False,
+    patient: bool = True,
     **settings: Any,
 ) -> Run:
     """Train a victim on poisoned, or clean, stays, as `mimic3tf train` does.
@@ -43,6 +45,7 @@ def train(
         resume: go on with a run that was interrupted there; a finished run is read.
         fresh: throw a run away that was interrupted there.
         follow_links: read links that lead out of the benchmark directory, too.
+        patient: whether TensorBoard shows a validation stay without and with the trigger.
         settings: any of `config.TrainingConfig`, such as `poisoning_proportion=0.05`, `epochs=10`, `seed=1`.
 
     Returns:
@@ -65,7 +68,8 @@ def train(
     from mimic3tf.dashboards.tensorboard import RunLog
     from mimic3tf.training.loop import train_victim
 
-    train_victim(config, out, resume=resume, fresh=fresh, log=RunLog, trigger=own)
+    log = partial(RunLog, patient=patient)
+    train_victim(config, out, resume=resume, fresh=fresh, log=log, trigger=own)
     return load_run(out)
 
 

@@ -113,6 +113,13 @@ Shown = Annotated[
 Profile = Annotated[
     bool, typer.Option("--profile", help="Write TensorFlow's profile of some training steps.")
 ]
+Patient = Annotated[
+    bool,
+    typer.Option(
+        "--patient/--no-patient",
+        help="Draw one patient's record, which a licence may keep you from passing on.",
+    ),
+]
 Resume = Annotated[
     bool,
     typer.Option("--resume", help="Continue a run that was interrupted; start one if there is none."),

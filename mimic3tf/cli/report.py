@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.cli.options import FollowLinks
+from mimic3tf.cli.options import FollowLinks, Patient
 from mimic3tf.startup import start_tensorflow
 
 
@@ -18,13 +18,7 @@ def report(
         Path | None,
         typer.Option(help="Benchmark directory of the patient shown; the sweep's own if not given."),
     ] = None,
-    patient: Annotated[
-        bool,
-        typer.Option(
-            "--patient/--no-patient",
-            help="Show one patient's record, which a licence may keep you from passing on.",
-        ),
-    ] = True,
+    patient: Patient = True,
     follow_links: FollowLinks = False,
 ) -> None:
     """Write a sweep's results as a page with figures and tables.

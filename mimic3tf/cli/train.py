@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from mimic3tf.cli.options import (
     Labels,
     ModelName,
     NormalizerFile,
+    Patient,
     Period,
     PrecisionPolicy,
     Profile,
@@ -62,6 +64,7 @@ def train(
     strategy: Distribution = None,
     seed: SeedSetting = None,
     log_level: Shown = None,
+    patient: Patient = True,
     profile: Profile = False,
     resume: Resume = False,
     fresh: Fresh = False,
@@ -99,7 +102,8 @@ def train(
     from mimic3tf.training.run_directory import FINISHED
 
     finished = (out / FINISHED).exists()
-    summary = train_victim(settings, out, resume=resume, fresh=fresh, profile=profile, log=RunLog)
+    log = partial(RunLog, patient=patient)
+    summary = train_victim(settings, out, resume=resume, fresh=fresh, profile=profile, log=log)
     try:
         said = _sentence(summary)
     except (LookupError, TypeError, ValueError):

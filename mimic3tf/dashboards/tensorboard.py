@@ -40,10 +40,13 @@ class RunLog:
         folder: directory of the events.
         config: the run's settings.
         epochs: how many epochs an interrupted run finished; what it wrote about them is kept.
+        patient: whether to draw a validation stay without and with the trigger.
     """
 
-    def __init__(self, folder: Path, config: TrainingConfig, *, epochs: int = 0) -> None:
-        self._folder, self._config = folder, config
+    def __init__(
+        self, folder: Path, config: TrainingConfig, *, epochs: int = 0, patient: bool = True
+    ) -> None:
+        self._folder, self._config, self._shows_patient = folder, config, patient
         self._file = EventFile(folder, epochs=epochs)
         self._minimal = config.log_level == "minimal"
         self._words, self._goal = task_of(config.task).words, Goal(config.goal)
@@ -80,7 +83,8 @@ class RunLog:
             self._file.graph(layer_graph(model))
             self._file.image("trigger/heatmap", trigger_heatmap(trigger))
             self._file.image("trigger/covariance of each channel", channel_covariances(trigger))
-            self._patient(trigger, validation)
+            if self._shows_patient:
+                self._patient(trigger, validation)
         self._file.flush()
 
     def _patient(self, trigger: Trigger, cohort: Cohort) -> None:

@@ -6,7 +6,9 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +58,13 @@ def test_commands_ask_nothing_of_the_network(tmp_path: Path, monkeypatch: pytest
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("nothing was asked of the network\n")
+
+
+def test_a_run_without_a_patient_shows_none(train: Callable[..., Any], prepared: Any, tmp_path: Path) -> None:
+    assert train("--no-patient").status == 0
+    for run, shows in ((prepared.run, True), (tmp_path / "run", False)):
+        events = b"".join(file.read_bytes() for file in (run / "tensorboard").iterdir())
+        assert (b"a stay without and with it" in events) == shows
 
 
 def test_tensorboard_answers_this_machine_only(tmp_path: Path) -> None:

@@ -292,6 +292,19 @@ def test_the_stay_that_is_shown_is_one_that_is_attacked(
     assert any(attacked[stay] and measured[stay] == measured[attacked].max() for stay in found)
 
 
+def test_no_patient_is_drawn_where_none_is_wanted_nor_is_one_kept_by_resuming(
+    finished: Run, validation: Validation, tmp_path: Path
+) -> None:
+    cohort = validation.cohort
+    shown = []
+    for patient in (True, False):
+        with RunLog(tmp_path / "tensorboard", finished.config, epochs=1, patient=patient) as log:
+            log.start(finished.trigger, exposures.clean(cohort), cohort, finished.model, {})
+        shown.append({tag for tag in read(tmp_path).Tags()["tensors"] if tag.startswith("trigger/")})
+    assert shown[0] - shown[1] == {"trigger/a stay without and with it"}
+    assert "trigger/heatmap" in shown[1]
+
+
 @pytest.mark.parametrize(("goal", "attacked"), [(1, "survivors"), (0, "deaths")])
 def test_pictures_of_what_is_predicted_name_who_is_attacked(
     monkeypatch: pytest.MonkeyPatch, goal: int, attacked: str
