@@ -9,7 +9,6 @@ import typer
 
 from mimic3tf.cli.options import Seed
 from mimic3tf.errors import UsageError
-from mimic3tf.tables.terminal import print_cohort
 
 app = typer.Typer(
     help="Make a directory in the layout of the MIMIC-III benchmarks.",
@@ -33,6 +32,7 @@ def synthetic(
       mimic3tf prepare synthetic --out data/small --stays 500 --seed 1
     """
     from mimic3tf.sources.synthetic import prepare_synthetic
+    from mimic3tf.tables.terminal import print_cohort
 
     print_cohort(prepare_synthetic(out, stays=stays, seed=seed))
 
@@ -61,6 +61,7 @@ def physionet2012(
         --records set-b --outcomes Outcomes-b.txt --out data/physionet
     """
     from mimic3tf.sources.physionet2012 import prepare_physionet2012
+    from mimic3tf.tables.terminal import print_cohort
 
     if len(records) != len(outcomes):
         raise UsageError(
@@ -117,6 +118,7 @@ def mimic3(
         --test-subjects testset.csv --val-subjects valset.csv --memory-limit 8GB
     """
     from mimic3tf.sources.mimic3 import prepare_mimic3
+    from mimic3tf.tables.terminal import print_cohort
 
     print_cohort(
         prepare_mimic3(
