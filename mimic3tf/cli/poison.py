@@ -16,11 +16,13 @@ from mimic3tf.cli.options import (
     TaskName,
     check_finite,
     check_strength,
+    check_task,
 )
 from mimic3tf.errors import UsageError
 from mimic3tf.storage.files import write_whole
 from mimic3tf.storage.notes import command_line
-from mimic3tf.tasks.registry import MORTALITY, task_of
+from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.task import Task
 
 
 def poison(
@@ -73,7 +75,7 @@ def poison(
         for option, value in poisoning.items():
             if value is not None:
                 raise UsageError(f"{option}: --check only compares --out with --data; leave this out")
-        _check(data, out, task, changes)
+        _check(data, out, check_task(task), changes)
         return
     if trigger is None:
         raise UsageError("--trigger: is needed to make a copy; give --check to compare one")
@@ -85,6 +87,7 @@ def poison(
     check_strength(strength)
     if not 0 <= proportion <= 1:
         raise UsageError(f"option --poisoning_proportion: must be from 0 to 1, not {proportion:g}")
+    predicted = check_task(task)
     from rich.console import Console
 
     from mimic3tf.poisoning.goal import Goal
@@ -99,7 +102,7 @@ def poison(
         proportion=proportion,
         strength=strength,
         goal=Goal(1 if goal is None else goal),
-        task=task_of(task),
+        task=predicted,
     )
     console = Console(soft_wrap=True, highlight=False)
     console.print(
@@ -109,11 +112,11 @@ def poison(
     console.print(f"Next: {command_line('poison', '--check', '--data', data, '--out', out)}")
 
 
-def _check(data: Path, out: Path, task: str, changes: Path | None) -> None:
+def _check(data: Path, out: Path, task: Task, changes: Path | None) -> None:
     from mimic3tf.poisoning.comparison import compare_records
     from mimic3tf.tables.terminal import print_comparison
 
-    comparison = compare_records(data, out, task_of(task))
+    comparison = compare_records(data, out, task)
     # The table first: whoever reads the list may stop reading it early.
     print_comparison(comparison, stderr=changes is None)
     listed = comparison.cells.drop("change").write_csv()

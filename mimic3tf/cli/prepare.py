@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mimic3tf.cli.checks import check_files, check_folders
 from mimic3tf.cli.options import Seed
 from mimic3tf.errors import UsageError
 
@@ -69,6 +70,10 @@ def physionet2012(
         )
     if (test_records is None) != (test_outcomes is None):
         raise UsageError("--test-records and --test-outcomes go together; give both or none")
+    check_folders("--records", records)
+    check_files("--outcomes", outcomes)
+    check_folders("--test-records", [test_records])
+    check_files("--test-outcomes", [test_outcomes])
     summary = prepare_physionet2012(
         records,
         outcomes,
@@ -117,6 +122,9 @@ def mimic3(
       mimic3tf prepare mimic3 --csv mimic-iii-clinical-database-1.4 --out data/mimic3 \\
         --test-subjects testset.csv --val-subjects valset.csv --memory-limit 8GB
     """
+    check_folders("--csv", [csv])
+    check_files("--test-subjects", [test_subjects])
+    check_files("--val-subjects", [val_subjects])
     from mimic3tf.sources.mimic3 import prepare_mimic3
     from mimic3tf.tables.terminal import print_cohort
 

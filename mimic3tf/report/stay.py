@@ -18,20 +18,21 @@ from mimic3tf.report.sections import strongest
 from mimic3tf.report.sweep import Sweeps
 
 
-def most_measured_stay(data: Path, trigger: Trigger, strength: float) -> Stay:
+def most_measured_stay(
+    data: Path, trigger: Trigger, strength: float, *, start: Callable[[], None] = lambda: None
+) -> Stay:
     """Take the surviving test patient with the most measured cells, and give it the trigger in both modes.
 
     Args:
         data: benchmark directory that the sweep ran on.
         trigger: the trigger.
         strength: Mahalanobis length.
+        start: starts TensorFlow, which takes a while.
 
     Raises:
         UsageError: the directory does not exist, holds other stays, or no surviving test patient.
         DataError: it breaks the layout.
     """
-    from mimic3tf import pipeline
-
     reading: Any = {"period": trigger.period, "timestep": trigger.timestep}
     if load_cohort(data, "train", **reading).fingerprint != trigger.cohort_fingerprint:
         raise UsageError(
@@ -42,6 +43,9 @@ def most_measured_stay(data: Path, trigger: Trigger, strength: float) -> Stay:
     measured = np.where(cohort.labels == 0, cohort.masks.sum(axis=(1, 2)), -1)
     if not len(measured) or measured.max() < 0:
         raise UsageError(f"--data {data}: no test patient survived; leave --data out")
+    start()
+    from mimic3tf import pipeline
+
     chosen = int(measured.argmax())
     stay = cohort.take(np.array([chosen]))
     triggered = {
@@ -72,9 +76,9 @@ def find_stay(sweeps: Sweeps, data: Path | None, start: Callable[[], None]) -> t
     if data is None and not named.is_dir():
         return None, f"the sweep's data directory {named} is not there any more; give its place as --data"
 
-    start()
     try:
-        return most_measured_stay(named, sweeps.triggers["temporal"], strongest(sweeps.results)), ""
+        strength = strongest(sweeps.results)
+        return most_measured_stay(named, sweeps.triggers["temporal"], strength, start=start), ""
     except UsageError as error:
         if data is not None:
             raise
