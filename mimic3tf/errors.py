@@ -58,9 +58,7 @@ class Stopped(BaseException):
 
 def near(name: str, known: Iterable[str]) -> str:
     """What an error adds for a name that is not known: the known one that is most like it, if one is."""
-    from difflib import get_close_matches
-
-    found = get_close_matches(name, list(known), n=1)
+    found = _alike(name, known)
     return f"; did you mean {found[0]}?" if found else ""
 
 
@@ -70,8 +68,6 @@ def near_path(path: Path) -> str:
     Only the first part of the path that is missing may differ. Names in a folder may be those of stays: none
     is shown where it `redacts`.
     """
-    from difflib import get_close_matches
-
     if redacts():
         return ""
     missing = path
@@ -79,13 +75,22 @@ def near_path(path: Path) -> str:
         while not missing.parent.exists():
             missing = missing.parent
         names = [entry.name for entry in islice(missing.parent.iterdir(), NAMES_COMPARED)]
-        for name in get_close_matches(missing.name, names):
+        for name in _alike(missing.name, names):
             found = missing.parent / name / path.relative_to(missing)
             if found.exists():
                 return f"; did you mean {found}?"
     except OSError:
         pass  # a folder that may not be read
     return ""
+
+
+def _alike(name: str, known: Iterable[str]) -> list[str]:
+    """Names like one, the most alike first; capitals make no difference."""
+    # Needed for a mistake only.
+    from difflib import get_close_matches
+
+    by_letters = {other.casefold(): other for other in known}
+    return [by_letters[letters] for letters in get_close_matches(name.casefold(), by_letters)]
 
 
 def printable(text: str) -> str:
