@@ -14,6 +14,7 @@ from typer.main import get_command
 
 import mimic3tf as package
 from mimic3tf.cli.app import app
+from mimic3tf.cli.main import _as_meant
 
 Command = Callable[..., Any]
 GROUP: Any = get_command(app)
@@ -50,6 +51,19 @@ def test_help_has_a_short_name_too(mimic3tf: Command, command: list[str]) -> Non
     assert short.status == 0
     assert short.out == long.out
     assert " ".join(["Usage: mimic3tf", *command]) in short.out
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_option_may_be_spelled_with_underscores(command: list[str]) -> None:
+    """As the original spells its own."""
+    group = GROUP
+    for name in command:
+        group = group.commands[name]
+    options = {name for option in group.params for name in (*option.opts, *option.secondary_opts)}
+    for option in options:
+        if option.startswith("--"):
+            assert _as_meant("--" + option[2:].replace("-", "_")) in options
+            assert _as_meant("--" + option[2:].replace("-", "_") + "=a_b") in {f"{o}=a_b" for o in options}
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
