@@ -24,7 +24,7 @@ def audit_table(
       mimic3tf audit-table audits
       mimic3tf audit-table audits/mlp audits/lr --out tables
     """
-    check_folders("AUDITS", audits)
+    check_folders("AUDITS", audits, "run 'mimic3tf audit' first")
     check_out(out)
     from rich.console import Console
 

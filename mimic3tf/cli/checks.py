@@ -12,23 +12,32 @@ if TYPE_CHECKING:
     from mimic3tf.data.directory import Split
 
 
-def check_folders(option: str, paths: Iterable[Path | None]) -> None:
+def check_folders(option: str, paths: Iterable[Path | None], made_by: str) -> None:
     """Refuse folders that are not there.
 
+    Args:
+        option: that names them.
+        paths: the folders; None where the option was not given.
+        made_by: how to get one.
+
     Raises:
-        UsageError: one is not.
+        UsageError: one is not there.
     """
     for path in paths:
         if path is not None and not path.is_dir():
-            what = "is no directory" if path.exists() else f"no such directory{near_path(path)}"
-            raise UsageError(f"{option} {path}: {what}")
+            what, meant = ("is no", "") if path.exists() else ("no such", near_path(path))
+            raise UsageError(f"{option} {path}: {what} directory; {made_by}{meant}")
 
 
 def check_files(option: str, paths: Iterable[Path | None]) -> None:
     """Refuse files that are not there.
 
+    Args:
+        option: that names them.
+        paths: the files; None where the option was not given.
+
     Raises:
-        UsageError: one is not.
+        UsageError: one is not there.
     """
     for path in paths:
         if path is not None and not path.is_file():

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.cli.checks import check_data, check_files, check_trigger
+from mimic3tf.cli.checks import check_data, check_files, check_out, check_trigger
 from mimic3tf.cli.options import Data, Imputed, Strength
 from mimic3tf.errors import UsageError
 from mimic3tf.startup import start_tensorflow
@@ -64,6 +64,7 @@ def import_checkpoint(
         "seed": seed,
     }
     settings = resolve_config(model, original_config(model), options)
+    check_out(out)
     from mimic3tf.training.run_files import check_run_directory
 
     check_run_directory(out)

@@ -70,9 +70,9 @@ def physionet2012(
         )
     if (test_records is None) != (test_outcomes is None):
         raise UsageError("--test-records and --test-outcomes go together; give both or none")
-    check_folders("--records", records)
+    check_folders("--records", records, "extract the archive of the set first")
     check_files("--outcomes", outcomes)
-    check_folders("--test-records", [test_records])
+    check_folders("--test-records", [test_records], "extract the archive of the set first")
     check_files("--test-outcomes", [test_outcomes])
     summary = prepare_physionet2012(
         records,
@@ -122,7 +122,7 @@ def mimic3(
       mimic3tf prepare mimic3 --csv mimic-iii-clinical-database-1.4 --out data/mimic3 \\
         --test-subjects testset.csv --val-subjects valset.csv --memory-limit 8GB
     """
-    check_folders("--csv", [csv])
+    check_folders("--csv", [csv], "it holds the raw tables of MIMIC-III v1.4")
     check_files("--test-subjects", [test_subjects])
     check_files("--val-subjects", [val_subjects])
     from mimic3tf.sources.mimic3 import prepare_mimic3

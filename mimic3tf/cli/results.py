@@ -25,7 +25,7 @@ def results(
       mimic3tf results runs/lstm runs/lstm-clean --out tables
       mimic3tf results runs --over-seeds
     """
-    check_folders("RUNS", runs)
+    check_folders("RUNS", runs, "run 'mimic3tf attack' first")
     check_out(out)
     from rich.console import Console
 

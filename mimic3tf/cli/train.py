@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mimic3tf.cli.checks import check_data, check_files, check_trigger
+from mimic3tf.cli.checks import check_data, check_files, check_out, check_trigger
 from mimic3tf.cli.options import (
     BatchSize,
     Data,
@@ -92,6 +92,7 @@ def train(
     if resume and fresh:
         raise UsageError("--fresh: begins anew, --resume goes on; give one of them")
     settings = resolve_config(model, config, given)
+    check_out(out)
     from mimic3tf.training.run_files import FINISHED, check_run_directory
 
     # Several workers share one, and the first of them may have begun it.

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mimic3tf.errors import REDACT
 from mimic3tf.poisoning.trigger import load_trigger, save_trigger
 
 PROGRAM = """
@@ -65,7 +66,7 @@ MISTAKES = [
     (TRAIN, "--timestep 2", "made for a timestep of 1 h"),
     (TRAIN, "--timestep 1e-9", "--timestep is 1e-09|give 0.001465 to 48 hours"),
     (TRAIN, "--out {run}", "--out {run}: already holds a finished run"),
-    (TRAIN, "--out {file}", "--out {file}: exists and is no run directory"),
+    (TRAIN, "--out {file}", "{file} is a file"),
     (TRAIN, "--model lstn", "--model is 'lstn': no such victim|did you mean lstm?"),
     (TRAIN, "--task in-hospital-mortalty", UNKNOWN_TASK),
     (TRAIN, "--config orginal/lr", "orginal/lr: no such file|did you mean original/lr?"),
@@ -133,7 +134,7 @@ MISTAKES = [
     ("audit-table {run}x", "", "AUDITS {run}x: no such directory|did you mean {run}?"),
     ("audit-table {run}", "--out {file}", "{file} is a file"),
     ("report --out {new}", "--results {run}x", "--results {run}x: no such directory|did you mean {run}?"),
-    ("report --out {new} --results {run}", "--data {data}x", "--data {data}x: no such directory|{data}?"),
+    ("report --out {new} --results {run}", "--data {data}x", NO_DATA),
     ("report --results {run}", "--out {file}", "--out {file}: is a file"),
     ("atack", "", "No such command 'atack'|attack"),
 ]
@@ -207,8 +208,9 @@ def test_a_sound_command_does_start_it(places: dict[str, Path]) -> None:
 
 
 def test_names_in_a_folder_are_not_told_where_they_are_redacted(
-    places: dict[str, Path], mimic3tf: Any
+    places: dict[str, Path], mimic3tf: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(REDACT, "0")  # which the option changes
     shown = mimic3tf("attack", "--run", f"{places['run']}x", "--data", places["data"])
     hidden = mimic3tf("--redact", "attack", "--run", f"{places['run']}x", "--data", places["data"])
     assert "did you mean" in shown.err

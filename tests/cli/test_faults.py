@@ -255,10 +255,10 @@ def test_a_signal_that_came_while_an_object_was_cleared_up_is_not_lost() -> None
     assert line.startswith("stopped: ")
 
 
-def test_a_signal_while_tensorflow_starts_is_one_line(tmp_path: Path) -> None:
+def test_a_signal_while_tensorflow_starts_is_one_line(prepared: Any) -> None:
     notes = r"os.write(2, b'notes of its libraries\n')"
     program = _hooked("tensorflow.python", f"{notes}; os.kill(os.getpid(), 15)")
-    status, line = _ending(program, "attack", "--run", str(tmp_path), "--data", str(tmp_path))
+    status, line = _ending(program, "attack", "--run", str(prepared.run), "--data", str(prepared.data))
     assert status == 143
     assert line.startswith("stopped: ")
 
