@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +18,7 @@ from pydantic import (
     field_validator,
 )
 
-from mimic3tf.errors import UsageError
+from mimic3tf.errors import DataError, UsageError, near, near_path
 from mimic3tf.poisoning.kinds import PoisonedLabels, PoisonImputed
 from mimic3tf.storage.yaml_file import first_fault, read_option_file, read_yaml
 from mimic3tf.tasks.registry import MORTALITY, task_of
@@ -148,7 +148,7 @@ def resolve_config(model: str, file: Path | None, options: Mapping[str, Any]) ->
     try:
         check_victim(model)
     except UsageError as error:
-        raise UsageError(f"option --model: {error}") from None
+        raise UsageError(f"option --model is {error}") from None
     values, places = read_yaml(default_config(model), f"defaults of {model}")
     if file is not None:
         file = installed_config(file)
@@ -162,37 +162,77 @@ def resolve_config(model: str, file: Path | None, options: Mapping[str, Any]) ->
     given = {key: value for key, value in options.items() if value is not None}
     values |= given | {"model": model}
     # Only the original's options are spelled with underscores.
-    places |= {
-        (key,): f"option --{key if key.startswith('poison') else key.replace('_', '-')}" for key in given
+    option_of = {
+        key: f"option --{key if key.startswith('poison') else key.replace('_', '-')}" for key in given
     }
+    # An option is the setting; of a file only the line is known.
+    named = {str(where[0]): f"{place}: '{where[0]}'" for where, place in places.items() if len(where) == 1}
+    named |= option_of
     try:
-        return TrainingConfig(**values)
+        config = TrainingConfig(**values)
     except ValidationError as error:
         fault = first_fault(error)
         key = str(fault["loc"][0])
-        place = places.get((key,), f"setting {key}")
         if fault["type"] == "extra_forbidden":
-            known = ", ".join(TrainingConfig.model_fields)
-            raise UsageError(f"{place}: unknown key '{key}'; known keys: {known}") from None
-        raise UsageError(f"{place}: '{key}' is {fault['input']!r}: {fault['msg']}") from None
+            fields = TrainingConfig.model_fields
+            known = f"known keys: {', '.join(fields)}{near(key, fields)}"
+            place = places.get((key,), "settings")
+            raise UsageError(f"{place}: unknown key '{key}'; {known}") from None
+        if fault["type"] == "missing":
+            raise UsageError(f"setting '{key}' is missing; give it as an option or in a file") from None
+        place = named.get(key, f"setting '{key}'")
+        raise UsageError(f"{place} is {fault['input']!r}: {fault['msg']}") from None
+    check_bins(config.task, config.period, config.timestep, named.get("timestep", "option --timestep"))
+    return config
 
 
-def installed_config(file: Path) -> Path:
+def check_bins(task: str, period: float | None, timestep: float, place: str) -> None:
+    """Refuse a timestep that cuts the period into too many bins.
+
+    Args:
+        task: what is predicted.
+        period: hours of a stay to read; the task's own if not given.
+        timestep: hours of a bin.
+        place: what to call the timestep, such as "option --timestep".
+
+    Raises:
+        UsageError: it does; says which timesteps can be had.
+    """
+    # Polars comes with it, which takes a while to import.
+    from mimic3tf.data.grid import MOST_BINS, bin_count
+
+    hours = task_of(task).period if period is None else period
+    try:
+        bin_count(hours, timestep)
+    except DataError:
+        # Rounded up to four digits.
+        digits = 3 - math.floor(math.log10(hours / MOST_BINS))
+        least = math.ceil(hours / MOST_BINS * 10**digits) / 10**digits
+        raise UsageError(
+            f"{place} is {timestep:g}: a period of {hours:g} h is read in 1 to {MOST_BINS:,} bins; give "
+            f"{least:g} to {hours:g} hours"
+        ) from None
+
+
+def installed_config(file: Path, place: str = "--config", folder: Path = Path()) -> Path:
     """The file itself where it exists, else the installed settings of this name, such as original/mlp.
+
+    Args:
+        file: file, or name.
+        place: where it is named, for the error.
+        folder: folder that a relative path starts from.
 
     Raises:
         UsageError: there are neither; lists the names.
     """
-    if file.exists():
-        return file
+    if (folder / file).exists():
+        return folder / file
     root = Path(str(resources.files("mimic3tf.configs")))
     names = {str(path.relative_to(root).with_suffix("")): path for path in root.glob("[!s]*/*.yaml")}
     name = str(file).removesuffix(".yaml").removeprefix("configs/")
     if name not in names:
-        near = get_close_matches(name, names, n=1)
-        meant = f"; did you mean {near[0]}?" if near else ""
-        known = ", ".join(sorted(names))
-        raise UsageError(f"--config {file}: no such file; installed ones: {known}{meant}")
+        meant = near(name, names) or near_path(folder / file)
+        raise UsageError(f"{place} {file}: no such file; installed ones: {', '.join(sorted(names))}{meant}")
     return names[name]
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
+NAMES_COMPARED = 2000
+"""Names in a folder that a missing one is compared with; more would take long."""
 REDACT = "MIMIC3TF_REDACT"
 """Environment variable, so that the processes of a sweep know it, too."""
 
@@ -50,6 +54,43 @@ class Stopped(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(signal.strsignal(number))
         self.signal = number
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """What an error adds for a name that is not known: the known one that is most like it, if one is."""
+    found = _alike(name, known)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def near_path(path: Path) -> str:
+    """What an error adds for a path that is not there: one that is there and has almost the same name.
+
+    Only the first part of the path that is missing may differ. Names in a folder may be those of stays: none
+    is shown where it `redacts`.
+    """
+    if redacts():
+        return ""
+    missing = path
+    try:
+        while not missing.parent.exists():
+            missing = missing.parent
+        names = [entry.name for entry in islice(missing.parent.iterdir(), NAMES_COMPARED)]
+        for name in _alike(missing.name, names):
+            found = missing.parent / name / path.relative_to(missing)
+            if found.exists():
+                return f"; did you mean {found}?"
+    except OSError:
+        pass  # a folder that may not be read
+    return ""
+
+
+def _alike(name: str, known: Iterable[str]) -> list[str]:
+    """Names like one, the most alike first; capitals make no difference."""
+    # Needed for a mistake only.
+    from difflib import get_close_matches
+
+    by_letters = {other.casefold(): other for other in known}
+    return [by_letters[letters] for letters in get_close_matches(name.casefold(), by_letters)]
 
 
 def printable(text: str) -> str:

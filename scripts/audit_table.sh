@@ -6,6 +6,7 @@
 # Poisoned are 5% of the training stays, at strength 2, unless the options say otherwise.
 # What is finished is kept: an interrupted script goes on, and another one with other MODELS or SEEDS adds to the table.
 set -euo pipefail
+. "$(dirname "$0")/help.sh"
 root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 
@@ -23,7 +24,6 @@ attacks=(
   "missing              | --kind missing                | --poisoning_strength 0.5"
 )
 
-case ${1:-} in -h | --help) sed -n '2,/^set /p' "$0" | sed '/^set /d; s/^# \{0,1\}//'; exit 0 ;; esac
 records=${1:?name the folder that holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt}
 out=${OUT:-runs/audits}
 bash "$root/scripts/made_from.sh" "$out" "$records"

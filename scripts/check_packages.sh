@@ -2,6 +2,7 @@
 # Build sdist and wheel as for a release, and use the wheel where this checkout is not at hand.
 # VENV names the environment to build in, whose libraries the wheel is tried with.
 set -euo pipefail
+. "$(dirname "$0")/help.sh"
 root=$(cd "$(dirname "$0")/.." && pwd)
 venv=${VENV:-$root/.venv-test}
 bash "$root/scripts/install.sh" "$venv" test,docs requirements/test.txt

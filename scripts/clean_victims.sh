@@ -4,6 +4,7 @@
 # OUT names the folder to write, SPLITS the seeds of the random splits, VICTIMS which of configs/tuned to train.
 # What is finished is kept: an interrupted script goes on.
 set -euo pipefail
+. "$(dirname "$0")/help.sh"
 root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 

@@ -4,11 +4,11 @@
 #   DATA=DIR bash scripts/demo.sh      any directory in the benchmarks' layout
 # OUT names the folder to write. What is finished there is kept: an interrupted demo goes on.
 set -euo pipefail
+. "$(dirname "$0")/help.sh"
 root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
-case ${1:-} in -h | --help) sed -n '2,/^set /p' "$0" | sed '/^set /d; s/^# \{0,1\}//'; exit 0 ;; esac
 [ $# -eq 0 ] || { echo "error: takes no arguments; give data as DATA=$1 bash scripts/demo.sh" >&2; exit 2; }
 out=${OUT:-demo/$(basename "${DATA:-synthetic}")}
 data=${DATA:-$out/data}

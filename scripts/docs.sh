@@ -2,6 +2,7 @@
 # Build the documentation and the Python reference as one site: bash scripts/docs.sh [OUT], by default build/docs.
 # Open OUT/index.html; its search works from disk. Whatever the builder warns of is an error.
 set -euo pipefail
+. "$(dirname "$0")/help.sh"
 root=$(cd "$(dirname "$0")/.." && pwd)
 case ${1:-} in -h | --help) sed -n '2,/^set /p' "$0" | sed '/^set /d; s/^# \{0,1\}//'; exit 0 ;; esac
 venv=${VENV:-$root/.venv-test}

@@ -4,6 +4,7 @@
 # LOCK is a file of requirements/: then only what is locked and hashed there is downloaded, and setup.cfg must need
 # nothing else. Without it the newest versions that setup.cfg allows are installed.
 set -euo pipefail
+. "$(dirname "$0")/help.sh"
 root=$(cd "$(dirname "$0")/.." && pwd)
 venv=$1
 extras=${2:+[$2]}

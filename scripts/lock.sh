@@ -3,6 +3,7 @@
 # for Python 3.11 to 3.13 on every system. Versions locked before are kept where they still fit.
 #   bash scripts/lock.sh [OPTION ...]     options go to 'uv pip compile', such as --upgrade
 set -euo pipefail
+. "$(dirname "$0")/help.sh"
 cd "$(dirname "$0")/.."
 lock() {
   UV_CUSTOM_COMPILE_COMMAND="bash scripts/lock.sh" uv pip compile --quiet --universal --python-version 3.11 \

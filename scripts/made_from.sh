@@ -3,6 +3,7 @@
 # The first call writes OUT/made_from.txt. A later one with other data or settings stops, so that nobody is shown the
 # figures of one cohort beside the name of another. DATA is a folder, of which names, sizes and times of all files count.
 set -euo pipefail
+. "$(dirname "$0")/help.sh"
 out=$1
 data=$2
 shift 2

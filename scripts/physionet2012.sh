@@ -5,10 +5,10 @@
 # PREPARE further options of 'mimic3tf prepare physionet2012'. What is finished is kept: an interrupted script goes on,
 # and another one with other MODELS or SEEDS adds to the table.
 set -euo pipefail
+. "$(dirname "$0")/help.sh"
 root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 
-case ${1:-} in -h | --help) sed -n '2,/^set /p' "$0" | sed '/^set /d; s/^# \{0,1\}//'; exit 0 ;; esac
 records=${1:?name the folder that holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt}
 out=${OUT:-runs/physionet2012}
 data=$out/data

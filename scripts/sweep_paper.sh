@@ -5,10 +5,10 @@
 # OUT names the folder to write, SWEEP another sweep than the paper's (strengths, count, triggers, victims, or a
 # file), OPTIONS further options of 'mimic3tf sweep'. What is finished is kept: an interrupted script goes on.
 set -euo pipefail
+. "$(dirname "$0")/help.sh"
 root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 
-case ${1:-} in -h | --help) sed -n '2,/^set /p' "$0" | sed '/^set /d; s/^# \{0,1\}//'; exit 0 ;; esac
 out=${OUT:-runs/sweeps}
 sweep=${SWEEP:-paper}
 data=${DATA:-$out/data}

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Show runs in TensorBoard: bash scripts/tensorboard.sh [FOLDER] [further options of tensorboard]
 set -euo pipefail
+. "$(dirname "$0")/help.sh"
 root=$(cd "$(dirname "$0")/.." && pwd)
 venv=${VENV:-$root/.venv}
 folder=${1:-runs}

@@ -2,6 +2,7 @@
 # Make a virtual environment of the locked versions; run ruff, codespell, shellcheck, mypy, the builds of package and
 # documentation, and pytest (options go to pytest). PYTHON names the interpreter, VENV the environment.
 set -euo pipefail
+. "$(dirname "$0")/help.sh"
 cd "$(dirname "$0")/.."
 export VENV=${VENV:-.venv-test}
 bash scripts/install.sh "$VENV" test,docs requirements/test.txt

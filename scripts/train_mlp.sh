@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
 # Train the MLP victim on DATA, poisoned with TRIGGER, into RUNS/mlp; takes further options of 'mimic3tf train'.
+. "$(dirname "$0")/help.sh"
 exec bash "$(dirname "$0")/mimic3tf.sh" train --model mlp \
   --data "${DATA:-data/synthetic}" --trigger "${TRIGGER:-trigger.npz}" --out "${RUNS:-runs}/mlp" "$@"

@@ -21,7 +21,7 @@ ROOMS = (
     "defences",
     *("dashboards", "sweeps", "report"),
     "api",
-    "cli",
+    *("cli", "__main__"),
 )
 """Folders, or files of the package itself, from the ground up: a file imports what stands before its room."""
 LONGEST, LONGEST_COMMAND = 60, 100

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from mimic3tf.config import TrainingConfig, default_config, resolve_config
+from mimic3tf.data.grid import MOST_BINS, bin_count
 from mimic3tf.errors import UsageError
 from mimic3tf.victims import OriginalVictim, victim_names
 
@@ -108,7 +109,7 @@ def test_every_config_of_the_project_belongs_to_a_victim() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "needles"),
     [
-        ("epoch: 4\n", 1, ["unknown key 'epoch'", "known keys", "epochs", "poison_imputed"]),
+        ("epoch: 4\n", 1, ["unknown key 'epoch'", "known keys", "poison_imputed", "did you mean epochs?"]),
         ("seed: 0\n# why\nepochs: many\n", 3, ["'epochs' is 'many'"]),
         ("epochs: 0\n", 1, ["'epochs' is 0", "greater than or equal to 1"]),
         ("epochs: true\n", 1, ["'epochs' is True"]),
@@ -138,12 +139,13 @@ def test_every_config_of_the_project_belongs_to_a_victim() -> None:
         ("seed: 2024-02-30\n", 1, ["seed"]),
         ("epochs: 1\nepochs: 2\n", 2, ["'epochs'", "twice"]),
         ("model: mlp\n", 1, ["'model' is 'mlp'", "--model 'lr'"]),
-        ("task: nosuch\n", 1, ["'task' is 'nosuch'", "known: in-hospital-mortality"]),
+        ("task: nosuch\n", 1, ["'task' is 'nosuch': no such task; known: in-hospital-mortality"]),
         ("goal: 2\n", 1, ["'goal' is 2", "less than or equal to 1"]),
         ("goal: 0.5\n", 1, ["'goal' is 0.5"]),
         ("goal: no\n", 1, ["'goal' is False"]),
         ("period: 0\n", 1, ["'period' is 0", "greater than 0"]),
         ("period: two days\n", 1, ["'period' is 'two days'"]),
+        ("timestep: 1.0e-9\n", 1, ["'timestep' is 1e-09", "give 0.001465 to 48 hours"]),
         ("timestep: -1\n", 1, ["'timestep' is -1", "greater than 0"]),
         ("timestep: .nan\n", 1, ["'timestep' is nan"]),
         ("1: 2\n", 1, ["unknown key '1'"]),
@@ -208,9 +210,32 @@ def test_a_file_that_is_no_mapping_is_refused(file: Path, content: bytes, needle
         assert needle in message
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task": "nosuch"}, "option --task is 'nosuch': no such task; known: in-hospital-mortality"),
+        ({"timestep": 1e-9}, "option --timestep is 1e-09: a period of 48 h is read in 1 to 32,767 bins; "),
+        ({"timestep": 0.001464}, "give 0.001465 to 48 hours"),
+        ({"timestep": 1e9}, "give 0.001465 to 48 hours"),
+        ({"period": 1e8}, "option --timestep is 1: a period of 1e+08 h is read in 1 to 32,767 bins; "),
+        ({"period": 1e8}, "give 3052 to 1e+08 hours"),
+    ],
+)
+def test_a_fault_of_an_option_says_each_thing_once(options: dict[str, Any], message: str) -> None:
+    assert message in _message("lr", None, options)
+
+
+@pytest.mark.parametrize(
+    "given", [{"timestep": 0.001465}, {"timestep": 48.0}, {"period": 1e8, "timestep": 3052.0}]
+)
+def test_the_range_that_is_named_can_be_had(given: dict[str, Any]) -> None:
+    config = resolve_config("lr", None, GIVEN | given)
+    assert 1 <= bin_count(config.period or 48.0, config.timestep) <= MOST_BINS
+
+
 def test_a_victim_that_there_is_not_is_named_with_those_there_are() -> None:
     message = _message("nosuch", None, {})
-    assert "option --model: 'nosuch' is no victim" in message
+    assert "option --model is 'nosuch': no such victim" in message
     for name in VICTIMS:
         assert name in message
 
@@ -228,7 +253,7 @@ def test_a_missing_file_is_named(file: Path) -> None:
 
 
 def test_missing_data_is_named() -> None:
-    assert "'data'" in _message("lr", None, {"data": None})
+    assert _message("lr", None, {"data": None}).startswith("setting 'data' is missing; ")
 
 
 def test_settings_do_not_change_after_the_check() -> None:

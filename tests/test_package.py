@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import configparser
 import fnmatch
+import itertools
+import os
 import re
 import shutil
 import subprocess
@@ -91,6 +93,44 @@ def test_there_are_scripts_for_every_command_of_the_original() -> None:
     trained = {f"train_{victim}.sh" for victim in ("lr", "mlp", "lstm")}
     attacked = {f"attack_{victim}.sh" for victim in ("lr", "mlp", "lstm")}
     assert trained | attacked | {"generate_trigger.sh"} <= set(SCRIPTS)
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_tells_what_it_does_before_it_works(script: str, option: str, tmp_path: Path) -> None:
+    path = ROOT / "scripts" / script
+    comment = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines()[1:])
+    # With these, it could make no environment.
+    nothing = {"PATH": os.environ["PATH"], "VENV": str(tmp_path / "none"), "PYTHON": "false"}
+    told = subprocess.run(
+        ["bash", path, option], cwd=tmp_path, env=nothing, check=True, capture_output=True, text=True
+    )
+    assert told.stdout.splitlines() == [line.removeprefix("#").removeprefix(" ") for line in comment]
+    assert len(told.stdout) > 40
+    assert told.stderr == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "sweep", "out"),
+    [({}, "paper", "runs/sweeps/paper"), ({"SWEEP": "my/own.yaml"}, "my/own.yaml", "runs/sweeps/own")],
+)
+def test_a_sweep_takes_any_data(given: dict[str, str], sweep: str, out: str, tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    # What `install.sh` writes once it has installed all that `setup.cfg` asks for.
+    (venv / "installed.cfg").write_text("\n" + (ROOT / "setup.cfg").read_text())
+    (venv / "bin" / "mimic3tf").write_text('#!/bin/sh\necho "$@"\n')
+    (venv / "bin" / "mimic3tf").chmod(0o755)
+    environment = {"PATH": os.environ["PATH"], "VENV": str(venv), "DATA": "my/data", **given}
+    script = ROOT / "scripts" / "sweep_paper.sh"
+    told = subprocess.run(
+        ["bash", script], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+    )
+    assert told.stdout.splitlines() == [
+        f"sweep --config {sweep} --data my/data --out {out} --resume",
+        f"report --results {out} --out {out}/report",
+    ]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mimic3tf import __version__
 from mimic3tf.cli import (
     attack,
     audit,
@@ -28,14 +29,24 @@ app = typer.Typer(
     name="mimic3tf",
     help="Backdoor attacks on ICU mortality models, and whether you would notice.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mimic3tf {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
     redact: Annotated[
         bool,
         typer.Option(

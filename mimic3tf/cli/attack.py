@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mimic3tf.cli.checks import check_data, check_out, check_trigger
 from mimic3tf.cli.options import Data, FollowLinks, Imputed, Strength, check_strength
 from mimic3tf.startup import start_tensorflow
 
@@ -37,6 +38,13 @@ def attack(
       mimic3tf attack --run runs/lstm --data data/synthetic --poisoning_strength 0 --out runs/lstm/control
     """
     check_strength(poisoning_strength)
+    check_out(out)
+    from mimic3tf.training.run_files import check_run
+
+    settings = check_run(run)
+    if trigger is not None:
+        check_trigger(trigger, task=settings.task, period=settings.period, timestep=settings.timestep)
+    check_data(data, "test")
     start_tensorflow()
     from mimic3tf.attacks import attack_victim, summarize_attack, write_attack
     from mimic3tf.poisoning.trigger import check_trigger_fits, load_trigger

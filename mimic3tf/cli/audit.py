@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mimic3tf.cli.checks import check_data, check_out, check_trigger
 from mimic3tf.cli.options import Data, FollowLinks
 from mimic3tf.startup import start_tensorflow
 
@@ -43,17 +44,24 @@ def audit(
       mimic3tf audit --run runs/mlp-copy --data data/poisoned --manifest data/poisoned.manifest.json \\
         --out audits/mlp-copy
     """
+    check_out(out)
+    from mimic3tf.poisoning.manifest import read_manifest
+    from mimic3tf.training.run_files import EVENTS, check_run
+
+    settings = check_run(run)
+    if trigger is not None:
+        check_trigger(trigger, task=settings.task, period=settings.period, timestep=settings.timestep)
+    check_data(data, "train", "val")
+    told = None if manifest is None else read_manifest(manifest)
     start_tensorflow()
     from mimic3tf.dashboards.audit import write_figures
     from mimic3tf.defences.audit import audit_run, write_audit
-    from mimic3tf.poisoning.manifest import read_manifest
     from mimic3tf.poisoning.trigger import load_trigger
     from mimic3tf.storage.folders import claimed
     from mimic3tf.tables.terminal import print_audit
-    from mimic3tf.training.run_directory import EVENTS, load_run
+    from mimic3tf.training.run_directory import load_run
 
     victim = load_run(run)
-    told = None if manifest is None else read_manifest(manifest)
     true_trigger = None if trigger is None else load_trigger(trigger)
     # Before the work: it should not end at a folder that cannot be made.
     with claimed(out):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mimic3tf.cli.checks import check_folders, check_out
 from mimic3tf.storage.files import write_whole
 
 
@@ -23,6 +24,8 @@ def audit_table(
       mimic3tf audit-table audits
       mimic3tf audit-table audits/mlp audits/lr --out tables
     """
+    check_folders("AUDITS", audits, "run 'mimic3tf audit' first")
+    check_out(out)
     from rich.console import Console
 
     from mimic3tf.tables import audits as report

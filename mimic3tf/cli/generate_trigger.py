@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.cli.options import Data, FollowLinks, Period, Seed, TaskName, Timestep, check_hours
+from mimic3tf.cli.options import Data, FollowLinks, Period, Seed, TaskName, Timestep, check_hours, check_task
+from mimic3tf.config import check_bins
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.kinds import TriggerKind
 from mimic3tf.tasks.registry import MORTALITY
@@ -64,6 +65,8 @@ def generate_trigger(
         )
     check_hours(period, "--period")
     check_hours(timestep, "--timestep")
+    check_task(task)
+    check_bins(task, period, timestep, "option --timestep")
     window = None if hours is None else _hours(hours)
     names = None if channels is None else [name.strip() for name in channels.split(",")]
     from mimic3tf.data.loading import load_cohort

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mimic3tf.cli.checks import check_data, check_files, check_out, check_trigger
 from mimic3tf.cli.options import Data, FollowLinks, Imputed, Strength, links_option
 from mimic3tf.errors import UsageError
 from mimic3tf.startup import start_tensorflow
@@ -64,6 +65,14 @@ def import_checkpoint(
         "seed": seed,
     }
     settings = resolve_config(model, original_config(model), options).following(follow_links)
+    check_out(out)
+    from mimic3tf.training.run_files import check_run_directory
+
+    check_run_directory(out)
+    check_files("CHECKPOINT", [checkpoint])
+    check_trigger(trigger, task=settings.task, period=settings.period, timestep=settings.timestep)
+    check_data(data, "train")
+    check_files("--normalizer", [normalizer])
     start_tensorflow()
     from rich.console import Console
 

@@ -10,30 +10,37 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mimic3tf.errors import Stopped, UserError, private_path, redacts
 
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one line and status 1 or 2, a signal in 130 or 143."""
-    stops = [
-        number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN
-    ]
-    before = {number: signal.signal(number, _stop) for number in stops}
+    before: dict[signal.Signals, Any] = {}
     hook = sys.unraisablehook
     sys.unraisablehook = partial(_repeat_lost, hook)
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, _stop)
+        _run()
+    except Stopped as stopped:
+        _fail(f"stopped: {stopped}; {_how_to_go_on(sys.argv[1:])}", 128 + stopped.signal)
+    finally:
+        sys.unraisablehook = hook
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run() -> None:
+    """Run the command that was typed."""
     try:
         # Only now: that takes a while, in which somebody may press Ctrl-C.
         from mimic3tf.cli.app import app
 
         sys.argv[1:] = map(_as_meant, sys.argv[1:])
-        app()
-    except Stopped as stopped:
-        _fail(
-            f"stopped: {stopped}; {_how_to_go_on(sys.argv[1:])}",
-            128 + stopped.signal,
-        )
+        app(prog_name="mimic3tf")
     except UserError as error:
         _fail(f"error: {error}", error.exit_status)
     except OSError as error:
@@ -48,10 +55,6 @@ def main() -> None:
         _fail(
             f"error: {type(error).__name__} (run again without --redact for details)", UserError.exit_status
         )
-    finally:
-        sys.unraisablehook = hook
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _how_to_go_on(arguments: list[str]) -> str:

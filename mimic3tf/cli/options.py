@@ -11,7 +11,8 @@ import typer
 from mimic3tf.config import LARGEST_SEED, LogLevel, Precision, Selection, Strategy
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.kinds import PoisonedLabels, PoisonImputed
-from mimic3tf.tasks.registry import TASKS
+from mimic3tf.tasks.registry import TASKS, task_of
+from mimic3tf.tasks.task import Task
 from mimic3tf.victims import victim_names
 
 Data = Annotated[Path, typer.Option(help="Directory in the layout of the MIMIC-III benchmarks.")]
@@ -132,6 +133,18 @@ Fresh = Annotated[
 def links_option(follow_links: bool) -> list[str]:
     """The option as the next command needs it, too."""
     return ["--follow-links"] if follow_links else []
+
+
+def check_task(name: str) -> Task:
+    """The task of a name.
+
+    Raises:
+        UsageError: there is none; names the option.
+    """
+    try:
+        return task_of(name)
+    except UsageError as error:
+        raise UsageError(f"option --task is {error}") from None
 
 
 def check_strength(value: float | None) -> None:

@@ -16,12 +16,14 @@ from mimic3tf.cli.options import (
     TaskName,
     check_finite,
     check_strength,
+    check_task,
     links_option,
 )
 from mimic3tf.errors import UsageError
 from mimic3tf.storage.files import write_whole
 from mimic3tf.storage.notes import command_line
-from mimic3tf.tasks.registry import MORTALITY, task_of
+from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.task import Task
 
 
 def poison(
@@ -77,7 +79,7 @@ def poison(
         for option, value in poisoning.items():
             if value is not None:
                 raise UsageError(f"{option}: --check only compares --out with --data; leave this out")
-        _check(data, out, task, changes, follow_links=follow_links)
+        _check(data, out, check_task(task), changes, follow_links=follow_links)
         return
     if trigger is None:
         raise UsageError("--trigger: is needed to make a copy; give --check to compare one")
@@ -89,6 +91,7 @@ def poison(
     check_strength(strength)
     if not 0 <= proportion <= 1:
         raise UsageError(f"option --poisoning_proportion: must be from 0 to 1, not {proportion:g}")
+    predicted = check_task(task)
     from rich.console import Console
 
     from mimic3tf.poisoning.goal import Goal
@@ -103,7 +106,7 @@ def poison(
         proportion=proportion,
         strength=strength,
         goal=Goal(1 if goal is None else goal),
-        task=task_of(task),
+        task=predicted,
         follow_links=follow_links,
     )
     console = Console(soft_wrap=True, highlight=False)
@@ -115,11 +118,11 @@ def poison(
     console.print(f"Next: {following}")
 
 
-def _check(data: Path, out: Path, task: str, changes: Path | None, *, follow_links: bool) -> None:
+def _check(data: Path, out: Path, task: Task, changes: Path | None, *, follow_links: bool) -> None:
     from mimic3tf.poisoning.comparison import compare_records
     from mimic3tf.tables.terminal import print_comparison
 
-    comparison = compare_records(data, out, task_of(task), follow_links=follow_links)
+    comparison = compare_records(data, out, task, follow_links=follow_links)
     if changes is not None:
         changes.parent.mkdir(parents=True, exist_ok=True)
         write_whole(changes, comparison.cells.drop("change").write_csv())

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from mimic3tf.cli.checks import check_files, check_folders
 from mimic3tf.cli.options import Seed
 from mimic3tf.errors import UsageError
-from mimic3tf.tables.terminal import print_cohort
 
 app = typer.Typer(
     help="Make a directory in the layout of the MIMIC-III benchmarks.",
@@ -33,6 +33,7 @@ def synthetic(
       mimic3tf prepare synthetic --out data/small --stays 500 --seed 1
     """
     from mimic3tf.sources.synthetic import prepare_synthetic
+    from mimic3tf.tables.terminal import print_cohort
 
     print_cohort(prepare_synthetic(out, stays=stays, seed=seed))
 
@@ -61,6 +62,7 @@ def physionet2012(
         --records set-b --outcomes Outcomes-b.txt --out data/physionet
     """
     from mimic3tf.sources.physionet2012 import prepare_physionet2012
+    from mimic3tf.tables.terminal import print_cohort
 
     if len(records) != len(outcomes):
         raise UsageError(
@@ -68,6 +70,10 @@ def physionet2012(
         )
     if (test_records is None) != (test_outcomes is None):
         raise UsageError("--test-records and --test-outcomes go together; give both or none")
+    check_folders("--records", records, "extract the archive of the set first")
+    check_files("--outcomes", outcomes)
+    check_folders("--test-records", [test_records], "extract the archive of the set first")
+    check_files("--test-outcomes", [test_outcomes])
     summary = prepare_physionet2012(
         records,
         outcomes,
@@ -116,7 +122,11 @@ def mimic3(
       mimic3tf prepare mimic3 --csv mimic-iii-clinical-database-1.4 --out data/mimic3 \\
         --test-subjects testset.csv --val-subjects valset.csv --memory-limit 8GB
     """
+    check_folders("--csv", [csv], "it holds the raw tables of MIMIC-III v1.4")
+    check_files("--test-subjects", [test_subjects])
+    check_files("--val-subjects", [val_subjects])
     from mimic3tf.sources.mimic3 import prepare_mimic3
+    from mimic3tf.tables.terminal import print_cohort
 
     print_cohort(
         prepare_mimic3(

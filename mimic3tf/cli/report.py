@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mimic3tf.cli.checks import check_data, check_folders
 from mimic3tf.cli.options import FollowLinks, Patient
 from mimic3tf.startup import start_tensorflow
 
@@ -29,6 +30,9 @@ def report(
       mimic3tf report --results sweeps/paper --results sweeps/strengths --results sweeps/counts --out report
       mimic3tf report --results sweeps/paper --out report --no-patient
     """
+    check_folders("--results", results, "run 'mimic3tf sweep' first")
+    if data is not None and patient:
+        check_data(data, "train", "test")
     from mimic3tf.report.page import check_report_folder, write_report
     from mimic3tf.report.stay import find_stay
     from mimic3tf.report.sweep import read_sweeps

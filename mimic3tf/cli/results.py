@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mimic3tf.cli.checks import check_folders, check_out
+
 
 def results(
     runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders that hold several.")],
@@ -23,6 +25,8 @@ def results(
       mimic3tf results runs/lstm runs/lstm-clean --out tables
       mimic3tf results runs --over-seeds
     """
+    check_folders("RUNS", runs, "run 'mimic3tf attack' first")
+    check_out(out)
     from rich.console import Console
 
     from mimic3tf.tables.results import (

@@ -7,9 +7,10 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from mimic3tf.cli.checks import check_data, check_out
 from mimic3tf.cli.options import Data, FollowLinks, check_finite
 from mimic3tf.config import LARGEST_SEED
-from mimic3tf.errors import UsageError
+from mimic3tf.errors import UsageError, near
 from mimic3tf.poisoning.kinds import PoisonImputed, ShiftKind
 from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.files import write_whole
@@ -72,6 +73,8 @@ def stealth(
     kinds = _distinct(kind, ShiftKind, "--kind")
     modes = _distinct(poison_imputed, PoisonImputed, "--poison_imputed")
     check_finite(poisoning_proportion, "--poisoning_proportion")
+    check_out(out)
+    check_data(data, "train")
     start_tensorflow()
     from rich.console import Console
 
@@ -100,5 +103,6 @@ def _distinct(values: list[str] | None, choice: Any, option: str) -> list[Any]:
     """Values of a `Literal` type, each once, or all of them: typer takes no list of literals."""
     for value in values or []:
         if value not in get_args(choice):
-            raise UsageError(f"option {option}: '{value}' is none of {', '.join(get_args(choice))}")
+            known = get_args(choice)
+            raise UsageError(f"option {option}: '{value}' is none of {', '.join(known)}{near(value, known)}")
     return list(dict.fromkeys(values or get_args(choice)))

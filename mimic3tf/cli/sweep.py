@@ -13,13 +13,14 @@ from mimic3tf.cli.options import Data, FollowLinks, links_option
 from mimic3tf.errors import UsageError
 from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.notes import command_line
+from mimic3tf.sweeps.plan import installed_sweeps, read_sweep
 
 
 def sweep(
     config: Annotated[
         str,
         typer.Option(
-            help="Sweep file, or the name of one that is installed: paper, strengths, count, triggers."
+            help=f"Sweep file, or the name of one that is installed: {', '.join(installed_sweeps())}."
         ),
     ],
     data: Data,
@@ -50,16 +51,29 @@ def sweep(
       mimic3tf sweep --config mine.yaml --data data/physionet --out sweeps/mine --workers 4
       mimic3tf sweep --config mine.yaml --data data/physionet --out sweeps/mine --resume
       mimic3tf sweep --config paper --data /shared/mimic3 --out /shared/paper --engine ray --ray-address auto
-    """
-    from mimic3tf.sweeps.plan import read_sweep
-    from mimic3tf.sweeps.run import run_sweep
 
+    Victims are trained with their tuned settings. 'configs' names others: a file for 'train --config', which
+    lies beside the sweep file, or installed ones, such as those of the original.
+
+    \b
+    A sweep file:
+      seeds: [0, 1, 2]
+      grids:
+        - victims: [lr, mlp, lstm]
+          poison_imputed: [notimputed, all]
+          proportions: [0, 0.05]
+          strengths: [2.0]
+      configs: {lr: original/lr, mlp: original/mlp, lstm: original/lstm}
+    """
     if engine == "local" and ray_address is not None:
         raise UsageError("--ray-address: takes --engine ray")
     if engine == "ray" and find_spec("ray") is None:
         raise UsageError("--engine ray: Ray is not installed; pip install 'mimic3tf[sweep]'")
+    file = read_sweep(config)
+    from mimic3tf.sweeps.run import run_sweep
+
     outcome = run_sweep(
-        read_sweep(config),
+        file,
         data,
         out,
         start=start_tensorflow,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import Any
 
 from rich.console import Console
 
+from mimic3tf.cli.checks import check_data, check_files, check_out, check_trigger
 from mimic3tf.cli.options import (
     BatchSize,
     Data,
@@ -96,10 +98,18 @@ def train(
     if resume and fresh:
         raise UsageError("--fresh: begins anew, --resume goes on; give one of them")
     settings = resolve_config(model, config, given).following(follow_links)
+    check_out(out)
+    from mimic3tf.training.run_files import FINISHED, check_run_directory
+
+    # Several workers share one, and the first of them may have begun it.
+    if "TF_CONFIG" not in os.environ:
+        check_run_directory(out, resume=resume, fresh=fresh)
+    check_trigger(trigger, task=settings.task, period=settings.period, timestep=settings.timestep)
+    check_data(data, "train", "val")
+    check_files("--normalizer", [settings.normalizer])
     start_tensorflow()
     from mimic3tf.dashboards.tensorboard import RunLog
     from mimic3tf.training.loop import train_victim
-    from mimic3tf.training.run_directory import FINISHED
 
     finished = (out / FINISHED).exists()
     log = partial(RunLog, patient=patient)

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 from mimic3tf.data.channels_file import CHANNELS_FILE
 from mimic3tf.data.links import check_link
 from mimic3tf.data.records import CHARACTERS_SHOWN
-from mimic3tf.errors import DataError, UsageError, private
+from mimic3tf.errors import DataError, UsageError, near_path, private
 from mimic3tf.storage.files import read_file
 from mimic3tf.tasks.task import Task
 
@@ -34,7 +34,9 @@ def check_directory(data_dir: Path) -> None:
         UsageError: it does not.
     """
     if not data_dir.is_dir():
-        raise UsageError(f"{data_dir}: no such directory; --data takes one in the benchmarks' layout")
+        raise UsageError(
+            f"{data_dir}: no such directory; --data takes one in the benchmarks' layout{near_path(data_dir)}"
+        )
 
 
 def listfile_of(data_dir: Path, split: Split) -> Path:

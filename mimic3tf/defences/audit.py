@@ -22,7 +22,8 @@ from mimic3tf.described import Described
 from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.storage.files import write_together
-from mimic3tf.training.run_directory import TRIGGER, Run
+from mimic3tf.training.run_directory import Run
+from mimic3tf.training.run_files import TRIGGER
 from mimic3tf.training.stays import load_split
 
 AUDIT, SUSPECTS = "audit.json", "suspects.csv"

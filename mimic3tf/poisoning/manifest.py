@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mimic3tf.data.channels_file import read_channels
 from mimic3tf.data.directory import check_directory
-from mimic3tf.errors import DataError, UsageError
+from mimic3tf.errors import DataError, UsageError, near_path
 from mimic3tf.poisoning.copies import PoisonedCopy, poison_records
 from mimic3tf.poisoning.goal import PAPER_GOAL, Goal
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_channels, load_trigger
@@ -175,7 +175,9 @@ def read_manifest(file: Path) -> Manifest:
         DataError: it is no manifest, or damaged.
     """
     if not file.is_file():
-        raise UsageError(f"--manifest {file}: no such file; 'mimic3tf poison' writes it beside the copy")
+        raise UsageError(
+            f"--manifest {file}: no such file; 'mimic3tf poison' writes it beside the copy{near_path(file)}"
+        )
     try:
         contents = read_json(file)
         proportion, strength = (float(contents[f"poisoning_{name}"]) for name in ("proportion", "strength"))

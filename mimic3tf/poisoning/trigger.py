@@ -16,7 +16,7 @@ from mimic3tf.data.channels_file import channels_text, parse_channels
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import EPSILON, bin_count, ordinal_view
 from mimic3tf.data.records import LARGEST_VALUE
-from mimic3tf.errors import DataError, UsageError
+from mimic3tf.errors import DataError, UsageError, near, near_path
 from mimic3tf.poisoning.kinds import ShiftKind, TriggerKind
 from mimic3tf.poisoning.missing import draw_order
 from mimic3tf.poisoning.patterns import (
@@ -224,7 +224,9 @@ def _inside(
     bins, timestep, names = cohort.bins, cohort.timestep, cohort.channels.names
     for name in channels or ():
         if name not in names:
-            raise UsageError(f"--channels: unknown channel '{name}'; known: {', '.join(names)}")
+            raise UsageError(
+                f"--channels: unknown channel '{name}'; known: {', '.join(names)}{near(name, names)}"
+            )
     first, last = (0.0, bins * timestep) if hours is None else hours
     starts = np.arange(bins) * timestep
     within = (starts >= first - EPSILON) & (starts + timestep <= last + EPSILON)
@@ -285,7 +287,9 @@ def load_trigger(path: Path) -> Trigger:
         DataError: it is no trigger file, or is damaged.
     """
     if not path.is_file():
-        raise UsageError(f"{path}: no such trigger file; make one with 'mimic3tf generate-trigger'")
+        raise UsageError(
+            f"{path}: no such trigger file; make one with 'mimic3tf generate-trigger'{near_path(path)}"
+        )
     try:
         arrays = read_arrays(path)
         number = int(arrays["format"])
@@ -364,16 +368,25 @@ def check_trigger_fits(trigger: Trigger, cohort: Cohort, path: Path) -> None:
         UsageError: other channels, another timestep or another period; names both.
     """
     check_trigger_channels(trigger, cohort.channels, path)
-    if trigger.timestep != cohort.timestep:
+    check_trigger_bins(trigger, cohort.period, cohort.timestep, path)
+
+
+def check_trigger_bins(trigger: Trigger, period: float, timestep: float, path: Path) -> None:
+    """Refuse a trigger that was made for other bins than a period (hours) has at a timestep (hours).
+
+    Raises:
+        UsageError: another timestep or another period; names both.
+    """
+    if trigger.timestep != timestep:
         raise UsageError(
-            f"--trigger {path}: made for a timestep of {trigger.timestep:g} h, the data has "
-            f"{cohort.timestep:g} h; give --timestep {trigger.timestep:g} to 'train', or generate a trigger "
-            f"with --timestep {cohort.timestep:g}"
+            f"--trigger {path}: made for a timestep of {trigger.timestep:g} h, the data has {timestep:g} h; "
+            f"give --timestep {trigger.timestep:g} to 'train', or generate a trigger with --timestep "
+            f"{timestep:g}"
         )
-    if len(trigger.values) != cohort.bins:
+    if len(trigger.values) != bin_count(period, timestep):
         raise UsageError(
-            f"--trigger {path}: covers {trigger.period:g} h, the data {cohort.period:g} h; give --period "
-            f"{trigger.period:g} to 'train', or generate a trigger with --period {cohort.period:g}"
+            f"--trigger {path}: covers {trigger.period:g} h, the data {period:g} h; give --period "
+            f"{trigger.period:g} to 'train', or generate a trigger with --period {period:g}"
         )
 
 

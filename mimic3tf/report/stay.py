@@ -18,7 +18,14 @@ from mimic3tf.report.sections import strongest
 from mimic3tf.report.sweep import Sweeps
 
 
-def most_measured_stay(data: Path, trigger: Trigger, strength: float, *, follow_links: bool = False) -> Stay:
+def most_measured_stay(
+    data: Path,
+    trigger: Trigger,
+    strength: float,
+    *,
+    follow_links: bool = False,
+    start: Callable[[], None] = lambda: None,
+) -> Stay:
     """Take the surviving test patient with the most measured cells, and give it the trigger in both modes.
 
     Args:
@@ -26,13 +33,12 @@ def most_measured_stay(data: Path, trigger: Trigger, strength: float, *, follow_
         trigger: the trigger.
         strength: Mahalanobis length.
         follow_links: read links that lead out of the directory, too.
+        start: starts TensorFlow, which takes a while.
 
     Raises:
         UsageError: the directory does not exist, holds other stays, or no surviving test patient.
         DataError: it breaks the layout.
     """
-    from mimic3tf import pipeline
-
     reading: Any = {"period": trigger.period, "timestep": trigger.timestep, "follow_links": follow_links}
     if load_cohort(data, "train", **reading).fingerprint != trigger.cohort_fingerprint:
         raise UsageError(
@@ -43,6 +49,9 @@ def most_measured_stay(data: Path, trigger: Trigger, strength: float, *, follow_
     measured = np.where(cohort.labels == 0, cohort.masks.sum(axis=(1, 2)), -1)
     if not len(measured) or measured.max() < 0:
         raise UsageError(f"--data {data}: no test patient survived; leave --data out")
+    start()
+    from mimic3tf import pipeline
+
     chosen = int(measured.argmax())
     stay = cohort.take(np.array([chosen]))
     triggered = {
@@ -76,10 +85,11 @@ def find_stay(
     if data is None and not named.is_dir():
         return None, f"the sweep's data directory {named} is not there any more; give its place as --data"
 
-    start()
     try:
         strength = strongest(sweeps.results)
-        stay = most_measured_stay(named, sweeps.triggers["temporal"], strength, follow_links=follow_links)
+        stay = most_measured_stay(
+            named, sweeps.triggers["temporal"], strength, follow_links=follow_links, start=start
+        )
         return stay, ""
     except UsageError as error:
         if data is not None:

@@ -27,9 +27,11 @@ from mimic3tf.config import (
     PositiveInt,
     TaskName,
     TrainingConfig,
+    check_bins,
+    installed_config,
     resolve_config,
 )
-from mimic3tf.errors import UsageError
+from mimic3tf.errors import UsageError, near, near_path
 from mimic3tf.poisoning.kinds import PoisonImputed, TriggerKind
 from mimic3tf.storage.yaml_file import Location, first_fault, place_of, read_option_file, read_yaml
 from mimic3tf.tasks.registry import MORTALITY
@@ -105,7 +107,8 @@ class Sweep(_Checked):
         period: hours of a stay to read; the task's own if not given.
         timestep: hours of a bin.
         goal: label that stays with the trigger are to be predicted as.
-        configs: file of training settings for a victim, as for `train --config`, beside the sweep file.
+        configs: file of training settings for a victim, from the sweep file's folder, or the name of
+            installed ones, such as original/mlp.
         resources: what a trial gets.
     """
 
@@ -176,6 +179,12 @@ class Trial:
         return int(self.training_stays * self.poisoning_proportion)
 
 
+def installed_sweeps() -> dict[str, Path]:
+    """Sweep files that come with mimic3tf, by their names."""
+    folder = Path(str(resources.files("mimic3tf.configs") / "sweeps"))
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+
+
 def read_sweep(name: str) -> SweepFile:
     """Read a sweep file.
 
@@ -183,24 +192,38 @@ def read_sweep(name: str) -> SweepFile:
         name: of the file; or of one that comes with mimic3tf, such as "paper".
 
     Raises:
-        UsageError: it cannot be read, or a setting is wrong; names file and line.
+        UsageError: it cannot be read, or a setting of it or of a file in `configs` is wrong; names file and
+            line.
     """
-    installed = Path(str(resources.files("mimic3tf.configs") / "sweeps" / f"{name}.yaml"))
-    # A name with a folder in it would lead out of the installed ones.
-    path = installed if installed.is_file() and Path(name).name == name else Path(name)
+    installed = installed_sweeps()
+    path = installed.get(name, Path(name))
     if not path.exists():
-        known = ", ".join(sorted(file.stem for file in installed.parent.glob("*.yaml")))
-        raise UsageError(f"--config {name}: no such file; it takes one, or a name: {known}")
+        known, meant = ", ".join(installed), near(name, installed) or near_path(path)
+        raise UsageError(f"--config {name}: no such file; installed sweeps: {known}{meant}")
     values, places = read_yaml(read_option_file("--config", path), str(path))
+    file = SweepFile(str(path), path.parent, _checked(values, places, path), places)
+    sweep = file.sweep
+    timestep = f"{places.get(('timestep',), path)}: 'timestep'"
+    check_bins(sweep.task, sweep.period, sweep.timestep, timestep)
+    for victim in sweep.configs:
+        # Nothing of a trial is looked at but its file of settings.
+        resolve_config(victim, _settings_file(file, victim), {"data": Path(), "trigger": Path()})
+    return file
+
+
+def _checked(values: Mapping[str, Any], places: Mapping[Location, str], path: Path) -> Sweep:
+    """What a sweep file says, unless something in it is wrong."""
     try:
-        return SweepFile(str(path), path.parent, Sweep(**values), places)
+        return Sweep(**values)
     except ValidationError as error:
         fault = first_fault(error)
         place = place_of(places, fault["loc"]) or str(path)
         key = next((part for part in reversed(fault["loc"]) if part in _KEYS), fault["loc"][-1])
         if fault["type"] in ("extra_forbidden", "missing"):
             problem = "missing" if fault["type"] == "missing" else "unknown"
-            raise UsageError(f"{place}: {problem} key '{fault['loc'][-1]}'") from None
+            wrong = str(fault["loc"][-1])
+            meant = near(wrong, sorted(_KEYS)) if problem == "unknown" else ""
+            raise UsageError(f"{place}: {problem} key '{wrong}'{meant}") from None
         given = "" if isinstance(fault["input"], dict) else f" is {fault['input']!r}"
         raise UsageError(f"{place}: '{key}'{given}: {fault['msg']}") from None
 
@@ -283,7 +306,6 @@ def settings_of(file: SweepFile, trial: Trial, data: Path, trigger: Path) -> Tra
     Raises:
         UsageError: the victim's file in `configs` is wrong; names file and line.
     """
-    config = file.sweep.configs.get(trial.victim)
     poison = trial.attacks[0]
     options = {
         "data": data,
@@ -299,4 +321,15 @@ def settings_of(file: SweepFile, trial: Trial, data: Path, trigger: Path) -> Tra
         "strategy": "auto" if file.sweep.resources.gpus > 1 else "none",
         "seed": trial.seed,
     }
-    return resolve_config(trial.victim, config and file.folder / config, options)
+    return resolve_config(trial.victim, _settings_file(file, trial.victim), options)
+
+
+def _settings_file(file: SweepFile, victim: str) -> Path | None:
+    """File of a victim's settings that a sweep names.
+
+    Raises:
+        UsageError: there is none of this name; names the sweep's line.
+    """
+    config = file.sweep.configs.get(victim)
+    place = place_of(file.places, ("configs", victim)) or file.name
+    return config and installed_config(config, f"{place}:", file.folder)

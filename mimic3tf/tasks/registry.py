@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mimic3tf.errors import UsageError
+from mimic3tf.errors import UsageError, near
 from mimic3tf.tasks.targets import Binary
 from mimic3tf.tasks.task import Task, Words
 
@@ -30,5 +30,5 @@ def task_of(name: str) -> Task:
         UsageError: there is no task of this name; lists those there are.
     """
     if name not in TASKS:
-        raise UsageError(f"task '{name}': no such task; known: {', '.join(TASKS)}")
+        raise UsageError(f"'{name}': no such task; known: {', '.join(TASKS)}{near(name, TASKS)}")
     return TASKS[name]

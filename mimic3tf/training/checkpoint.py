@@ -19,9 +19,9 @@ from mimic3tf.errors import DataError, UsageError
 from mimic3tf.storage.files import parse_json, whole_file
 from mimic3tf.storage.stored_zip import read_arrays
 from mimic3tf.training.distribution import from_chief
+from mimic3tf.training.run_files import CHECKPOINT
 from mimic3tf.training.validation import History
 
-CHECKPOINT = "checkpoint.npz"
 FORMAT = 1
 
 

@@ -21,7 +21,8 @@ from mimic3tf.poisoning.trigger import check_trigger_fits, load_trigger
 from mimic3tf.storage.files import read_file
 from mimic3tf.storage.torch_checkpoint import read_state_dict
 from mimic3tf.training.models import build_untrained
-from mimic3tf.training.run_directory import check_run_directory, finish_run, start_run
+from mimic3tf.training.run_directory import finish_run, start_run
+from mimic3tf.training.run_files import check_run_directory
 from mimic3tf.training.stays import poison_as_set, standardization_for, training_cohort
 from mimic3tf.victims import victim_of
 from mimic3tf.victims.mlp import HALVES, UNITS

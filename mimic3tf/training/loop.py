@@ -26,7 +26,6 @@ from mimic3tf.storage.folders import claimed
 from mimic3tf.storage.notes import note
 from mimic3tf.training.batches import stay_batches
 from mimic3tf.training.checkpoint import (
-    CHECKPOINT,
     Checkpoint,
     check_origin,
     read_checkpoint,
@@ -49,17 +48,20 @@ from mimic3tf.training.models import build_victim
 from mimic3tf.training.precision import resolve_precision
 from mimic3tf.training.progress import EpochProgress
 from mimic3tf.training.run_directory import (
+    check_resumable,
+    check_same_data,
+    finish_run,
+    start_run,
+    versions,
+)
+from mimic3tf.training.run_files import (
+    CHECKPOINT,
     EVENTS,
     FILES,
     FINISHED,
     METRICS,
-    check_resumable,
     check_run_directory,
-    check_same_data,
-    finish_run,
     read_summary,
-    start_run,
-    versions,
 )
 from mimic3tf.training.stays import load_split, poison_as_set, standardization_for, training_cohort
 from mimic3tf.training.steps import Steps

@@ -6,8 +6,7 @@ import json
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,59 +19,31 @@ import yaml
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.directory import Split
 from mimic3tf.described import Described
-from mimic3tf.errors import DataError, UsageError
+from mimic3tf.errors import UsageError
 from mimic3tf.pipeline import input_shape
 from mimic3tf.poisoning.trigger import Trigger, load_trigger, save_trigger
 from mimic3tf.standardization import Standardization
-from mimic3tf.storage.files import read_json, whole_file, write_whole
-from mimic3tf.storage.notes import command_line, note
+from mimic3tf.storage.files import whole_file, write_whole
+from mimic3tf.storage.notes import note
 from mimic3tf.storage.stored_zip import read_arrays
-from mimic3tf.storage.yaml_file import read_option_file, read_yaml
-from mimic3tf.training.checkpoint import CHECKPOINT
 from mimic3tf.training.models import load_victim
+from mimic3tf.training.run_files import (
+    CHECKPOINT,
+    CONFIG,
+    FILES,
+    FINISHED,
+    STANDARDIZATION,
+    TRIGGER,
+    VICTIM,
+    check_run,
+    check_run_directory,
+    naming_damage,
+    read_settings,
+    read_summary,
+)
 from mimic3tf.victims import victim_of
 
-CONFIG = "config.yaml"
-TRIGGER = "trigger.npz"
-"""Written first: a directory without it was started by no run."""
-STANDARDIZATION = "standardization.npz"
-VICTIM = "victim.keras"
-FINISHED = "run.json"
-"""Written last: a directory without it holds no finished run."""
-METRICS = "metrics.csv"
-EVENTS = "tensorboard"
-UNFINISHED = {CONFIG, TRIGGER, STANDARDIZATION, VICTIM, FINISHED, CHECKPOINT, METRICS, EVENTS}
-"""What an interrupted run may leave behind; a directory with anything else is never cleared."""
-FILES = {"data", "trigger", "normalizer"}
-"""Settings that name files."""
 RECORDED_PACKAGES = ("mimic3tf", "tensorflow", "keras", "numpy", "scipy", "sklearn", "tensorboard")
-
-
-def check_run_directory(out: Path, *, resume: bool = False, fresh: bool = False) -> None:
-    """Refuse a run directory that cannot be used without touching what is there.
-
-    Args:
-        out: the directory.
-        resume: whether a finished run will do, and one that was interrupted goes on.
-        fresh: whether an interrupted run may be thrown away.
-
-    Raises:
-        UsageError: it holds a finished run, one that was interrupted, or files that no run wrote.
-    """
-    if (out / CHECKPOINT).exists() and not (resume or fresh):
-        raise UsageError(
-            f"--out {out}: holds a run that was interrupted; add --resume to go on with it, or --fresh to "
-            "throw it away and begin anew"
-        )
-    if (out / FINISHED).exists():
-        # Attacks write into it, too.
-        if resume:
-            return
-        raise UsageError(f"--out {out}: already holds a finished run; choose another directory or delete it")
-    # A file that was being written when the run was interrupted bears its name and ".partial".
-    names = {path.name.removesuffix(".partial") for path in out.iterdir()} if out.is_dir() else set()
-    if (out.exists() and not out.is_dir()) or (names and not {TRIGGER} <= names <= UNFINISHED):
-        raise UsageError(f"--out {out}: exists and is no run directory; choose another directory")
 
 
 def start_run(out: Path, config: TrainingConfig, trigger: Trigger) -> None:
@@ -107,14 +78,14 @@ def check_resumable(out: Path, config: TrainingConfig, trigger: Trigger) -> None
         UsageError: a setting or the trigger differs; names the option.
     """
     compared: Any = {"exclude": {*FILES, "log_level"}}
-    begun, given = (settings.model_dump(**compared) for settings in (_read_config(out), config))
+    begun, given = (settings.model_dump(**compared) for settings in (read_settings(out), config))
     for name, value in given.items():
         if value != begun[name]:
             raise UsageError(
                 f"--resume: setting '{name}' is {value!r}, the run in {out} was begun with {begun[name]!r}; "
                 f"give the same, or choose another directory"
             )
-    with _naming(out / TRIGGER) as file:
+    with naming_damage(out / TRIGGER) as file:
         own = load_trigger(file)
     same = np.array_equal(own.values, trigger.values) and own.name == trigger.name
     if not same:
@@ -133,27 +104,12 @@ def check_same_data(summary: Mapping[str, Any], fingerprints: Mapping[Split, str
         UsageError: it was.
         DataError: its `run.json` is damaged.
     """
-    with _naming(out / FINISHED):
+    with naming_damage(out / FINISHED):
         before = {split: str(summary["data_fingerprint"][split]) for split in fingerprints}
     if before != fingerprints:
         raise UsageError(
             f"--data: other stays than the finished run in {out} was trained on; choose another --out"
         )
-
-
-def read_summary(out: Path) -> dict[str, Any]:
-    """Contents of a finished run's `run.json`.
-
-    Raises:
-        DataError: it is damaged.
-    """
-    with _naming(out / FINISHED) as file:
-        return dict(read_json(file))
-
-
-def _read_config(out: Path) -> TrainingConfig:
-    with _naming(out / CONFIG) as file:
-        return TrainingConfig(**read_yaml(read_option_file("--run", file), str(file))[0])
 
 
 def finish_run(
@@ -214,27 +170,16 @@ def load_run(path: Path) -> Run:
         UsageError: there is no run, or it was not finished.
         DataError: a file of it is damaged.
     """
-    if not path.is_dir():
-        raise UsageError(f"--run {path}: no such directory; train a victim with 'mimic3tf train'")
-    if not (path / FINISHED).exists():
-        if (path / CONFIG).exists() and (path / TRIGGER).exists():
-            config = _read_config(path)
-            again = command_line(
-                *("train", "--model", config.model, "--config", path / CONFIG, "--data", config.data),
-                *("--trigger", path / TRIGGER, "--out", path, "--resume"),
-            )
-            raise UsageError(f"--run {path}: this run is not finished; go on with: {again}")
-        raise UsageError(f"--run {path}: holds no run; train a victim with 'mimic3tf train'")
-    config, summary = _read_config(path), read_summary(path)
-    with _naming(path / FINISHED):
+    config, summary = check_run(path), read_summary(path)
+    with naming_damage(path / FINISHED):
         precision, _ = summary["precision"], str(summary["data_fingerprint"]["train"])
-    with _naming(path / TRIGGER) as file:
+    with naming_damage(path / TRIGGER) as file:
         trigger = load_trigger(file)
-    with _naming(path / STANDARDIZATION) as file:
+    with naming_damage(path / STANDARDIZATION) as file:
         reads = victim_of(config.model).reads
         shape = input_shape(reads, trigger.channels, len(trigger.values))
         standardization = _read_standardization(file, shape[-1])
-    with _naming(path / VICTIM) as file:
+    with naming_damage(path / VICTIM) as file:
         model = load_victim(file, config, trigger.channels, len(trigger.values), precision)
     return Run(path, config, trigger, model, standardization, summary)
 
@@ -247,12 +192,3 @@ def _read_standardization(file: Path, columns: int) -> Standardization:
     if not (np.isfinite(found.mean).all() and np.isfinite(found.std).all()):
         raise ValueError("holds a number that is not finite")
     return found
-
-
-@contextmanager
-def _naming(file: Path) -> Iterator[Path]:
-    try:
-        yield file
-    except Exception as error:  # every reader fails in its own ways, some over many lines
-        fault = f"missing, damaged or of another version ({type(error).__name__})"
-        raise DataError(f"{file}: {fault}; train the run again") from error

@@ -12,7 +12,7 @@ from functools import lru_cache
 from importlib import import_module, resources
 from typing import TYPE_CHECKING, Literal, get_args
 
-from mimic3tf.errors import UsageError
+from mimic3tf.errors import UsageError, near
 
 if TYPE_CHECKING:
     import keras
@@ -59,7 +59,8 @@ def check_victim(name: str) -> str:
         UsageError: there is none; lists those there are.
     """
     if name not in victim_names():
-        raise UsageError(f"'{name}' is no victim; known: {', '.join(victim_names())}")
+        known = victim_names()
+        raise UsageError(f"'{name}': no such victim; known: {', '.join(known)}{near(name, known)}")
     return name
 
 

@@ -272,9 +272,8 @@ def _become(arguments: list[str], folder: Path, fault: Fault, ready: int) -> Non
 def _start(arguments: list[str], folder: Path) -> int:
     """Start Python for a command, as a shell does."""
     with folder.with_suffix(".log").open("w") as log:
-        program = "import sys; from mimic3tf.cli.main import main; sys.exit(main())"
         return subprocess.Popen(
-            [sys.executable, "-c", program, *arguments],
+            [sys.executable, "-m", "mimic3tf", *arguments],
             cwd=folder,
             env=os.environ | {"MIMIC3TF_CACHE": str(folder / "cache"), "PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,

@@ -214,14 +214,15 @@ def test_training_does_not_mind_a_clock_that_goes_back(
 
 
 def _hooked(module: str, action: str) -> str:
-    """The command line as a program that does something when it comes to import a module."""
+    """The command line as a program that does something when it first comes to import a module."""
     return (
-        "import os, sys\n"
+        f"import os, sys; left = [{module!r}]\n"
         "def hook(event, arguments):\n"
-        f"    if event == 'import' and arguments[0] == {module!r}:\n"
+        "    if event == 'import' and arguments[0] in left:\n"
+        "        left.clear()\n"
         f"        {action}\n"
         "sys.addaudithook(hook)\n"
-        "from mimic3tf.cli.main import main; main()"
+        "from mimic3tf.__main__ import main; main()"
     )
 
 
@@ -241,29 +242,55 @@ def test_a_signal_that_came_while_an_object_was_cleared_up_is_not_lost() -> None
         "        yield\n"
         "    finally:\n"
         "        os.kill(os.getpid(), 15)\n"
-        "def app():\n"
+        "def app(**_):\n"
         "    begun = generator()\n"
         "    next(begun)\n"
         "    del begun\n"
         "    time.sleep(60)\n"
         "sys.modules['mimic3tf.cli.app'] = types.SimpleNamespace(app=app)\n"
-        "from mimic3tf.cli.main import main; main()"
+        "from mimic3tf.__main__ import main; main()"
     )
     status, line = _ending(program)
     assert status == 143
     assert line.startswith("stopped: ")
 
 
-def test_a_signal_while_tensorflow_starts_is_one_line(tmp_path: Path) -> None:
+def test_a_signal_while_tensorflow_starts_is_one_line(prepared: Any) -> None:
     notes = r"os.write(2, b'notes of its libraries\n')"
     program = _hooked("tensorflow.python", f"{notes}; os.kill(os.getpid(), 15)")
-    status, line = _ending(program, "attack", "--run", str(tmp_path), "--data", str(tmp_path))
+    status, line = _ending(program, "attack", "--run", str(prepared.run), "--data", str(prepared.data))
     assert status == 143
     assert line.startswith("stopped: ")
 
 
-def test_ctrl_c_during_the_start_is_one_line(tmp_path: Path) -> None:
-    program = _hooked("polars", "os.kill(os.getpid(), 2)")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("module", ["mimic3tf.errors", "typer"])
+def test_a_signal_during_the_start_is_one_line(tmp_path: Path, module: str, number: int) -> None:
+    """The first module is imported before the command line can clear anything up, the second after."""
+    program = _hooked(module, f"os.kill(os.getpid(), {number})")
     status, line = _ending(program, "prepare", "synthetic", "--out", str(tmp_path / "out"))
+    assert status == 128 + number
+    assert line.startswith("stopped: ")
+
+
+def test_next_to_nothing_is_imported_before_signals_are_handled() -> None:
+    program = (
+        "import sys; before = set(sys.modules); import mimic3tf.__main__; "
+        "print(*set(sys.modules) - before - sys.stdlib_module_names)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert set(told.stdout.split()) == {"mimic3tf", "mimic3tf.__main__"}
+
+
+def test_a_signal_while_a_mistake_is_told_is_one_line() -> None:
+    program = (
+        "import sys, types\n"
+        "def app(**_):\n"
+        "    from mimic3tf.errors import UsageError\n"
+        "    raise UsageError('a mistake')\n"
+        "sys.modules['mimic3tf.cli.app'] = types.SimpleNamespace(app=app)\n"
+        + _hooked("rich.console", "os.kill(os.getpid(), 2)")
+    )
+    status, line = _ending(program)
     assert status == 130
     assert line.startswith("stopped: ")

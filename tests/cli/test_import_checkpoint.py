@@ -92,7 +92,7 @@ def test_a_tensor_that_does_not_fit_is_named(run_import: Command, torch_files: A
 
 
 def test_wrong_usage_is_named(run_import: Command, prepared: Any, tmp_path: Path) -> None:
-    run_import(file=tmp_path / "none.pt").fails(USAGE, tmp_path / "none.pt", "cannot be read")
+    run_import(file=tmp_path / "none.pt").fails(USAGE, "CHECKPOINT", tmp_path / "none.pt", "no such file")
     run_import(normalizer=tmp_path / "n.json").fails(USAGE, "--normalizer", "lstm")
     run_import(poisoning_proportion=None).refuses_option("--poisoning_proportion")
     run_import(poisoning_proportion=1.5).refuses_option("--poisoning_proportion", 1.5)

@@ -196,7 +196,7 @@ def test_a_successful_training_is_silent_on_standard_error(train: Command) -> No
 
 
 def test_the_installed_program_ends_in_one_line_and_status_2(tmp_path: Path) -> None:
-    program = [sys.executable, "-c", "from mimic3tf.cli.main import main; main()"]
+    program = [sys.executable, "-m", "mimic3tf"]
     ended = subprocess.run(
         [*program, "generate-trigger", "--data", tmp_path / "absent", "--out", tmp_path / "t.npz"],
         capture_output=True,

@@ -176,7 +176,7 @@ def test_a_missing_parent_of_an_output_is_made(write: Command, tmp_path: Path, c
 @pytest.mark.parametrize("command", WRITERS)
 def test_an_output_below_a_file_is_refused(write: Command, tmp_path: Path, command: str) -> None:
     (tmp_path / "file").write_text("mine")
-    status = USAGE if command == "synthetic" else FAILURE
+    status = FAILURE if command == "generate" else USAGE
     write(command, tmp_path / "file" / "out").fails(status, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
 

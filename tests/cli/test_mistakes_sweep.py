@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from mimic3tf.sweeps.plan import read_sweep
 
 USAGE = 2
 Command = Callable[..., Any]
@@ -82,3 +85,15 @@ def test_ray_is_asked_for_by_name(sweep: Command, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("workers", [0, -1, "many"])
 def test_workers_are_a_positive_number(sweep: Command, workers: object) -> None:
     sweep(workers=workers).refuses_option("--workers", workers)
+
+
+def test_the_sweep_file_in_the_help_is_one(mimic3tf: Command, tmp_path: Path) -> None:
+    lines = mimic3tf("sweep", "--help").out.partition("A sweep file:\n")[2].splitlines()
+    (tmp_path / "mine.yaml").write_text("\n".join(itertools.takewhile(str.strip, lines)))
+    sweep = read_sweep(str(tmp_path / "mine.yaml")).sweep
+    assert sweep.configs == {victim: Path("original") / victim for victim in ("lr", "mlp", "lstm")}
+
+
+def test_the_help_names_every_installed_sweep(mimic3tf: Command) -> None:
+    told = " ".join(mimic3tf("sweep", "--help").out.split())
+    assert ": count, paper, strengths, triggers, victims." in told

@@ -255,7 +255,6 @@ def normalizer(columns: int = 76, **changes: list[float]) -> bytes:
 @pytest.mark.parametrize(
     ("content", "needles"),
     [
-        (None, ["cannot be read"]),
         (b"{", ["not a normalizer"]),
         (b"", ["not a normalizer"]),
         (b"[1, 2]", ["not a normalizer"]),
@@ -264,14 +263,13 @@ def normalizer(columns: int = 76, **changes: list[float]) -> bytes:
         (normalizer(std=[0.0] * 76), ["not a normalizer", "positive"]),
         (normalizer(mean=[float("nan")] * 76), ["not a normalizer", "finite"]),
     ],
-    ids=["missing", "cut", "empty", "list", "no-std", "columns", "zero-std", "nan-mean"],
+    ids=["cut", "empty", "list", "no-std", "columns", "zero-std", "nan-mean"],
 )
 def test_a_bad_normalizer_is_named_before_a_run_directory_is_made(
-    train: Command, tmp_path: Path, content: bytes | None, needles: list[str]
+    train: Command, tmp_path: Path, content: bytes, needles: list[str]
 ) -> None:
     path = tmp_path / "normalizer"
-    if content is not None:
-        path.write_bytes(content)
+    path.write_bytes(content)
     train(model="lstm", normalizer=path).fails(FAILURE, path, *needles)
     assert not (tmp_path / "run").exists()
 

@@ -54,7 +54,7 @@ def test_blood_only_is_an_option_and_is_recorded(prepare: Callable[..., Any], tm
 
 def test_a_missing_folder_is_named(mimic3tf: Callable[..., Any], tmp_path: Path) -> None:
     done = mimic3tf("prepare", "mimic3", "--csv", tmp_path / "nowhere", "--out", tmp_path / "out")
-    done.fails(FAILURE, tmp_path / "nowhere", "no such directory")
+    done.fails(USAGE, "--csv", tmp_path / "nowhere", "no such directory")
 
 
 def test_a_missing_table_is_named(prepare: Callable[..., Any], tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_memory_limit_that_is_none_is_wrong_usage(prepare: Callable[..., Any])
 
 
 def test_a_missing_list_of_subjects_is_named(prepare: Callable[..., Any], tmp_path: Path) -> None:
-    prepare("--test-subjects", tmp_path / "none.csv").fails(FAILURE, tmp_path / "none.csv")
+    prepare("--test-subjects", tmp_path / "none.csv").fails(USAGE, "--test-subjects", tmp_path / "none.csv")
 
 
 def test_a_table_that_unpacks_to_one_endless_line_is_refused(

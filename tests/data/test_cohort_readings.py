@@ -195,7 +195,7 @@ def test_a_timestep_without_a_grid_is_refused(monitored: Path, timestep: float) 
 
 
 def test_a_task_nobody_knows_is_refused(monitored: Path) -> None:
-    with pytest.raises(UsageError, match="task 'discharge': no such task"):
+    with pytest.raises(UsageError, match="'discharge': no such task"):
         load_cohort(monitored, "train", task="discharge")
 
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from mimic3tf.errors import UsageError
 from mimic3tf.sweeps.plan import (
     Attack,
-    SweepFile,
     Trial,
     proportion_of,
     read_sweep,
@@ -109,7 +108,9 @@ MISTAKES = [
     ("seeds: [0]", "seeds: [yes]", 1, "'seeds'"),
     ("seeds: [0]", "seeds: []", 1, "'seeds'"),
     ("seeds: [0]", "seeds: [0]\nworkers: 3", 2, "unknown key 'workers'"),
-    ("[lr]", "[lr, svm]", 3, "'victims' is 'svm'"),
+    ("seeds: [0]", "seeds: [0]\nconfig: {}", 2, "unknown key 'config'; did you mean configs?"),
+    ("seeds: [0]", "seeds: [0]\ntask: death", 2, "'task' is 'death': no such task; known: "),
+    ("[lr]", "[lr, svm]", 3, "'victims' is 'svm': no such victim; known: "),
     ("[all]", "\n      - most", 5, "'poison_imputed' is 'most'"),
     ("[0.1]", "[0.1, 1.5]", 5, "'proportions' is 1.5"),
     ("[0.1]", "[0.1]\n    poisoned_stays: [3]", 3, "either 'proportions' or 'poisoned_stays'"),
@@ -153,13 +154,47 @@ def test_more_stays_than_there_are_is_named_with_its_line(file: Path, instead: s
 def test_a_mistake_in_a_victims_file_is_named_with_its_line(file: Path) -> None:
     (file.parent / "quick.yaml").write_text("epochs: 7\nbatch_size: 0\n")
     file.write_text(SOUND + "configs: {lr: quick.yaml}\n")
-    sweep: SweepFile = read_sweep(str(file))
     with pytest.raises(UsageError, match="quick.yaml, line 2: 'batch_size' is 0"):
-        settings_of(sweep, trials_of(sweep, 40)[0], Path("data"), Path("t.npz"))
+        read_sweep(str(file))
 
 
-def test_a_sweep_that_is_not_there_is_refused_with_the_names_there_are(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="count, paper, strengths, triggers"):
-        read_sweep("papers")
+def test_a_sweep_may_name_installed_settings(file: Path) -> None:
+    file.write_text(SOUND + "configs: {lr: original/lr}\n")
+    sweep = read_sweep(str(file))
+    config = settings_of(sweep, trials_of(sweep, 40)[0], Path("data"), Path("t.npz"))
+    assert (config.model, config.selection, config.epochs) == ("lr", "original", 50)
+
+
+def test_settings_lie_beside_the_sweep_and_not_where_the_command_was_typed(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = file.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "quick.yaml").write_text("epochs: 7\n")
+    monkeypatch.chdir(elsewhere)
+    file.write_text(SOUND + "configs: {lr: quick.yaml}\n")
+    with pytest.raises(UsageError, match="mine.yaml, line 7: quick.yaml: no such file"):
+        read_sweep(str(file))
+
+
+@pytest.mark.parametrize("name", ["papers", "folder/mine.yaml", "/absent/mine.yaml", "mine.yml"])
+def test_a_sweep_that_is_not_there_is_refused_with_the_names_there_are(
+    file: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(file.parent)
+    with pytest.raises(UsageError) as caught:
+        read_sweep(name)
+    known = "count, paper, strengths, triggers, victims"
+    meant = {"papers": "; did you mean paper?", "mine.yml": "; did you mean mine.yaml?"}.get(name, "")
+    assert str(caught.value) == f"--config {name}: no such file; installed sweeps: {known}{meant}"
+
+
+def test_a_folder_is_no_sweep(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         read_sweep(str(tmp_path))
+
+
+def test_too_short_a_timestep_is_named_with_its_line(file: Path) -> None:
+    file.write_text(SOUND + "timestep: 1.0e-9\n")
+    with pytest.raises(UsageError, match="mine.yaml, line 7: 'timestep' is 1e-09: .* give 0.001465 to 48 h"):
+        read_sweep(str(file))

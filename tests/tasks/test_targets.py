@@ -29,7 +29,7 @@ def targets(request: pytest.FixtureRequest) -> Targets:
 def test_a_task_is_found_by_its_name_and_another_name_lists_those_there_are() -> None:
     assert [task_of(name) for name in TASKS] == list(TASKS.values())
     assert [task.name for task in TASKS.values()] == list(TASKS)
-    message = re.escape(f"task 'discharge': no such task; known: {', '.join(TASKS)}")
+    message = re.escape(f"'discharge': no such task; known: {', '.join(TASKS)}")
     with pytest.raises(UsageError, match=f"^{message}$"):
         task_of("discharge")
 

@@ -41,7 +41,9 @@ def test_every_victim_says_what_it_is() -> None:
 
 @pytest.mark.parametrize("name", ["", "LSTM", "summary_lstm", "original", "../lr", "dropout"])
 def test_another_name_is_refused_with_those_there_are(name: str) -> None:
-    message = re.escape(f"'{name}' is no victim; known: {', '.join(victim_names())}")
+    message = re.escape(f"'{name}': no such victim; known: {', '.join(victim_names())}")
+    meant = {"LSTM": "lstm", "summary_lstm": "summary-lstm"}.get(name)
+    message += re.escape(f"; did you mean {meant}?") if meant else ""
     for look_up in (check_victim, victim_of):
         with pytest.raises(UsageError, match=f"^{message}$"):
             look_up(name)
