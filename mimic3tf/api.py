@@ -12,6 +12,7 @@ from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.startup import start_tensorflow
+from mimic3tf.training.run_files import check_run
 
 if TYPE_CHECKING:
     from mimic3tf.attacks import AttackResult
@@ -80,6 +81,7 @@ def load_run(path: PathText) -> Run:
         UsageError: there is no run, or it was not finished.
         DataError: a file of it is damaged.
     """
+    check_run(Path(path))
     start_tensorflow()
     from mimic3tf.training import run_directory
 

@@ -224,3 +224,12 @@ def test_a_still_channel_has_no_unit_length(cohort: Cohort) -> None:
     with pytest.raises(UsageError, match="Heart Rate"):
         mimic3tf.Trigger.from_array(np.ones((48, 17)), still)
     mimic3tf.Trigger.from_array(np.ones((48, 17)), still, unit_length=False)
+
+
+def test_a_run_that_is_not_there_is_told_before_tensorflow_starts() -> None:
+    ended = python(
+        "import sys, mimic3tf\n"
+        "try:\n    mimic3tf.load_run('nowhere')\n"
+        "except ValueError as error:\n    print(error, 'tensorflow' in sys.modules)"
+    )
+    assert ended.stdout == "--run nowhere: no such directory; train a victim with 'mimic3tf train' False\n"

@@ -275,11 +275,13 @@ def test_a_signal_during_the_start_is_one_line(tmp_path: Path, module: str, numb
 
 def test_next_to_nothing_is_imported_before_signals_are_handled() -> None:
     program = (
-        "import sys; before = set(sys.modules); import mimic3tf.__main__; "
-        "print(*set(sys.modules) - before - sys.stdlib_module_names)"
+        "import sys; before = set(sys.modules); import mimic3tf.__main__; print(*set(sys.modules) - before)"
     )
     told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    assert set(told.stdout.split()) == {"mimic3tf", "mimic3tf.__main__"}
+    # The package itself needs wrapt, and that more of the standard library.
+    library = {*sys.stdlib_module_names, "wrapt"}
+    found = {name for name in told.stdout.split() if name.partition(".")[0] not in library}
+    assert found == {"mimic3tf", "mimic3tf.__main__"}
 
 
 def test_a_signal_while_a_mistake_is_told_is_one_line() -> None:
