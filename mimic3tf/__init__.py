@@ -11,12 +11,12 @@ Nothing is imported before it is used; TensorFlow starts when a victim is traine
 After `import mimic3tf`, `keras.saving.load_model` reads the `victim.keras` of a run.
 """
 
+import sys
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from pkgutil import iter_modules
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
-
-import wrapt
 
 if TYPE_CHECKING:
     from mimic3tf.api import attack as attack
@@ -58,9 +58,33 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
 
 
-@wrapt.when_imported("keras")
-def _register_layers(_: ModuleType) -> None:
-    """Let Keras know the victims' own layers, without which it cannot read their files.
+class _KerasImport:
+    """Sees Keras being imported, once, and lets it know the victims' own layers.
+
+    Keras cannot read a victim's file without them. The library for such a hook takes longer to import than
+    all that happens before the program answers a signal.
+    """
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        """The loader that Keras has anyway, followed by the layers'."""
+        if name != "keras":
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def load_with_layers(module: ModuleType) -> None:
+                sys.meta_path.remove(self)
+                load(module)
+                _register_layers()
+
+            spec.loader.exec_module = load_with_layers  # type: ignore[method-assign]
+        return spec
+
+
+def _register_layers() -> None:
+    """Import the victims' own layers, which then are registered with Keras.
 
     One of these modules may be the first that imports Keras, and is then half imported itself. So they may
     not import one another.
@@ -68,3 +92,9 @@ def _register_layers(_: ModuleType) -> None:
     layers = import_module("mimic3tf.victims.layers")
     for module in iter_modules(layers.__path__, f"{layers.__name__}."):
         import_module(module.name)
+
+
+if "keras" in sys.modules:
+    _register_layers()
+else:
+    sys.meta_path.insert(0, _KerasImport())

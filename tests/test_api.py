@@ -75,7 +75,12 @@ def test_the_import_starts_nothing_and_prints_nothing() -> None:
 
 @pytest.mark.parametrize(
     "order",
-    ["import mimic3tf, keras", "import keras, mimic3tf", "import mimic3tf.victims.layers.recurrence, keras"],
+    [
+        "import mimic3tf, keras",
+        "import keras, mimic3tf",
+        "import mimic3tf.victims.layers.recurrence, keras",
+        "import mimic3tf, importlib.util; importlib.util.find_spec('keras'); import keras",
+    ],
 )
 def test_keras_reads_every_victim_after_the_import(order: str, tmp_path: Path) -> None:
     import keras
