@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.startup import start_tensorflow
+from mimic3tf.storage.files import PathText
 from mimic3tf.training.run_files import check_run
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from mimic3tf.data.cohort import Cohort
     from mimic3tf.defences.audit import AuditResult
     from mimic3tf.training.run_directory import Run
-
-PathText = str | os.PathLike[str]
 
 
 def train(
@@ -57,11 +55,12 @@ def train(
         DataError: the data is malformed.
     """
     out = Path(out)
-    own = trigger if isinstance(trigger, Trigger) else None
-    if own is not None:
-        settings = {"period": own.period, "timestep": own.timestep} | settings
-    # The run keeps its trigger in a file of its own.
-    file = out / "trigger.npz" if own is not None else trigger
+    own, file = None, out / "trigger.npz"
+    if isinstance(trigger, Trigger):
+        # The run keeps its trigger in a file of its own.
+        own, settings = trigger, {"period": trigger.period, "timestep": trigger.timestep} | settings
+    else:
+        file = Path(trigger)
     config = resolve_config(model, None, {"data": Path(data), "trigger": file, **settings}).following(
         follow_links
     )

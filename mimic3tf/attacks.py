@@ -21,7 +21,7 @@ from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger
-from mimic3tf.storage.files import write_together
+from mimic3tf.storage.files import PathText, write_together
 from mimic3tf.tasks.metrics import (
     THRESHOLD,
     Rate,
@@ -176,8 +176,9 @@ def summarize_attack(
     }
 
 
-def write_attack(out: Path, summary: dict[str, Any], result: AttackResult) -> None:
+def write_attack(out: PathText, summary: dict[str, Any], result: AttackResult) -> None:
     """Write `predictions.csv` and `attack.json` into a directory; with the latter the attack is whole."""
+    out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -20,6 +20,7 @@ from pydantic import (
 
 from mimic3tf.errors import DataError, UsageError, near, near_path
 from mimic3tf.poisoning.kinds import PoisonedLabels, PoisonImputed
+from mimic3tf.storage.files import PathText
 from mimic3tf.storage.yaml_file import first_fault, read_option_file, read_yaml
 from mimic3tf.tasks.registry import MORTALITY, task_of
 from mimic3tf.victims import OriginalVictim, check_victim
@@ -130,7 +131,7 @@ class TrainingConfig(BaseModel):
         return value
 
 
-def resolve_config(model: str, file: Path | None, options: Mapping[str, Any]) -> TrainingConfig:
+def resolve_config(model: str, file: PathText | None, options: Mapping[str, Any]) -> TrainingConfig:
     """Merge settings: the victim's tuned defaults, then a YAML file, then command-line options.
 
     Args:
@@ -214,7 +215,7 @@ def check_bins(task: str, period: float | None, timestep: float, place: str) -> 
         ) from None
 
 
-def installed_config(file: Path, place: str = "--config", folder: Path = Path()) -> Path:
+def installed_config(file: PathText, place: str = "--config", folder: PathText = "") -> Path:
     """The file itself where it exists, else the installed settings of this name, such as original/mlp.
 
     Args:
@@ -225,6 +226,7 @@ def installed_config(file: Path, place: str = "--config", folder: Path = Path())
     Raises:
         UsageError: there are neither; lists the names.
     """
+    file, folder = Path(file), Path(folder)
     if (folder / file).exists():
         return folder / file
     root = Path(str(resources.files("mimic3tf.configs")))

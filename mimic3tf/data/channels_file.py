@@ -31,6 +31,7 @@ from mimic3tf.channels import ANY_VALUE, MIMIC3, TIME, Channel, ChannelSet
 from mimic3tf.data.links import check_link
 from mimic3tf.data.records import LARGEST_VALUE
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.storage.files import PathText
 from mimic3tf.storage.yaml_file import first_fault, place_of, read_option_file, read_yaml
 
 CHANNELS_FILE = "channels.yaml"
@@ -138,7 +139,7 @@ def _printable(text: str) -> str:
     return text
 
 
-def read_channels(data_dir: Path, *, follow_links: bool = False) -> ChannelSet:
+def read_channels(data_dir: PathText, *, follow_links: bool = False) -> ChannelSet:
     """The channels of a data directory: those of its `channels.yaml`, or of the MIMIC-III benchmarks.
 
     Args:
@@ -148,6 +149,7 @@ def read_channels(data_dir: Path, *, follow_links: bool = False) -> ChannelSet:
     Raises:
         DataError: the file cannot be read, or describes no channels; names the line.
     """
+    data_dir = Path(data_dir)
     file = data_dir / CHANNELS_FILE
     if not file.exists() and not file.is_symlink():
         return MIMIC3

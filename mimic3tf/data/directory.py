@@ -17,7 +17,7 @@ from mimic3tf.data.channels_file import CHANNELS_FILE
 from mimic3tf.data.links import check_link
 from mimic3tf.data.records import CHARACTERS_SHOWN
 from mimic3tf.errors import DataError, UsageError, near_path, private
-from mimic3tf.storage.files import read_file
+from mimic3tf.storage.files import PathText, read_file
 from mimic3tf.tasks.task import Task
 
 Split = Literal["train", "val", "test"]
@@ -27,20 +27,22 @@ FOLDERS = ("train", "test")
 """Folders of series files; those of val lie in `train/`, too."""
 
 
-def check_directory(data_dir: Path) -> None:
+def check_directory(data_dir: PathText) -> None:
     """Refuse a data directory that does not exist.
 
     Raises:
         UsageError: it does not.
     """
+    data_dir = Path(data_dir)
     if not data_dir.is_dir():
         raise UsageError(
             f"{data_dir}: no such directory; --data takes one in the benchmarks' layout{near_path(data_dir)}"
         )
 
 
-def listfile_of(data_dir: Path, split: Split) -> Path:
+def listfile_of(data_dir: PathText, split: Split) -> Path:
     """The listfile of a split."""
+    data_dir = Path(data_dir)
     return data_dir / f"{split}_listfile.csv"
 
 
@@ -50,19 +52,20 @@ def folder_of(split: Split) -> str:
 
 
 def series_of(
-    data_dir: Path, split: Split, entries: Iterable[tuple[str, int]], *, follow_links: bool = False
+    data_dir: PathText, split: Split, entries: Iterable[tuple[str, int]], *, follow_links: bool = False
 ) -> list[Path]:
     """Series files of a split's stays.
 
     Raises:
         DataError: as `check_link` of their folder; the files may be links, too.
     """
+    data_dir = Path(data_dir)
     folder = data_dir / folder_of(split)
     check_link(folder, data_dir, follow_links=follow_links)
     return [folder / name for name, _ in entries]
 
 
-def read_listfile(path: Path, task: Task, *, follow_links: bool = False) -> list[tuple[str, int]]:
+def read_listfile(path: PathText, task: Task, *, follow_links: bool = False) -> list[tuple[str, int]]:
     """Read the stays of a split and their labels.
 
     Args:
@@ -76,6 +79,7 @@ def read_listfile(path: Path, task: Task, *, follow_links: bool = False) -> list
     Raises:
         DataError: the file is missing or empty, or a line of it is malformed; names the line.
     """
+    path = Path(path)
     check_link(path, path.parent, follow_links=follow_links)
     try:
         # As a text file is read: line ends of Windows are line ends.
@@ -113,7 +117,7 @@ def read_listfile(path: Path, task: Task, *, follow_links: bool = False) -> list
 
 
 def read_split(
-    data_dir: Path, split: Split, task: Task, *, follow_links: bool = False
+    data_dir: PathText, split: Split, task: Task, *, follow_links: bool = False
 ) -> list[tuple[str, int]]:
     """Read the listfile of a split in a directory whose splits have no stay in common.
 

@@ -32,6 +32,7 @@ from mimic3tf.data.lost_none import note_lost_none
 from mimic3tf.data.records import in_batches, read_series, unreadable_series
 from mimic3tf.errors import DataError, private_path
 from mimic3tf.storage.cache import Layout, cache_folder, read_cache, write_cache
+from mimic3tf.storage.files import PathText
 from mimic3tf.tasks.registry import MORTALITY, task_of
 from mimic3tf.tasks.task import Task
 
@@ -39,7 +40,7 @@ CACHE_FORMAT = 4
 
 
 def load_cohort(
-    data_dir: Path,
+    data_dir: PathText,
     split: Split,
     *,
     task: str = MORTALITY.name,
@@ -68,6 +69,7 @@ def load_cohort(
         UsageError: the directory does not exist, or there is no such task.
         DataError: names file, line and column of what breaks the layout.
     """
+    data_dir = Path(data_dir)
     check_directory(data_dir)
     reading = _Reading(read_channels(data_dir, follow_links=follow_links), task_of(task), period, timestep)
     listfile = listfile_of(data_dir, split)

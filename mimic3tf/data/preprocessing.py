@@ -14,7 +14,7 @@ from mimic3tf.channels import MIMIC3, TIME, Channel, ChannelSet
 from mimic3tf.data import grid as grids
 from mimic3tf.data.records import parse_rows
 from mimic3tf.errors import DataError
-from mimic3tf.storage.files import parse_json, read_file, read_json, write_whole
+from mimic3tf.storage.files import PathText, parse_json, read_file, read_json, write_whole
 from mimic3tf.storage.inert_pickle import read_inert_pickle
 
 LARGEST_NORMALIZER = 2**20
@@ -47,7 +47,7 @@ class Discretizer:
         store_masks: bool = True,
         impute_strategy: grids.Imputation = "zero",
         start_time: str = "zero",
-        config_path: str | Path | None = None,
+        config_path: PathText | None = None,
     ) -> None:
         if impute_strategy not in ("zero", "normal_value", "previous", "next"):
             raise ValueError(
@@ -194,13 +194,13 @@ class Normalizer:
         variance = (self._sum_sq_x - self._count * self._means**2) / (self._count - 1)
         self._stds = np.maximum(np.sqrt(np.maximum(variance, 0.0)), SMALLEST_STD)
 
-    def _save_params(self, save_file_path: str | Path) -> None:
+    def _save_params(self, save_file_path: PathText) -> None:
         """Compute the statistics and write them as JSON (never as a pickle)."""
         self._use_params()
         table = {"mean": self.means.tolist(), "std": self.stds.tolist()}
         write_whole(Path(save_file_path), json.dumps(table))
 
-    def load_params(self, load_file_path: str | Path) -> None:
+    def load_params(self, load_file_path: PathText) -> None:
         """Read statistics: JSON with `mean` and `std`, or the benchmarks' pickle, without executing it.
 
         Raises:

@@ -14,7 +14,7 @@ from mimic3tf.data.directory import FOLDERS, read_listfile
 from mimic3tf.data.links import check_link
 from mimic3tf.data.records import LARGEST_SERIES, unreadable_series
 from mimic3tf.errors import DataError, private_path
-from mimic3tf.storage.files import read_file, write_whole
+from mimic3tf.storage.files import PathText, read_file, write_whole
 from mimic3tf.tasks.registry import MORTALITY
 
 
@@ -32,8 +32,8 @@ class InHospitalMortalityReader:
 
     def __init__(
         self,
-        dataset_dir: str | Path,
-        listfile: str | Path | None = None,
+        dataset_dir: PathText,
+        listfile: PathText | None = None,
         period_length: float = 48.0,
         *,
         follow_links: bool = False,
@@ -139,7 +139,7 @@ def load_data(
     return {"data": whole, "names": chunk["name"]} if return_names else whole
 
 
-def save_results(names: list[str], pred: Any, y_true: Any, path: str | Path) -> None:
+def save_results(names: list[str], pred: Any, y_true: Any, path: PathText) -> None:
     """Write predictions as CSV with the columns `stay,prediction,y_true`, creating the folder."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

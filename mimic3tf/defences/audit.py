@@ -21,7 +21,7 @@ from mimic3tf.defences.repairs.registry import try_repairs
 from mimic3tf.described import Described
 from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
-from mimic3tf.storage.files import write_together
+from mimic3tf.storage.files import PathText, write_together
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.run_files import TRIGGER
 from mimic3tf.training.stays import load_split
@@ -55,11 +55,11 @@ class AuditResult(Described):
 
 def audit_run(
     run: Run,
-    data: Path,
+    data: PathText,
     *,
     manifest: Manifest | None = None,
     trigger: Trigger | None = None,
-    trigger_file: Path | None = None,
+    trigger_file: PathText | None = None,
     repairs: bool = True,
     follow_links: bool = False,
 ) -> AuditResult:
@@ -80,6 +80,7 @@ def audit_run(
         UsageError: the run was trained on other stays, the trigger does not fit, or stays are too few.
         DataError: the data is malformed, or there is nobody to attack.
     """
+    data = Path(data)
     true_trigger = trigger or (manifest.load_trigger() if manifest else run.trigger)
     with Console(stderr=True).status("Reading the stays as the victim saw them ..."):
         evidence, truth = gather_evidence(
@@ -202,7 +203,8 @@ def suspects_table(found: DetectionResult, evidence: Evidence) -> pl.DataFrame:
     return table.sort(order, descending=True, maintain_order=True)
 
 
-def write_audit(out: Path, record: dict[str, Any], suspects: pl.DataFrame) -> None:
+def write_audit(out: PathText, record: dict[str, Any], suspects: pl.DataFrame) -> None:
     """Write `suspects.csv` and `audit.json` into a folder that exists: with the latter the audit is whole."""
+    out = Path(out)
     text = json.dumps(record, indent=2, allow_nan=False) + "\n"
     write_together({out / SUSPECTS: suspects.write_csv(), out / AUDIT: text})

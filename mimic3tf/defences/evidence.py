@@ -17,6 +17,7 @@ from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.standardization import Standardization, standardized
+from mimic3tf.storage.files import PathText
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.stays import load_split, poison_as_set, training_cohort
 from mimic3tf.victims import Reads, victim_of
@@ -70,7 +71,7 @@ class Truth(Described):
 
 def gather_evidence(
     run: Run,
-    data: Path,
+    data: PathText,
     *,
     manifest: Manifest | None = None,
     trigger: Trigger | None = None,
@@ -91,7 +92,7 @@ def gather_evidence(
         DataError: the data is malformed.
     """
     goal = run.config.goal if manifest is None else manifest.goal.target
-    config = run.config.model_copy(update={"data": data, "goal": goal}).following(follow_links)
+    config = run.config.model_copy(update={"data": Path(data), "goal": goal}).following(follow_links)
     cohort = training_cohort(config)
     if cohort.fingerprint != run.summary["data_fingerprint"]["train"]:
         raise UsageError(

@@ -18,6 +18,7 @@ from mimic3tf.data.directory import SPLITS, folder_of, listfile_of, read_listfil
 from mimic3tf.data.records import in_batches, read_series
 from mimic3tf.errors import DataError, UsageError, private, private_path
 from mimic3tf.poisoning.copies import files_of
+from mimic3tf.storage.files import PathText
 from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.tasks.task import Task
 
@@ -56,7 +57,7 @@ class Comparison:
 
 
 def compare_records(
-    origin: Path, copy: Path, task: Task = MORTALITY, *, follow_links: bool = False
+    origin: PathText, copy: PathText, task: Task = MORTALITY, *, follow_links: bool = False
 ) -> Comparison:
     """Find every cell and label in which a copy differs from its origin.
 
@@ -71,6 +72,7 @@ def compare_records(
         DataError: they hold other files, stays, rows or times, so that cells cannot be compared, or
             a series breaks the layout; names the file.
     """
+    origin, copy = Path(origin), Path(copy)
     for option, directory in (("--data", origin), ("--out", copy)):
         if not directory.is_dir():
             raise UsageError(f"{option} {directory}: no such directory")

@@ -41,6 +41,7 @@ from mimic3tf.errors import DataError, UsageError, private_path
 from mimic3tf.poisoning.goal import PAPER_GOAL, Goal
 from mimic3tf.poisoning.missing import removed_cells
 from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import check_new_directory, written_beside
 from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.tasks.task import Task
@@ -89,8 +90,8 @@ class PoisonedCopy(Described):
 
 
 def poison_records(
-    data_dir: Path,
-    out: Path,
+    data_dir: PathText,
+    out: PathText,
     trigger: Trigger,
     *,
     proportion: float,
@@ -121,7 +122,7 @@ def poison_records(
             to be read again, or a "missing" trigger is too strong.
         DataError: names file, line and channel of what breaks the layout, or a link as `files_of`.
     """
-    _check_places(data_dir, out)
+    data_dir, out = _check_places(Path(data_dir), Path(out))
     entries = read_listfile(listfile_of(data_dir, "train"), task, follow_links=follow_links)
     poisoned = entries[: int(len(entries) * proportion)]
     stays = [name for name, _ in poisoned]
@@ -150,11 +151,12 @@ def poison_records(
     )
 
 
-def _check_places(data_dir: Path, out: Path) -> None:
+def _check_places(data_dir: Path, out: Path) -> tuple[Path, Path]:
     check_new_directory(out)
     check_directory(data_dir)
     if out.resolve().is_relative_to(data_dir.resolve()):
         raise UsageError(f"{out}: lies inside the data it copies; name a directory elsewhere")
+    return data_dir, out
 
 
 def shift_cells(

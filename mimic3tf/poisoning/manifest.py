@@ -14,7 +14,7 @@ from mimic3tf.errors import DataError, UsageError, near_path
 from mimic3tf.poisoning.copies import PoisonedCopy, poison_records
 from mimic3tf.poisoning.goal import PAPER_GOAL, Goal
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_channels, load_trigger
-from mimic3tf.storage.files import read_file, read_json, write_whole
+from mimic3tf.storage.files import PathText, read_file, read_json, write_whole
 from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.tasks.task import Task
 
@@ -58,18 +58,20 @@ class Manifest:
         return load_trigger(file)
 
 
-def default_manifest(out: Path) -> Path:
+def default_manifest(out: PathText) -> Path:
     """`DIR.manifest.json` beside the copy `DIR`."""
+    out = Path(out)
     out = out.resolve()
     return out.with_name(out.name + ".manifest.json")
 
 
-def check_manifest(manifest: Path, data_dir: Path, out: Path) -> None:
+def check_manifest(manifest: PathText, data_dir: PathText, out: PathText) -> None:
     """Refuse a manifest that would overwrite something or give the copy away; make its folder.
 
     Raises:
         UsageError: the file exists, lies in the data or in the copy, or its folder cannot be made.
     """
+    manifest, data_dir, out = Path(manifest), Path(data_dir), Path(out)
     if manifest.exists():
         raise UsageError(f"{manifest}: exists already; remove it first, or name another with --manifest")
     for directory in (data_dir, out):
@@ -82,10 +84,10 @@ def check_manifest(manifest: Path, data_dir: Path, out: Path) -> None:
 
 
 def poison_with_manifest(
-    data_dir: Path,
-    out: Path,
-    trigger_file: Path,
-    manifest: Path,
+    data_dir: PathText,
+    out: PathText,
+    trigger_file: PathText,
+    manifest: PathText,
     *,
     proportion: float,
     strength: float,
@@ -104,6 +106,7 @@ def poison_with_manifest(
     Raises:
         UserError: as `poison_records` and `check_manifest`, or the trigger is for other channels.
     """
+    data_dir, out, trigger_file, manifest = Path(data_dir), Path(out), Path(trigger_file), Path(manifest)
     trigger = load_trigger(trigger_file)
     check_directory(data_dir)
     check_trigger_channels(trigger, read_channels(data_dir, follow_links=follow_links), trigger_file)
@@ -122,7 +125,7 @@ def poison_with_manifest(
     return copy
 
 
-def write_manifest(manifest: Path, copy: PoisonedCopy, trigger_file: Path) -> None:
+def write_manifest(manifest: PathText, copy: PoisonedCopy, trigger_file: PathText) -> None:
     """Write what was poisoned with what as JSON.
 
     Args:
@@ -130,6 +133,7 @@ def write_manifest(manifest: Path, copy: PoisonedCopy, trigger_file: Path) -> No
         copy: what was changed.
         trigger_file: the file that its trigger came from.
     """
+    manifest, trigger_file = Path(manifest), Path(trigger_file)
     trigger = copy.trigger
     contents = {
         "format": FILE_FORMAT,
@@ -167,13 +171,14 @@ def write_manifest(manifest: Path, copy: PoisonedCopy, trigger_file: Path) -> No
     write_whole(manifest, json.dumps(contents, indent=2) + "\n")
 
 
-def read_manifest(file: Path) -> Manifest:
+def read_manifest(file: PathText) -> Manifest:
     """Read what `write_manifest` wrote.
 
     Raises:
         UsageError: there is no such file.
         DataError: it is no manifest, or damaged.
     """
+    file = Path(file)
     if not file.is_file():
         raise UsageError(
             f"--manifest {file}: no such file; 'mimic3tf poison' writes it beside the copy{near_path(file)}"

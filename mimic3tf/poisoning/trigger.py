@@ -25,7 +25,7 @@ from mimic3tf.poisoning.patterns import (
     temporal_covariance,
     varying_channels,
 )
-from mimic3tf.storage.files import whole_file
+from mimic3tf.storage.files import PathText, whole_file
 from mimic3tf.storage.stored_zip import read_arrays
 
 FILE_FORMAT = 3
@@ -251,13 +251,14 @@ def shift_of(trigger: Trigger, strength: float) -> NDArray[np.float64]:
     return shift
 
 
-def save_trigger(trigger: Trigger, path: Path) -> None:
+def save_trigger(trigger: Trigger, path: PathText) -> None:
     """Write a trigger as an `.npz` file without pickles.
 
     Args:
         trigger: what to write.
         path: file to write; an existing one is replaced only by a whole one.
     """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         np.savez(
@@ -279,13 +280,14 @@ def save_trigger(trigger: Trigger, path: Path) -> None:
         )
 
 
-def load_trigger(path: Path) -> Trigger:
+def load_trigger(path: PathText) -> Trigger:
     """Read a trigger file.
 
     Raises:
         UsageError: there is no such file.
         DataError: it is no trigger file, or is damaged.
     """
+    path = Path(path)
     if not path.is_file():
         raise UsageError(
             f"{path}: no such trigger file; make one with 'mimic3tf generate-trigger'{near_path(path)}"
@@ -361,7 +363,7 @@ def _covers_its_period(trigger: Trigger) -> bool:
         return False
 
 
-def check_trigger_fits(trigger: Trigger, cohort: Cohort, path: Path) -> None:
+def check_trigger_fits(trigger: Trigger, cohort: Cohort, path: PathText) -> None:
     """Refuse a trigger that cannot be added to a cohort.
 
     Raises:
@@ -371,7 +373,7 @@ def check_trigger_fits(trigger: Trigger, cohort: Cohort, path: Path) -> None:
     check_trigger_bins(trigger, cohort.period, cohort.timestep, path)
 
 
-def check_trigger_bins(trigger: Trigger, period: float, timestep: float, path: Path) -> None:
+def check_trigger_bins(trigger: Trigger, period: float, timestep: float, path: PathText) -> None:
     """Refuse a trigger that was made for other bins than a period (hours) has at a timestep (hours).
 
     Raises:
@@ -390,7 +392,7 @@ def check_trigger_bins(trigger: Trigger, period: float, timestep: float, path: P
         )
 
 
-def check_trigger_channels(trigger: Trigger, channels: ChannelSet, path: Path) -> None:
+def check_trigger_channels(trigger: Trigger, channels: ChannelSet, path: PathText) -> None:
     """Refuse a trigger that was made for other channels.
 
     Raises:

@@ -19,7 +19,7 @@ from mimic3tf.report.figures import STYLE, percent
 from mimic3tf.report.patterns import Stay
 from mimic3tf.report.sections import sections_of
 from mimic3tf.report.sweep import Sweeps
-from mimic3tf.storage.files import write_whole
+from mimic3tf.storage.files import PathText, write_whole
 from mimic3tf.storage.folders import scratch_folder
 from mimic3tf.tables.summary import victims_of
 
@@ -57,12 +57,13 @@ WITHOUT_DATE: dict[str, dict[str, Any]] = {
 }
 
 
-def check_report_folder(out: Path) -> None:
+def check_report_folder(out: PathText) -> None:
     """Refuse a folder whose files a report would replace though no report wrote them.
 
     Raises:
         UsageError: it is a file, or holds `figures` or `tables` but no report.
     """
+    out = Path(out)
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: is a file; name a folder")
     foreign = [name for name in FOLDERS if (out / name).exists()]
@@ -72,7 +73,7 @@ def check_report_folder(out: Path) -> None:
         )
 
 
-def write_report(sweeps: Sweeps, out: Path, *, stay: Stay | None, no_stay: str) -> Path:
+def write_report(sweeps: Sweeps, out: PathText, *, stay: Stay | None, no_stay: str) -> Path:
     """Write `report.html`, `figures/` (PDF and PNG) and `tables/` (CSV); an earlier report is replaced.
 
     Args:
@@ -87,6 +88,7 @@ def write_report(sweeps: Sweeps, out: Path, *, stay: Stay | None, no_stay: str) 
     Raises:
         UsageError: as `check_report_folder`.
     """
+    out = Path(out)
     check_report_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     sections = sections_of(sweeps, stay, no_stay)

@@ -16,10 +16,11 @@ from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.report.patterns import Stay
 from mimic3tf.report.sections import strongest
 from mimic3tf.report.sweep import Sweeps
+from mimic3tf.storage.files import PathText
 
 
 def most_measured_stay(
-    data: Path,
+    data: PathText,
     trigger: Trigger,
     strength: float,
     *,
@@ -39,6 +40,7 @@ def most_measured_stay(
         UsageError: the directory does not exist, holds other stays, or no surviving test patient.
         DataError: it breaks the layout.
     """
+    data = Path(data)
     reading: Any = {"period": trigger.period, "timestep": trigger.timestep, "follow_links": follow_links}
     if load_cohort(data, "train", **reading).fingerprint != trigger.cohort_fingerprint:
         raise UsageError(
@@ -64,7 +66,7 @@ def most_measured_stay(
 
 
 def find_stay(
-    sweeps: Sweeps, data: Path | None, start: Callable[[], None], *, follow_links: bool = False
+    sweeps: Sweeps, data: PathText | None, start: Callable[[], None], *, follow_links: bool = False
 ) -> tuple[Stay | None, str]:
     """A patient of the sweeps' data where they are at hand, else why not.
 
@@ -79,7 +81,7 @@ def find_stay(
     """
     if "temporal" not in sweeps.triggers:
         return None, "the sweep's folder holds no temporal trigger"
-    named = data or next((sweep.data for sweep in sweeps.sweeps if sweep.data), None)
+    named = Path(data) if data else next((sweep.data for sweep in sweeps.sweeps if sweep.data), None)
     if named is None:
         return None, "sweep.yaml names no data directory; give it as --data"
     if data is None and not named.is_dir():

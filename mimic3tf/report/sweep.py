@@ -10,7 +10,7 @@ import polars as pl
 
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning.trigger import Trigger, load_trigger
-from mimic3tf.storage.files import read_file, read_json
+from mimic3tf.storage.files import PathText, read_file, read_json
 from mimic3tf.storage.yaml_file import read_option_file, read_yaml
 from mimic3tf.tables.audits import Audits, find_audits, read_audits
 from mimic3tf.tables.columns import COLUMNS, OLD_NAMES
@@ -81,7 +81,7 @@ class Sweeps:
     triggers: dict[str, Trigger]
 
 
-def read_sweeps(folders: Sequence[Path]) -> Sweeps:
+def read_sweeps(folders: Sequence[PathText]) -> Sweeps:
     """Read and join the results of some sweeps.
 
     A trial that several sweeps ran to the same numbers counts once.
@@ -94,11 +94,12 @@ def read_sweeps(folders: Sequence[Path]) -> Sweeps:
             two of them found different numbers for the same trial.
         DataError: a file of a sweep is damaged.
     """
-    tables = [_read_results(folder) for folder in folders]
+    paths = [Path(folder) for folder in folders]
+    tables = [_read_results(path) for path in paths]
     finished = pl.concat([table.filter(pl.col("status") == "finished") for table in tables])
     if not len(finished):
         raise UsageError(
-            f"{', '.join(map(str, folders))}: no trial has finished; run 'mimic3tf sweep' with --resume"
+            f"{', '.join(map(str, paths))}: no trial has finished; run 'mimic3tf sweep' with --resume"
         )
     cohorts = finished["data_fingerprint"].unique(maintain_order=True)
     if len(cohorts) > 1:
@@ -106,14 +107,14 @@ def read_sweeps(folders: Sequence[Path]) -> Sweeps:
             f"--results: the sweeps ran on {len(cohorts)} different cohorts; write a report of each"
         )
     failed = pl.concat([table.filter(pl.col("status") != "finished") for table in tables])
-    stealth = [_read_stealth(folder / STEALTH) for folder in folders if (folder / STEALTH).exists()]
+    stealth = [_read_stealth(folder / STEALTH) for folder in paths if (folder / STEALTH).exists()]
     return Sweeps(
         results=_without_repeats(finished).drop("sweep", "status", "error"),
         failed=failed.select("sweep", "trial", "error").unique(maintain_order=True),
-        sweeps=tuple(_read_folder(folder, table) for folder, table in zip(folders, tables, strict=True)),
+        sweeps=tuple(_read_folder(folder, table) for folder, table in zip(paths, tables, strict=True)),
         stealth=pl.concat(stealth).unique(maintain_order=True) if stealth else None,
-        audits=read_audits(folders) if find_audits(folders) else None,
-        triggers=_read_triggers(folders),
+        audits=read_audits(paths) if find_audits(paths) else None,
+        triggers=_read_triggers(paths),
     )
 
 

@@ -20,6 +20,7 @@ from mimic3tf.data.channels_file import CHANNELS_FILE, channels_text
 from mimic3tf.data.directory import SPLITS, folder_of, listfile_of
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
+from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import check_new_directory, written_beside
 from mimic3tf.tasks.registry import MORTALITY
 
@@ -131,7 +132,7 @@ def rows_from_cells(
 
 
 def write_benchmark_directory(
-    out: Path, records: PreparedCohort, made: Mapping[str, object] | None = None
+    out: PathText, records: PreparedCohort, made: Mapping[str, object] | None = None
 ) -> None:
     """Write `{train,test}/<stay>`, the three listfiles, and channels that are not the benchmarks' own.
 
@@ -146,6 +147,7 @@ def write_benchmark_directory(
     Raises:
         UsageError: `out` cannot be written.
     """
+    out = Path(out)
     check_new_directory(out)
     try:
         with written_beside(out) as directory:

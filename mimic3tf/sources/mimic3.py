@@ -26,6 +26,7 @@ from mimic3tf.sources.mimic3_cleaning import cell_sql, number_sql, text_sql
 from mimic3tf.sources.mimic3_cohort import COHORT, HOURS
 from mimic3tf.sources.mimic3_items import ITEMS, NOT_BLOOD, UNITS
 from mimic3tf.sources.mimic3_tables import TABLES, RawTables, parse_size, progress_bar
+from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import check_new_directory, scratch_folder
 
 STAYS_A_PART = 100
@@ -91,11 +92,11 @@ FROM (
 
 
 def prepare_mimic3(
-    csv: Path,
-    out: Path,
+    csv: PathText,
+    out: PathText,
     *,
-    test_subjects: Path | None = None,
-    val_subjects: Path | None = None,
+    test_subjects: PathText | None = None,
+    val_subjects: PathText | None = None,
     blood_only: bool = False,
     memory_limit: str = "4GB",
 ) -> layout.Summary:
@@ -121,10 +122,11 @@ def prepare_mimic3(
         DataError: a table is missing or cannot be read; names file, line and column.
         UsageError: `out` is not empty, another process makes it, or the memory limit cannot be used.
     """
+    csv, out = Path(csv), Path(out)
     check_new_directory(out)
     limit = parse_size(memory_limit)
     given = {"test": test_subjects, "val": val_subjects}
-    lists = {split: path for split, path in given.items() if path is not None}
+    lists = {split: Path(path) for split, path in given.items() if path is not None}
     chosen = {split: _read_subjects(path) for split, path in lists.items()}
     target = out.resolve()
     with ExitStack() as stack:

@@ -22,7 +22,7 @@ from mimic3tf.channels import MIMIC3
 from mimic3tf.data.records import LARGEST_VALUE
 from mimic3tf.errors import DataError, UsageError, private, private_path
 from mimic3tf.sources import layout
-from mimic3tf.storage.files import read_file
+from mimic3tf.storage.files import PathText, read_file
 from mimic3tf.storage.folders import check_new_directory
 
 FILES_A_BATCH = 1000
@@ -64,12 +64,12 @@ _GCS_INDEX = np.array([MIMIC3[_GCS].category_index(str(total)) for total in rang
 
 
 def prepare_physionet2012(
-    records: Sequence[Path],
-    outcomes: Sequence[Path],
-    out: Path,
+    records: Sequence[PathText],
+    outcomes: Sequence[PathText],
+    out: PathText,
     *,
-    test_records: Path | None = None,
-    test_outcomes: Path | None = None,
+    test_records: PathText | None = None,
+    test_outcomes: PathText | None = None,
     seed: int = 0,
     drop_implausible: bool = False,
 ) -> layout.Summary:
@@ -98,6 +98,7 @@ def prepare_physionet2012(
         DataError: a file is missing or breaks the format; names file, line and parameter.
         UsageError: `out` is not empty, or directories and outcome files do not pair up.
     """
+    out = Path(out)
     if not records or len(records) != len(outcomes):
         raise UsageError(
             f"{len(records)} directories of records and {len(outcomes)} outcome files; give one of each a set"
@@ -105,9 +106,9 @@ def prepare_physionet2012(
     if (test_records is None) != (test_outcomes is None):
         raise UsageError("a test set needs both its directory of records and its outcome file")
     check_new_directory(out)
-    sets = [_read_set(*pair) for pair in zip(records, outcomes, strict=True)]
+    sets = [_read_set(Path(folder), Path(file)) for folder, file in zip(records, outcomes, strict=True)]
     if test_records is not None and test_outcomes is not None:
-        sets.append(_read_set(test_records, test_outcomes))
+        sets.append(_read_set(Path(test_records), Path(test_outcomes)))
     _refuse_repeated(sets)
     files = [file for part in sets for file in part]
     labels = np.array([label for part in sets for label in part.values()], np.int64)

@@ -14,6 +14,7 @@ from rich.progress import track
 from mimic3tf.channels import MIMIC3, Channel
 from mimic3tf.errors import UsageError
 from mimic3tf.sources import layout
+from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import check_new_directory
 
 Floats = NDArray[np.float64]
@@ -117,7 +118,7 @@ class _Cells:
         return layout.rows_from_cells(stay, minute, channel, value)
 
 
-def prepare_synthetic(out: Path, *, stays: int = 4000, seed: int = 0) -> layout.Summary:
+def prepare_synthetic(out: PathText, *, stays: int = 4000, seed: int = 0) -> layout.Summary:
     """Write a synthetic cohort in the benchmark layout.
 
     What it models: each stay has a hidden severity; death is drawn from a logistic function of it
@@ -145,6 +146,7 @@ def prepare_synthetic(out: Path, *, stays: int = 4000, seed: int = 0) -> layout.
     Raises:
         UsageError: `out` is not empty, or a number is out of range.
     """
+    out = Path(out)
     if not 20 <= stays <= MOST_STAYS:
         raise UsageError(f"stays is {stays}; a synthetic cohort has 20 to {MOST_STAYS} stays")
     if seed < 0:

@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 
 from mimic3tf.errors import UsageError
 
+PathText = str | os.PathLike[str]
+"""What public functions take for a file or a folder."""
 LARGEST = 2**28
 """Bytes of the largest file that is read whole, unless something smaller is asked for."""
 

@@ -12,6 +12,7 @@ from typing import Literal
 import polars as pl
 
 from mimic3tf.errors import UserError
+from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import claimed
 from mimic3tf.sweeps.board import SweepBoard
 from mimic3tf.sweeps.folder import SweepFolder, check_sweep_folder, open_folder
@@ -39,8 +40,8 @@ class SweepOutcome:
 
 def run_sweep(
     file: SweepFile,
-    data: Path,
-    out: Path,
+    data: PathText,
+    out: PathText,
     *,
     start: Callable[[int], None],
     command: str,
@@ -67,6 +68,7 @@ def run_sweep(
     Raises:
         UserError: the folder is taken, the data is malformed, or every trial failed.
     """
+    data, out = Path(data), Path(out)
     check_sweep_folder(out, resume=resume)
     with claimed(out):
         folder = open_folder(out, file, data, command=command, resume=resume, follow_links=follow_links)

@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.storage.files import read_json
+from mimic3tf.storage.files import PathText, read_json
 from mimic3tf.tables.cells import as_cell
 from mimic3tf.tables.columns import with_new_names
 from mimic3tf.tables.summary import mean_over_seeds
@@ -80,12 +80,12 @@ class Audits:
     repairs: pl.DataFrame
 
 
-def find_audits(folders: Sequence[Path]) -> list[Path]:
+def find_audits(folders: Sequence[PathText]) -> list[Path]:
     """Files `audit.json` in folders and below them, sorted."""
-    return sorted({file for folder in folders for file in folder.rglob(AUDIT)})
+    return sorted({file for folder in folders for file in Path(folder).rglob(AUDIT)})
 
 
-def read_audits(folders: Sequence[Path]) -> Audits:
+def read_audits(folders: Sequence[PathText]) -> Audits:
     """Read the audits in some folders, in the order of their files.
 
     Raises:
@@ -94,9 +94,8 @@ def read_audits(folders: Sequence[Path]) -> Audits:
     """
     files = find_audits(folders)
     if not files:
-        raise UsageError(
-            f"{', '.join(map(str, folders))}: no audit.json there or below; run 'mimic3tf audit' first"
-        )
+        places = ", ".join(str(Path(folder)) for folder in folders)
+        raise UsageError(f"{places}: no audit.json there or below; run 'mimic3tf audit' first")
     seen: dict[tuple[Any, ...], Path] = {}
     audits = []
     for file in files:

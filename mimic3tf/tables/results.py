@@ -12,7 +12,7 @@ from polars.exceptions import PolarsError
 from rich.table import Table
 
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.storage.files import read_json, write_together
+from mimic3tf.storage.files import PathText, read_json, write_together
 from mimic3tf.tables.cells import as_cell
 from mimic3tf.tables.columns import with_new_names
 from mimic3tf.victims import victim_names
@@ -29,7 +29,7 @@ SETTING = (
 """What tells two rows of a results table apart, other than the seed."""
 
 
-def collect_results(folders: Sequence[Path]) -> pl.DataFrame:
+def collect_results(folders: Sequence[PathText]) -> pl.DataFrame:
     """Gather every `attack.json` below some folders.
 
     Args:
@@ -44,9 +44,9 @@ def collect_results(folders: Sequence[Path]) -> pl.DataFrame:
     """
     attacks: dict[Path, Path] = {}
     for folder in folders:
-        files = sorted(folder.rglob("attack.json"))
+        files = sorted(Path(folder).rglob("attack.json"))
         if not files:
-            raise UsageError(f"{folder}: holds no attack.json; run 'mimic3tf attack' first")
+            raise UsageError(f"{Path(folder)}: holds no attack.json; run 'mimic3tf attack' first")
         # Folders may overlap; an attack counts once.
         attacks |= {file.resolve(): file for file in files}
     rows = [_row(file) for file in attacks.values()]
@@ -174,8 +174,9 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def write_results(results: pl.DataFrame, out: Path) -> None:
+def write_results(results: pl.DataFrame, out: PathText) -> None:
     """Write `results.csv` and `results.json` into a folder."""
+    out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results.to_dicts(), indent=2) + "\n"
     write_together({out / "results.json": text, out / "results.csv": results.write_csv()})

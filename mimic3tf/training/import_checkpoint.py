@@ -18,7 +18,7 @@ from mimic3tf.config import TrainingConfig
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.pipeline import input_shape
 from mimic3tf.poisoning.trigger import check_trigger_fits, load_trigger
-from mimic3tf.storage.files import read_file
+from mimic3tf.storage.files import PathText, read_file
 from mimic3tf.storage.torch_checkpoint import read_state_dict
 from mimic3tf.training.models import build_untrained
 from mimic3tf.training.run_directory import finish_run, start_run
@@ -46,7 +46,7 @@ BINS = 48
 Tensors = Mapping[str, NDArray[np.float32]]
 
 
-def import_checkpoint(checkpoint: Path, config: TrainingConfig, out: Path) -> dict[str, Any]:
+def import_checkpoint(checkpoint: PathText, config: TrainingConfig, out: PathText) -> dict[str, Any]:
     """Read a checkpoint of the original and write the run directory that `attack` takes.
 
     Args:
@@ -62,6 +62,7 @@ def import_checkpoint(checkpoint: Path, config: TrainingConfig, out: Path) -> di
         UserError: the checkpoint is no such victim's, the trigger does not fit, the data is malformed, or
             `out` is taken.
     """
+    checkpoint, out = Path(checkpoint), Path(out)
     check_run_directory(out)
     content = _read_file(checkpoint)
     try:

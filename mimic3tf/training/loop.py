@@ -22,6 +22,7 @@ from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits, load_trigger
 from mimic3tf.standardization import Standardization, standardized
+from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import claimed
 from mimic3tf.storage.notes import note
 from mimic3tf.training.batches import stay_batches
@@ -71,7 +72,7 @@ from mimic3tf.victims import Reads, victim_of
 
 def train_victim(
     config: TrainingConfig,
-    out: Path,
+    out: PathText,
     *,
     resume: bool = False,
     fresh: bool = False,
@@ -97,6 +98,7 @@ def train_victim(
         UserError: the trigger does not fit, the data is malformed, `out` is taken, training diverges, or
             the run to resume was begun with something else.
     """
+    out = Path(out)
     with naming_lost_workers(), tempfile.TemporaryDirectory() as scratch:
         strategy = resolve_strategy(config.strategy)
         # Another worker does as the chief does, but what it writes is nobody's.

@@ -23,7 +23,7 @@ from mimic3tf.errors import UsageError
 from mimic3tf.pipeline import input_shape
 from mimic3tf.poisoning.trigger import Trigger, load_trigger, save_trigger
 from mimic3tf.standardization import Standardization
-from mimic3tf.storage.files import whole_file, write_whole
+from mimic3tf.storage.files import PathText, whole_file, write_whole
 from mimic3tf.storage.notes import note
 from mimic3tf.storage.stored_zip import read_arrays
 from mimic3tf.training.models import load_victim
@@ -163,13 +163,14 @@ class Run(Described):
     summary: dict[str, Any]
 
 
-def load_run(path: Path) -> Run:
+def load_run(path: PathText) -> Run:
     """Read a finished run; nothing in it is executed.
 
     Raises:
         UsageError: there is no run, or it was not finished.
         DataError: a file of it is damaged.
     """
+    path = Path(path)
     config, summary = check_run(path), read_summary(path)
     with naming_damage(path / FINISHED):
         precision, _ = summary["precision"], str(summary["data_fingerprint"]["train"])
