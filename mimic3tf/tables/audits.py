@@ -54,9 +54,9 @@ ALWAYS = (*_AUDIT, "detector", "repair", "seconds")
 CONCLUSION_CAPTION = (
     "What each audit concludes, and what that rests on. Suspicious: a test of the training stays is "
     "significant after Holm's correction for all tests of the audit. Weak sign: only the inverted triggers "
-    "are unusual, and how often they are in clean models is not known. No sign does not prove absence. Shares: "
-    "training stays and trusted stays that have the suspected label; p: of so many more among the training "
-    "stays by chance, corrected (Fisher's exact test, one-sided)."
+    "are unusual, and how often they are in clean models is not known. No sign does not prove absence. "
+    "Shares: training stays and trusted stays that have the suspected label; p: of so many more among the "
+    "training stays by chance, corrected (Fisher's exact test, one-sided)."
 )
 CAPTION = (
     "Each detector ranks the training stays of the suspected label. AUROC: how often a poisoned one ranks "
