@@ -89,8 +89,8 @@ def _reason(detector: str, evidence: Evidence) -> pl.Expr:
         others = (pl.col(detector) * NEIGHBOURS).round().cast(pl.Int64)
         near = f"{{}} of the {NEIGHBOURS} stays most like it are labelled {1 - label}; {{}}"
         return pl.format(near, others, given)
-    more = f"{DETECTORS[detector].about}: more so than {{}}% of the trusted {words.group[label]}"
-    return pl.format(more, pl.col("percentile"))
+    more = f"{DETECTORS[detector].about}: more so than {{}}% of the trusted {words.group[label]}; {{}}"
+    return pl.format(more, pl.col("percentile"), given)
 
 
 def _risk_by(stays: str, log_odds: pl.Expr) -> pl.Expr:

@@ -90,8 +90,10 @@ def test_every_detector_gives_a_reason(name: str) -> None:
     assert table["reason"].str.len_chars().min() > 20
     assert not table["reason"].str.contains("{", literal=True).any()
     if name == "Mahalanobis":
-        expected = "features far from those of trusted stays: more so than 75.0% of the trusted deaths"
-        assert table["reason"][0] == expected
+        assert table["reason"][0] == (
+            "features far from those of trusted stays: more so than 75.0% of the trusted deaths; "
+            "the training label is 1 (died)"
+        )
 
 
 def test_raw_scores_stand_in_a_table_of_their_own_with_four_digits() -> None:
