@@ -19,11 +19,18 @@ from mimic3tf.defences.scoring import auroc, measure, recall
 
 OF_LABELS = {"unexpected death", "neighbours survived"}
 """Those that look for wrong labels only."""
+QUICK = ("activation clustering", "unexpected death", "Mahalanobis by channel")
+
+
+@pytest.fixture(autouse=True)
+def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What these tests plant is obvious to an autoencoder that has learned for less long."""
+    monkeypatch.setattr("mimic3tf.defences.detectors.autoencoder.EPOCHS", 12)
 
 
 @cache
 def scored(evidence: Evidence, name: str) -> Scores:
-    """Scores of all stays at seed 0; once, as the autoencoder alone takes half a minute."""
+    """Scores of all stays at seed 0; once, as some detectors take seconds."""
     return DETECTORS[name].score(evidence, 0)
 
 
@@ -125,8 +132,7 @@ def test_an_audit_of_clean_stays_finds_nothing(untouched: Any) -> None:
 
 
 def test_the_truth_changes_no_score_and_no_verdict(triggered: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = ("activation clustering", "model disagreement", "Mahalanobis by channel")
-    monkeypatch.setattr("mimic3tf.defences.detection.DETECTORS", {name: DETECTORS[name] for name in quick})
+    monkeypatch.setattr("mimic3tf.defences.detection.DETECTORS", {name: DETECTORS[name] for name in QUICK})
     truths = triggered.poisoned, ~triggered.poisoned
     one, other = (detect(triggered.evidence, truth, 0) for truth in truths)
     assert one.verdict == other.verdict
@@ -137,8 +143,7 @@ def test_the_truth_changes_no_score_and_no_verdict(triggered: Any, monkeypatch: 
 def test_what_is_found_of_label_0_is_what_is_found_of_label_1(
     triggered: Any, triggered_towards_0: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick = ("activation clustering", "model disagreement", "Mahalanobis by channel")
-    monkeypatch.setattr("mimic3tf.defences.detection.DETECTORS", {name: DETECTORS[name] for name in quick})
+    monkeypatch.setattr("mimic3tf.defences.detection.DETECTORS", {name: DETECTORS[name] for name in QUICK})
     one, zero = (detect(of.evidence, of.poisoned, 0) for of in (triggered, triggered_towards_0))
     np.testing.assert_array_equal(one.suspects, zero.suspects)
     assert one.verdict.alarms == zero.verdict.alarms
