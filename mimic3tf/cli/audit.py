@@ -15,7 +15,9 @@ from mimic3tf.startup import start_tensorflow
 def audit(
     run: Annotated[Path, typer.Option(help="Run directory of 'mimic3tf train'.")],
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder for audit.json, suspects.csv and tensorboard/.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for audit.json, suspects.csv, scores.csv and tensorboard/.")
+    ],
     trigger: Annotated[
         Path | None, typer.Option(help="The true trigger, to compare with; the run's own if not given.")
     ] = None,
@@ -36,7 +38,10 @@ def audit(
     used only afterwards, to score what was found, and to attack the repaired victims, where it is known: of
     a run that poisoned its stays itself, from --manifest, or from --trigger.
 
-    suspects.csv ranks the training stays of the label that the attack gives; audit.json is written last.
+    One conclusion comes first, in words, with what it rests on: the share of the suspected label (the label
+    that the attack gives), the detectors, and the inverted triggers. suspects.csv ranks the training stays of
+    that label and says why each looks suspicious; scores.csv holds every detector's scores of them.
+    audit.json, which starts with the conclusion, is written last.
 
     \b
     Examples:
@@ -55,7 +60,7 @@ def audit(
     told = None if manifest is None else read_manifest(manifest)
     start_tensorflow()
     from mimic3tf.dashboards.audit import write_figures
-    from mimic3tf.defences.audit import audit_run, write_audit
+    from mimic3tf.defences.audit import AUDIT, SCORES, SUSPECTS, audit_run, write_audit
     from mimic3tf.poisoning.trigger import load_trigger
     from mimic3tf.storage.folders import claimed
     from mimic3tf.tables.terminal import print_audit
@@ -75,6 +80,6 @@ def audit(
             follow_links=follow_links,
         )
         write_figures(out / EVENTS, result)
-        write_audit(out, result.record, result.suspects)
-    print_audit(result.record)
-    typer.echo(f"Written: {out / 'audit.json'}, {out / 'suspects.csv'} and {out / EVENTS}")
+        write_audit(out, result)
+    print_audit(result.record, result.suspects)
+    typer.echo(f"Written: {out / AUDIT}, {out / SUSPECTS}, {out / SCORES} and {out / EVENTS}")

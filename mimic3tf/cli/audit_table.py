@@ -14,10 +14,11 @@ from mimic3tf.storage.files import write_whole
 def audit_table(
     audits: Annotated[list[Path], typer.Argument(help="Folders that hold audits, at any depth.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder for detectors.csv, models.csv and repairs.csv.")
+        Path | None,
+        typer.Option(help="Folder for conclusions.csv, detectors.csv, models.csv and repairs.csv."),
     ] = None,
 ) -> None:
-    """Show several audits by attack and defence, means over seeds.
+    """Show several audits: what each concludes, then attack by defence, means over seeds.
 
     \b
     Examples:
@@ -35,11 +36,18 @@ def audit_table(
     models, repairs = report.summarize_models(found.models), report.summarize_repairs(found.repairs)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        for name, summary in (("detectors", detectors), ("models", models), ("repairs", repairs)):
-            write_whole(out / f"{name}.csv", summary.write_csv())
+        tables = {
+            "conclusions": found.conclusions,
+            "detectors": detectors,
+            "models": models,
+            "repairs": repairs,
+        }
+        for name, table in tables.items():
+            write_whole(out / f"{name}.csv", table.write_csv())
     console = Console()
     # A pipe has no width; do not squeeze the table into 80 columns there.
     console = Console(width=console.width if console.is_terminal else 120, highlight=False)
+    console.print(report.conclusions_table(found.conclusions), report.CONCLUSION_CAPTION, sep="\n")
     console.print(*report.detectors_tables(detectors), report.CAPTION, sep="\n")
     console.print(report.models_table(models), report.MODEL_CAPTION, sep="\n")
     if len(repairs):

@@ -32,11 +32,12 @@ def write_figures(folder: Path, result: AuditResult) -> None:
         folder: directory of the events.
         result: of the audit.
     """
-    found, findings, poisoned = result.found, result.findings, result.poisoned
+    found, poisoned = result.found, result.poisoned
+    checks = (f"- {check.name}: {check.found}" for check in result.conclusion.checks)
     old = list(folder.glob(f"{NAME}.*{SUFFIX}"))
     writer = tf.summary.create_file_writer(str(folder), filename_suffix=SUFFIX)
     with writer.as_default(step=0):
-        tf.summary.text("verdict", f"{found.verdict.sentence}\n\nInverted triggers: {findings.verdict}.")
+        tf.summary.text("conclusion", "\n".join([result.conclusion.sentence, "", *checks]))
         tf.summary.image("recovered patterns", recovered_patterns(result)[None])
         tf.summary.image("suspicion of suspected stays", score_histograms(found, poisoned)[None])
         if poisoned is not None:

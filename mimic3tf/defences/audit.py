@@ -12,22 +12,25 @@ import polars as pl
 from numpy.typing import NDArray
 from rich.console import Console
 
+from mimic3tf.defences.conclusion import Conclusion, conclude
 from mimic3tf.defences.detection import DetectionResult, detect, suspicion_to_filter_by
 from mimic3tf.defences.detectors.registry import DETECTORS
 from mimic3tf.defences.evidence import Evidence, Truth, gather_evidence
 from mimic3tf.defences.inspection.model_inspection import ModelFindings, inspect_model
 from mimic3tf.defences.outcomes import model_record, repairs_record, superposition_record
 from mimic3tf.defences.repairs.registry import try_repairs
+from mimic3tf.defences.suspects import scores_table, suspects_table
 from mimic3tf.described import Described
 from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.storage.files import PathText, write_together
+from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.run_files import TRIGGER
 from mimic3tf.training.stays import load_split
 
-AUDIT, SUSPECTS = "audit.json", "suspects.csv"
-FILE_FORMAT = 2
+AUDIT, SUSPECTS, SCORES = "audit.json", "suspects.csv", "scores.csv"
+FILE_FORMAT = 3
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,7 +39,9 @@ class AuditResult(Described):
 
     Attributes:
         record: contents of `audit.json`.
+        conclusion: of all checks; the first thing in the record.
         suspects: contents of `suspects.csv`.
+        scores: contents of `scores.csv`.
         evidence: what was looked at.
         found: by the detectors.
         poisoned: bool [K], which of the suspects are; None where nobody knows.
@@ -45,7 +50,9 @@ class AuditResult(Described):
     """
 
     record: dict[str, Any]
+    conclusion: Conclusion
     suspects: pl.DataFrame
+    scores: pl.DataFrame
     evidence: Evidence
     found: DetectionResult
     poisoned: NDArray[np.bool_] | None
@@ -94,12 +101,14 @@ def audit_run(
     attacked_with = truth.trigger if poisoned is not None or trigger else None
     shift = attacked_with if attacked_with and attacked_with.kind != "missing" else None
     strength = manifest.strength if manifest else run.config.poisoning_strength
-    record = record_of(found, evidence, _about(run, data, manifest, truth))
+    words = task_of(run.config.task).words
+    conclusion = conclude(found.verdict, findings, evidence.suspected, words)
+    record = record_of(found, conclusion, evidence, _about(run, data, manifest, truth))
     record["model_inspection"] = model_record(findings, shift, strength)
     if attacked_with is not None:
         record |= _under_attack(evidence, found, attacked_with, strength, repairs=repairs)
-    suspects = suspects_table(found, evidence)
-    return AuditResult(record, suspects, evidence, found, poisoned, findings, shift)
+    suspects, scores = suspects_table(found, evidence), scores_table(found, evidence)
+    return AuditResult(record, conclusion, suspects, scores, evidence, found, poisoned, findings, shift)
 
 
 def _under_attack(
@@ -143,11 +152,14 @@ def _about(run: Run, data: Path, manifest: Manifest | None, truth: Truth) -> dic
     }
 
 
-def record_of(found: DetectionResult, evidence: Evidence, about: dict[str, Any]) -> dict[str, Any]:
-    """Contents of `audit.json`.
+def record_of(
+    found: DetectionResult, conclusion: Conclusion, evidence: Evidence, about: dict[str, Any]
+) -> dict[str, Any]:
+    """Contents of `audit.json`, the conclusion first.
 
     Args:
         found: by the detectors.
+        conclusion: of all checks.
         evidence: what it was found in.
         about: the run, and what its attacker did as far as that is known.
     """
@@ -165,46 +177,37 @@ def record_of(found: DetectionResult, evidence: Evidence, about: dict[str, Any])
                 "performance": performance,
             }
         )
+    share = found.verdict.share
     return {
         "format": FILE_FORMAT,
+        "conclusion": {
+            "level": conclusion.level,
+            "sentence": conclusion.sentence,
+            "rests_on": conclusion.rests_on,
+            "checks": [asdict(check) for check in conclusion.checks],
+        },
         **about,
-        "training_stays": len(evidence.labels),
+        "training_stays": share.training_stays,
         "suspected_label": evidence.suspected,
-        "suspects": len(found.suspects),
-        "trusted_stays": len(evidence.trusted),
-        "trusted_suspects": int((evidence.trusted.labels == evidence.suspected).sum()),
+        "suspects": share.training,
+        "trusted_stays": share.trusted_stays,
+        "trusted_suspects": share.trusted,
+        "label_share": {
+            "training": share.training / share.training_stays,
+            "trusted": share.trusted / share.trusted_stays,
+            "raised": share.raised,
+            "p_value": share.p_value,
+            "adjusted": share.adjusted,
+        },
+        "clearest_detector": found.verdict.clearest,
+        "suspects_ranked_by": found.verdict.leading,
         "detectors": detectors,
-        "verdict": {"poisoned_stays": found.verdict.sentence, "clearest": found.verdict.clearest},
     }
 
 
-def suspects_table(found: DetectionResult, evidence: Evidence) -> pl.DataFrame:
-    """Training stays of the suspected label, the most suspicious first.
-
-    Args:
-        found: by the detectors.
-        evidence: what it was found in.
-
-    Returns:
-        `stay`, `flagged_by` (how many calibrated detectors flag it) and the score of every detector.
-    """
-    alarms = found.verdict.alarms
-    flags = sum(
-        (found.detections[name].scores > alarm.threshold).astype(np.int64) for name, alarm in alarms.items()
-    )
-    table = pl.DataFrame(
-        {
-            "stay": evidence.stays[found.suspects],
-            "flagged_by": np.broadcast_to(flags, len(found.suspects)),
-            **{name: detection.scores for name, detection in found.detections.items()},
-        }
-    )
-    order = [name for name in ("flagged_by", found.verdict.clearest) if name]
-    return table.sort(order, descending=True, maintain_order=True)
-
-
-def write_audit(out: PathText, record: dict[str, Any], suspects: pl.DataFrame) -> None:
-    """Write `suspects.csv` and `audit.json` into a folder that exists: with the latter the audit is whole."""
+def write_audit(out: PathText, result: AuditResult) -> None:
+    """Write an audit's three files into a folder that exists: with `audit.json`, the last, it is whole."""
+    text = json.dumps(result.record, indent=2, allow_nan=False) + "\n"
     out = Path(out)
-    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
-    write_together({out / SUSPECTS: suspects.write_csv(), out / AUDIT: text})
+    tables = {SUSPECTS: result.suspects, SCORES: result.scores}
+    write_together({**{out / name: table.write_csv() for name, table in tables.items()}, out / AUDIT: text})

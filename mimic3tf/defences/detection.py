@@ -46,7 +46,7 @@ class DetectionResult(Described):
     Attributes:
         suspects: int64 [K], indices of the training stays of the suspected label.
         detections: by detector.
-        verdict: of all detectors, reached without the truth.
+        verdict: of all detectors and of the labels, reached without the truth.
     """
 
     suspects: NDArray[np.int64]
@@ -94,7 +94,8 @@ def detect(evidence: Evidence, poisoned: NDArray[np.bool_], seed: int) -> Detect
         detections[name] = Detection(scores, trusted, seconds, measure(scores, poisoned[suspects]))
     verdict = judge(
         {name: (found.scores, found.trusted) for name, found in detections.items()},
-        len(suspects),
+        evidence.labels,
+        evidence.trusted.labels,
         evidence.suspected,
     )
     return DetectionResult(suspects, detections, verdict)

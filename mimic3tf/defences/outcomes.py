@@ -57,7 +57,6 @@ def model_record(findings: ModelFindings, trigger: Trigger | None, strength: flo
         targets.append(target)
     return {
         "looks_backdoored": findings.looks_backdoored,
-        "verdict": findings.verdict,
         "targets": targets,
     }
 

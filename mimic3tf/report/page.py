@@ -21,6 +21,7 @@ from mimic3tf.report.sections import sections_of
 from mimic3tf.report.sweep import Sweeps
 from mimic3tf.storage.files import PathText, write_whole
 from mimic3tf.storage.folders import scratch_folder
+from mimic3tf.tables.cells import p_in_words
 from mimic3tf.tables.summary import victims_of
 
 PAGE = "report.html"
@@ -180,6 +181,8 @@ def _cell(value: Any, column: str) -> str:
     if column == "victim":
         return str(value).upper()
     if isinstance(value, float):
+        if column.endswith("p_value"):
+            return p_in_words(value)
         if "seconds" in column:
             return f"{value:.1f}"
         return f"{value:+.3f}" if "difference" in column else f"{value:.3f}"

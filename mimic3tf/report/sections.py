@@ -199,6 +199,7 @@ def _audits(sweeps: Sweeps) -> list[Exhibit | Absent]:
         return [Absent(title, absent)]
     found = sweeps.audits
     return [
+        Exhibit("conclusions", "What each audit concludes", audits.CONCLUSION_CAPTION, found.conclusions),
         Exhibit("detectors", title, audits.CAPTION, audits.summarize_detectors(found.detectors)),
         Exhibit("models", "Attacks and models", audits.MODEL_CAPTION, audits.summarize_models(found.models)),
         Exhibit(

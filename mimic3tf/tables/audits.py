@@ -14,7 +14,7 @@ from rich.table import Table
 
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.storage.files import PathText, read_json
-from mimic3tf.tables.cells import as_cell
+from mimic3tf.tables.cells import as_cell, p_in_words
 from mimic3tf.tables.columns import with_new_names
 from mimic3tf.tables.summary import mean_over_seeds
 
@@ -22,6 +22,13 @@ AUDIT = "audit.json"
 SETTING = ("model", "attack")
 MEASURES = ("auroc", "recall_at_1", "recall_at_5")
 _AUDIT: dict[str, type[pl.DataType]] = {"model": pl.String, "attack": pl.String, "seed": pl.Int64}
+CONCLUSIONS: dict[str, type[pl.DataType]] = {
+    **_AUDIT,
+    "conclusion": pl.String,
+    "rests_on": pl.String,
+    **dict.fromkeys(("training_share", "trusted_share", "p_value"), pl.Float64),
+    "in_words": pl.String,
+}
 DETECTORS: dict[str, type[pl.DataType]] = {
     **_AUDIT,
     "detector": pl.String,
@@ -44,6 +51,13 @@ REPAIRS: dict[str, type[pl.DataType]] = {
 }
 ALWAYS = (*_AUDIT, "detector", "repair", "seconds")
 """Columns without which a row says nothing."""
+CONCLUSION_CAPTION = (
+    "What each audit concludes, and what that rests on. Suspicious: a test of the training stays is "
+    "significant after Holm's correction for all tests of the audit. Weak sign: only the inverted triggers "
+    "are unusual, and how often they are in clean models is not known. No sign does not prove absence. "
+    "Shares: training stays and trusted stays that have the suspected label; p: of so many more among the "
+    "training stays by chance, corrected (Fisher's exact test, one-sided)."
+)
 CAPTION = (
     "Each detector ranks the training stays of the suspected label. AUROC: how often a poisoned one ranks "
     "above a clean one; 0.5 is chance. Recall at 1% and 5%: share of the poisoned ones found "
@@ -52,11 +66,11 @@ CAPTION = (
     "alarms. Alarms: share of the audits in which these were more than chance explains. Means over seeds."
 )
 MODEL_CAPTION = (
-    "Does the model look backdoored? Backdoored: share of the audits that say so, from inverted triggers. "
-    "Anomaly index, of the pattern that leads to 0 and to 1: above 2 is suspicious. Correlation of the "
-    "pattern that leads to the suspected label with the true trigger. Superposition: how well it tells "
-    "triggered stays from clean ones at prediction time, as AUROC, and the share of triggered ones found at "
-    "5% false positives. Means over seeds."
+    "What the models show, one of the checks that a conclusion rests on. Backdoored: share of the audits in "
+    "which an inverted trigger is unusually short. Anomaly index, of the pattern that leads to 0 and to 1: "
+    "above 2 is suspicious. Correlation of the pattern that leads to the suspected label with the true "
+    "trigger. Superposition: how well it tells triggered stays from clean ones at prediction time, as AUROC, "
+    "and the share of triggered ones found at 5% false positives. Means over seeds."
 )
 REPAIR_CAPTION = (
     "What repairs leave. ASR: attack success rate; untriggered: the same stays without the trigger; AUROC of "
@@ -70,11 +84,13 @@ class Audits:
     """What several audits found.
 
     Attributes:
+        conclusions: one row an audit, columns of `CONCLUSIONS`; null where an earlier version drew none.
         detectors: one row an audit and detector, columns of `DETECTORS`.
         models: one row an audit, columns of `MODELS`; null where nothing was measured.
         repairs: one row an audit and repair that could be applied, columns of `REPAIRS`.
     """
 
+    conclusions: pl.DataFrame
     detectors: pl.DataFrame
     models: pl.DataFrame
     repairs: pl.DataFrame
@@ -109,6 +125,7 @@ def read_audits(folders: Sequence[PathText]) -> Audits:
         seen[key] = file
         audits.append(audit)
     return Audits(
+        pl.concat([audit.conclusions for audit in audits]),
         pl.concat([audit.detectors for audit in audits]),
         pl.concat([audit.models for audit in audits]),
         pl.concat([audit.repairs for audit in audits]),
@@ -149,11 +166,12 @@ def _read(file: Path) -> Audits:
             if repair["auroc"] is not None
         ]
         audits = Audits(
+            pl.DataFrame([audit | _conclusion(record)], schema=CONCLUSIONS),
             pl.DataFrame(detectors, schema=DETECTORS),
             pl.DataFrame([audit | _model_measures(record)], schema=MODELS),
             pl.DataFrame(repairs, schema=REPAIRS),
         )
-        for rows in (audits.detectors, audits.models, audits.repairs):
+        for rows in (audits.conclusions, audits.detectors, audits.models, audits.repairs):
             if any(rows[column].has_nulls() for column in rows.columns if column in ALWAYS):
                 raise ValueError("lacks a name or a number")
         return audits
@@ -167,6 +185,20 @@ def _read(file: Path) -> Audits:
         PolarsError,
     ) as error:
         raise DataError(f"{file}: not an audit, or damaged ({type(error).__name__}); audit again") from None
+
+
+def _conclusion(record: dict[str, Any]) -> dict[str, Any]:
+    if "conclusion" not in record:
+        return {}
+    conclusion, share = record["conclusion"], record["label_share"]
+    return {
+        "conclusion": conclusion["level"],
+        "rests_on": ", ".join(conclusion["rests_on"]),
+        "training_share": share["training"],
+        "trusted_share": share["trusted"],
+        "p_value": share["adjusted"],
+        "in_words": conclusion["sentence"],
+    }
 
 
 def _model_measures(record: dict[str, Any]) -> dict[str, Any]:
@@ -226,6 +258,29 @@ def summarize_detectors(audits: pl.DataFrame) -> pl.DataFrame:
         table = table.join(_means(audits, by, name), on=by, how="left", maintain_order="left")
     measures = [f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")]
     return table.select(*by, "seeds", *measures, "flagged", "alarms", "seconds")
+
+
+def conclusions_table(conclusions: pl.DataFrame) -> Table:
+    """Lay `Audits.conclusions` out for a terminal."""
+    table = _empty_table("Conclusions")
+    for heading in ("victim", "poisoned"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("seed", justify="right")
+    table.add_column("conclusion", no_wrap=True)
+    for heading in ("training", "trusted", "p"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("rests on")
+    for row in conclusions.iter_rows(named=True):
+        table.add_row(
+            as_cell(row["model"].upper()),
+            as_cell(row["attack"]),
+            str(row["seed"]),
+            as_cell(row["conclusion"] or "-"),
+            *(_number(row[name]) for name in ("training_share", "trusted_share")),
+            "-" if row["p_value"] is None else p_in_words(row["p_value"]),
+            as_cell(row["rests_on"] or "-"),
+        )
+    return table
 
 
 def models_table(summary: pl.DataFrame) -> Table:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import polars as pl
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from mimic3tf.errors import private
 from mimic3tf.poisoning.comparison import Comparison, summarize_cells
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.sources.layout import Summary
+from mimic3tf.tables.cells import as_cell, p_in_words
 from mimic3tf.tasks.registry import task_of
+
+FIRST = 10
+"""Suspects that are printed; all are in `suspects.csv`."""
 
 
 def print_cohort(summary: Summary) -> None:
@@ -103,46 +110,26 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(f"{comparison.same_cells} series differ in line ends or spelling of times only")
 
 
-def print_audit(record: dict[str, Any]) -> None:
-    """Print what an audit's detectors found, and its verdict."""
-    known = any(detector["performance"] for detector in record["detectors"])
-    table = Table(
-        title=f"{record['suspects']:,} of {record['training_stays']:,} training stays are labelled "
-        f"{record['suspected_label']} ({record['suspects'] / record['training_stays']:.1%}), "
-        f"{record['trusted_suspects']:,} of {record['trusted_stays']:,} trusted ones "
-        f"({record['trusted_suspects'] / max(record['trusted_stays'], 1):.1%})",
-        caption="flagged: above the threshold that 5% of trusted stays exceed. p: of so many by chance, "
-        "after Holm's correction. -: trusted stays cannot calibrate it, no verdict."
-        + (
-            " AUROC and recall at 1% and 5% false positives: among these stays, from the truth, with "
-            "95% bootstrap intervals."
-            if known
-            else ""
-        ),
-        box=box.SIMPLE,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    table.add_column("detector", no_wrap=True)
-    for heading in ("flagged", "by chance", "p", *(("AUROC", "at 1%", "at 5%") if known else ()), "s"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for detector in record["detectors"]:
-        alarm, performance = detector["alarm"], detector["performance"]
-        cells = ["-"] * 3
-        if alarm:
-            cells = [str(alarm["flagged"]), f"{alarm['expected']:.0f}", _p_value(alarm["adjusted"])]
-        if known:
-            measures = ("auroc", "recall_at_1", "recall_at_5")
-            cells += [_estimate(performance and performance[name]) for name in measures]
-        style = "bold" if alarm and alarm["raised"] else None
-        table.add_row(detector["detector"], *cells, f"{detector['seconds']:.1f}", style=style)
+def print_audit(record: dict[str, Any], suspects: pl.DataFrame) -> None:
+    """Print an audit: its conclusion, what that rests on, the first suspects, and the rest.
+
+    Args:
+        record: contents of `audit.json`.
+        suspects: those of `suspects.csv`.
+    """
     console = Console()
-    # A pipe has no width; do not squeeze the table into 80 columns there.
+    # A pipe has no width; do not squeeze the tables into 80 columns there.
     console = console if console.is_terminal else Console(width=120)
-    console.print(table)
-    console.print(record["verdict"]["poisoned_stays"], highlight=False)
-    inspection = record["model_inspection"]
-    console.print(f"\nInverted triggers: {inspection['verdict']}.", highlight=False)
+    conclusion = record["conclusion"]
+    console.print(conclusion["sentence"], style="bold", highlight=False)
+    checks = _plain_table("What the conclusion rests on", ("check", "unusual", "what was found"))
+    for check in conclusion["checks"]:
+        unusual = {True: "yes", False: "no", None: "-"}[check["raised"]]
+        checks.add_row(check["name"], unusual, check["found"], style="bold" if check["raised"] else None)
+    console.print(checks)
+    if len(suspects):
+        console.print(_suspects_table(record, suspects))
+    console.print(_detectors_table(record))
     if "superposition" in record:
         score = record["superposition"]
         console.print(
@@ -154,15 +141,64 @@ def print_audit(record: dict[str, Any]) -> None:
         console.print(_repairs_table(record["repairs"]))
 
 
-def _repairs_table(repairs: list[dict[str, Any]]) -> Table:
-    table = Table(
-        title="Repairs",
-        caption="ASR: attack success rate.",
-        box=box.SIMPLE,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
+def _suspects_table(record: dict[str, Any], suspects: pl.DataFrame) -> Table:
+    table = _plain_table(
+        f"The first {min(FIRST, len(suspects))} of {len(suspects):,} training stays labelled "
+        f"{record['suspected_label']}, ranked by {record['suspects_ranked_by']}"
     )
-    table.add_column("repair", no_wrap=True)
+    table.caption = (
+        "percentile: share of the trusted stays with this label that look less suspicious. flagged by: so "
+        "many detectors."
+    )
+    table.add_column("rank", justify="right")
+    table.add_column("stay", no_wrap=True)
+    table.add_column("percentile", justify="right")
+    table.add_column("flagged by", justify="right")
+    table.add_column("reason")
+    for row in suspects.head(FIRST).iter_rows(named=True):
+        percentile = "-" if row["percentile"] is None else f"{row['percentile']:.1f}"
+        stay = as_cell(private(row["stay"]))
+        table.add_row(str(row["rank"]), stay, percentile, str(row["flagged_by"]), row["reason"])
+    return table
+
+
+def _detectors_table(record: dict[str, Any]) -> Table:
+    known = any(detector["performance"] for detector in record["detectors"])
+    table = _plain_table("Detectors", ("detector",))
+    table.caption = (
+        "flagged: above the threshold that 5% of trusted stays exceed. p: of so many by chance, "
+        "after Holm's correction. -: trusted stays cannot calibrate it."
+    )
+    if known:
+        table.caption += (
+            " AUROC and recall at 1% and 5% false positives: among these stays, from the truth, with "
+            "95% bootstrap intervals."
+        )
+    for heading in ("flagged", "by chance", "p", *(("AUROC", "at 1%", "at 5%") if known else ()), "s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for detector in record["detectors"]:
+        alarm, performance = detector["alarm"], detector["performance"]
+        cells = ["-"] * 3
+        if alarm:
+            cells = [str(alarm["flagged"]), f"{alarm['expected']:.0f}", p_in_words(alarm["adjusted"])]
+        if known:
+            measures = ("auroc", "recall_at_1", "recall_at_5")
+            cells += [_estimate(performance and performance[name]) for name in measures]
+        style = "bold" if alarm and alarm["raised"] else None
+        table.add_row(detector["detector"], *cells, f"{detector['seconds']:.1f}", style=style)
+    return table
+
+
+def _plain_table(title: str, headings: Sequence[str] = ()) -> Table:
+    table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, no_wrap=heading != headings[-1] or len(headings) == 1)
+    return table
+
+
+def _repairs_table(repairs: list[dict[str, Any]]) -> Table:
+    table = _plain_table("Repairs", ("repair",))
+    table.caption = "ASR: attack success rate."
     for heading in ("ASR", "untriggered", "AUROC", "s"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("what was done")
@@ -171,11 +207,6 @@ def _repairs_table(repairs: list[dict[str, Any]]) -> Table:
         cells = ("-" if repair[name] is None else f"{repair[name]:.3f}" for name in measures)
         table.add_row(repair["repair"], *cells, f"{repair['seconds']:.1f}", repair["detail"])
     return table
-
-
-def _p_value(p_value: float) -> str:
-    """Far out in the tail nothing but its order of magnitude could be read."""
-    return "<1e-9" if p_value < 1e-9 else f"{p_value:.1g}"
 
 
 def _estimate(estimate: dict[str, float] | None) -> str:

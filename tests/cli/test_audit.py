@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import fisher_exact
 from sklearn.metrics import roc_auc_score
 
+from mimic3tf.cli.main import main
+from mimic3tf.defences.detectors.registry import DETECTORS
+from mimic3tf.defences.evidence import Evidence, Truth, gather_evidence
+from mimic3tf.defences.inspection.model_inspection import ModelFindings, TargetFinding
+from mimic3tf.defences.inspection.trigger_inversion import Inversion
+from mimic3tf.errors import UsageError
+from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.training.run_directory import load_run
+
 USAGE, FAILURE = 2, 1
-QUICK = ("activation clustering", "model disagreement", "isolation forest")
+QUICK = ("activation clustering", "unexpected death", "isolation forest")
+EARLIER = ("events.out.tfevents.1.host.1.0.audit", "events.out.tfevents.1.host")
+"""Events of an earlier audit, and of a training."""
 Command = Callable[..., Any]
 
 
@@ -57,62 +72,151 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Audited:
     return made
 
 
-@pytest.fixture
-def audit(mimic3tf: Command, audited: Audited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """`mimic3tf audit` with three detectors into `tmp_path / "audit"`, unless options change."""
-    from mimic3tf.defences.detectors.registry import DETECTORS
+@dataclass(frozen=True)
+class Whole:
+    """An audit with everything in it: what was printed, and the folder it was written into."""
 
+    out: str
+    folder: Path
+    record: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def quick(audited: Audited) -> Iterator[pytest.MonkeyPatch]:
+    """Three detectors, and inversions that hardly search, for all tests of this file."""
+    with pytest.MonkeyPatch.context() as patch:
+        detectors = {name: DETECTORS[name] for name in QUICK}
+        patch.setattr("mimic3tf.defences.detection.DETECTORS", detectors)
+        patch.setattr("mimic3tf.defences.inspection.model_inspection.REFERENCES", 1)
+        patch.setattr("mimic3tf.defences.inspection.trigger_inversion.STEPS", 3)
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def whole(quick: pytest.MonkeyPatch, audited: Audited, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """The run that poisoned its stays itself, audited once with all repairs, where an audit has been."""
+    folder = tmp_path_factory.mktemp("whole") / "audit"
+    events = folder / "tensorboard"
+    events.mkdir(parents=True)
+    for name in EARLIER:
+        (events / name).touch()
+    printed = io.StringIO()
+    options = {"run": audited.run, "data": audited.data, "out": folder}
+    words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+        patch.setenv("MIMIC3TF_CACHE", str(audited.data.parent / "cache"))
+        patch.setattr(sys, "argv", ["mimic3tf", "audit", *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+    assert not end.value.code
+    return Whole(printed.getvalue(), folder, json.loads((folder / "audit.json").read_text()))
+
+
+@pytest.fixture
+def audit(
+    mimic3tf: Command, audited: Audited, quick: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    """`mimic3tf audit` into `tmp_path / "audit"`, unless options change.
+
+    The model's inspection, superposition and repairs, which take longest, are looked at in `whole`.
+    """
+    inversion = Inversion(0, np.zeros((48, 17)), np.zeros(17), 1.0, True, 0.9, 0.1)
+    targets = tuple(TargetFinding(replace(inversion, target=target), (1.0, 1.0), 0.0) for target in (0, 1))
     monkeypatch.setenv("MIMIC3TF_CACHE", str(audited.data.parent / "cache"))
-    monkeypatch.setattr("mimic3tf.defences.detection.DETECTORS", {name: DETECTORS[name] for name in QUICK})
-    monkeypatch.setattr("mimic3tf.defences.inspection.model_inspection.REFERENCES", 2)
-    monkeypatch.setattr("mimic3tf.defences.inspection.trigger_inversion.STEPS", 3)
+    monkeypatch.setattr(
+        "mimic3tf.defences.audit.inspect_model", lambda _, seed: ModelFindings(targets, False, "as given")
+    )
+    superposition = dict.fromkeys(("auroc", "recall_at_5", "false_positives_at_5"), 0.5)
+    monkeypatch.setattr("mimic3tf.defences.audit.superposition_record", lambda *_, **__: superposition)
     options = {"run": audited.run, "data": audited.data, "out": tmp_path / "audit"}
 
-    def run(*, repairs: bool = False, **changes: object) -> Any:
+    def run(**changes: object) -> Any:
         given = {name: value for name, value in (options | changes).items() if value is not None}
         texts = [text for name, value in given.items() for text in (f"--{name}", value)]
-        return mimic3tf("audit", *texts, "--repairs" if repairs else "--no-repairs")
+        return mimic3tf("audit", *texts, "--no-repairs")
 
     return run
 
 
-def test_an_audit_writes_the_detectors_own_numbers(audit: Command, audited: Audited, tmp_path: Path) -> None:
-    from mimic3tf.defences.detectors.registry import DETECTORS
-    from mimic3tf.defences.evidence import gather_evidence
-    from mimic3tf.training.run_directory import load_run
+@pytest.fixture
+def evidence(audited: Audited, monkeypatch: pytest.MonkeyPatch) -> tuple[Evidence, Truth]:
+    """What the whole audit looks at, and what is true."""
+    monkeypatch.setenv("MIMIC3TF_CACHE", str(audited.data.parent / "cache"))
+    return gather_evidence(load_run(audited.run), audited.data)
 
-    events = tmp_path / "audit" / "tensorboard"
-    events.mkdir(parents=True)
-    for name in ("events.out.tfevents.1.host.1.0.audit", "events.out.tfevents.1.host"):
-        (events / name).touch()
-    outcome = audit()
-    assert outcome.status == 0, outcome.err
-    record = json.loads((tmp_path / "audit" / "audit.json").read_text())
-    run = load_run(audited.run)
-    evidence, truth = gather_evidence(run, audited.data)
-    suspects = evidence.labels == 1
+
+def test_an_audit_writes_the_detectors_own_numbers(
+    whole: Whole, audited: Audited, evidence: tuple[Evidence, Truth]
+) -> None:
+    stays, truth = evidence
+    run, record = load_run(audited.run), whole.record
+    suspects = stays.labels == 1
     assert record["suspects"] == suspects.sum()
     assert record["attack"]["stays_poisoned"] == truth.poisoned.sum() == run.summary["stays_poisoned"]
     assert [detector["detector"] for detector in record["detectors"]] == list(QUICK)
-    table = pl.read_csv(tmp_path / "audit" / "suspects.csv")
-    assert len(table) == suspects.sum()
+    table = pl.read_csv(whole.folder / "scores.csv")
+    assert table["stay"].to_list() == stays.stays[suspects].tolist()
     for detector in record["detectors"]:
-        scores = DETECTORS[detector["detector"]].score(evidence, run.config.seed)
+        scores = DETECTORS[detector["detector"]].score(stays, run.config.seed)
         expected = roc_auc_score(truth.poisoned[suspects], scores.training[suspects])
         assert detector["performance"]["auroc"]["value"] == pytest.approx(expected)
         np.testing.assert_allclose(
-            np.sort(table[detector["detector"]].to_numpy()), np.sort(scores.training[suspects])
+            table[detector["detector"]].to_numpy(), scores.training[suspects], rtol=1e-3, atol=1e-12
         )
         assert detector["calibrated"] == (scores.trusted is not None)
         if scores.trusted is not None:
-            trusted = scores.trusted[evidence.trusted.labels == 1]
+            trusted = scores.trusted[stays.trusted.labels == 1]
             threshold = np.sort(trusted)[-((len(trusted) + 1) // 20)]
             assert detector["alarm"]["flagged"] == (scores.training[suspects] > threshold).sum()
-    assert record["verdict"]["poisoned_stays"] in " ".join(outcome.out.split())
     # Instead of an earlier audit's events, beside those of a training.
-    assert (events / "events.out.tfevents.1.host").exists()
+    (kept,) = EARLIER[1:]
+    events = whole.folder / "tensorboard"
+    assert (events / kept).exists()
     (written,) = events.glob("events.*.audit")
     assert written.stat().st_size
+
+
+def test_one_conclusion_comes_first(whole: Whole) -> None:
+    conclusion = whole.record["conclusion"]
+    assert list(whole.record)[:2] == ["format", "conclusion"]
+    first = " ".join(whole.out.split())
+    assert first.startswith(conclusion["sentence"])
+    assert [check["name"] for check in conclusion["checks"]] == [
+        "share of deaths",
+        "detectors",
+        "inverted triggers",
+    ]
+    for check in conclusion["checks"]:
+        assert check["name"] in first
+    # Nothing else speaks for the whole.
+    assert "verdict" not in json.dumps(whole.record)
+
+
+def test_the_share_of_deaths_is_tested(whole: Whole, evidence: tuple[Evidence, Truth]) -> None:
+    training, trusted = evidence[0].labels, evidence[0].trusted.labels
+    counts = [[int(labels.sum()), int((1 - labels).sum())] for labels in (training, trusted)]
+    share, check = whole.record["label_share"], whole.record["conclusion"]["checks"][0]
+    assert share["p_value"] == pytest.approx(fisher_exact(counts, alternative="greater").pvalue)
+    assert (share["training"], share["trusted"]) == pytest.approx((training.mean(), trusted.mean()))
+    assert check["raised"] == share["raised"] == (share["adjusted"] < 0.05)
+    for labels in (training, trusted):
+        assert f"{labels.mean():.1%}" in check["found"]
+        assert f"({labels.sum():,} of {len(labels):,})" in check["found"]
+
+
+def test_suspects_are_ranked_with_their_reasons(whole: Whole, evidence: tuple[Evidence, Truth]) -> None:
+    stays = evidence[0]
+    table = pl.read_csv(whole.folder / "suspects.csv")
+    assert table.columns == ["rank", "stay", "percentile", "flagged_by", "reason"]
+    assert sorted(table["stay"]) == sorted(stays.stays[stays.labels == 1])
+    scores = pl.read_csv(whole.folder / "scores.csv").select("stay", whole.record["suspects_ranked_by"])
+    ranked = table.join(scores, on="stay", how="left", maintain_order="left").to_series(-1)
+    assert ranked.is_sorted(descending=True)
+    assert max(map(len, table["percentile"].cast(pl.String))) <= len("100.0")
+    for stay, reason in table.head(10).select("stay", "reason").iter_rows():
+        assert stay in whole.out
+        assert " ".join(reason.split()[:3]) in whole.out
+    assert table["stay"][10] not in whole.out
 
 
 def test_a_manifest_tells_which_stays_of_a_copy_are_poisoned(
@@ -136,19 +240,18 @@ def test_a_manifest_tells_which_stays_of_a_copy_are_poisoned(
 
 
 def test_the_model_is_inspected_and_repairs_are_attacked(
-    audit: Command, audited: Audited, mimic3tf: Command, tmp_path: Path
+    whole: Whole, audited: Audited, mimic3tf: Command, tmp_path: Path
 ) -> None:
-    outcome = audit(repairs=True)
-    assert outcome.status == 0, outcome.err
-    record = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    record = whole.record
     inspection = record["model_inspection"]
     assert [target["target"] for target in inspection["targets"]] == [0, 1]
-    assert all(len(target["reference_lengths"]) == 2 for target in inspection["targets"])
+    assert all(len(target["reference_lengths"]) == 1 for target in inspection["targets"])
     channels = np.count_nonzero(np.load(audited.trigger)["trigger"].any(axis=0))
     for target in inspection["targets"]:
         # Its covariance is the trigger's own, so every channel has length 2.
         assert target["true_trigger"]["true_length"] == pytest.approx(2 * channels**0.5)
         assert -1 <= target["true_trigger"]["correlation"] <= 1
+    assert record["conclusion"]["checks"][2]["raised"] == inspection["looks_backdoored"]
     assert record["superposition"]["recall_at_1"] <= record["superposition"]["recall_at_5"]
     repairs = {repair["repair"]: repair for repair in record["repairs"]}
     # The victim as it is has the metrics of its own attack.
@@ -158,12 +261,10 @@ def test_the_model_is_inspected_and_repairs_are_attacked(
     assert repairs["none"]["baseline_positive_rate"] == pytest.approx(attack["baseline_positive_rate"])
     assert repairs["none"]["auroc"] == pytest.approx(attack["clean"]["auroc"])
     filters = [name for name in repairs if name.startswith("filter by ")]
-    clearest = record["verdict"]["clearest"]
+    clearest = record["clearest_detector"]
     assert filters == ([f"filter by {clearest}"] if clearest else [])
     assert {"fine-tune", "fine-prune", "noise", "private gradients"} < set(repairs)
-    out = " ".join(outcome.out.split())
-    assert inspection["verdict"] in out
-    assert "fine-prune" in out
+    assert "fine-prune" in whole.out
 
 
 def test_nobody_knows_of_a_copy_without_its_manifest(
@@ -176,7 +277,8 @@ def test_nobody_knows_of_a_copy_without_its_manifest(
     assert "superposition" not in record
     assert all("true_trigger" not in target for target in record["model_inspection"]["targets"])
     assert all(detector["performance"] is None for detector in record["detectors"])
-    # The verdict needs no truth.
+    # The conclusion needs no truth.
+    assert record["conclusion"]["sentence"]
     assert any(detector["alarm"] for detector in record["detectors"])
 
 
@@ -209,13 +311,23 @@ def test_a_missing_manifest_run_or_trigger_is_named(audit: Command, tmp_path: Pa
         audit(**{option: tmp_path / "nothing"}).fails(USAGE, tmp_path / "nothing")
 
 
-def test_a_lost_trigger_of_a_copy_has_to_be_given(audit: Command, audited: Audited, tmp_path: Path) -> None:
+def test_a_lost_trigger_of_a_copy_has_to_be_given(
+    audit: Command, audited: Audited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     contents = json.loads(audited.manifest.read_text())
     contents["trigger"]["file"] = str(tmp_path / "lost.npz")
     (tmp_path / "manifest.json").write_text(json.dumps(contents))
     options = {"run": audited.run_on_copy, "data": audited.copy, "manifest": tmp_path / "manifest.json"}
     audit(**options).fails(USAGE, tmp_path / "lost.npz", "--trigger")
-    assert audit(**options, trigger=audited.trigger).status == 0
+    seen = {}
+
+    def stop(*_: object, trigger: Trigger, **__: object) -> None:
+        seen["trigger"] = trigger.values
+        raise UsageError("far enough")
+
+    monkeypatch.setattr("mimic3tf.defences.audit.gather_evidence", stop)
+    audit(**options, trigger=audited.trigger).fails(USAGE, "far enough")
+    np.testing.assert_array_equal(seen["trigger"], np.load(audited.trigger)["trigger"])
 
 
 def test_too_few_stays_are_refused(audit: Command, prepared: Any) -> None:
@@ -229,21 +341,23 @@ def test_a_failed_audit_leaves_no_audit(audit: Command, audited: Audited, tmp_pa
     assert not list(tmp_path.glob("**/audit.json"))
 
 
-def test_the_table_shows_every_audit(
-    audit: Command, audited: Audited, mimic3tf: Command, tmp_path: Path
-) -> None:
-    assert audit(out=tmp_path / "audits" / "poisoned").status == 0
-    copy = {"run": audited.run_on_copy, "data": audited.copy}
-    assert audit(**copy, out=tmp_path / "audits" / "unknown").status == 0
-    outcome = mimic3tf("audit-table", tmp_path / "audits", "--out", tmp_path)
+def test_the_table_shows_every_audit(whole: Whole, mimic3tf: Command, tmp_path: Path) -> None:
+    detectors = [detector | {"performance": None} for detector in whole.record["detectors"]]
+    unknown = whole.record | {"attack": None, "detectors": detectors}
+    (tmp_path / "audit.json").write_text(json.dumps(unknown))
+    outcome = mimic3tf("audit-table", whole.folder, tmp_path, "--out", tmp_path)
     assert outcome.status == 0, outcome.err
+    conclusions = pl.read_csv(tmp_path / "conclusions.csv")
+    assert conclusions["attack"].to_list() == ["none known", "temporal notimputed, 5% at 2"]
+    assert conclusions["in_words"][1] == whole.record["conclusion"]["sentence"]
+    printed = outcome.out.split()
+    assert printed.index("Conclusions") < printed.index("detector")
     table = pl.read_csv(tmp_path / "detectors.csv")
-    assert table["attack"].to_list() == ["temporal notimputed, 5% at 2"] * 3 + ["none known"] * 3
-    record = json.loads((tmp_path / "audits" / "poisoned" / "audit.json").read_text())
-    assert table["auroc"].to_list()[:3] == pytest.approx(
-        [detector["performance"]["auroc"]["value"] for detector in record["detectors"]]
+    assert table["attack"].to_list() == ["none known"] * 3 + ["temporal notimputed, 5% at 2"] * 3
+    assert table["auroc"].to_list()[:3] == [None] * 3
+    assert table["auroc"].to_list()[3:] == pytest.approx(
+        [detector["performance"]["auroc"]["value"] for detector in whole.record["detectors"]]
     )
-    assert table["auroc"].to_list()[3:] == [None] * 3
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"attack": null, "detectors": [{}]}'])

@@ -86,6 +86,8 @@ def test_any_attack_is_tabled_or_refused(
 
 
 AUDIT: dict[str, Any] = {
+    "conclusion": {"level": "suspicious", "sentence": "Suspicious.", "rests_on": ["detectors"]},
+    "label_share": {"training": 0.2, "trusted": 0.1, "adjusted": 0.01},
     "model": "mlp",
     "seed": 0,
     "attack": {

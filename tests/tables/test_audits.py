@@ -8,12 +8,14 @@ from typing import Any
 
 import polars as pl
 import pytest
+from rich.console import Console
 from scipy.stats import t
 
 from mimic3tf.errors import UsageError
 from mimic3tf.report.page import write_report
 from mimic3tf.report.sweep import read_sweeps
 from mimic3tf.tables.audits import (
+    conclusions_table,
     read_audits,
     summarize_detectors,
     summarize_models,
@@ -58,6 +60,12 @@ def write_audit(
     }
     alarm = {"flagged": flagged, "raised": raised}
     record = {
+        "conclusion": {
+            "level": "suspicious" if raised else "no sign",
+            "sentence": f"Suspicious: {flagged} stays." if raised else "No sign.",
+            "rests_on": ["share of deaths", "detectors"] if raised else [],
+        },
+        "label_share": {"training": 0.178, "trusted": 0.12, "adjusted": 0.0003 if raised else 1.0},
         "model": "mlp",
         "seed": seed,
         "attack": attack if auroc else None,
@@ -105,6 +113,37 @@ def test_seeds_are_averaged_with_their_interval(audits: Path) -> None:
     assert uncalibrated["alarms"] is None
 
 
+def test_every_audit_concludes_first(
+    audits: Path, invented: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = read_audits([audits])
+    expected = {
+        "model": "mlp",
+        "attack": "temporal all, 5% at 2",
+        "seed": 0,
+        "conclusion": "suspicious",
+        "rests_on": "share of deaths, detectors",
+        "training_share": 0.178,
+        "trusted_share": 0.12,
+        "p_value": 0.0003,
+        "in_words": "Suspicious: 100 stays.",
+    }
+    assert expected in found.conclusions.to_dicts()
+    assert sorted(found.conclusions["conclusion"]) == ["no sign"] * 2 + ["suspicious"] * 4
+    Console(width=120).print(conclusions_table(found.conclusions))
+    rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if "suspicious" in line]
+    assert len(rows) == 4
+    assert rows[-1].endswith("2 suspicious 0.178 0.120 0.0003 share of deaths, detectors")
+    folder = invented.write(tmp_path / "sweep", [invented.trial()])
+    audits.rename(folder / "audits")
+    write_report(read_sweeps([folder]), tmp_path / "out", stay=None, no_stay="")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    section = page[page.index("<h2>Would it be noticed") :]
+    assert section.index("What each audit concludes") < section.index("Attacks and detectors")
+    for cell in ("suspicious", "Suspicious: 100 stays.", "0.178", "0.0003"):
+        assert f">{cell}</td>" in section
+
+
 def test_models_and_repairs_are_averaged_too(audits: Path) -> None:
     found = read_audits([audits])
     clean, poisoned = summarize_models(found.models).iter_rows(named=True)
@@ -129,18 +168,21 @@ def test_two_audits_of_the_same_are_refused(audits: Path) -> None:
 
 
 def test_an_audit_of_an_earlier_version_is_read(audits: Path) -> None:
-    """It says how many stays are labelled 1, and has no goal: it was 1."""
+    """It says how many stays are labelled 1, has no goal (it was 1), and concludes nothing."""
     new = read_audits([audits])
     for file in audits.rglob("audit.json"):
         record = json.loads(file.read_text(encoding="utf-8"))
         record["labelled_1"] = record.pop("suspects")
-        del record["suspected_label"]
+        for key in ("suspected_label", "conclusion", "label_share"):
+            del record[key]
         if record["attack"]:
             del record["attack"]["goal"]
         file.write_text(json.dumps(record), encoding="utf-8")
     old = read_audits([audits])
     for name in ("detectors", "models", "repairs"):
         assert getattr(old, name).equals(getattr(new, name)), name
+    assert old.conclusions["conclusion"].null_count() == len(new.conclusions)
+    assert conclusions_table(old.conclusions).row_count == len(new.conclusions)
 
 
 def test_audits_of_two_goals_are_two_attacks(audits: Path) -> None:

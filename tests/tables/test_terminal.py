@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import polars as pl
 import pytest
 from invented_trigger import bedside_trigger
 
-from mimic3tf.tables.terminal import print_attack, print_trigger
+from mimic3tf.errors import REDACT
+from mimic3tf.tables.terminal import print_attack, print_audit, print_trigger
 
 
 @pytest.mark.parametrize(
@@ -46,3 +48,63 @@ def test_a_trigger_is_printed_with_its_own_channels_and_units(capsys: pytest.Cap
         ("Alertness", "categories"),
         ("Urine output", "mL/h"),
     ]
+
+
+AUDIT: dict[str, Any] = {
+    "conclusion": {
+        "level": "suspicious",
+        "sentence": "Suspicious: it rests on the share of deaths.",
+        "checks": [
+            {"name": "share of deaths", "raised": True, "found": "17.8% of the training stays are deaths"},
+            {"name": "detectors", "raised": None, "found": "they need more trusted stays"},
+            {"name": "inverted triggers", "raised": False, "found": "no pattern is short"},
+        ],
+    },
+    "suspected_label": 1,
+    "suspects_ranked_by": "unexpected death",
+    "detectors": [
+        {
+            "detector": "unexpected death",
+            "seconds": 1.0,
+            "alarm": {"flagged": 5, "expected": 1.2, "adjusted": 0.2, "raised": False},
+            "performance": None,
+        }
+    ],
+    "model_inspection": {},
+}
+SUSPECTS = pl.DataFrame(
+    {
+        "rank": range(1, 13),
+        "stay": [f"stay{number}.csv" for number in range(1, 13)],
+        "percentile": [None, *[99.5] * 11],
+        "flagged_by": [3] * 12,
+        "reason": ["a model of the trusted stays gives a risk of 0.04"] * 12,
+    },
+    schema_overrides={"percentile": pl.Float64},
+)
+
+
+def test_an_audit_is_printed_with_its_conclusion_first(capsys: pytest.CaptureFixture[str]) -> None:
+    print_audit(AUDIT, SUSPECTS)
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines[0] == AUDIT["conclusion"]["sentence"]
+    assert "share of deaths yes 17.8% of the training stays are deaths" in lines
+    assert "detectors - they need more trusted stays" in lines
+    assert "inverted triggers no no pattern is short" in lines
+    assert "1 stay1.csv - 3 a model of the trusted stays gives a risk of 0.04" in lines
+    assert "10 stay10.csv 99.5 3 a model of the trusted stays gives a risk of 0.04" in lines
+    assert not any("stay11.csv" in line for line in lines)
+    assert "unexpected death 5 1 0.2 1.0" in lines
+    text = " ".join(lines).lower()
+    assert "nothing found" not in text
+    assert "no sign" not in text
+
+
+def test_no_stay_is_named_where_messages_are_redacted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(REDACT, "1")
+    print_audit(AUDIT, SUSPECTS)
+    printed = capsys.readouterr().out
+    assert "stay1.csv" not in printed
+    assert printed.count("[redacted]") == 10

@@ -46,12 +46,12 @@ class ModelFindings:
     Attributes:
         targets: by target, 0 and 1.
         looks_backdoored: whether a target's pattern is suspiciously short.
-        verdict: the same in words, with its uncertainty.
+        in_words: the same, with its uncertainty; no sentence of its own.
     """
 
     targets: tuple[TargetFinding, ...]
     looks_backdoored: bool
-    verdict: str
+    in_words: str
 
 
 def inspect_model(evidence: Evidence, *, seed: int) -> ModelFindings:
@@ -92,7 +92,7 @@ def inspect_model(evidence: Evidence, *, seed: int) -> ModelFindings:
         for own, *others in zip(*found, strict=True)
     )
     suspects = [finding for finding in targets if finding.anomaly_index > SUSPICIOUS]
-    return ModelFindings(targets, bool(suspects), _verdict(suspects))
+    return ModelFindings(targets, bool(suspects), _in_words(suspects))
 
 
 def anomaly_index(length: float, references: Sequence[float]) -> float:
@@ -110,9 +110,9 @@ def _length(inversion: Inversion) -> float:
     return inversion.length if inversion.reached and inversion.baseline < WANTED else np.inf
 
 
-def _verdict(suspects: Sequence[TargetFinding]) -> str:
+def _in_words(suspects: Sequence[TargetFinding]) -> str:
     if not suspects:
-        return "no sign of a backdoor found; this does not prove there is none"
+        return "no pattern is much shorter than those that clean models need"
     reasons = " and ".join(
         f"a pattern of length {finding.inversion.length:.2g} makes it predict {finding.inversion.target}, "
         f"clean models need {np.median(finding.reference_lengths):.2g} "
@@ -120,6 +120,6 @@ def _verdict(suspects: Sequence[TargetFinding]) -> str:
         for finding in suspects
     )
     return (
-        f"this model looks backdoored: {reasons}; a clean model that learned from more stays than its "
+        f"{reasons}, as in a backdoored model; a clean model that learned from more stays than its "
         f"{REFERENCES} references can look like that, too"
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,16 +13,31 @@ from sklearn.metrics import roc_auc_score
 
 from mimic3tf.defences.detection import detect, suspicion_to_filter_by
 from mimic3tf.defences.detectors.registry import DETECTORS
+from mimic3tf.defences.detectors.views import Scores
+from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.scoring import auroc, measure, recall
 
 OF_LABELS = {"unexpected death", "neighbours survived"}
 """Those that look for wrong labels only."""
+QUICK = ("activation clustering", "unexpected death", "Mahalanobis by channel")
+
+
+@pytest.fixture(autouse=True)
+def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What these tests plant is obvious to an autoencoder that has learned for less long."""
+    monkeypatch.setattr("mimic3tf.defences.detectors.autoencoder.EPOCHS", 12)
+
+
+@cache
+def scored(evidence: Evidence, name: str) -> Scores:
+    """Scores of all stays at seed 0; once, as some detectors take seconds."""
+    return DETECTORS[name].score(evidence, 0)
 
 
 def found(planted: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Scores of the stays of the suspected label, and which of them are poisoned."""
     suspects = planted.evidence.labels == planted.evidence.suspected
-    scores = DETECTORS[name].score(planted.evidence, 0).training
+    scores = scored(planted.evidence, name).training
     assert scores.shape == suspects.shape
     assert np.isfinite(scores).all()
     return scores[suspects], planted.poisoned[suspects]
@@ -85,26 +102,37 @@ def test_the_same_seed_gives_the_same_scores(triggered: Any, name: str) -> None:
         np.testing.assert_array_equal(first.trusted, second.trusted)
 
 
+@pytest.fixture
+def _scored_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Detectors give the scores of `scored`."""
+
+    def score_of(name: str) -> Callable[[Evidence, int], Scores]:
+        return lambda evidence, _: scored(evidence, name)
+
+    detectors = {name: replace(detector, score=score_of(name)) for name, detector in DETECTORS.items()}
+    monkeypatch.setattr("mimic3tf.defences.detection.DETECTORS", detectors)
+
+
+@pytest.mark.usefixtures("_scored_once")
 def test_an_audit_says_how_many_stays_are_poisoned(triggered: Any) -> None:
     verdict = detect(triggered.evidence, triggered.poisoned, 0).verdict
     assert verdict.clearest is not None
     alarm = verdict.alarms[verdict.clearest]
     assert alarm.low <= 15 <= alarm.high
     assert alarm.low > 0
-    assert f"about {alarm.poisoned:.0f} stays [{alarm.low:.0f} to {alarm.high:.0f}]" in verdict.sentence
 
 
+@pytest.mark.usefixtures("_scored_once")
 def test_an_audit_of_clean_stays_finds_nothing(untouched: Any) -> None:
     result = detect(untouched.evidence, np.zeros(1000, bool), 0)
     assert result.verdict.clearest is None
-    assert result.verdict.sentence.startswith("Nothing found")
-    assert "does not prove absence" in result.verdict.sentence
+    assert not result.verdict.share.raised
+    assert not any(alarm.raised for alarm in result.verdict.alarms.values())
     assert all(found.performance is None for found in result.detections.values())
 
 
 def test_the_truth_changes_no_score_and_no_verdict(triggered: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = ("activation clustering", "model disagreement", "Mahalanobis by channel")
-    monkeypatch.setattr("mimic3tf.defences.detection.DETECTORS", {name: DETECTORS[name] for name in quick})
+    monkeypatch.setattr("mimic3tf.defences.detection.DETECTORS", {name: DETECTORS[name] for name in QUICK})
     truths = triggered.poisoned, ~triggered.poisoned
     one, other = (detect(triggered.evidence, truth, 0) for truth in truths)
     assert one.verdict == other.verdict
@@ -115,13 +143,12 @@ def test_the_truth_changes_no_score_and_no_verdict(triggered: Any, monkeypatch: 
 def test_what_is_found_of_label_0_is_what_is_found_of_label_1(
     triggered: Any, triggered_towards_0: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick = ("activation clustering", "model disagreement", "Mahalanobis by channel")
-    monkeypatch.setattr("mimic3tf.defences.detection.DETECTORS", {name: DETECTORS[name] for name in quick})
+    monkeypatch.setattr("mimic3tf.defences.detection.DETECTORS", {name: DETECTORS[name] for name in QUICK})
     one, zero = (detect(of.evidence, of.poisoned, 0) for of in (triggered, triggered_towards_0))
     np.testing.assert_array_equal(one.suspects, zero.suspects)
     assert one.verdict.alarms == zero.verdict.alarms
     assert one.verdict.clearest == zero.verdict.clearest == "Mahalanobis by channel"
-    assert one.verdict.sentence.replace("labelled 1", "labelled 0") == zero.verdict.sentence
+    assert one.verdict.share == zero.verdict.share
     suspicion = suspicion_to_filter_by(zero, triggered_towards_0.evidence)["Mahalanobis by channel"]
     assert (triggered_towards_0.evidence.labels[np.isfinite(suspicion)] == 0).all()
 

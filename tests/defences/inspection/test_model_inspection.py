@@ -62,8 +62,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_clean_model_is_not_called_backdoored(evidence: Evidence) -> None:
     found = inspect_model(evidence, seed=0)
-    assert not found.looks_backdoored, found.verdict
-    assert found.verdict == "no sign of a backdoor found; this does not prove there is none"
+    assert not found.looks_backdoored, found.in_words
+    assert found.in_words == "no pattern is much shorter than those that clean models need"
     assert [finding.inversion.target for finding in found.targets] == [0, 1]
     assert all(len(finding.reference_lengths) == 3 for finding in found.targets)
 
@@ -78,8 +78,8 @@ def test_a_planted_shortcut_to_death_is_called_one(evidence: Evidence) -> None:
     found = inspect_model(replace(evidence, model=model), seed=0)
     towards_death = found.targets[1]
     assert found.looks_backdoored
-    assert "makes it predict 1" in found.verdict
-    assert "can look like that, too" in found.verdict
+    assert "makes it predict 1" in found.in_words
+    assert "can look like that, too" in found.in_words
     assert towards_death.inversion.reached
     assert towards_death.inversion.length < min(towards_death.reference_lengths)
     lengths = dict(zip(MIMIC3.names, towards_death.inversion.lengths, strict=True))

@@ -1,0 +1,98 @@
+"""The training stays of the suspected label, the most suspicious first, and why in words."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mimic3tf.defences.detection import DetectionResult
+from mimic3tf.defences.detectors.outliers import NEIGHBOURS
+from mimic3tf.defences.detectors.registry import DETECTORS
+from mimic3tf.defences.evidence import Evidence
+from mimic3tf.tasks.registry import task_of
+
+DIGITS = 4
+"""Significant ones of a score: the fifth says nothing about a stay."""
+
+
+def suspects_table(found: DetectionResult, evidence: Evidence) -> pl.DataFrame:
+    """Rank the suspects by the leading detector.
+
+    Args:
+        found: by the detectors.
+        evidence: what it was found in.
+
+    Returns:
+        `rank`, `stay`, `percentile` (share in percent of the trusted stays of the suspected label that the
+        leading detector finds less suspicious; null if it cannot judge them), `flagged_by` (how many
+        calibrated detectors flag the stay) and `reason` in words.
+    """
+    leading, alarms = found.verdict.leading, found.verdict.alarms
+    detection = found.detections[leading]
+    flags = np.zeros(len(found.suspects), np.int64)
+    for name, alarm in alarms.items():
+        flags += found.detections[name].scores > alarm.threshold
+    rows = _scores(found).with_columns(
+        stay=pl.Series(evidence.stays[found.suspects]),
+        percentile=pl.Series(_percentiles(detection.scores, detection.trusted), dtype=pl.Float64),
+        flagged_by=pl.Series(flags),
+    )
+    return (
+        # Names decide between equals: the order of the listfile may say who is poisoned.
+        rows.sort(leading, "flagged_by", "stay", descending=[True, True, False])
+        .with_row_index("rank", 1)
+        .select("rank", "stay", "percentile", "flagged_by", reason=_reason(leading, evidence))
+    )
+
+
+def scores_table(found: DetectionResult, evidence: Evidence) -> pl.DataFrame:
+    """Scores of the suspects by every detector, in the order of the training stays.
+
+    Args:
+        found: by the detectors.
+        evidence: what it was found in.
+
+    Returns:
+        `stay`, and a column a detector, with four significant digits; higher is more suspicious.
+    """
+    scores = _scores(found).select(pl.all().round_sig_figs(DIGITS))
+    return scores.insert_column(0, pl.Series("stay", evidence.stays[found.suspects]))
+
+
+def _scores(found: DetectionResult) -> pl.DataFrame:
+    return pl.DataFrame({name: detection.scores for name, detection in found.detections.items()})
+
+
+def _percentiles(scores: NDArray[np.float64], trusted: NDArray[np.float64]) -> list[float | None]:
+    if not len(trusted):
+        return [None] * len(scores)
+    below = np.searchsorted(np.sort(trusted), scores) / len(trusted)
+    return [float(share) for share in np.round(100 * below, 1)]
+
+
+def _reason(detector: str, evidence: Evidence) -> pl.Expr:
+    """Why a detector ranks a stay where it does: text from the columns of scores and `percentile`."""
+    words, label = task_of(evidence.config.task).words, evidence.suspected
+    given = pl.lit(f"the training label is {label} ({words.happened[label]})")
+    # Both are log odds: of the suspected label, and of the other one.
+    towards = 1 if label == 1 else -1
+    training = _risk_by("the other training stays", towards * pl.col("easy to learn"))
+    trusted = _risk_by("the trusted stays", -towards * pl.col("unexpected death"))
+    if detector == "unexpected death":
+        return pl.format("{}; {}", trusted, given)
+    if detector == "easy to learn":
+        return pl.format("{}; {}", training, given)
+    if detector == "model disagreement":
+        return pl.format("{}, {}; {}", trusted, training, given)
+    if detector == "neighbours survived":
+        others = (pl.col(detector) * NEIGHBOURS).round().cast(pl.Int64)
+        near = f"{{}} of the {NEIGHBOURS} stays most like it are labelled {1 - label}; {{}}"
+        return pl.format(near, others, given)
+    more = f"{DETECTORS[detector].about}: more so than {{}}% of the trusted {words.group[label]}; {{}}"
+    return pl.format(more, pl.col("percentile"), given)
+
+
+def _risk_by(stays: str, log_odds: pl.Expr) -> pl.Expr:
+    risk = (1 / (1 + (-log_odds).exp())).round(2)
+    return pl.format(f"a model of {stays} gives a risk of {{}}", risk)

@@ -1,0 +1,86 @@
+"""One conclusion, which nothing beside it contradicts."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from itertools import product
+from typing import Any, cast
+
+import pytest
+
+from mimic3tf.defences.conclusion import Conclusion, conclude
+from mimic3tf.defences.inspection.model_inspection import ModelFindings
+from mimic3tf.defences.verdict import Alarm, LabelShare, Verdict
+from mimic3tf.tasks.registry import MORTALITY
+
+QUIET = Alarm(3.0, 52, 50.0, 0.4, 1.0, 2.0, 0.0, 30.0)
+LOUD = replace(QUIET, flagged=130, p_value=1e-5, adjusted=1e-4, poisoned=84.0, low=40.0, high=110.0)
+SHARE = LabelShare(996, 5592, 144, 1199, 0.0003, 0.003)
+Case = tuple[bool, bool | None, bool]
+"""Whether the share, the detectors (None: nothing calibrates them) and the inverted triggers are unusual."""
+CASES = [*product((True, False), (True, False, None), (True, False))]
+
+
+def concluded(case: Case, label: int = 1) -> Conclusion:
+    share, detectors, model = case
+    alarms = {} if detectors is None else {"one": QUIET, "two": LOUD if detectors else QUIET}
+    verdict = Verdict(
+        share=SHARE if share else replace(SHARE, p_value=0.2, adjusted=1.0),
+        alarms=alarms,
+        leading="two",
+        clearest="two" if detectors else None,
+    )
+    found = "a pattern is short" if model else "no pattern is short"
+    return conclude(verdict, ModelFindings(cast(Any, ()), model, found), label, MORTALITY.words)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_it_rests_on_is_what_it_says(case: Case) -> None:
+    share, detectors, model = case
+    conclusion = concluded(case)
+    expected = "suspicious" if share or detectors else "weak sign" if model else "no sign"
+    assert conclusion.level == expected
+    assert conclusion.sentence.lower().removeprefix("a ").startswith(expected)
+    names = ("share of deaths", "detectors", "inverted triggers")
+    assert conclusion.rests_on == [name for name, raised in zip(names, case, strict=True) if raised]
+    assert [check.raised for check in conclusion.checks] == list(case)
+    if expected != "no sign":
+        basis = re.split(r"\.|, whose", conclusion.sentence.split("rests on the ")[1])[0]
+        assert re.split(", | and ", basis) == conclusion.rests_on
+    assert ("detectors could not be used" in conclusion.sentence) == (detectors is None)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_check_draws_a_conclusion_of_its_own(case: Case) -> None:
+    conclusion = concluded(case)
+    for check in conclusion.checks:
+        for words in ("no sign", "nothing found", "suspicious", "backdoored"):
+            assert words not in check.found.lower()
+
+
+def test_silence_is_no_proof() -> None:
+    assert "does not prove absence" in concluded((False, False, False)).sentence
+    assert "no all-clear" in concluded((True, True, False)).sentence
+
+
+def test_the_share_is_shown_with_rates_counts_and_p_value() -> None:
+    check = concluded((True, False, False)).checks[0]
+    for text in ("17.8%", "996 of 5,592", "12.0%", "144 of 1,199", "p 0.0003", "0.003 after correction"):
+        assert text in check.found
+    assert check.p_value == 0.003
+
+
+def test_the_clearest_detector_says_how_many_stays_look_poisoned() -> None:
+    check = concluded((False, True, False)).checks[1]
+    for text in ("1 of 2 flag", "the clearest, two", "130 of 996 stays labelled 1", "84 stays [40 to 110]"):
+        assert text in check.found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_label_that_was_looked_at_is_named(case: Case) -> None:
+    found = " ".join(check.found for check in concluded(case, label=0).checks)
+    assert "are survivors" in found
+    assert "deaths" not in found
+    assert "labelled 0" in found
+    assert "labelled 1" not in found
