@@ -24,12 +24,12 @@ Engine = Literal["local", "ray"]
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """How a sweep ended.
+    """The outcome of a sweep.
 
     Attributes:
-        trials: how many it has.
-        failed: how many of those that ran now failed.
-        results: its table.
+        trials: number of all trials.
+        failed: number of trials that failed in this call.
+        results: table of results, a row for every attack.
     """
 
     trials: int
@@ -99,7 +99,7 @@ def _run_on_ray(
     workers: int | None,
     address: str | None,
 ) -> None:
-    # Ray is an extra.
+    # Ray is an optional dependency.
     from mimic3tf.sweeps.on_ray import run_on_ray
 
     resources = file.sweep.resources
