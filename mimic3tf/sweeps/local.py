@@ -110,9 +110,9 @@ def run_locally(
 
 def _death(worker: _Worker, log: Path) -> str:
     status = worker.process.exitcode or 0
-    how = f"killed ({signal.strsignal(-status)})" if status < 0 else f"ended with status {status}"
+    how = f"was killed ({signal.strsignal(-status)})" if status < 0 else f"ended with status {status}"
     memory = "; was there enough memory?" if status == -signal.SIGKILL else ""
-    return f"the worker was {how}{memory} (see {log.name})"
+    return f"the worker {how}{memory} (see {log.name})"
 
 
 def _serve(connection: Connection, start: Callable[[], None], log: Path) -> None:

@@ -85,7 +85,7 @@ def import_checkpoint(checkpoint: Path, config: TrainingConfig, out: Path) -> di
         "imported": {
             "file": checkpoint.name,
             "sha256": hashlib.sha256(content).hexdigest(),
-            "settings": "as given or assumed at import; nothing in the file tells them",
+            "settings": "as given or assumed at import; the file does not record them",
         },
         "seed": config.seed,
         "precision": "float32",

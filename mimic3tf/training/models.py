@@ -91,7 +91,7 @@ def _check_weights(content: bytes) -> None:
             group = groups.pop()
             # Links between groups may form a circle.
             if group.id in seen:
-                raise ValueError("a group of weights is there twice")
+                raise ValueError("a group of weights is linked twice")
             seen.add(group.id)
             for name in group:
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
