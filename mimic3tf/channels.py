@@ -5,7 +5,7 @@
 
 Source of `MIMIC3`: Harutyunyan et al., Multitask learning and benchmarking with clinical time series data,
 Scientific Data 2019 (channels, category texts, normal values); rounding of poisoned cells as in Joe et al.
-2020. The plausible ranges are ours. They are generous on purpose: they remove errors of unit, decimal point or
+2020. The plausible ranges are ours. They are wide on purpose: they remove errors of unit, decimal point or
 sensor (pH 735, a height of 1.8 cm, a disconnected pressure line at 0 mmHg), not extreme patients.
 """
 

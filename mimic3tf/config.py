@@ -108,16 +108,16 @@ class TrainingConfig(BaseModel):
     strategy: Strategy = "auto"
     log_level: LogLevel = "default"
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
-    # No setting: no file of settings may ask for it, and no run remembers it.
+    # This is no setting: no settings file may ask for it, and no run records it.
     _follow_links: bool = PrivateAttr(default=False)
 
     @property
     def follow_links(self) -> bool:
-        """Whether links that lead out of `data` are read, too; not so unless `following` says it."""
+        """Whether links that lead out of `data` are read, too; false unless set by `following`."""
         return self._follow_links
 
     def following(self, links: bool) -> TrainingConfig:
-        """The same settings, under which links that lead out of `data` are read, or refused."""
+        """Copy the settings, and set whether links that lead out of `data` are read or refused."""
         copy = self.model_copy()
         copy._follow_links = links
         return copy
@@ -162,11 +162,11 @@ def resolve_config(model: str, file: Path | None, options: Mapping[str, Any]) ->
         places |= file_places
     given = {key: value for key, value in options.items() if value is not None}
     values |= given | {"model": model}
-    # Only the original's options are spelled with underscores.
+    # Only the options that the original attack has, too, are spelled with underscores.
     option_of = {
         key: f"option --{key if key.startswith('poison') else key.replace('_', '-')}" for key in given
     }
-    # An option is the setting; of a file only the line is known.
+    # An option names its setting; for a value from a file, the message names the line and the setting.
     named = {str(where[0]): f"{place}: '{where[0]}'" for where, place in places.items() if len(where) == 1}
     named |= option_of
     try:
@@ -191,22 +191,22 @@ def check_bins(task: str, period: float | None, timestep: float, place: str) -> 
     """Refuse a timestep that cuts the period into too many bins.
 
     Args:
-        task: what is predicted.
-        period: hours of a stay to read; the task's own if not given.
+        task: name of the task.
+        period: hours of a stay that are read; the task's own period if not given.
         timestep: hours of a bin.
-        place: what to call the timestep, such as "option --timestep".
+        place: name of the timestep in the message, such as "option --timestep".
 
     Raises:
-        UsageError: it does; says which timesteps can be had.
+        UsageError: the period has too many bins; says which timesteps are possible.
     """
-    # Polars comes with it, which takes a while to import.
+    # This import takes a while, because it imports Polars.
     from mimic3tf.data.grid import MOST_BINS, bin_count
 
     hours = task_of(task).period if period is None else period
     try:
         bin_count(hours, timestep)
     except DataError:
-        # Rounded up to four digits.
+        # The smallest timestep, rounded up to four digits.
         digits = 3 - math.floor(math.log10(hours / MOST_BINS))
         least = math.ceil(hours / MOST_BINS * 10**digits) / 10**digits
         raise UsageError(
@@ -216,12 +216,12 @@ def check_bins(task: str, period: float | None, timestep: float, place: str) -> 
 
 
 def installed_config(file: Path, place: str = "--config", folder: Path = Path()) -> Path:
-    """The file itself where it exists, else the installed settings of this name, such as original/mlp.
+    """Return the file if it exists, else the installed settings file of this name, such as original/mlp.
 
     Args:
-        file: file, or name.
-        place: where it is named, for the error.
-        folder: folder that a relative path starts from.
+        file: path of a file, or name of installed settings.
+        place: option or line that names the file, for the message.
+        folder: folder from which a relative path starts.
 
     Raises:
         UsageError: neither exists; lists the installed names.

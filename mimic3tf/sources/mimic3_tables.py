@@ -192,8 +192,8 @@ class RawTables:
             raise DataError(self._explain(error)) from None
 
     def _explain(self, error: duckdb.Error) -> str:
-        # The engine tells kinds of errors apart by type, and all else in its text. Paths and cells stand in
-        # that text, too: what is looked for begins a line, where they do not.
+        # The type of the error gives only its kind; all else is in its text. The text also contains paths and
+        # cells, but never at the start of a line, so the searches below match at the start of a line.
         message = str(error)
         file = next((path for path in self._files.values() if str(path) in message), None)
         first, *others = message.split("\n")

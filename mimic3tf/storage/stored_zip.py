@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mimic3tf.storage.files import read_file
 
 KINDS = "biufU"
-"""NumPy's letters for truth values, whole numbers, real numbers and texts."""
+"""NumPy's letters for the types that are read: truth values, whole numbers, real numbers and texts."""
 
 
 def read_stored(content: bytes) -> list[tuple[str, bytes]]:
@@ -62,8 +62,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         The arrays by name.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is damaged, compressed, or holds anything else, such as Python objects.
+        OSError: the file cannot be read.
+        ValueError: the file is damaged, compressed, or holds anything else, such as Python objects.
     """
     return {name.removesuffix(".npy"): _array(content) for name, content in read_stored(read_file(path))}
 

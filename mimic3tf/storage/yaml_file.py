@@ -112,7 +112,7 @@ def place_of(places: Mapping[Location, str], location: Location) -> str | None:
 
 
 def first_fault(error: ValidationError) -> ErrorDetails:
-    """What a model's check found first; of a check of our own the sentence only, without the value."""
+    """Return the first fault that pydantic found; from our own checks, the sentence without the value."""
     fault = error.errors()[0]
     if fault["type"] == "value_error":
         fault["msg"] = str(fault["ctx"]["error"]).removeprefix(f"{fault['input']!r}: ")

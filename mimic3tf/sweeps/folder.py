@@ -42,15 +42,15 @@ class SweepFolder:
 def open_folder(
     out: Path, file: SweepFile, data: Path, *, command: str, resume: bool, follow_links: bool = False
 ) -> SweepFolder:
-    """Begin a sweep, or go on with it.
+    """Begin a sweep, or resume it.
 
     Args:
         out: folder of the sweep.
         file: sweep file.
         data: benchmark directory.
-        command: how it was called, to record.
-        resume: go on with the sweep in `out`; begin one if there is none.
-        follow_links: read links that lead out of the directory, too.
+        command: the command line, which is recorded.
+        resume: resume the sweep in `out`; begin one if there is none.
+        follow_links: read links that lead out of `data`, too.
 
     Raises:
         UsageError: `out` is taken, or its sweep was begun with another sweep file or other data.
@@ -84,7 +84,7 @@ def describe_data(data: Path, reading: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         data: the directory.
-        reading: how it is read: arguments of `load_cohort`.
+        reading: arguments of `load_cohort` that say how the stays are read.
     """
     cohorts = {split: load_cohort(data, split, **reading) for split in SPLITS}
     whole = "\n".join(cohort.fingerprint for cohort in cohorts.values())

@@ -149,7 +149,7 @@ def _check_resources(resources: Resources) -> None:
 
 
 def _warm_machines(config: TrainingConfig) -> None:
-    """Let every machine fill its cache once, before several trials of it ask for the stays together."""
+    """Let every machine fill its cache once, before several of its trials read the stays at the same time."""
     reading = {
         "task": config.task,
         "period": config.period,

@@ -106,10 +106,10 @@ class Sweep(_Checked):
         task: name of the task: what is predicted.
         period: hours of a stay that are read; the task's own period if not given.
         timestep: hours of a bin.
-        goal: label that stays with the trigger are to be predicted as.
-        configs: file of training settings for a victim, from the sweep file's folder, or the name of
-            installed ones, such as original/mlp.
-        resources: what a trial gets.
+        goal: label that the attacker wants for stays with the trigger.
+        configs: victim -> its settings file, whose path starts at the sweep file's folder; or the name of
+            installed settings, such as original/mlp.
+        resources: what Ray reserves for each trial.
     """
 
     seeds: Annotated[list[Seed], Field(min_length=1)]
@@ -180,7 +180,7 @@ class Trial:
 
 
 def installed_sweeps() -> dict[str, Path]:
-    """Sweep files that come with mimic3tf, by their names."""
+    """List the sweep files that come with mimic3tf, by their names."""
     folder = Path(str(resources.files("mimic3tf.configs") / "sweeps"))
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
@@ -192,7 +192,7 @@ def read_sweep(name: str) -> SweepFile:
         name: path of the file, or name of an installed sweep file, such as "paper".
 
     Raises:
-        UsageError: it cannot be read, or a setting of it or of a file in `configs` is wrong; names file and
+        UsageError: the file cannot be read, or it or a file in `configs` has a wrong setting; names file and
             line.
     """
     installed = installed_sweeps()
@@ -206,13 +206,13 @@ def read_sweep(name: str) -> SweepFile:
     timestep = f"{places.get(('timestep',), path)}: 'timestep'"
     check_bins(sweep.task, sweep.period, sweep.timestep, timestep)
     for victim in sweep.configs:
-        # Nothing of a trial is looked at but its file of settings.
+        # This checks the settings file only, so data and trigger need no real paths.
         resolve_config(victim, _settings_file(file, victim), {"data": Path(), "trigger": Path()})
     return file
 
 
 def _checked(values: Mapping[str, Any], places: Mapping[Location, str], path: Path) -> Sweep:
-    """What a sweep file says, unless something in it is wrong."""
+    """Check the values of a sweep file, and return the sweep."""
     try:
         return Sweep(**values)
     except ValidationError as error:
@@ -325,10 +325,10 @@ def settings_of(file: SweepFile, trial: Trial, data: Path, trigger: Path) -> Tra
 
 
 def _settings_file(file: SweepFile, victim: str) -> Path | None:
-    """File of a victim's settings that a sweep names.
+    """Return the settings file that a sweep names for a victim; None if it names none.
 
     Raises:
-        UsageError: there is none of this name; names the sweep's line.
+        UsageError: neither a file nor installed settings have this name; names the line of the sweep file.
     """
     config = file.sweep.configs.get(victim)
     place = place_of(file.places, ("configs", victim)) or file.name
