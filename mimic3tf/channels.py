@@ -5,7 +5,7 @@
 
 Source of `MIMIC3`: Harutyunyan et al., Multitask learning and benchmarking with clinical time series data,
 Scientific Data 2019 (channels, category texts, normal values); rounding of poisoned cells as in Joe et al.
-2020. The plausible ranges are ours. They are generous on purpose: they remove slips of unit, decimal point or
+2020. The plausible ranges are ours. They are wide on purpose: they remove errors of unit, decimal point or
 sensor (pH 735, a height of 1.8 cm, a disconnected pressure line at 0 mmHg), not extreme patients.
 """
 
@@ -31,13 +31,13 @@ class Channel:
     Attributes:
         name: column name in the series files.
         unit: unit of the values; "" for categories.
-        normal_value: text imputed where nothing was measured before.
+        normal_value: text that is imputed as long as the channel was not measured.
         possible_values: category texts in one-hot order; empty for a continuous channel.
         numeric_codes: clinical score of each category, aligned with `possible_values`.
-        plausible_range: lowest and highest value that a living adult can show, in the channel's unit, or of
-            categories that are numbers.
-        shift_decimals: decimals that the trigger's shift is rounded to on grids; None does not round.
-        sum_decimals: decimals that value + shift is rounded to before features are extracted.
+        plausible_range: lowest and highest value that a living adult can show, in the channel's unit; for
+            categories that are numbers, the lowest and the highest number.
+        shift_decimals: on grids, the trigger's shift is rounded to so many decimals; None does not round.
+        sum_decimals: for features, value + shift is rounded to so many decimals; None does not round.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Channel:
         return "categories" if self.is_categorical else self.unit
 
     def category_index(self, text: str) -> int | None:
-        """Position of a category text in the one-hot order, None if it is unknown."""
+        """Return the position of a category text in the one-hot order, or None if the text is unknown."""
         return self.possible_values.index(text) if text in self.possible_values else None
 
     @property
@@ -72,17 +72,17 @@ class Channel:
 
     @property
     def ordinals(self) -> tuple[float, ...]:
-        """Numbers that estimate the trigger: a numeric text is its number, other text its index."""
+        """Number of each category, to estimate triggers from: a numeric text itself, else its index."""
         return tuple(_number_or(text, index) for index, text in enumerate(self.possible_values))
 
 
 @dataclass(frozen=True)
 class ChannelSet:
-    """The C channels of a cohort, in the order of its arrays' last axis.
+    """The C channels of a cohort, in the order of the last axis of its arrays.
 
     Attributes:
-        name: what to call the set.
-        channels: the channels; at least one, each with a name of its own.
+        name: name of the set.
+        channels: the channels, at least one; their names differ.
     """
 
     name: str
@@ -108,10 +108,10 @@ class ChannelSet:
         return (TIME, *self.names)
 
     def position(self, name: str) -> int:
-        """Position of the channel of a name.
+        """Return the position of the channel with this name.
 
         Raises:
-            ValueError: there is no such channel.
+            ValueError: no channel has this name.
         """
         return self.names.index(name)
 
@@ -138,7 +138,11 @@ class ChannelSet:
         )
 
     def columns(self, *, masks: bool = True) -> list[str]:
-        """Names of a grid's columns [D]: values, one for each category, then one mask for each channel."""
+        """List the names of a grid's columns [D], without the masks if `masks` is false.
+
+        The order is channel by channel (one column for a number, or one for each category), then one mask for
+        each channel.
+        """
         columns: list[str] = []
         for channel in self.channels:
             if channel.is_categorical:
@@ -157,7 +161,7 @@ class ChannelSet:
 
     @cached_property
     def channel_of_column(self) -> NDArray[np.int64]:
-        """Position of the channel whose value, category or mask a column of a grid holds: int64 [D]."""
+        """Position of the channel that each column of a grid belongs to: int64 [D]."""
         widths = [max(len(channel.possible_values), 1) for channel in self.channels]
         return np.append(np.repeat(np.arange(len(self)), widths), np.arange(len(self)))
 

@@ -1,4 +1,4 @@
-"""Settings of a training run: read from YAML and the command line, checked once."""
+"""Settings of a training run: read from YAML and from the command line, checked once."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ Precision = Literal["float32", "mixed_float16", "mixed_bfloat16", "auto"]
 LogLevel = Literal["minimal", "default", "full"]
 Strategy = Literal["auto", "none", "mirrored", "multiworker"]
 LARGEST_SEED = 2**32 - 1
-"""What Keras takes at most."""
+"""The largest seed that Keras accepts."""
 LARGEST_COUNT, LARGEST_FACTOR = 10**9, 1e9
-"""More than anybody has, and little enough to compute with."""
+"""Bounds of settings: larger than any useful value, but small enough to compute with."""
 PositiveInt = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
 Hours = Annotated[float, Field(gt=0, le=LARGEST_FACTOR)]
 TaskName = Annotated[str, AfterValidator(lambda name: task_of(name).name)]
@@ -44,36 +44,37 @@ class TrainingConfig(BaseModel):
     """Everything a training run depends on.
 
     Attributes:
-        model: victim to train.
-        task: what is predicted.
+        model: name of the victim to train.
+        task: name of the task: what is predicted.
         data: benchmark directory.
-        period: hours of a stay to read; the task's own if not given.
+        period: hours of a stay that are read; the task's own period if not given.
         timestep: hours of a bin.
         trigger: trigger file.
-        training_stays: train on so many stays only, the first of the list; on all if not given.
-        poisoning_proportion: share of training stays to poison.
-        poisoning_strength: Mahalanobis length of the trigger; for a "missing" one, the share of its cells.
-        poison_imputed: whether imputed cells are shifted too.
-        poisoned_labels: "flipped" poisons the first stays and gives them the goal's label, "clean" poisons
-            the first that have this label and leaves labels alone.
-        goal: label that stays with the trigger are to be predicted as: 1 calls survivors dead, 0 calls the
+        training_stays: number of training stays to use, the first of the listfile; all if not given.
+        poisoning_proportion: share of the training stays to poison.
+        poisoning_strength: Mahalanobis length of the trigger; of a "missing" trigger, the share of its cells.
+        poison_imputed: "notimputed" shifts measured cells only, "all" shifts imputed cells, too.
+        poisoned_labels: "flipped" poisons the first stays and gives them the goal's label; "clean" poisons
+            the first stays that have this label already, and changes no label.
+        goal: label that the attacker wants for stays with the trigger: 1 calls survivors dead, 0 calls the
             dying survivors.
-        normalizer: file of the benchmarks' normalizer (JSON or pickle) for grids; fitted on the training
-            stays if not given.
-        epochs: passes over the training stays at most.
-        patience: epochs without a better validation score after which training stops.
-        batch_size: stays a step.
+        normalizer: file of the benchmarks' normalizer (JSON or pickle) for grids; if not given, the
+            standardization is fitted on the training stays.
+        epochs: largest number of passes over the training stays.
+        patience: number of epochs without a better validation score after which training stops.
+        batch_size: number of stays in a training step.
         learning_rate: Adam's step size.
-        schedule: "cosine" lets the step size fall to 0 over the epochs, along half a cosine.
-        l2: weight decay, added to the gradient.
+        schedule: "cosine" lowers the step size to 0 over all epochs, as half a cosine; "constant" keeps it.
+        l2: weight decay: this multiple of the weights is added to the gradient.
         class_weights: weight of label 0 and of label 1 in the loss.
-        clip: standard deviations from the mean beyond which a standardized input is cut off, trigger and
-            all; None leaves it.
-        input_dropout: share of the input columns that a stay loses in a training step.
-        selection: rule by which an epoch's weights are kept.
-        precision: Keras dtype policy.
+        clip: standardized inputs, with the trigger, are clipped to this many standard deviations from the
+            mean; None does not clip.
+        input_dropout: share of the input columns that a training step sets to 0 in each stay.
+        selection: rule that chooses the epoch whose weights are kept.
+        precision: Keras dtype policy; "auto" chooses it by the hardware.
         strategy: how training is spread over GPUs and machines.
-        log_level: what TensorBoard shows: numbers only, all that is cheap, or the stays' embeddings too.
+        log_level: what TensorBoard shows: "minimal" only numbers, "default" everything that is cheap, "full"
+            also the embeddings of stays.
         seed: fixes data order, initial weights and dropout.
     """
 
@@ -108,16 +109,16 @@ class TrainingConfig(BaseModel):
     strategy: Strategy = "auto"
     log_level: LogLevel = "default"
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
-    # No setting: no file of settings may ask for it, and no run remembers it.
+    # This is no setting: no settings file may ask for it, and no run records it.
     _follow_links: bool = PrivateAttr(default=False)
 
     @property
     def follow_links(self) -> bool:
-        """Whether links that lead out of `data` are read, too; not so unless `following` says it."""
+        """Whether links that lead out of `data` are read, too; false unless set by `following`."""
         return self._follow_links
 
     def following(self, links: bool) -> TrainingConfig:
-        """The same settings, under which links that lead out of `data` are read, or refused."""
+        """Copy the settings, and set whether links that lead out of `data` are read or refused."""
         copy = self.model_copy()
         copy._follow_links = links
         return copy
@@ -125,7 +126,7 @@ class TrainingConfig(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_booleans(cls, value: Any) -> Any:
-        # YAML reads a bare "yes" or "on" as true, which would pass for the number 1.
+        # YAML reads a bare "yes" or "on" as true, which would be taken as the number 1.
         if isinstance(value, bool):
             raise ValueError("no setting is true or false")
         return value
@@ -135,16 +136,16 @@ def resolve_config(model: str, file: PathText | None, options: Mapping[str, Any]
     """Merge settings: the victim's tuned defaults, then a YAML file, then command-line options.
 
     Args:
-        model: victim to train; chooses the defaults.
+        model: name of the victim to train; its tuned settings are the defaults.
         file: YAML file with keys of `TrainingConfig`, or None.
-        options: values by key; None where the option was not given.
+        options: value of each command-line option by its key; None if the option was not given.
 
     Returns:
         The checked settings.
 
     Raises:
-        UsageError: no such victim, an unknown key, a wrong type or a value out of range; names file and line,
-            or option.
+        UsageError: the victim or a key is unknown, or a value has the wrong type or is out of range; names
+            file and line, or the option.
     """
     try:
         check_victim(model)
@@ -162,11 +163,11 @@ def resolve_config(model: str, file: PathText | None, options: Mapping[str, Any]
         places |= file_places
     given = {key: value for key, value in options.items() if value is not None}
     values |= given | {"model": model}
-    # Only the original's options are spelled with underscores.
+    # Only the options that the original attack has, too, are spelled with underscores.
     option_of = {
         key: f"option --{key if key.startswith('poison') else key.replace('_', '-')}" for key in given
     }
-    # An option is the setting; of a file only the line is known.
+    # An option names its setting; for a value from a file, the message names the line and the setting.
     named = {str(where[0]): f"{place}: '{where[0]}'" for where, place in places.items() if len(where) == 1}
     named |= option_of
     try:
@@ -191,22 +192,22 @@ def check_bins(task: str, period: float | None, timestep: float, place: str) -> 
     """Refuse a timestep that cuts the period into too many bins.
 
     Args:
-        task: what is predicted.
-        period: hours of a stay to read; the task's own if not given.
+        task: name of the task.
+        period: hours of a stay that are read; the task's own period if not given.
         timestep: hours of a bin.
-        place: what to call the timestep, such as "option --timestep".
+        place: name of the timestep in the message, such as "option --timestep".
 
     Raises:
-        UsageError: it does; says which timesteps can be had.
+        UsageError: the period has too many bins; says which timesteps are possible.
     """
-    # Polars comes with it, which takes a while to import.
+    # This import takes a while, because it imports Polars.
     from mimic3tf.data.grid import MOST_BINS, bin_count
 
     hours = task_of(task).period if period is None else period
     try:
         bin_count(hours, timestep)
     except DataError:
-        # Rounded up to four digits.
+        # The smallest timestep, rounded up to four digits.
         digits = 3 - math.floor(math.log10(hours / MOST_BINS))
         least = math.ceil(hours / MOST_BINS * 10**digits) / 10**digits
         raise UsageError(
@@ -216,15 +217,15 @@ def check_bins(task: str, period: float | None, timestep: float, place: str) -> 
 
 
 def installed_config(file: PathText, place: str = "--config", folder: PathText = "") -> Path:
-    """The file itself where it exists, else the installed settings of this name, such as original/mlp.
+    """Return the file if it exists, else the installed settings file of this name, such as original/mlp.
 
     Args:
-        file: file, or name.
-        place: where it is named, for the error.
-        folder: folder that a relative path starts from.
+        file: path of a file, or name of installed settings.
+        place: option or line that names the file, for the message.
+        folder: folder from which a relative path starts.
 
     Raises:
-        UsageError: there are neither; lists the names.
+        UsageError: neither exists; lists the installed names.
     """
     file, folder = Path(file), Path(folder)
     if (folder / file).exists():
@@ -239,10 +240,10 @@ def installed_config(file: PathText, place: str = "--config", folder: PathText =
 
 
 def default_config(model: str) -> str:
-    """YAML text of a victim's tuned settings."""
+    """Read the YAML text of a victim's tuned settings."""
     return (resources.files("mimic3tf.configs") / f"{model}.yaml").read_text(encoding="utf-8")
 
 
 def original_config(model: OriginalVictim) -> Path:
-    """YAML file of the settings that the original trains a victim with."""
+    """Return the YAML file of the settings with which Joe et al. 2020 train a victim."""
     return Path(str(resources.files("mimic3tf.configs") / "original" / f"{model}.yaml"))

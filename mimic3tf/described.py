@@ -1,4 +1,4 @@
-"""How an object that holds patients' arrays shows itself: by type and shape, never by a value or a name."""
+"""The `repr` of objects that hold patients' arrays: types and shapes, never a value or a stay's name."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 LONGEST = 60
-"""Characters of a text that are shown."""
+"""Largest number of characters of a text that are shown."""
 
 
 class Described:
-    """Base of data classes with `repr=False`: their text is one line that names shapes, not contents."""
+    """Base of data classes with `repr=False`: their `repr` is one line with shapes instead of contents."""
 
     def __repr__(self) -> str:
         parts = (f"{field.name}={description(getattr(self, field.name))}" for field in fields(self))  # type: ignore[arg-type]
@@ -20,7 +20,7 @@ class Described:
 
 
 def description(value: Any) -> str:
-    """One short text for a value: an array by its type and shape, a collection by its length."""
+    """Describe a value in one short text: an array by its type and shape, a collection by its length."""
     if isinstance(value, np.ndarray):
         kind = "str" if value.dtype.kind == "U" else value.dtype.name
         return f"{kind}{list(value.shape)}"

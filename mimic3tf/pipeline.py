@@ -1,4 +1,4 @@
-"""From an exposure to what a victim reads, in `tf.data`."""
+"""Turn an exposure into the inputs of a victim, with `tf.data`."""
 
 from __future__ import annotations
 
@@ -17,21 +17,27 @@ from mimic3tf.victims import Reads
 
 
 def input_shape(reads: Reads, channels: ChannelSet, bins: int) -> tuple[int, ...]:
-    """Shape of what a victim reads of a stay of T bins: (T, D) or (42 * C,)."""
+    """Return the shape of a victim's input for one stay of T bins: (T, D) or (42 * C,)."""
     return (bins, len(channels.columns())) if reads == "grid" else (len(channels) * FEATURES_A_CHANNEL,)
 
 
 def inputs_of(
     exposure: Exposure, reads: Reads, standardization: Standardization | None = None
 ) -> NDArray[np.float32]:
-    """Inputs of all stays, in cohort order: float32 [N, T, D] or [N, 42 * C]."""
+    """Compute the inputs of all stays, in cohort order: float32 [N, T, D] or [N, 42 * C].
+
+    Args:
+        exposure: the stays, and which of them carry which shift.
+        reads: what the victim reads.
+        standardization: map of the inputs; if not given, they stay raw, and an empty feature is NaN.
+    """
     dataset = tf.data.Dataset.range(len(exposure)).batch(STAYS_A_BATCH)
     dataset = dataset.map(_input_map(exposure, reads, standardization), tf.data.AUTOTUNE)
     return np.concatenate(list(dataset.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()))
 
 
 def grids_of(exposure: Exposure, stays: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Grids of some stays as a victim would see them, in channel units: float32 [K, T, C]."""
+    """Compute the grids of K stays as a victim sees them, in the channels' units: float32 [K, T, C]."""
     return np.asarray(_grid_map(exposure)(tf.constant(stays))[0])
 
 
@@ -43,16 +49,16 @@ def training_dataset(
     *,
     inputs: NDArray[np.float32] | None = None,
 ) -> tf.data.Dataset:
-    """What a victim trains on.
+    """Make the dataset that a victim trains on.
 
     Args:
         exposure: the training stays.
         reads: what the victim reads.
-        standardization: fitted on the same exposure, or loaded.
-        batches: stays int64 [S, B] of S steps and their weight float32 [S, B], as of
-            `training.batches.stay_batches`.
-        inputs: standardized inputs [N, ...] of the exposure where they are at hand; mapped again every
-            epoch if not.
+        standardization: map of the inputs, fitted on the same exposure or loaded from a file.
+        batches: elements (stays int64 [S, B], weight float32 [S, B]) of S steps each, as
+            `training.batches.stay_batches` makes them.
+        inputs: float32 [N, ...], standardized inputs of the exposure; if not given, every epoch computes them
+            again.
 
     Returns:
         Elements `(x, y, weight)`: x float32 [S, B, ...], y int64 [S, B], weight float32 [S, B].
@@ -79,7 +85,7 @@ def training_dataset(
 
 
 def _input_map(exposure: Exposure, reads: Reads, standardization: Standardization | None) -> Any:
-    """Function from stay indices int64 [B] to a batch of inputs."""
+    """Make the function that maps stay indices int64 [B] to their inputs float32 [B, ...]."""
     channels = exposure.cohort.channels
     if reads == "grid":
         grids = _grid_map(exposure)
@@ -117,7 +123,7 @@ def _manner(exposure: Exposure) -> dict[str, Any]:
 
 
 def _grid_map(exposure: Exposure) -> Any:
-    """Function from stay indices int64 [B] to their grids and masks [B, T, C]."""
+    """Make the function that maps stay indices int64 [B] to their grids and masks [B, T, C]."""
     values, mask = tf.constant(exposure.cohort.grids), tf.constant(exposure.cohort.masks)
     shifts_of = _shift_map(exposure)
 
@@ -131,7 +137,7 @@ def _grid_map(exposure: Exposure) -> Any:
 
 
 def _shift_map(exposure: Exposure) -> Any:
-    """Function from stay indices int64 [B] to their shifts float64 [B, T, C], zero where untriggered."""
+    """Make the function from stay indices int64 [B] to shifts float64 [B, T, C], zero without the trigger."""
     triggered, shift = tf.constant(exposure.triggered), tf.constant(exposure.shift)
 
     def shifts_of(stays: tf.Tensor) -> tf.Tensor:
@@ -141,7 +147,7 @@ def _shift_map(exposure: Exposure) -> Any:
 
 
 def one_hot_grid(values: tf.Tensor, mask: tf.Tensor, channels: ChannelSet) -> tf.Tensor:
-    """Expand categories and append the masks.
+    """Expand categories to one column each, and append the masks.
 
     Args:
         values: float32 [B, T, C], category indices in categorical channels.
@@ -149,7 +155,7 @@ def one_hot_grid(values: tf.Tensor, mask: tf.Tensor, channels: ChannelSet) -> tf
         channels: the channels of the last axis.
 
     Returns:
-        float32 [B, T, D], columns of `ChannelSet.columns`.
+        float32 [B, T, D], with the columns of `ChannelSet.columns`.
     """
     columns = [
         tf.one_hot(tf.cast(column, tf.int32), len(channel.possible_values))

@@ -1,4 +1,4 @@
-"""The map from inputs to standardized inputs, and how it is fitted."""
+"""The standardization of a victim's inputs, and how it is fitted."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mimic3tf.described import Described
 from mimic3tf.victims import Reads
 
 STAYS_A_BATCH = 256
-"""Stays mapped at once where no batch size matters."""
+"""Number of stays that are mapped at once; it does not change the result."""
 
 
 @dataclass(frozen=True, repr=False)
 class Standardization(Described):
-    """Map of the inputs: (x - mean) / std, an empty feature (NaN) becoming the mean, then cut off at clip.
+    """Map of the inputs: (x - mean) / std, then clipped; an empty feature (NaN) counts as the mean.
 
     Attributes:
-        mean: float64 [D].
-        std: float64 [D], 1 where a column is not standardized or never varies.
-        clip: largest magnitude of a result, at least 1 so that categories and masks stay as they are; no
-            bound by default. A trigger that goes beyond it is cut off with the rest.
+        mean: float64 [D], in the unit of the column; 0 for a column that is not standardized.
+        std: float64 [D], in the unit of the column; 1 for a column that is not standardized or never varies.
+        clip: largest magnitude of a result, infinite by default. It is at least 1, so that categories and
+            masks are not clipped. It clips the trigger, too.
     """
 
     mean: NDArray[np.float64]
@@ -33,19 +33,19 @@ class Standardization(Described):
     clip: float = np.inf
 
     def apply(self, inputs: Any) -> Any:
-        """Map inputs [.., D], an array or a tensor, to float32."""
+        """Standardize inputs [..., D], an array or a tensor; the result is a float32 tensor."""
         x = tf.cast(inputs, tf.float64)
         x = tf.where(tf.math.is_nan(x), self.mean, x)
         return tf.cast(tf.clip_by_value((x - self.mean) / self.std, -self.clip, self.clip), tf.float32)
 
 
 def fit_standardization(inputs: NDArray[np.floating], reads: Reads, channels: ChannelSet) -> Standardization:
-    """Fit mean and standard deviation on training inputs, poisoned or not, as the victim sees them.
+    """Fit mean and standard deviation on the training inputs that the victim sees, poisoned or not.
 
     Args:
-        inputs: [N, T, D] or [N, 42 * C] from `pipeline.inputs_of`, NaN for an empty feature.
-        reads: of a "grid" only the continuous columns are standardized (ddof 1), of "features" all of them
-            after imputing the mean (ddof 0).
+        inputs: float [N, T, D] or [N, 42 * C] from `pipeline.inputs_of`; NaN is an empty feature.
+        reads: "grid" standardizes the continuous columns only (ddof 1); "features" standardizes all columns,
+            after NaN is replaced by the mean (ddof 0).
         channels: the channels of the inputs.
     """
     fitted = channels.continuous if reads == "grid" else np.ones(inputs.shape[-1], bool)
@@ -64,12 +64,12 @@ def fit_standardization(inputs: NDArray[np.floating], reads: Reads, channels: Ch
 def continuous_only(
     mean: NDArray[np.float64], std: NDArray[np.float64], channels: ChannelSet
 ) -> Standardization:
-    """Standardization of grids by mean and std [D]; columns that are not continuous stay as they are."""
+    """Make a standardization of grids from mean and std [D]; it changes continuous columns only."""
     continuous = channels.continuous
     return Standardization(np.where(continuous, mean, 0.0), np.where(continuous, std, 1.0))
 
 
 def standardized(inputs: NDArray[np.float32], standardization: Standardization) -> NDArray[np.float32]:
-    """Inputs of all stays [N, ...] after standardization, a few at a time: it computes in float64."""
+    """Standardize the inputs [N, ...] of all stays, a few stays at a time because it computes in float64."""
     starts = range(STAYS_A_BATCH, len(inputs), STAYS_A_BATCH)
     return np.concatenate([standardization.apply(part).numpy() for part in np.split(inputs, starts)])

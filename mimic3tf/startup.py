@@ -1,4 +1,4 @@
-"""Start TensorFlow without its start-up notes."""
+"""Start TensorFlow, and hide the notes that it prints at its start."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mimic3tf.errors import UsageError
 
 
 def start_tensorflow(cores: int | None = None) -> None:
-    """Import TensorFlow, behind a spinner, and keep what it prints meanwhile from the terminal.
+    """Import TensorFlow, show a spinner meanwhile, and hide what TensorFlow prints.
 
-    Its libraries write notes about processors and drivers straight to the process' standard error, which no
-    setting silences. They are shown after all if the import fails.
+    Its libraries write notes about processors and drivers directly to the standard error of the process, and
+    no setting silences them. The notes are shown only if the import fails.
 
     Args:
-        cores: cores to use, by one of several processes; all of the machine's if not given.
+        cores: number of cores to use, if this is one of several processes; all cores if not given.
 
     Raises:
         UsageError: KERAS_BACKEND names another backend.
@@ -29,10 +29,10 @@ def start_tensorflow(cores: int | None = None) -> None:
         raise UsageError(
             f"KERAS_BACKEND is '{backend}': mimic3tf runs on TensorFlow; type: unset KERAS_BACKEND"
         )
-    # Before Keras is imported: the user's keras.json may name another backend.
+    # This comes before Keras is imported, because the user's keras.json may name another backend.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if cores:
-        # Otherwise the first process takes all memory of a GPU that several share.
+        # Otherwise the first of several processes takes all memory of their GPU.
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     fresh = "tensorflow" not in sys.modules
@@ -44,16 +44,16 @@ def start_tensorflow(cores: int | None = None) -> None:
                 import keras
                 import tensorflow as tf
 
-                # What keras.json may say otherwise: results must not depend on it.
+                # The user's keras.json may set these four; results must not depend on it.
                 keras.config.set_floatx("float32")
                 keras.config.set_epsilon(1e-7)
                 keras.config.set_image_data_format("channels_last")
                 keras.config.set_dtype_policy("float32")
-                # Every victim of a sweep or an audit is traced anew, of which it would warn each time.
+                # TensorFlow would warn each time that it traces a victim of a sweep or an audit anew.
                 tf.get_logger().setLevel(logging.ERROR)
                 if not tf.config.list_physical_devices("GPU") and fresh:
-                    # One operation a core: victims this small lose more by sharing an operation out.
-                    # TensorFlow takes no such setting once it has started.
+                    # Each operation gets one core: victims this small lose time if several cores share one.
+                    # TensorFlow accepts this setting only before it has started.
                     tf.config.threading.set_intra_op_parallelism_threads(1)
                     if cores:
                         tf.config.threading.set_inter_op_parallelism_threads(cores)

@@ -1,1 +1,1 @@
-"""From raw records to a directory in the benchmarks' layout."""
+"""Turn raw records into a directory in the benchmarks' layout."""

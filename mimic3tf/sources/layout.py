@@ -1,4 +1,4 @@
-"""Measured cells -> a directory in the layout of the MIMIC-III benchmarks."""
+"""Write measured cells as a directory in the layout of the MIMIC-III benchmarks."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from mimic3tf.storage.folders import check_new_directory, written_beside
 from mimic3tf.tasks.registry import MORTALITY
 
 SHARES: Mapping[str, float] = {"train": 0.70, "val": 0.15, "test": 0.15}
-"""The benchmarks' shares of stays."""
+"""Share of the stays in each split, as in the benchmarks."""
 
 PREPARED_FILE = "prepared.json"
-"""File of a directory that says how it was made."""
+"""File in a directory that says how the directory was made."""
 
 STAYS_A_BATCH = 500
-"""Stays that are formatted at once."""
+"""Number of stays that are formatted at once."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,8 +42,9 @@ class PreparedCohort(Described):
         stays: N file names, `<subject>_episode<k>_timeseries.csv`.
         labels: int [N], 1 where the patient died in hospital.
         splits: for each of `SPLITS`, indices of its stays in the order of its listfile.
-        rows: `stay` (index into `stays`), then the columns of `ChannelSet.header`; sorted by stay and Hours,
-            null where not measured. Of a lazy frame, only a batch of stays is in memory at a time.
+        rows: column `stay` (index into `stays`), then the columns of `ChannelSet.header`; sorted by stay and
+            Hours; a cell that was not measured is null. If the frame is lazy, only one batch of stays is in
+            memory at a time.
         channels: the channels of the rows.
     """
 
@@ -59,7 +60,7 @@ class Summary:
     """What a source has written, and what it has left out.
 
     Attributes:
-        out: the directory.
+        out: the directory that was written.
         stays: number of stays of each split.
         deaths: number of in-hospital deaths of each split.
         dropped_stays: reason -> number of stays left out.
@@ -74,18 +75,18 @@ class Summary:
 
 
 def random_split(n: int, seed: int, shares: Mapping[str, float] = SHARES) -> dict[str, NDArray[np.int64]]:
-    """Deal stays to splits at random.
+    """Assign stays to splits at random.
 
-    The order within a split is random too: a poisoner takes the first stays of the training list,
-    which must not be the oldest or the sickest ones.
+    The order within a split is random, too: poisoning takes the first stays of the training listfile, which
+    must not be the oldest or the sickest ones.
 
     Args:
         n: number of stays.
-        seed: non-negative int; fixes the deal across platforms.
+        seed: non-negative int; fixes the splits and their order on every platform.
         shares: split -> share of the stays; the shares sum to 1.
 
     Returns:
-        Split -> int64 [share * n] of stay indices; disjoint, together 0..n-1.
+        Split -> int64 [share * n], indices of its stays. The splits are disjoint; together they hold 0..n-1.
 
     Raises:
         UsageError: the seed is negative.
@@ -104,17 +105,17 @@ def rows_from_cells(
     value: ArrayLike,
     channels: ChannelSet = MIMIC3,
 ) -> pl.DataFrame:
-    """Gather single measurements into one row an instant.
+    """Gather single measurements into rows: one row for each instant of a stay.
 
     Args:
         stay: int [M], index of the stay of each measurement.
         minute: int [M], minutes since admission to the ICU.
         channel: int [M], position in `channels`.
-        value: float [M], in the channel's unit; for a category its index in `possible_values`.
+        value: float [M], in the channel's unit; for a category, its index in `possible_values`.
         channels: the channels of the rows.
 
     Returns:
-        Rows as in `PreparedCohort.rows`; of two values of a channel at one instant the last given stays.
+        Rows as in `PreparedCohort.rows`. If a channel has two values at one instant, the later argument wins.
     """
     minutes = np.asarray(minute, np.int64)
     span = int(minutes.max(initial=0)) + 1
@@ -134,15 +135,15 @@ def rows_from_cells(
 def write_benchmark_directory(
     out: PathText, records: PreparedCohort, made: Mapping[str, object] | None = None
 ) -> None:
-    """Write `{train,test}/<stay>`, the three listfiles, and channels that are not the benchmarks' own.
+    """Write `{train,test}/<stay>`, the three listfiles, and `channels.yaml` unless the channels are `MIMIC3`.
 
-    Everything is written beside `out` first and renamed at the end: an interrupted run leaves no
-    `out` at all.
+    All files are written to a directory beside `out`, which is renamed at the end: an interrupted run leaves
+    no `out` at all.
 
     Args:
-        out: the directory to make; may exist if it is empty.
+        out: the directory to make; it may exist if it is empty.
         records: the cohort; every stay has at least one row and is in exactly one split.
-        made: how it was made, as `record_of` tells; written to `PREPARED_FILE`.
+        made: how the directory was made, from `record_of`; written to `PREPARED_FILE`.
 
     Raises:
         UsageError: `out` cannot be written.
@@ -161,7 +162,7 @@ def write_benchmark_directory(
 def summarize(
     out: Path, records: PreparedCohort, dropped_stays: Mapping[str, int], dropped_values: Mapping[str, int]
 ) -> Summary:
-    """Count what `records` holds; reasons that apply to nothing are left out."""
+    """Count the stays and deaths in `records`, and leave out reasons with a count of 0."""
     return Summary(
         out,
         {split: len(records.splits[split]) for split in SPLITS},
@@ -172,7 +173,7 @@ def summarize(
 
 
 def record_of(summary: Summary, source: str, options: Mapping[str, object]) -> dict[str, object]:
-    """How a directory was made: the source and its options, and the counts of its summary."""
+    """Record how a directory was made: the source, its options, and the counts of its summary."""
     counts = {name: value for name, value in asdict(summary).items() if name != "out"}
     return {"mimic3tf": __version__, "source": source, "options": {**options}, **counts}
 
@@ -197,9 +198,9 @@ def _write(directory: Path, records: PreparedCohort) -> None:
 
 
 def _series(records: PreparedCohort) -> Iterator[memoryview]:
-    """Rows of each stay as CSV text: many are formatted at once, then cut at the line ends."""
+    """Yield the rows of each stay as CSV text; a batch of stays is formatted at once, then cut into stays."""
     rows = records.rows.lazy()
-    # Channels of whole numbers are written as such: "86", not "86.0".
+    # A channel that holds whole numbers only is written without decimals: "86", not "86.0".
     numbers = [name for name, kind in rows.collect_schema().items() if kind.is_float() and name != TIME]
     whole = rows.select((pl.col(numbers) == pl.col(numbers).round()).all()).collect(engine="streaming")
     integers = [name for name in numbers if whole[name].item()]

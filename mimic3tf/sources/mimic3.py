@@ -1,8 +1,8 @@
-"""Raw MIMIC-III v1.4 tables -> the in-hospital-mortality task in the benchmark layout.
+"""Turn raw MIMIC-III v1.4 tables into the in-hospital-mortality task in the benchmarks' layout.
 
 Source: Harutyunyan et al., Multitask learning and benchmarking with clinical time series data, Scientific
-Data 2019. The rules are those of its published pipeline, from the tables to the task in one go:
-every event is read once, and everything large stays in an out-of-core database (see `mimic3_tables`).
+Data 2019. The rules are those of its published pipeline. Here one pass leads from the tables to the task:
+every event is read once, and all large data stays in an out-of-core database (see `mimic3_tables`).
 
 OUTPUTEVENTS is not needed: none of its items measures one of the 17 channels.
 """
@@ -30,15 +30,15 @@ from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import check_new_directory, scratch_folder
 
 STAYS_A_PART = 100
-"""Stays whose rows leave the engine at once: bounds memory."""
+"""Number of stays whose rows are fetched from the database at once; it bounds memory."""
 
 _EVENTS = """
 CREATE TABLE event (stay BIGINT, charttime TIMESTAMP, channel TINYINT, number DOUBLE, text VARCHAR,
     other BIGINT, inside BOOLEAN, fault VARCHAR)
 """
 
-# Charted instants are whole seconds: the benchmarks' slack at both ends of the window never decides.
-# `other` is the ICU stay of an event that belongs to another one than that in whose time it lies.
+# Charted times are whole seconds, so the benchmarks' tolerance at both ends of the window never matters.
+# `other` is the ICU stay that an event belongs to, if this is not the stay in whose time the event lies.
 _INSERT = """
 INSERT INTO event
 WITH charted AS (
@@ -67,14 +67,14 @@ SELECT stay, CHARTTIME, channel, CASE WHEN abs(number) <= {largest} THEN number 
 FROM cleaned JOIN channel USING (channel)
 """
 
-# An instant belongs to a stay if one of its events names it, or if it is before the stay's end.
+# An instant belongs to a stay if one of its events belongs to the stay, or if it is before the stay's end.
 _KEPT = """
 CREATE TABLE kept AS
 SELECT row_number() OVER (ORDER BY stay) - 1 AS position, stay, subject, k, died::BIGINT AS died
 FROM stay JOIN (SELECT DISTINCT stay FROM event WHERE fault IS NULL AND inside) USING (stay)
 """
 
-# Where an instant has events of several ICU stays, the benchmarks write its row once for each of them.
+# If an instant has events of several ICU stays, the benchmarks write its row once for each of these stays.
 _ROWS = f"""
 CREATE TABLE row AS
 SELECT * EXCLUDE (copies), unnest(range(copies)) AS copy
@@ -102,25 +102,25 @@ def prepare_mimic3(
 ) -> layout.Summary:
     """Write the benchmarks' in-hospital-mortality task from the raw tables.
 
-    Without lists of subjects, about 15 % of the subjects each go to test and val, chosen by a hash of their
-    id: whom a split holds depends on nothing else. The order within a split comes from a hash of the stay.
+    Without lists of subjects, about 15 % of the subjects go to test and about 15 % to val. Only a hash of the
+    subject's id decides the split. A hash of the stay decides the order within a split.
 
     Args:
         csv: directory of the raw tables that `mimic3_tables.TABLES` names, as .csv or .csv.gz.
-        out: the directory to make; may exist if it is empty.
-        test_subjects: the benchmarks' `testset.csv` (`subject,flag`), or one subject a line.
-        val_subjects: likewise `valset.csv`; subjects of the test set are not taken from it.
+        out: the directory to make; it may exist if it is empty.
+        test_subjects: the benchmarks' `testset.csv` (lines `subject,flag`), or a file of one subject a line.
+        val_subjects: the same for `valset.csv`; subjects of the test set stay in the test set.
         blood_only: leave out glucose and pH that were measured in urine or another fluid. The benchmarks
-            take them for values of the blood.
-        memory_limit: size such as "4GB"; the tables may be much larger. Intermediate results are kept on
-            disk beside `out`.
+            treat them as values of the blood.
+        memory_limit: memory to use, such as "4GB"; the tables may be much larger. Intermediate results are
+            kept on disk beside `out`.
 
     Returns:
-        Counts of stays, deaths, and what was left out for which reason; also in `layout.PREPARED_FILE`.
+        Counts of stays and deaths, and of what was left out by reason; also in `layout.PREPARED_FILE`.
 
     Raises:
         DataError: a table is missing or cannot be read; names file, line and column.
-        UsageError: `out` is not empty, another process makes it, or the memory limit cannot be used.
+        UsageError: `out` is not empty, another process writes it, or the memory limit cannot be used.
     """
     csv, out = Path(csv), Path(out)
     check_new_directory(out)
@@ -156,7 +156,7 @@ def prepare_mimic3(
 def _extract(
     csv: Path, scratch: Path, limit: int, blood_only: bool
 ) -> tuple[pl.DataFrame, pl.LazyFrame, dict[str, int], dict[str, int]]:
-    """Stays (subject, k, died), their rows as in `PreparedCohort.rows`, and counts of what is left out."""
+    """Read stays (subject, k, died), rows as in `PreparedCohort.rows`, and counts of what is left out."""
     tables = RawTables(csv, scratch, limit)
     try:
         with progress_bar() as bar:
@@ -196,9 +196,9 @@ def _extract(
 
 
 def _write_rows(tables: RawTables, scratch: Path, stays: int) -> tuple[list[Path], int]:
-    """Files of the rows, some stays each, and the number of measured cells in them.
+    """Write the rows to files of some stays each; return the files and the number of measured cells.
 
-    The engine could write one file itself, but only where files can be locked.
+    The database could write one file itself, but only on a file system with locks.
     """
     parts, measured = [], 0
     for start in range(0, stays, STAYS_A_PART):
@@ -212,7 +212,7 @@ def _write_rows(tables: RawTables, scratch: Path, stays: int) -> tuple[list[Path
 
 
 def _lookups(blood_only: bool) -> list[str]:
-    """Statements that make the tables of channels and items."""
+    """Write the statements that make the tables of channels and items."""
     positions = {name: position for position, name in enumerate(MIMIC3.names)}
     channels = ", ".join(f"({position}::TINYINT, '{name}')" for name, position in positions.items())
     unwanted = NOT_BLOOD if blood_only else ()
@@ -229,7 +229,7 @@ def _lookups(blood_only: bool) -> list[str]:
 
 
 def _faults(tables: RawTables, table: str) -> dict[str, int]:
-    """Number of rows of a table that are left out for each reason."""
+    """Count the rows of a table that are left out, by reason."""
     rows = tables.run(
         f"SELECT fault, count(*) FROM {table} WHERE fault IS NOT NULL GROUP BY ALL ORDER BY ALL"
     )
@@ -237,7 +237,7 @@ def _faults(tables: RawTables, table: str) -> dict[str, int]:
 
 
 def _read_subjects(path: Path) -> set[int]:
-    """Subjects that a list names: `subject` or `subject,flag` lines, flag 1 to take and 0 to pass over."""
+    """Read a list of subjects: lines `subject` or `subject,flag`; flag 1 takes a subject, 0 does not."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
@@ -259,7 +259,7 @@ def _read_subjects(path: Path) -> set[int]:
 
 
 def _splits(stays: pl.DataFrame, chosen: dict[str, set[int]]) -> dict[str, NDArray[np.int64]]:
-    """Indices of the stays of each split, by subject, in an order that only their names decide."""
+    """Assign stays to splits by subject; only the names of the stays decide the order within a split."""
     members: dict[str, list[tuple[float, int]]] = {split: [] for split in SPLITS}
     for index, (subject, k) in enumerate(stays.select("subject", "k").rows()):
         draw = _uniform(f"{subject}")
@@ -277,5 +277,5 @@ def _splits(stays: pl.DataFrame, chosen: dict[str, set[int]]) -> dict[str, NDArr
 
 
 def _uniform(text: str) -> float:
-    """A number in [0, 1) that only `text` decides, on every platform."""
+    """Map a text to a number in [0, 1) that is the same on every platform."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6]) / 2**48

@@ -1,10 +1,10 @@
-"""What a charted text means in its channel, as SQL: the benchmarks' cleaning of MIMIC-III values.
+"""The benchmarks' cleaning of MIMIC-III values, as SQL: what a charted text means in its channel.
 
-Source: Harutyunyan et al. 2019. Every rule is kept as the benchmarks' released data shows it, also where
-a better one comes to mind: models and normalizers in the literature were made with these values.
+Source: Harutyunyan et al. 2019. Every rule is the one that the benchmarks' released data shows, even where a
+better rule is possible: models and normalizers in the literature were made with these values.
 
-The expressions read the columns VALUE, VALUEUOM (text as charted, VALUEUOM may be null), `channel`
-(position in `MIMIC3`) and `unit` (of `mimic3_items.UNITS`, or null).
+The SQL expressions read the columns VALUE and VALUEUOM (text as charted; VALUEUOM may be null), `channel`
+(position in `MIMIC3`) and `unit` (from `mimic3_items.UNITS`, or null).
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from mimic3tf.channels import MIMIC3
 from mimic3tf.data.records import LARGEST_VALUE
 
 REFILL = {"Normal <3 secs": "0.0", "Brisk": "0.0", "Abnormal >3 secs": "1.0", "Delayed": "1.0"}
-"""Charted capillary refill -> category."""
+"""Charted text of capillary refill -> category."""
 
 AS_CHARTED = ("Heart Rate", "Mean blood pressure", "Respiratory rate")
-"""Numeric channels the benchmarks never parse: of two values at an instant the last in *text* order wins."""
+"""Numeric channels that the benchmarks never parse: of two values at an instant, the last as text wins."""
 
 _NUMBER = "TRY_CAST(VALUE AS DOUBLE)"
 _UOM = "lower(coalesce(VALUEUOM, ''))"
-# Laboratories report "ERROR", ">600" and the like.
+# Laboratories also report texts such as "ERROR" and ">600".
 _PLAIN_NUMBER = rf"CASE WHEN regexp_full_match(VALUE, '\d+(\.\d*)?|\.\d+') THEN {_NUMBER} END"
 
 
@@ -36,28 +36,28 @@ _INCHES = f"(unit = 'in' OR contains({_UOM}, 'in')) IS TRUE"
 NUMBERS = {
     "Diastolic blood pressure": _pressure(2),
     "Systolic blood pressure": _pressure(1),
-    # Charted in percent whatever its size, unless the unit is torr.
+    # Charted in percent, even if the number is small, unless the unit is torr.
     "Fraction inspired oxygen": f"CASE WHEN contains({_UOM}, 'torr') THEN {_NUMBER} ELSE {_NUMBER} / 100 END",
     "Oxygen saturation": f"CASE WHEN {_NUMBER} <= 1 THEN 100 * ({_PLAIN_NUMBER}) ELSE {_PLAIN_NUMBER} END",
     "Glucose": _PLAIN_NUMBER,
     "pH": _PLAIN_NUMBER,
-    # By its size alone: nobody is at 79 degrees Celsius.
+    # Only the number decides the unit: nobody has 79 degrees Celsius.
     "Temperature": f"CASE WHEN {_NUMBER} >= 79 THEN ({_NUMBER} - 32) * 5 / 9 ELSE {_NUMBER} END",
     "Weight": f"{_NUMBER} / (CASE WHEN {_OUNCES} THEN 16 ELSE 1 END)"
     f" * (CASE WHEN {_POUNDS} THEN 0.453592::DOUBLE ELSE 1 END)",
     "Height": f"CASE WHEN {_INCHES} THEN round_even({_NUMBER} * 2.54::DOUBLE, 0) ELSE {_NUMBER} END",
 }
-"""Channel -> its value in the channel's unit (DOUBLE), null if the text is none."""
+"""Channel -> SQL of its value in the channel's unit (DOUBLE); null if the text is no number."""
 
 
 def number_sql() -> str:
-    """Number of the channels of `NUMBERS`; null for others, and where VALUE is none."""
+    """Write the SQL of a cell's number; null in channels outside `NUMBERS`, and if VALUE is no number."""
     cases = [f"WHEN {MIMIC3.position(name)} THEN {sql}" for name, sql in NUMBERS.items()]
     return f"CASE channel {' '.join(cases)} END"
 
 
 def text_sql() -> str:
-    """Text of the other channels: a known category or a number; null where VALUE is none."""
+    """Write the SQL of a cell's text in the other channels: a known category or a number, else null."""
     cases = []
     for position, channel in enumerate(MIMIC3):
         if channel.name == "Capillary refill rate":
@@ -72,9 +72,10 @@ def text_sql() -> str:
 
 
 def cell_sql() -> list[str]:
-    """One aggregate a channel over cleaned events of one instant (`channel`, `number`, `text`): the cell.
+    """Write one SQL aggregate for each channel: it makes the cell from the cleaned events of one instant.
 
-    Of several values the largest wins: the benchmarks sort them and keep the last.
+    The aggregates read the columns `channel`, `number` and `text`. Of several values the largest wins: the
+    benchmarks sort the values and keep the last.
     """
     cells = []
     for position, channel in enumerate(MIMIC3):

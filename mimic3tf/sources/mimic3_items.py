@@ -1,8 +1,8 @@
-"""Item ids of MIMIC-III v1.4 that measure the 17 channels: the only place that knows them.
+"""Item ids of MIMIC-III v1.4 that measure the 17 channels; no other module names them.
 
-Source: the variable map of the MIMIC-III benchmarks (Harutyunyan et al. 2019), items it uses ("ready") for
-these channels. All of them are in CHARTEVENTS (CareVue up to 8999, MetaVision from 220000) and LABEVENTS
-(50000 to 51999); OUTPUTEVENTS holds none.
+Source: the variable map of the MIMIC-III benchmarks (Harutyunyan et al. 2019): the items that it marks as
+"ready" for these channels. All of them are in CHARTEVENTS (CareVue up to 8999, MetaVision from 220000) and
+LABEVENTS (50000 to 51999); OUTPUTEVENTS holds none.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ITEMS: Mapping[str, tuple[int, ...]] = {
 """Channel -> its item ids."""
 
 UNITS: Mapping[int, Unit] = {1394: "in", 3581: "lb", 3582: "oz", 226531: "lb"}
-"""Unit of the items whose label names another than the channel's; VALUEUOM is empty for most of them."""
+"""Item -> its unit, if its label names another unit than the channel's; VALUEUOM is mostly empty there."""
 
 NOT_BLOOD = (51478, 51094, 51491, 50831)
 """Items of glucose (51478) and pH that were measured in urine, and of pH in other body fluids (50831)."""

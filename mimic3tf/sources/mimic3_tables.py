@@ -1,9 +1,10 @@
 """Raw MIMIC-III tables as typed views of an embedded, out-of-core database.
 
-The engine is DuckDB: on CHARTEVENTS of the MIMIC-III demo replicated 20 times (15 million rows, 1.7 GB; two
-shared cores) filtering the items of the channels and grouping them by patient and instant took it 8.5 to
-9.4 s and 0.56 GB, Polars' streaming engine 5.1 to 8.8 s and 0.60 GB; only DuckDB takes a memory limit, which
-it keeps by spilling to disk, and names the line of a malformed row.
+The engine is DuckDB. It was compared with Polars' streaming engine on CHARTEVENTS of the MIMIC-III demo,
+replicated 20 times (15 million rows, 1.7 GB; two shared cores). Filtering the items of the channels and
+grouping them by patient and instant took DuckDB 8.5 to 9.4 s and 0.56 GB, Polars 5.1 to 8.8 s and 0.60 GB.
+But only DuckDB accepts a memory limit, which it keeps by writing to disk, and names the line of a malformed
+row.
 """
 
 from __future__ import annotations
@@ -67,23 +68,23 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "VALUEUOM": "VARCHAR",
     },
 }
-"""Table -> the columns that are read, with their types; all others are skipped."""
+"""Table -> the columns that are read, with their types; all other columns are skipped."""
 
 KEYS = {"PATIENTS": "SUBJECT_ID", "ADMISSIONS": "HADM_ID", "ICUSTAYS": "ICUSTAY_ID"}
-"""Table -> the column that must not repeat."""
+"""Table -> the column whose values must not repeat."""
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", re.IGNORECASE)
 _MEGABYTE = 10**6
 SMALLEST_LIMIT = 512 * _MEGABYTE
-# What the process holds beside the engine: Python, its libraries, the engine's own code and read buffers.
+# Memory of the process outside the engine's limit: Python, its libraries, the engine's code and read buffers.
 _OVERHEAD = 300 * _MEGABYTE
 
 
 def parse_size(text: str) -> int:
-    """Bytes of a size such as 4GB, 512MB or 1.5GiB.
+    """Convert a size such as 4GB, 512MB or 1.5GiB to bytes.
 
     Raises:
-        UsageError: the text is no size, or less than can work.
+        UsageError: the text is no size, or the size is smaller than `SMALLEST_LIMIT`.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
@@ -96,14 +97,14 @@ def parse_size(text: str) -> int:
 
 
 class RawTables:
-    """The tables that are needed, as views named like them, and a place for what is made of them."""
+    """A database with a view of each raw table, under the table's name; statements can add tables to it."""
 
     def __init__(self, directory: Path, scratch: Path, memory_limit: int) -> None:
         """Find the tables and check their headers and keys.
 
         Args:
-            directory: holds `<TABLE>.csv` or `<TABLE>.csv.gz`, in capitals or not.
-            scratch: an existing directory for what does not fit into memory; removed by the caller.
+            directory: directory of `<TABLE>.csv` or `<TABLE>.csv.gz`, in upper or lower case.
+            scratch: existing directory for data that does not fit into memory; the caller removes it.
             memory_limit: bytes that the whole process may use.
 
         Raises:
@@ -114,23 +115,24 @@ class RawTables:
         settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{engine // _MEGABYTE}MB",
             "temp_directory": str(scratch),
-            # A thread that reads CSV holds some 100 MB.
+            # A thread that reads CSV takes about 100 MB.
             "threads": max(1, min(os.cpu_count() or 1, engine // (100 * _MEGABYTE))),
             "preserve_insertion_order": False,
-            # Every table is read once: what is cached of it only crowds out other things.
+            # Every table is read once, so a cache of its file would only take memory from other things.
             "enable_external_file_cache": False,
         }
         with self._explained():
-            # Not a database file: the engine must lock it, and some file systems have no locks.
+            # In memory, because the engine must lock a database file and some file systems have no locks.
             self._connection = duckdb.connect(":memory:", config=settings)
         try:
-            # The engine reports its progress only if it has a bar, which it need not show. It makes none in
-            # a notebook that lacks ipywidgets.
+            # The engine reports its progress only if its progress bar is enabled; the bar need not be shown.
+            # In a notebook without ipywidgets, the bar cannot be enabled.
             with suppress(duckdb.InvalidInputException):
                 self._connection.execute("SET enable_progress_bar = true")
                 self._connection.execute("SET enable_progress_bar_print = false")
-            # The size of a CSV file tells the engine little about its rows: left to itself it may hold all
-            # events in a hash table to look up the stays. As written, the smaller side comes second.
+            # The engine cannot tell the number of rows from the size of a CSV file. Its optimizers might put
+            # all events into a hash table to look up the stays. Without them, joins run as the SQL is
+            # written: with the smaller table second.
             self._connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
             for table, path in self._files.items():
                 self._connection.execute(f"CREATE TEMP VIEW {table} AS {_view(path, table)}")
@@ -141,11 +143,11 @@ class RawTables:
             raise
 
     def close(self) -> None:
-        """Release the memory; what `scratch` holds is no longer needed."""
+        """Close the database and release its memory; the files in `scratch` are no longer needed."""
         self._connection.close()
 
     def run(self, sql: str, progress: Progress | None = None, what: str = "") -> list[tuple[object, ...]]:
-        """Rows of one statement, with a bar labelled `what` while it works.
+        """Run one statement and return its rows; `progress` shows a bar labelled `what` meanwhile.
 
         Raises:
             DataError: a table cannot be read; names file, line and column.
@@ -166,7 +168,7 @@ class RawTables:
             return work.result()
 
     def frame(self, sql: str) -> pl.DataFrame:
-        """Rows of one statement as columns.
+        """Run one statement and return its rows as a data frame.
 
         Raises:
             UsageError: the memory limit is too small.
@@ -181,7 +183,7 @@ class RawTables:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn the engine's errors into one line each."""
+        """Turn errors of the engine into errors of one line."""
         try:
             yield
         except duckdb.OutOfMemoryException:
@@ -190,8 +192,8 @@ class RawTables:
             raise DataError(self._explain(error)) from None
 
     def _explain(self, error: duckdb.Error) -> str:
-        # The engine tells kinds of errors apart by type, and all else in its text. Paths and cells stand in
-        # that text, too: what is looked for begins a line, where they do not.
+        # The type of the error gives only its kind; all else is in its text. The text also contains paths and
+        # cells, but never at the start of a line, so the searches below match at the start of a line.
         message = str(error)
         file = next((path for path in self._files.values() if str(path) in message), None)
         first, *others = message.split("\n")
@@ -220,7 +222,7 @@ class RawTables:
 
 
 def progress_bar() -> Progress:
-    """A bar on standard error, where that is a terminal; it vanishes when all is done."""
+    """Make a progress bar on standard error, if that is a terminal; the bar disappears at the end."""
     console = Console(stderr=True)
     return Progress(console=console, transient=True, disable=not console.is_terminal)
 
@@ -244,7 +246,7 @@ def _find(directory: Path, table: str) -> Path:
 
 
 def _view(path: Path, table: str) -> str:
-    """SQL that reads the columns of a table; names them as `TABLES` does."""
+    """Write the SQL that reads a table's columns under their names in `TABLES`."""
     header = _header(path)
     for column in TABLES[table]:
         if header.count(column) != 1:
@@ -254,7 +256,7 @@ def _view(path: Path, table: str) -> str:
         f"{_quoted(column or f'column {place}')}: '{TABLES[table].get(column, 'VARCHAR')}'"
         for place, column in enumerate(header)
     )
-    # Brackets keep the engine from taking a file name for a pattern.
+    # With brackets, the engine does not read the characters of a file name as a pattern.
     pattern = re.sub(r"([*?\[])", r"[\1]", str(path))
     return (
         f"SELECT {', '.join(TABLES[table])} FROM read_csv({_quoted(pattern)}, columns = {{{types}}}, "

@@ -1,9 +1,9 @@
-"""PhysioNet/CinC Challenge 2012 records -> a directory in the benchmark layout.
+"""Turn records of the PhysioNet/CinC Challenge 2012 into a directory in the benchmarks' layout.
 
 Source: Silva et al., Predicting in-hospital mortality of ICU patients: the PhysioNet/Computing in
-Cardiology Challenge 2012 (open data, ODC-By). A record is one ICU stay of 48 hours, a text file of
-`HH:MM,Parameter,Value` lines; -1 stands for a missing value. Capillary refill and the three parts
-of the coma scale do not exist there: these channels stay empty.
+Cardiology Challenge 2012 (open data, ODC-By). A record is one ICU stay of 48 hours: a text file of
+`HH:MM,Parameter,Value` lines, in which the value -1 means missing. The records have neither capillary refill
+nor the three parts of the coma scale, so these channels stay empty.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from mimic3tf.storage.files import PathText, read_file
 from mimic3tf.storage.folders import check_new_directory
 
 FILES_A_BATCH = 1000
-"""Records parsed at once: keeps the parser busy and bounds memory."""
+"""Number of records that are parsed at once: enough to keep the parser busy, and few enough for memory."""
 
 LARGEST_FILE = 2**24
-"""Bytes of a record or of a list of outcomes; theirs have some 10,000 and 80,000."""
+"""Largest record or outcome file in bytes; those of the challenge have about 10,000 and 80,000 bytes."""
 LAST_MINUTE = 48 * 60
 
 HEADER = "Time,Parameter,Value"
 
 PARAMETERS = {
-    # Non-invasive pressures come first: what is later in this table wins at the same instant.
+    # Non-invasive pressures come first: at the same instant, the later parameter of this table wins.
     "NIDiasABP": "Diastolic blood pressure",
     "NISysABP": "Systolic blood pressure",
     "NIMAP": "Mean blood pressure",
@@ -53,7 +53,7 @@ PARAMETERS = {
     "Weight": "Weight",
     "pH": "pH",
 }
-"""Parameter of a record -> channel."""
+"""Parameter of a record -> name of its channel."""
 
 _GCS = MIMIC3.position("Glascow coma scale total")
 _RANK = {parameter: rank for rank, parameter in enumerate(PARAMETERS)}
@@ -73,35 +73,36 @@ def prepare_physionet2012(
     seed: int = 0,
     drop_implausible: bool = False,
 ) -> layout.Summary:
-    """Write Challenge 2012 records as a cohort in the benchmark layout.
+    """Write Challenge 2012 records as a cohort in the benchmarks' layout.
 
-    The sets of `records` are pooled and dealt 70/15/15 to train, val and test; if there is a test set
-    of its own, they are dealt 85/15 to train and val. Invasive blood pressures win over non-invasive
-    ones at the same instant, later lines over earlier ones. Records without a single usable
-    measurement are left out.
+    The records of all directories are pooled and split at random: 70/15/15 into train, val and test, or 85/15
+    into train and val if `test_records` is given. At the same instant, an invasive blood pressure wins over a
+    non-invasive one, and a later line over an earlier one. A record without any usable measurement is left
+    out.
 
     Args:
         records: directories of `<record id>.txt` files.
         outcomes: the outcome file of each directory, with columns RecordID and In-hospital_death.
-        out: the directory to make; may exist if it is empty.
-        test_records: a directory whose records are the test set.
-        test_outcomes: its outcome file.
-        seed: non-negative int; fixes the deal, and with it every byte written.
-        drop_implausible: treat values outside `Channel.plausible_range` as missing; coma scores outside
-            theirs always are. Off by default, as the benchmarks keep such values: a few slips (pH 735)
-            widen a channel's covariance and with it the trigger, and make the attack easier.
+        out: the directory to make; it may exist if it is empty.
+        test_records: directory whose records are the test set.
+        test_outcomes: outcome file of `test_records`.
+        seed: non-negative int; fixes the splits, and thereby every byte that is written.
+        drop_implausible: treat values outside `Channel.plausible_range` as missing; coma scores outside their
+            range always are. Off by default, because the benchmarks keep such values. A few wrong values (pH
+            735) widen a channel's covariance and thereby the trigger, and make the attack easier.
 
     Returns:
-        Counts of stays, deaths, and what was left out for which reason.
+        Counts of stays and deaths, and of what was left out by reason.
 
     Raises:
         DataError: a file is missing or breaks the format; names file, line and parameter.
-        UsageError: `out` is not empty, or directories and outcome files do not pair up.
+        UsageError: `out` is not empty, or a directory has no outcome file, or an outcome file no directory.
     """
     out = Path(out)
     if not records or len(records) != len(outcomes):
         raise UsageError(
-            f"{len(records)} directories of records and {len(outcomes)} outcome files; give one of each a set"
+            f"{len(records)} directories of records and {len(outcomes)} outcome files; give one outcome file "
+            "for each directory"
         )
     if (test_records is None) != (test_outcomes is None):
         raise UsageError("a test set needs both its directory of records and its outcome file")
@@ -144,7 +145,7 @@ def prepare_physionet2012(
 
 
 def _read_set(directory: Path, outcome: Path) -> dict[Path, int]:
-    """Label of each record's file, in ascending order of record id."""
+    """Read the label of each record's file, in ascending order of record id."""
     if not directory.is_dir():
         raise DataError(f"{directory}: no such directory; extract the archive of the set first")
     files = {file.stem: file for file in directory.glob("*.txt") if file.stem.isdigit()}
@@ -163,7 +164,7 @@ def _read_set(directory: Path, outcome: Path) -> dict[Path, int]:
 
 
 def _read_outcomes(path: Path) -> tuple[dict[str, int], dict[str, int]]:
-    """Label and line number of each record."""
+    """Read the label and the line number of each record."""
     header, *rows = [line.split(",") for line in _text(path).splitlines()] or [[""]]
     try:
         record_column, label_column = header.index("RecordID"), header.index("In-hospital_death")
@@ -212,7 +213,7 @@ def _text(path: Path) -> str:
 
 
 def _read_cells(files: Sequence[Path]) -> pl.DataFrame:
-    """Used lines of some records, checked: stay (index into `files`), line, minute, Parameter, number."""
+    """Read and check some records: columns stay (index into `files`), line, minute, Parameter and number."""
     bodies = [_body(file) for file in files]
     lines = np.array([body.count("\n") for body in bodies])
     starts = np.cumsum(lines) - lines
@@ -240,7 +241,7 @@ def _read_cells(files: Sequence[Path]) -> pl.DataFrame:
             "its outcome would be another patient's"
         )
 
-    # Urine output, laboratory values and the like have no channel: they are not even looked at.
+    # Parameters that have no channel, such as urine output, are not checked.
     cells = frame.filter(pl.col("Parameter").is_in(list(PARAMETERS))).with_columns(
         number=pl.col("Value").cast(pl.Float64, strict=False)
     )
@@ -256,15 +257,15 @@ def _read_cells(files: Sequence[Path]) -> pl.DataFrame:
 
 
 def _usable_rows(cells: pl.DataFrame, drop_implausible: bool, dropped: Counter[str]) -> pl.DataFrame:
-    """Rows of what can be used; counts in `dropped` what is left out."""
+    """Gather the usable cells into rows, and count in `dropped` what is left out."""
     rank = pl.col("Parameter").replace_strict(_RANK, default=None, return_dtype=pl.Int64)
-    # What is written last wins: invasive over non-invasive, a later line over an earlier one.
+    # The last value of a cell wins, so invasive values are sorted last; later lines stay behind earlier ones.
     cells = cells.with_columns(rank=rank).sort("rank", maintain_order=True)
     number = cells["number"].to_numpy()
     parameter: NDArray[np.int64] = cells["rank"].to_numpy()
     channel = _CHANNEL[parameter]
     missing = number == -1
-    # A coma score outside its scale is no category: it has to go in any case.
+    # A coma score outside its scale is no category, so it is always left out.
     implausible = ~missing & ((number < _LOW[parameter]) | (number > _HIGH[parameter]))
     if not drop_implausible:
         implausible &= channel == _GCS
@@ -299,14 +300,14 @@ def _body(path: Path) -> str:
 
 
 def _parse(bodies: Sequence[str], files: Sequence[Path]) -> pl.DataFrame:
-    """All lines of some records as text columns Time, Parameter, Value."""
+    """Parse all lines of some records into text columns Time, Parameter, Value."""
     schema = dict.fromkeys(HEADER.split(","), pl.String)
     text = "".join(bodies)
     if not text:
         return pl.DataFrame(schema=schema)
     lines = text.count("\n")
-    # Fewer separators than needed would go unnoticed: the parser fills short lines with nulls.
-    # Polars unpacks what starts like a compressed file, to any size; of these zlib's x^ is text.
+    # The separators are counted because the parser fills short lines with nulls and reports nothing.
+    # Polars unpacks text that starts like a compressed file, to any size; only zlib's start "x^" is text.
     if text.count(",") == 2 * lines and text[0] != "x":
         try:
             frame = pl.read_csv(text.encode(), has_header=False, schema=schema, quote_char=None)

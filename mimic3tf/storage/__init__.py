@@ -1,1 +1,1 @@
-"""Files and folders: read no further than they may reach, written whole or not at all."""
+"""Files and folders: read up to a largest size, written completely or not at all."""

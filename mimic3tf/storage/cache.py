@@ -1,4 +1,4 @@
-"""Arrays that took long to make, kept in the user's cache folder until their sources change."""
+"""Arrays that take long to make, kept in the user's cache folder until their sources change."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from mimic3tf.storage.notes import note
 META = "meta.json"
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 Layout = Mapping[str, tuple[DTypeLike, tuple[int, ...]]]
-"""Type and shape of every array by its name."""
+"""Name of an array -> its type and shape."""
 
 
 def cache_folder() -> Path:
-    """The folder of all caches: the user's, or the one that MIMIC3TF_CACHE names."""
+    """Return the folder of all caches: the one that MIMIC3TF_CACHE names, or the user's cache folder."""
     folder = os.environ.get("MIMIC3TF_CACHE")
     return Path(folder).expanduser() if folder else Path(platformdirs.user_cache_dir("mimic3tf"))
 
@@ -35,20 +35,20 @@ def cache_folder() -> Path:
 def read_cache(
     cache: Path, state: str, layout: Layout
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
-    """Arrays, memory-mapped, and notes of a cache.
+    """Read the arrays, memory-mapped, and the notes of a cache.
 
     Args:
-        cache: its folder.
-        state: what it must have been made from.
-        layout: what it must hold.
+        cache: folder of the cache.
+        state: fingerprint of the sources that the cache must have been made from.
+        layout: the arrays that the cache must hold.
 
     Returns:
-        None where it is absent, damaged or made from something else.
+        Arrays and notes; None if the cache is absent, damaged or made from other sources.
     """
     try:
         if not cache.exists():
             return None
-    except OSError:  # a home that is somebody else's
+    except OSError:  # the cache folder belongs to another user
         return None
     try:
         meta = read_json(cache / META)
@@ -60,14 +60,14 @@ def read_cache(
         for name, (dtype, shape) in layout.items():
             if (arrays[name].dtype, arrays[name].shape) != (np.dtype(dtype), shape):
                 raise ValueError("not what it must hold")
-    except Exception:  # an array's header is Python text, which fails in many ways
+    except Exception:  # the header of a damaged array can raise many kinds of errors
         note(f"{cache}: this cache is damaged; it is made again")
         return None
     return arrays, meta
 
 
 def _digest(cache: Path, meta: Mapping[str, Any], names: Iterable[str]) -> str:
-    """CRC-32 of all files: against broken disks, not against people."""
+    """Compute the CRC-32 of all files; it finds damage by disks, not changes by people."""
     written = json.dumps({key: value for key, value in meta.items() if key != "digest"}, sort_keys=True)
     digest = zlib.crc32(written.encode())
     for name in sorted(names):
@@ -80,13 +80,19 @@ def _digest(cache: Path, meta: Mapping[str, Any], names: Iterable[str]) -> str:
 def write_cache(
     cache: Path, state: str, arrays: Mapping[str, NDArray[Any]], notes: Mapping[str, Any]
 ) -> None:
-    """Write a cache, whole or not at all. Where nothing may be written, say so and go on without one.
+    """Write a cache completely or not at all. Without the right to write, print a note and write no cache.
+
+    Args:
+        cache: folder of the cache.
+        state: fingerprint of the sources.
+        arrays: the arrays by name.
+        notes: further entries of `meta.json`.
 
     Raises:
-        DataError: there is no room for it.
+        DataError: the cache cannot be written for another reason, such as a full disk.
     """
     try:
-        # Stays lie in it: nobody else on the machine may read them.
+        # The cache holds stays: no other user of the machine may read them.
         cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with scratch_folder(cache.parent, cache.name) as scratch:
             whole = scratch / "whole"
@@ -103,11 +109,11 @@ def write_cache(
     except OSError as error:
         if error.errno in NOT_ALLOWED:
             note(
-                f"{cache.parent}: nothing may be written there ({error.strerror}), so stays are read anew "
-                "every time; set MIMIC3TF_CACHE to a folder of yours"
+                f"{cache.parent}: cannot be written ({error.strerror}), so stays are read again every time; "
+                "set MIMIC3TF_CACHE to a folder that you may write"
             )
             return
-        # Another process may have written the same cache meanwhile; a full disk must not look like that.
+        # The error does no harm if another process has written the same cache meanwhile.
         if not (cache / META).exists():
             raise DataError(
                 f"{cache.parent}: the cache cannot be written ({error.strerror or error}); "
@@ -116,7 +122,7 @@ def write_cache(
 
 
 def list_caches() -> list[tuple[Path, dict[str, Any], int]]:
-    """All caches: folder, notes (empty where they cannot be read) and size in bytes."""
+    """List all caches: folder, notes (empty if they cannot be read) and size in bytes."""
     found = []
     for cache in sorted(cache_folder().glob("*/")):
         if (cache / META).exists():
@@ -129,7 +135,7 @@ def list_caches() -> list[tuple[Path, dict[str, Any], int]]:
 
 
 def clear_caches() -> int:
-    """Remove all caches, and nothing else that lies in their folder: how many there were."""
+    """Remove all caches, and nothing else in their folder; return the number of caches."""
     caches = list_caches()
     for cache, _, _ in caches:
         shutil.rmtree(cache)

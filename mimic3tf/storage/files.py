@@ -1,4 +1,4 @@
-"""Read files no further than they may reach; write them whole or not at all."""
+"""Read files up to a largest size; write files completely or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mimic3tf.errors import UsageError
 PathText = str | os.PathLike[str]
 """What public functions take for a file or a folder."""
 LARGEST = 2**28
-"""Bytes of the largest file that is read whole, unless something smaller is asked for."""
+"""Largest file in bytes that is read, unless the caller sets a smaller limit."""
 
 
 def read_file(path: Path, largest: int = LARGEST) -> bytes:
@@ -25,11 +25,11 @@ def read_file(path: Path, largest: int = LARGEST) -> bytes:
 
     Args:
         path: file to read.
-        largest: bytes it may have; a larger one is refused before it is read.
+        largest: largest size in bytes; a larger file is refused before it is read.
 
     Raises:
-        OSError: it cannot be read, is larger, or is no regular file (a pipe never answers, a device never
-            ends).
+        OSError: the file cannot be read, is too large, or is no regular file (a pipe may never answer, and a
+            device may never end).
     """
     # Unbuffered: a buffer takes as long to set up as a short file takes to read.
     with open(path, "rb", buffering=0, opener=_without_waiting) as file:  # noqa: PTH123
@@ -50,16 +50,16 @@ def read_json(path: Path) -> Any:
 
     Raises:
         OSError: as `read_file`.
-        ValueError: it is no JSON in UTF-8.
+        ValueError: the file is no JSON in UTF-8.
     """
     return parse_json(read_file(path))
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Value of a JSON text.
+    """Parse a JSON text.
 
     Raises:
-        ValueError: it is none, or nested deeper than Python can follow.
+        ValueError: the text is no JSON, or is nested too deeply for Python.
     """
     try:
         return json.loads(text.decode() if isinstance(text, bytes) else text)
@@ -69,14 +69,14 @@ def parse_json(text: str | bytes) -> Any:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write beside its place, renamed at the end: nothing half-written is ever found there.
+    """Open a file beside `path` to write to, and rename it at the end: `path` is never half-written.
 
     Args:
-        path: file to write, in a folder that exists; an existing one is replaced.
+        path: file to write, in a folder that exists; an existing file is replaced.
 
     Raises:
-        UsageError: another process writes it.
-        OSError: it cannot be written.
+        UsageError: another process writes the file.
+        OSError: the file cannot be written.
     """
     partial = path.with_name(path.name + ".partial")
     with naming(path), _open_alone(partial) as file:
@@ -91,7 +91,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name what was being written in an error; the system names only files that cannot be opened."""
+    """Add `path` to an `OSError` that names no file: the system names only files that it cannot open."""
     try:
         yield
     except OSError as error:
@@ -101,7 +101,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _open_alone(partial: Path) -> BinaryIO:
-    """Open a file to write that no other process writes; what a killed one left in it goes."""
+    """Open a file to write that no other process writes; delete what a killed process left in it."""
     while True:
         file = open(partial, "wb", opener=_without_truncating)  # noqa: PTH123, SIM115
         try:
@@ -110,7 +110,7 @@ def _open_alone(partial: Path) -> BinaryIO:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise UsageError(f"{partial}: another process writes it; wait for it") from None
-            # The other process may have finished, and renamed it, since it was opened.
+            # Another process may have finished and renamed this file after it was opened here.
             if partial.exists() and os.path.samestat(os.fstat(file.fileno()), partial.stat()):
                 file.truncate()
                 return file
@@ -128,8 +128,8 @@ def write_whole(path: Path, text: str) -> None:
     """Write a text file as `whole_file` does.
 
     Args:
-        path: file to write, in a folder that exists; an existing one is replaced.
-        text: its contents, with line feeds; written in UTF-8.
+        path: file to write, in a folder that exists; an existing file is replaced.
+        text: contents of the file, with line feeds; written in UTF-8.
     """
     with whole_file(path) as file:
         file.write(text.encode())
@@ -138,11 +138,11 @@ def write_whole(path: Path, text: str) -> None:
 def write_together(texts: Mapping[Path, str]) -> None:
     """Write text files that belong together, each as `write_whole` does.
 
-    The last one of an earlier set is removed before the first of this one takes its place: where it is, the
-    others are its own.
+    The last file of an earlier set is removed before the first file of the new set takes its place. So if the
+    last file exists, all files belong to one set.
 
     Args:
-        texts: contents of the files to write, in folders that exist.
+        texts: path of each file -> its contents; the folders must exist.
     """
     with ExitStack() as stack:
         # The stack renames the files in the order of `texts`.

@@ -1,4 +1,4 @@
-"""Folders that one process at a time writes, and what a killed one left in them."""
+"""Folders that only one process at a time writes, and removal of what killed processes left."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from mimic3tf.storage.notes import note
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing into a folder, which is made, and removed if it stays empty.
+    """Make a folder and keep other processes from writing into it; remove it if it is empty at the end.
 
-    The claim ends with the process, however that ends. On a file system without locks it holds nobody off.
+    The claim ends with the process, however the process ends. On a file system without locks, the claim keeps
+    no other process away.
 
     Args:
         folder: folder to claim.
 
     Raises:
-        UsageError: another process has claimed it.
-        OSError: it cannot be made.
+        UsageError: another process has claimed the folder.
+        OSError: the folder cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
@@ -46,18 +47,19 @@ def claimed(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch_folder(parent: Path, name: str, *, alone: bool = False) -> Iterator[Path]:
-    """An empty folder to work in, removed at the end; those that killed processes left are removed, too.
+    """Make an empty folder to work in and remove it at the end, with those that killed processes left.
 
-    On a file system without locks nobody can tell which ones these are: they are named, and stay.
+    On a file system without locks, a folder that is in use looks like one that a killed process left. Such
+    folders are not removed, and a note names them.
 
     Args:
         parent: folder that exists.
-        name: what its name begins with; ".partial-" and something of its own follow.
-        alone: refuse to work while another process works under this name.
+        name: start of the new folder's name; ".partial-" and a random text follow.
+        alone: refuse to work while another process has a folder of this name.
 
     Raises:
-        UsageError: another process does.
-        OSError: it cannot be made.
+        UsageError: `alone` is true, and another process has a folder of this name.
+        OSError: the folder cannot be made.
     """
     for left in parent.glob(f"{glob.escape(name)}.partial-*"):
         if _is_in_use(left) and alone:
@@ -74,7 +76,7 @@ def scratch_folder(parent: Path, name: str, *, alone: bool = False) -> Iterator[
 
 
 def _is_in_use(scratch: Path) -> bool:
-    """Whether a living process works in a scratch folder; that of a dead one is removed."""
+    """Tell whether a living process works in a scratch folder; remove the folder of a dead process."""
     with suppress(OSError):
         descriptor = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
@@ -84,8 +86,8 @@ def _is_in_use(scratch: Path) -> bool:
                 note(f"{scratch}: removed what an interrupted process left there")
             elif locked is None:
                 note(
-                    f"{scratch}: belongs to a run that goes on, or was interrupted; this file system has no "
-                    f"locks that would tell. If no run goes on: rm -r {shlex.quote(str(scratch))}"
+                    f"{scratch}: belongs to a run that is active or was interrupted; this file system has no "
+                    f"locks to tell which. If no run is active: rm -r {shlex.quote(str(scratch))}"
                 )
             return locked is False
         finally:
@@ -94,7 +96,7 @@ def _is_in_use(scratch: Path) -> bool:
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Lock an open folder: False if another process has, None where there are no locks."""
+    """Lock an open folder: True if it works, False if another process has the lock, None without locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -105,7 +107,7 @@ def _lock(descriptor: int) -> bool | None:
 
 
 def check_new_directory(out: Path) -> None:
-    """Refuse a directory that cannot be written without touching what is there.
+    """Refuse a directory that cannot be made without touching something that exists.
 
     Raises:
         UsageError: `out` is a file, a mount point, or a directory that is not empty.
@@ -120,10 +122,10 @@ def check_new_directory(out: Path) -> None:
 
 @contextmanager
 def written_beside(out: Path) -> Iterator[Path]:
-    """A directory beside `out` that takes its place at the end, or is removed where anything fails.
+    """Make a directory beside `out`; it becomes `out` at the end, or is removed if anything fails.
 
     Raises:
-        UsageError: it cannot be made, or another process makes `out`.
+        UsageError: the directory cannot be made, or another process makes `out`.
     """
     target = out.resolve()
     try:
@@ -131,7 +133,7 @@ def written_beside(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise UsageError(f"{out}: cannot be made: {error.strerror}") from None
     with scratch_folder(target.parent, f".{target.name}", alone=True) as scratch:
-        # A directory of its own inside: the scratch folder is readable by nobody else.
+        # A new directory inside, because only this user may read the scratch folder itself.
         directory = scratch / "whole"
         directory.mkdir()
         yield directory

@@ -1,8 +1,8 @@
-"""Read numbers out of a Python pickle without running anything it asks for.
+"""Read numbers out of a Python pickle without running anything that it asks for.
 
 The benchmarks store normalizers as pickled dictionaries of NumPy arrays, and PyTorch stores weights as a
-pickled table of storages. Unpickling calls whatever the file names, so here every name is refused but the
-few that such a file needs, and those are replaced by recorders that only note what they were given.
+pickled table of storages. Python's unpickling calls every function that a file names. Here all names are
+refused except the few that such files need. Recorders replace these few: they only keep their arguments.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 Names = Mapping[tuple[str, str], Any]
-"""Recorder for every module and name that a pickle may ask for."""
+"""(module, name) that a pickle may ask for -> the recorder that replaces it."""
 LARGEST_ARRAY = 2**28
-"""Bytes; no file that is read whole is larger."""
+"""Largest array in bytes; no file that is read is larger."""
 REFUSED_NAME = "the file asks for {}.{}; only plain arrays of numbers are read"
 
 
 class Record:
-    """What is built in place of an object: keeps the state given to it."""
+    """Built in place of an object; it keeps the state that the pickle gives to the object."""
 
     state: Any = None
 
@@ -32,9 +32,9 @@ def load_inert(content: bytes, names: Names, refer: Callable[[Any], Any] | None 
     """Read a pickle of numbers, texts, lists, dictionaries with text keys, and recorders.
 
     Args:
-        content: the whole pickle; Python 2's are read too.
-        names: stands in for what the file may name.
-        refer: stands in for an object outside the pickle, given the file's reference to it.
+        content: the whole pickle; pickles of Python 2 are read, too.
+        names: recorders for the names that the file may use.
+        refer: makes a recorder for an object outside the pickle, from the file's reference to the object.
 
     Returns:
         What the pickle holds.
@@ -47,7 +47,7 @@ def load_inert(content: bytes, names: Names, refer: Callable[[Any], Any] | None 
         value = _InertUnpickler(stream, names, refer).load()
     except ValueError:
         raise
-    except Exception as error:  # a damaged pickle fails in as many ways as there are opcodes
+    except Exception as error:  # a damaged pickle can raise almost any error
         raise ValueError(f"damaged pickle ({type(error).__name__}: {error})") from None
     if stream.tell() != len(content):
         raise ValueError("the file goes on after its pickle")
@@ -57,10 +57,10 @@ def load_inert(content: bytes, names: Names, refer: Callable[[Any], Any] | None 
 class _InertUnpickler(pickle._Unpickler):
     """Python's own reader with fewer opcodes.
 
-    The C reader cannot be told to leave an opcode out, and a few bytes make it allocate gigabytes.
+    The reader in C cannot leave out an opcode, and a few bytes can make it allocate gigabytes.
     """
 
-    # The base class has these; its published types leave them out.
+    # The base class has these attributes, but its published types leave them out.
     stack: list[Any]
     read: Callable[[int], bytes]
     append: Callable[[Any], None]
@@ -85,14 +85,14 @@ class _InertUnpickler(pickle._Unpickler):
         raise ValueError("the file uses a pickle opcode that numbers do not need")
 
     def _build(self) -> None:
-        # Python would set attributes of whatever lies on the stack, of our own functions too.
+        # Python would set attributes of any object on the stack, even of our own functions.
         state = self.stack.pop()
         if not isinstance(self.stack[-1], Record):
             raise ValueError("the file changes an object that is no array")
         self.stack[-1].state = state
 
     def _byte_array(self) -> None:
-        # Python makes room for as many bytes as the file names before it reads them.
+        # Python allocates as many bytes as the file claims to have before it reads them.
         (size,) = struct.unpack("<Q", self.read(8))
         content = self.read(size) if size <= LARGEST_ARRAY else b""
         if len(content) != size:
@@ -102,7 +102,7 @@ class _InertUnpickler(pickle._Unpickler):
     def _set_items(self, items: list[Any]) -> None:
         target = self.stack[-1]
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # Hashing nested tuples would take as long as the file likes.
+            # Keys must be texts: a file could make the hash of nested tuples take any time.
             if not (isinstance(target, dict) and isinstance(key, str)):
                 raise ValueError("the file holds a dictionary whose keys are no texts")
             target[key] = value
@@ -132,7 +132,7 @@ _OPCODES = (
     *(pickle.GET, pickle.BINGET, pickle.LONG_BINGET),
     *(pickle.GLOBAL, pickle.STACK_GLOBAL, pickle.REDUCE, pickle.BINPERSID),
 )
-"""Opcodes that are read as Python reads them; `REDUCE` can call nothing but recorders."""
+"""Opcodes that are read as Python reads them; `REDUCE` can call recorders only."""
 
 _InertUnpickler.dispatch = {
     **dict.fromkeys(pickle._Unpickler.dispatch, _InertUnpickler._refuse),
@@ -146,7 +146,7 @@ _InertUnpickler.dispatch = {
 
 
 class _ArrayRecord(Record):
-    """Stands where an array or dtype would be built."""
+    """Recorder in place of an array or a dtype."""
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
@@ -161,7 +161,7 @@ def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
 
 
 def _record_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> _ArrayRecord:
-    """An array of protocol 5, with the state that one of the older protocols has."""
+    """Record an array of pickle protocol 5, with the state that arrays of older protocols have."""
     record = _ArrayRecord()
     record.state = (1, shape, dtype, order == "F", content)
     return record
@@ -182,7 +182,7 @@ def read_inert_pickle(content: bytes) -> dict[str, Any]:
     """Read a pickled dictionary of numbers, lists and float arrays.
 
     Args:
-        content: the pickle; Python 2's are read too.
+        content: the pickle; pickles of Python 2 are read, too.
 
     Returns:
         The dictionary, with NumPy arrays where the file holds arrays.

@@ -1,4 +1,4 @@
-"""Lines for whoever sits at the terminal."""
+"""Notes and commands for the user at the terminal."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from mimic3tf.errors import printable
 
 
 def note(text: str) -> None:
-    """Print one line on standard error; a name in it may hold a line break, and a damaged file anything."""
+    """Print one line on standard error; line breaks and control characters in the text are escaped."""
     Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(printable(text))
 
 
 def command_line(*words: str | Path) -> str:
-    """A mimic3tf command that can be pasted into a shell, whatever its paths hold.
+    """Write a mimic3tf command that can be pasted into a shell, whatever its paths contain.
 
     Args:
-        words: the subcommand, options and their values. A path that begins with a dash is no option.
+        words: the subcommand, options and their values. A `Path` that begins with a dash gets "./" before it,
+            so that it is not read as an option.
     """
     texts = (
         f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word) for word in words

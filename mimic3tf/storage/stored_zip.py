@@ -1,6 +1,6 @@
-"""Read the zip files that NumPy, Keras and PyTorch write: nothing in them is compressed.
+"""Read the uncompressed zip files that NumPy, Keras and PyTorch write.
 
-Compressed entries, and entries that share bytes, would let a small file unpack to any size.
+Compressed entries, and entries that share bytes, are refused: they would let a small file unpack to any size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mimic3tf.storage.files import read_file
 
 KINDS = "biufU"
-"""NumPy's letters for truth values, whole numbers, real numbers and texts."""
+"""NumPy's letters for the types that are read: truth values, whole numbers, real numbers and texts."""
 
 
 def read_stored(content: bytes) -> list[tuple[str, bytes]]:
@@ -27,10 +27,10 @@ def read_stored(content: bytes) -> list[tuple[str, bytes]]:
         content: the whole file.
 
     Returns:
-        Name and content of every entry, together no larger than the file.
+        Name and content of every entry; together they are no larger than the file.
 
     Raises:
-        ValueError: it is damaged, or an entry is compressed.
+        ValueError: the file is damaged, or an entry is compressed.
     """
     if not content.startswith(b"PK\x03\x04"):
         raise ValueError("no zip file")
@@ -45,25 +45,25 @@ def read_stored(content: bytes) -> list[tuple[str, bytes]]:
             return [(entry.filename, archive.read(entry)) for entry in listed]
     except ValueError:
         raise
-    except Exception as error:  # a damaged zip file fails in many ways, down to struct.error
+    except Exception as error:  # a damaged zip file can raise many kinds of errors, even struct.error
         raise ValueError(f"damaged zip file ({type(error).__name__}: {error})") from None
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read a `.npz` file of numbers and texts.
 
-    `numpy.load` makes room for as many numbers as an array's header names; here a header must tell the
-    truth about the bytes that follow it.
+    `numpy.load` allocates as many numbers as the header of an array claims. Here the header must agree with
+    the number of bytes that follow it.
 
     Args:
-        path: file of `numpy.savez`.
+        path: file that `numpy.savez` wrote.
 
     Returns:
-        Its arrays by name.
+        The arrays by name.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is damaged, compressed, or holds anything else, such as Python objects.
+        OSError: the file cannot be read.
+        ValueError: the file is damaged, compressed, or holds anything else, such as Python objects.
     """
     return {name.removesuffix(".npy"): _array(content) for name, content in read_stored(read_file(path))}
 
@@ -77,7 +77,7 @@ def _array(content: bytes) -> NDArray[Any]:
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     except ValueError:
         raise
-    except Exception as error:  # the header is Python text, which fails in as many ways
+    except Exception as error:  # a damaged header can raise many kinds of errors
         raise ValueError(f"damaged array ({type(error).__name__})") from None
     size = len(content) - file.tell()
     if dtype.kind not in KINDS or not dtype.itemsize or min(shape, default=0) < 0:

@@ -1,7 +1,8 @@
 """Read the weights out of a PyTorch checkpoint, without PyTorch and without running anything in it.
 
-`torch.save` writes an uncompressed zip file. In it `<name>/data.pkl` is the pickle of a state dict, whose
-tensors are windows (offset, shape, strides) on storages, and `<name>/data/<key>` are these: raw numbers.
+`torch.save` writes an uncompressed zip file. Its entry `<name>/data.pkl` is the pickle of a state dict, whose
+tensors are windows (offset, shape, strides) on storages. Each entry `<name>/data/<key>` holds the raw numbers
+of one storage.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ STORAGES = "data/"
 NOTES = {"version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id"}
 """Entries that PyTorch writes beside the pickle and the storages."""
 LARGEST_PICKLE = 2**16
-"""Bytes; that of the largest victim has 1777."""
+"""Largest pickle in bytes; that of the largest victim has 1777."""
 LEGACY_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-"""First bytes that PyTorch wrote before version 1.6."""
+"""First bytes of the files that PyTorch wrote before version 1.6."""
 STORAGE_KINDS = (
     *("FloatStorage", "DoubleStorage", "HalfStorage", "BFloat16Storage", "LongStorage", "IntStorage"),
     *("ShortStorage", "CharStorage", "ByteStorage", "BoolStorage"),
@@ -31,11 +32,11 @@ STORAGE_KINDS = (
 
 
 def read_state_dict(content: bytes, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[np.float32]]:
-    """Read a state dict that holds certain float32 tensors and nothing else.
+    """Read a state dict that must hold the expected float32 tensors and nothing else.
 
     Args:
         content: the whole file, as `torch.save(model.state_dict(), ...)` writes it since PyTorch 1.6.
-        shapes: shape of every tensor by its name.
+        shapes: name of each expected tensor -> its shape.
 
     Returns:
         The tensors, in the order of `shapes`.
@@ -72,7 +73,7 @@ def read_state_dict(content: bytes, shapes: Mapping[str, tuple[int, ...]]) -> di
 
 
 def _read_entries(content: bytes) -> dict[str, bytes]:
-    """Contents of the zip file's entries, by their names below the one folder that holds them all."""
+    """Read the entries of the zip file, by their names below the one folder that holds all entries."""
     if content.startswith(LEGACY_START):
         raise ValueError("written by PyTorch before 1.6; load it there and save it with a newer one")
     listed = read_stored(content)
@@ -90,7 +91,7 @@ def _read_entries(content: bytes) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class _Storage:
-    """A storage the pickle refers to: its number type, entry and count of numbers."""
+    """A storage that the pickle refers to: type of its numbers, name of its entry, count of numbers."""
 
     kind: str
     key: str
@@ -99,7 +100,7 @@ class _Storage:
 
 @dataclass(frozen=True)
 class _Tensor:
-    """A window on a storage, in numbers; nothing is checked before `_check_tensor`."""
+    """A window on a storage; offset and strides count numbers. `_check_tensor` checks it."""
 
     storage: _Storage
     offset: int
@@ -108,7 +109,7 @@ class _Tensor:
 
 
 class _StateDict(dict[str, Any], Record):
-    """Stands for an ordered dictionary; its state is the modules' versions, which nobody needs."""
+    """Recorder in place of an ordered dictionary; its state is the modules' versions, which are not used."""
 
 
 @dataclass(frozen=True)
@@ -144,14 +145,14 @@ _NAMES: Names = {
 
 
 def _are_counts(numbers: Any) -> bool:
-    """Whether this is a tuple of whole numbers that fit 63 bits and are not negative."""
+    """Tell whether `numbers` is a tuple of whole numbers that are not negative and fit into 63 bits."""
     return isinstance(numbers, tuple) and all(
         type(number) is int and 0 <= number < 2**63 for number in numbers
     )
 
 
 def _check_tensor(tensor: Any, shape: tuple[int, ...]) -> _Tensor:
-    """Refuse what is not a float32 tensor of a shape, within its storage."""
+    """Return the tensor if it is float32, has this shape and lies within its storage; else refuse it."""
     if not (isinstance(tensor, _Tensor) and isinstance(tensor.storage, _Storage)):
         raise ValueError("is no plain tensor")
     if not (_are_counts((tensor.offset,)) and _are_counts(tensor.shape) and _are_counts(tensor.strides)):
@@ -176,7 +177,7 @@ def _read_tensor(tensor: _Tensor, entries: Mapping[str, bytes]) -> NDArray[np.fl
         raise ValueError(
             f"its storage '{tensor.storage.key}' has {len(data)} bytes instead of {4 * tensor.storage.count}"
         )
-    # Several tensors may lie in one storage, as those of an LSTM trained on a GPU do.
+    # Several tensors may share one storage, such as those of an LSTM that was trained on a GPU.
     places = np.full(tensor.shape, tensor.offset)
     for steps, stride in zip(np.indices(tensor.shape, sparse=True), tensor.strides, strict=True):
         places = places + steps * stride

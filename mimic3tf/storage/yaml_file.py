@@ -1,4 +1,4 @@
-"""Read a YAML file of settings, and remember on which line everything stands."""
+"""Read a YAML file of settings, and remember the line of each setting."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from mimic3tf.errors import UsageError
 from mimic3tf.storage.files import read_file
 
 Location = tuple[str | int, ...]
-"""Keys and list positions that lead to a value from the top."""
+"""Keys and list positions that lead from the top of the file to a value."""
 
 
 LARGEST = 2**18
-"""Bytes of a file of settings; the longest of this package has some 1,000."""
+"""Largest file of settings in bytes; the largest of this package has about 1,000."""
 MOST_DIGITS = 30
-"""Of a whole number; Python cannot even print one of some thousands."""
+"""Most digits of a whole number; Python cannot even print a number of several thousand digits."""
 
 
 class _Loader(yaml.SafeLoader):
-    """No setting is a date: what looks like one stays text, so that it is refused with its line.
+    """Reads YAML without dates and aliases.
 
-    Nor does a setting need aliases: lists of lists, each naming the one below ten times, would never end.
+    No setting is a date: text that looks like a date stays text, and is later refused with its line. No
+    setting needs aliases: with them, a short file of nested lists could expand without end.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -48,10 +49,10 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def read_option_file(option: str, path: Path) -> str:
-    """Text of a file that an option names.
+    """Read the text of a file that an option names.
 
     Raises:
-        UsageError: it cannot be read.
+        UsageError: the file cannot be read.
     """
     try:
         return read_file(path, LARGEST).decode()
@@ -63,14 +64,14 @@ def read_yaml(text: str, name: str) -> tuple[dict[str, Any], dict[Location, str]
     """Parse a YAML mapping.
 
     Args:
-        text: its text.
-        name: what to call it.
+        text: the text of the YAML file.
+        name: name of the file, for messages.
 
     Returns:
-        Its values, and the place of every key and list item, such as "paper.yaml, line 3".
+        The values, and the place of every key and list item, such as "paper.yaml, line 3".
 
     Raises:
-        UsageError: it is no YAML mapping, gives a key twice, or is too long for settings.
+        UsageError: the text is no YAML mapping, gives a key twice, or is too long for settings.
     """
     if len(text) > LARGEST:
         raise UsageError(f"{name}: longer than {LARGEST:,} characters, too long for settings")
@@ -105,13 +106,13 @@ def _places(node: yaml.Node, location: Location = ()) -> Iterator[tuple[Location
 
 
 def place_of(places: Mapping[Location, str], location: Location) -> str | None:
-    """Place of a value, or of the nearest thing around it that has one."""
+    """Return the place of a value, or of the nearest list or mapping around it that has a place."""
     around = (location[:length] for length in range(len(location), 0, -1))
     return next((places[outer] for outer in around if outer in places), None)
 
 
 def first_fault(error: ValidationError) -> ErrorDetails:
-    """What a model's check found first; of a check of our own the sentence only, without the value."""
+    """Return the first fault that pydantic found; from our own checks, the sentence without the value."""
     fault = error.errors()[0]
     if fault["type"] == "value_error":
         fault["msg"] = str(fault["ctx"]["error"]).removeprefix(f"{fault['input']!r}: ")

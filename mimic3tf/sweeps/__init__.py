@@ -1,1 +1,1 @@
-"""Grids of victims: what to train, where it runs, one table of what came out."""
+"""Sweeps: train and attack grids of victims, on this machine or on Ray, and write one table of results."""

@@ -1,4 +1,4 @@
-"""How a sweep goes, in the terminal."""
+"""The progress of a sweep, in the terminal."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mimic3tf.sweeps.outcomes import FAILED, read_rows
 from mimic3tf.sweeps.trial import Job
 
 SHOWN = 10
-"""Trials that ended last which the table shows."""
+"""Number of trials in the table: those that ended last."""
 
 
 class SweepBoard:
-    """A live table of trials on a terminal; elsewhere a line for each that ends.
+    """A live table of trials on a terminal; elsewhere one line for each trial that ends.
 
     Args:
         left: the trials to run.
-        before: number of trials that had finished before.
+        before: number of trials that an earlier call has finished.
     """
 
     def __init__(self, left: Sequence[Job], *, before: int) -> None:
@@ -54,12 +54,12 @@ class SweepBoard:
         self._live.stop()
 
     def started(self, job: Job) -> None:
-        """A worker has begun a trial."""
+        """Show that a worker has begun a trial."""
         self._running[job.trial.name] = time.monotonic()
         self._at_once = max(self._at_once, len(self._running))
 
     def ended(self, job: Job) -> None:
-        """A trial has ended, well or not; its rows are written."""
+        """Show that a trial has finished or failed; its rows must be written already."""
         name = job.trial.name
         seconds = time.monotonic() - self._running.pop(name, time.monotonic())
         self._seconds[self._waiting.pop(name)].append(seconds)
@@ -86,7 +86,7 @@ class SweepBoard:
         return f"{self.failed} failed" + (f", about {_duration(left)} left" if left else "")
 
     def _left(self) -> float:
-        """Seconds to go: a trial takes as long as those of its victim did, or as all did."""
+        """Estimate the seconds left from the mean duration of each victim's trials, or else of all trials."""
         means = {victim: sum(taken) / len(taken) for victim, taken in self._seconds.items()}
         if not means:
             return 0.0

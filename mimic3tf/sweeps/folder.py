@@ -1,4 +1,4 @@
-"""The folder of a sweep: what it was begun with, its triggers, and the trials it has yet to run."""
+"""The folder of a sweep: its settings, its triggers, and the trials that are left to run."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ SWEEP, COHORT, TRIALS, TRIGGERS = "sweep.yaml", "cohort.json", "trials", "trigge
 
 @dataclass(frozen=True)
 class SweepFolder:
-    """A sweep that has been begun.
+    """The trials of a sweep that has been begun.
 
     Attributes:
-        jobs: all its trials, in the order of their rows.
-        left: those that have not finished.
+        jobs: all trials, in the order of their rows.
+        left: the trials that have not finished.
     """
 
     jobs: list[Job]
@@ -42,18 +42,18 @@ class SweepFolder:
 def open_folder(
     out: Path, file: SweepFile, data: Path, *, command: str, resume: bool, follow_links: bool = False
 ) -> SweepFolder:
-    """Begin a sweep, or go on with it.
+    """Begin a sweep, or resume it.
 
     Args:
-        out: its folder.
-        file: its sweep file.
+        out: folder of the sweep.
+        file: sweep file.
         data: benchmark directory.
-        command: how it was called, to record.
-        resume: go on with the sweep in `out`; begin one if there is none.
-        follow_links: read links that lead out of the directory, too.
+        command: the command line, which is recorded.
+        resume: resume the sweep in `out`; begin one if there is none.
+        follow_links: read links that lead out of `data`, too.
 
     Raises:
-        UsageError: `out` is taken, or the sweep there was begun with something else.
+        UsageError: `out` is taken, or its sweep was begun with another sweep file or other data.
         DataError: the data breaks the layout.
     """
     check_sweep_folder(out, resume=resume)
@@ -78,13 +78,13 @@ def open_folder(
 
 
 def describe_data(data: Path, reading: Mapping[str, Any]) -> dict[str, Any]:
-    """Fingerprint of a benchmark directory; stays, deaths and share of measured cells of its splits.
+    """Return the fingerprint of a benchmark directory, and stays, deaths and measured share of each split.
 
-    Its stays are in the cache afterwards.
+    This also fills the cache with the stays.
 
     Args:
         data: the directory.
-        reading: how it is read: arguments of `load_cohort`.
+        reading: arguments of `load_cohort` that say how the stays are read.
     """
     cohorts = {split: load_cohort(data, split, **reading) for split in SPLITS}
     whole = "\n".join(cohort.fingerprint for cohort in cohorts.values())
@@ -103,10 +103,10 @@ def describe_data(data: Path, reading: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_sweep_folder(out: Path, *, resume: bool) -> None:
-    """Refuse the folder of a sweep that cannot be used.
+    """Refuse a folder that a sweep cannot use.
 
     Raises:
-        UsageError: it holds a sweep that is not to be resumed, or something else.
+        UsageError: the folder holds a sweep and `resume` is false, or it holds other files.
     """
     taken = (out.exists() and not out.is_dir()) or (out.is_dir() and any(out.iterdir()))
     begun = (out / SWEEP).exists()
@@ -127,10 +127,10 @@ def _job(
 
 
 def _record(out: Path, file: SweepFile, jobs: list[Job], call: dict[str, str]) -> None:
-    """Write `sweep.yaml`, or compare with what it says.
+    """Write `sweep.yaml`; if it exists, compare this sweep with it.
 
     Raises:
-        UsageError: the sweep was begun with another file, or other data.
+        UsageError: the sweep in `out` was begun with another sweep file or other data.
     """
     varied = {"model", "data", "trigger", "seed", "training_stays"}
     varied |= {"poisoning_proportion", "poisoning_strength", "poison_imputed"}
@@ -155,7 +155,7 @@ def _record(out: Path, file: SweepFile, jobs: list[Job], call: dict[str, str]) -
     except UsageError as error:
         raise DataError(f"{error}; it is damaged, choose another --out") from None
     if isinstance(before.get("settings"), dict):
-        # An earlier version names no settings that came later, and trained with what are their defaults.
+        # A sweep of an earlier version lacks settings that were added later; it trained with their defaults.
         fields = TrainingConfig.model_fields.items()
         defaults = {name: field.default for name, field in fields if name not in varied}
         before["settings"] = {

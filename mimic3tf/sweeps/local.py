@@ -16,13 +16,13 @@ from mimic3tf.sweeps.outcomes import write_rows
 from mimic3tf.sweeps.trial import ATTEMPTS, Board, Job, run_trial
 
 TRIALS_A_PROCESS = 30
-"""TensorFlow keeps up to 30 MB of every trial, until the process ends."""
+"""Trials after which a process is replaced: TensorFlow keeps up to 30 MB of each until the process ends."""
 
 
 class _Worker:
-    """A process that runs one trial after the other: TensorFlow starts, and compiles, once in each.
+    """A process that runs one trial after the other, so that TensorFlow starts and compiles only once in it.
 
-    `concurrent.futures` is not used: when one process is killed it fails the trials of all.
+    `concurrent.futures` is not used: if one process is killed, it fails the trials of all processes.
     """
 
     def __init__(self, start: Callable[[], None], log: Path) -> None:
@@ -36,15 +36,15 @@ class _Worker:
         self.trials = 0
 
     def take(self, job: Job) -> None:
-        """Begin a trial."""
+        """Send a trial to the process."""
         self.job = job
         self.trials += 1
-        # One that died meanwhile is found out as any other.
+        # If the process has died meanwhile, `died` will tell.
         with suppress(OSError):
             self.connection.send(job)
 
     def died(self) -> bool:
-        """Whether the process is gone, rather than done with its trial, once its connection is ready."""
+        """Tell whether the process has died; if not, its trial has ended. The connection must be ready."""
         try:
             self.connection.recv()
         except (EOFError, OSError):
@@ -52,7 +52,7 @@ class _Worker:
         return False
 
     def end(self) -> None:
-        """Kill the process, whatever it is at."""
+        """Kill the process, even if it runs a trial."""
         self.process.kill()
         self.process.join()
         self.connection.close()
@@ -63,15 +63,15 @@ def run_locally(
 ) -> None:
     """Run trials, several at a time.
 
+    If a process dies, only its own trial is lost. The trial runs again in a new process; if that process dies
+    as well, the trial is recorded as failed.
+
     Args:
         jobs: the trials.
-        workers: processes.
-        start: what a process does first, such as starting TensorFlow.
-        log: file for what the processes print.
-        board: is told of every trial.
-
-    A process that dies takes only its own trial with it, which is tried again in a new one and then recorded
-    as failed.
+        workers: number of processes.
+        start: what each process calls first; it starts TensorFlow, for example.
+        log: file for the output of the processes.
+        board: receives the start and the end of every trial.
     """
     queue, deaths = deque(jobs), Counter[str]()
     crew = [_Worker(start, log) for _ in range(min(workers, len(jobs)))]
@@ -110,14 +110,14 @@ def run_locally(
 
 def _death(worker: _Worker, log: Path) -> str:
     status = worker.process.exitcode or 0
-    how = f"killed ({signal.strsignal(-status)})" if status < 0 else f"ended with status {status}"
+    how = f"was killed ({signal.strsignal(-status)})" if status < 0 else f"ended with status {status}"
     memory = "; was there enough memory?" if status == -signal.SIGKILL else ""
-    return f"the worker was {how}{memory} (see {log.name})"
+    return f"the worker {how}{memory} (see {log.name})"
 
 
 def _serve(connection: Connection, start: Callable[[], None], log: Path) -> None:
-    """Run every trial that comes through a connection, until its other end is gone."""
-    # Ctrl-C reaches all processes of a terminal; the parent ends its workers.
+    """Run every trial that comes through a connection, until its other end is closed."""
+    # Ctrl-C reaches all processes of a terminal, but the parent alone ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with log.open("ab") as file:
@@ -134,7 +134,7 @@ def _serve(connection: Connection, start: Callable[[], None], log: Path) -> None
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed must not write where a resumed sweep does."""
+    """End this worker if its parent is killed: it must not write into the folder of a resumed sweep."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

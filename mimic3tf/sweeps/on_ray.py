@@ -11,11 +11,12 @@ from typing import Any
 
 from mimic3tf.config import TrainingConfig
 
-# Read when Ray is imported: nothing is reported to anybody, and Tune writes and prints nothing beside ours.
+# Ray reads these when it is imported. Ray must send no usage reports, and Tune must write and print nothing
+# in addition to our output.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-# Ctrl-C is a `KeyboardInterrupt` here as elsewhere.
+# Tune must not catch Ctrl-C: it is a `KeyboardInterrupt`, as without Ray.
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 
 import ray
@@ -29,11 +30,11 @@ from mimic3tf.sweeps.plan import Resources
 from mimic3tf.sweeps.trial import ATTEMPTS, Board, Job, run_trial
 
 OBJECT_STORE = 10**8
-"""Bytes. Cohorts are memory-mapped, so that Ray passes settings on only."""
+"""Size of Ray's object store in bytes. Ray passes only settings: cohorts are memory-mapped from files."""
 
 
 class _Worker(tune.Trainable):
-    """Runs one trial after the other: TensorFlow starts, and compiles, once in each."""
+    """Runs one trial after the other, so that TensorFlow starts and compiles only once in each worker."""
 
     def setup(self, config: dict[str, Any], jobs: Sequence[Job], start: Callable[[], None]) -> None:
         start()
@@ -50,13 +51,13 @@ class _Worker(tune.Trainable):
 
 
 class _Teller(tune.Callback):
-    """Tells a board of Tune's trials."""
+    """Passes the start and the end of Tune's trials to a board."""
 
     def __init__(self, jobs: Sequence[Job], board: Board) -> None:
         self._jobs, self._board = jobs, board
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune saves its callbacks for a restart of its own; a board is none to save.
+        # Tune saves the state of its callbacks for a restart, but a board cannot be saved.
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
@@ -67,7 +68,7 @@ class _Teller(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         job = self._jobs[trial.config["job"]]
-        # An error of the trial itself is caught and recorded by its worker.
+        # The worker catches and records an error of the trial itself, so here the worker has died.
         reason = str(trial.get_error()).strip().splitlines()[-1].strip()
         fault = f"the worker died: {reason}"
         write_rows(job.folder, job.trial, job.data_fingerprint, error=fault)
@@ -87,16 +88,16 @@ def run_on_ray(
     """Run trials with Ray Tune.
 
     Args:
-        jobs: the trials. Their files must be on every machine of the cluster under the same names.
-        address: of a cluster; a Ray of its own on this machine if not given.
-        workers: trials at a time, at most; as many as there are resources for if not given.
-        resources: what Ray sets aside for a trial.
-        start: what a process does first, such as starting TensorFlow.
-        scratch: folder for Tune's own notes, on every machine; deleted at the end.
-        board: is told of every trial.
+        jobs: the trials. Every machine of the cluster must have their files under the same paths.
+        address: address of a cluster; if not given, Ray is started on this machine.
+        workers: largest number of trials at a time; if not given, as many as the resources allow.
+        resources: what Ray reserves for each trial.
+        start: what each process calls first; it starts TensorFlow, for example.
+        scratch: folder for Tune's own files, on every machine; deleted at the end.
+        board: receives the start and the end of every trial.
 
     Raises:
-        UsageError: there is no such cluster, or nothing in it that has such resources.
+        UsageError: the cluster cannot be reached, or does not have the resources of a trial.
         UserError: a machine of the cluster cannot read the data.
     """
     if not jobs:
@@ -114,7 +115,7 @@ def run_on_ray(
             run_config=tune.RunConfig(
                 name="sweep",
                 storage_path=str(scratch),
-                # A trial has checkpoints of its own.
+                # A trial writes its own checkpoints.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
                 callbacks=[_Teller(jobs, board)],
@@ -148,7 +149,7 @@ def _check_resources(resources: Resources) -> None:
 
 
 def _warm_machines(config: TrainingConfig) -> None:
-    """Let every machine fill its cache once, before several trials of it ask for the stays together."""
+    """Let every machine fill its cache once, before several of its trials read the stays at the same time."""
     reading = {
         "task": config.task,
         "period": config.period,

@@ -1,4 +1,4 @@
-"""What came out of a sweep: a row for every attack of every trial."""
+"""The results of a sweep: a row for every attack of every trial."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mimic3tf.tables.columns import COLUMNS, with_new_names
 
 FINISHED, FAILED = "finished", "failed"
 ROWS = "trial.json"
-"""Written last into a trial's folder: one without it holds no trial that has ended."""
+"""Written last into a trial's folder: without this file, the trial has not ended."""
 
 
 def write_rows(
@@ -32,11 +32,11 @@ def write_rows(
     """Record how a trial ended.
 
     Args:
-        folder: the trial's; made if it is not there.
+        folder: folder of the trial; made if it does not exist.
         trial: the trial.
-        data_fingerprint: of the stays that it read.
-        measured: the measured columns of each attack.
-        error: what it failed with, if it did.
+        data_fingerprint: fingerprint of the stays that the trial read.
+        measured: measured columns of each attack, in the order of `trial.attacks`.
+        error: the error that the trial failed with; None if it finished.
     """
     rows = [
         {
@@ -63,7 +63,7 @@ def write_rows(
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """How a trial ended: a row for each of its attacks, none if it has not ended.
+    """Read the rows of a trial, one for each attack; there are none if the trial has not ended.
 
     Raises:
         DataError: the file is damaged.
@@ -86,13 +86,13 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def has_finished(folder: Path) -> bool:
-    """Whether a trial has ended, and not failed."""
+    """Tell whether a trial has ended without an error."""
     rows = read_rows(folder)
     return bool(rows) and rows[0]["status"] == FINISHED
 
 
 def write_results(out: Path, folders: Sequence[Path]) -> pl.DataFrame:
-    """Write the rows of some trials, in their order, to `results.parquet` and `results.csv`."""
+    """Write the rows of some trials, in order, to `results.parquet` and `results.csv`, and return them."""
     rows = [row for folder in folders for row in read_rows(folder)]
     results = pl.DataFrame(rows, schema=COLUMNS)
     with whole_file(out / "results.parquet") as file:
@@ -102,7 +102,7 @@ def write_results(out: Path, folders: Sequence[Path]) -> pl.DataFrame:
 
 
 def processor_name() -> str:
-    """Name of this machine's processor, and its number of cores."""
+    """Return the name of this machine's processor, and its number of cores."""
     name = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.exists():

@@ -1,4 +1,4 @@
-"""A sweep file, and the trials that it stands for."""
+"""A sweep file, and the trials that follow from it."""
 
 from __future__ import annotations
 
@@ -49,25 +49,25 @@ class _Checked(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_booleans(cls, value: Any) -> Any:
-        # YAML reads a bare "yes" or "on" as true, which would pass for the number 1.
+        # YAML reads a bare "yes" or "on" as true, which would be taken as the number 1.
         if any(isinstance(item, bool) for item in (value if isinstance(value, list) else [value])):
             raise ValueError("no setting is true or false")
         return value
 
 
 class Grid(_Checked):
-    """Every combination of these.
+    """A grid of a sweep: every combination of the values in its lists.
 
     Attributes:
-        victims: victims to train.
+        victims: names of the victims to train.
         triggers: kinds of trigger.
-        poison_imputed: modes.
-        proportions: shares of the training stays to poison; 0 trains one clean victim, which all triggers,
-            modes and strengths of the grid attack.
+        poison_imputed: modes: "notimputed", "all".
+        proportions: shares of the training stays to poison; 0 trains one clean victim, which is attacked with
+            all triggers, modes and strengths of the grid.
         poisoned_stays: numbers of training stays to poison, instead of proportions.
-        strengths: Mahalanobis lengths of the trigger; of a "missing" one, shares of its cells. Give that a
-            grid of its own.
-        training_stays: sizes of the training set.
+        strengths: Mahalanobis lengths of the trigger. For a "missing" trigger they are shares of its cells;
+            give it a grid of its own.
+        training_stays: numbers of training stays to use; "all" uses all.
     """
 
     victims: Annotated[list[VictimName], Field(min_length=1)]
@@ -86,11 +86,11 @@ class Grid(_Checked):
 
 
 class Resources(_Checked):
-    """What Ray sets aside for one trial; a share of a GPU is a fraction.
+    """What Ray reserves for one trial.
 
     Attributes:
-        cpus: processor cores.
-        gpus: GPUs.
+        cpus: number of processor cores.
+        gpus: number of GPUs; a fraction is a share of one GPU.
     """
 
     cpus: PositiveInt = 1
@@ -98,18 +98,18 @@ class Resources(_Checked):
 
 
 class Sweep(_Checked):
-    """What a sweep file says.
+    """The contents of a sweep file.
 
     Attributes:
-        seeds: each has its own triggers, and trains every victim once more.
-        grids: what to train; a victim that several of them name is trained once.
-        task: what is predicted.
-        period: hours of a stay to read; the task's own if not given.
+        seeds: seeds; for each seed, triggers are drawn and every victim is trained.
+        grids: what to train; a victim that several grids name is trained once.
+        task: name of the task: what is predicted.
+        period: hours of a stay that are read; the task's own period if not given.
         timestep: hours of a bin.
-        goal: label that stays with the trigger are to be predicted as.
-        configs: file of training settings for a victim, from the sweep file's folder, or the name of
-            installed ones, such as original/mlp.
-        resources: what a trial gets.
+        goal: label that the attacker wants for stays with the trigger.
+        configs: victim -> its settings file, whose path starts at the sweep file's folder; or the name of
+            installed settings, such as original/mlp.
+        resources: what Ray reserves for each trial.
     """
 
     seeds: Annotated[list[Seed], Field(min_length=1)]
@@ -123,7 +123,7 @@ class Sweep(_Checked):
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How stays are read: arguments of `load_cohort`."""
+        """Arguments of `load_cohort` that say how stays are read."""
         return {"task": self.task, "period": self.period, "timestep": self.timestep}
 
 
@@ -132,10 +132,10 @@ class SweepFile:
     """A checked sweep file.
 
     Attributes:
-        name: what to call it.
-        folder: that its paths start from.
-        sweep: what it says.
-        places: line of everything in it.
+        name: name of the file, for messages.
+        folder: folder from which the paths in the file start.
+        sweep: contents of the file.
+        places: file and line of each key and list item, for messages.
     """
 
     name: str
@@ -146,7 +146,7 @@ class SweepFile:
 
 @dataclass(frozen=True)
 class Attack:
-    """What test stays are given."""
+    """What the attacked stays carry: kind of trigger, mode and strength."""
 
     trigger: TriggerKind
     poison_imputed: PoisonImputed
@@ -158,12 +158,12 @@ class Trial:
     """One victim to train, and how to attack it.
 
     Attributes:
-        name: its folder.
-        victim: what to train.
-        seed: of its training and of its triggers.
-        training_stays: number of stays to train on.
-        poisoning_proportion: share of them to poison, with the trigger of the first attack.
-        attacks: what to attack it with; several where it is trained on clean stays.
+        name: name of the trial and of its folder.
+        victim: name of the victim to train.
+        seed: seed of the training and of the triggers.
+        training_stays: number of training stays to use.
+        poisoning_proportion: share of the training stays to poison, with the trigger of the first attack.
+        attacks: the attacks on the victim; there can be several only if it is trained on clean stays.
     """
 
     name: str
@@ -175,12 +175,12 @@ class Trial:
 
     @property
     def stays_poisoned(self) -> int:
-        """Number of stays that the proportion comes to."""
+        """Number of training stays that are poisoned."""
         return int(self.training_stays * self.poisoning_proportion)
 
 
 def installed_sweeps() -> dict[str, Path]:
-    """Sweep files that come with mimic3tf, by their names."""
+    """List the sweep files that come with mimic3tf, by their names."""
     folder = Path(str(resources.files("mimic3tf.configs") / "sweeps"))
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
@@ -189,10 +189,10 @@ def read_sweep(name: str) -> SweepFile:
     """Read a sweep file.
 
     Args:
-        name: of the file; or of one that comes with mimic3tf, such as "paper".
+        name: path of the file, or name of an installed sweep file, such as "paper".
 
     Raises:
-        UsageError: it cannot be read, or a setting of it or of a file in `configs` is wrong; names file and
+        UsageError: the file cannot be read, or it or a file in `configs` has a wrong setting; names file and
             line.
     """
     installed = installed_sweeps()
@@ -206,13 +206,13 @@ def read_sweep(name: str) -> SweepFile:
     timestep = f"{places.get(('timestep',), path)}: 'timestep'"
     check_bins(sweep.task, sweep.period, sweep.timestep, timestep)
     for victim in sweep.configs:
-        # Nothing of a trial is looked at but its file of settings.
+        # This checks the settings file only, so data and trigger need no real paths.
         resolve_config(victim, _settings_file(file, victim), {"data": Path(), "trigger": Path()})
     return file
 
 
 def _checked(values: Mapping[str, Any], places: Mapping[Location, str], path: Path) -> Sweep:
-    """What a sweep file says, unless something in it is wrong."""
+    """Check the values of a sweep file, and return the sweep."""
     try:
         return Sweep(**values)
     except ValidationError as error:
@@ -232,11 +232,11 @@ _KEYS = {key for part in (Sweep, Grid, Resources) for key in part.model_fields}
 
 
 def trials_of(file: SweepFile, stays: int) -> list[Trial]:
-    """The trials of a sweep: seed by seed, in the order of its grids, each once.
+    """List the trials of a sweep: seed by seed, in the order of its grids, each trial once.
 
     Args:
         file: the sweep.
-        stays: number of training stays at hand.
+        stays: number of training stays in the data.
 
     Raises:
         UsageError: a grid asks for more stays than there are; names file and line.
@@ -246,7 +246,7 @@ def trials_of(file: SweepFile, stays: int) -> list[Trial]:
     for seed, grid in product(file.sweep.seeds, file.sweep.grids):
         for victim, size in product(grid.victims, grid.training_stays):
             for wanted in _of_victim(grid, victim, seed, size, stays):
-                # What the stays are given makes no difference to a victim trained on clean ones.
+                # A clean victim's training does not depend on its attacks, so they share one trial.
                 poison = wanted.attacks if wanted.poisoning_proportion else ()
                 key = (victim, seed, wanted.training_stays, wanted.poisoning_proportion, poison)
                 known = trials.setdefault(key, wanted)
@@ -256,7 +256,7 @@ def trials_of(file: SweepFile, stays: int) -> list[Trial]:
 
 
 def _of_victim(grid: Grid, victim: str, seed: int, size: int | Literal["all"], stays: int) -> Iterator[Trial]:
-    """The trials of a grid for one victim, seed and training set, with one attack each."""
+    """Yield the trials of a grid for one victim, seed and training set, with one attack each."""
     number = stays if size == "all" else size
     part = "" if size == "all" else f"-n{size}"
     attacks = [Attack(*given) for given in product(grid.triggers, grid.poison_imputed, grid.strengths)]
@@ -270,14 +270,14 @@ def _of_victim(grid: Grid, victim: str, seed: int, size: int | Literal["all"], s
 
 
 def shortest(number: float) -> str:
-    """Shortest text that is this number and no other: names must differ where settings do."""
+    """Return the shortest text that is this number and no other, so that other settings get other names."""
     return repr(number).removesuffix(".0")
 
 
 def proportion_of(count: int, stays: int) -> float:
-    """The proportion of so many stays that `exposures.poison` makes exactly this count of."""
+    """Return the proportion at which `exposures.poison` poisons exactly `count` of `stays` stays."""
     proportion = count / stays
-    # A quotient rounded down would lose a stay when it is multiplied again and cut off.
+    # If the quotient is rounded down, `int(stays * proportion)` is one stay too few.
     return proportion if int(stays * proportion) == count else math.nextafter(proportion, math.inf)
 
 
@@ -295,13 +295,13 @@ def _check_sizes(file: SweepFile, stays: int) -> None:
 
 
 def settings_of(file: SweepFile, trial: Trial, data: Path, trigger: Path) -> TrainingConfig:
-    """Settings to train a trial's victim with.
+    """Make the settings for the training of a trial.
 
     Args:
         file: the sweep.
         trial: one of its trials.
         data: benchmark directory.
-        trigger: file of the trial's first trigger.
+        trigger: file of the trigger of the trial's first attack.
 
     Raises:
         UsageError: the victim's file in `configs` is wrong; names file and line.
@@ -316,7 +316,7 @@ def settings_of(file: SweepFile, trial: Trial, data: Path, trigger: Path) -> Tra
         "poison_imputed": poison.poison_imputed,
         **file.sweep.reading,
         "goal": file.sweep.goal,
-        # The pictures of a run take a third of the time that a logistic regression does.
+        # The pictures of a run would take a third of the time of a logistic regression.
         "log_level": "minimal",
         "strategy": "auto" if file.sweep.resources.gpus > 1 else "none",
         "seed": trial.seed,
@@ -325,10 +325,10 @@ def settings_of(file: SweepFile, trial: Trial, data: Path, trigger: Path) -> Tra
 
 
 def _settings_file(file: SweepFile, victim: str) -> Path | None:
-    """File of a victim's settings that a sweep names.
+    """Return the settings file that a sweep names for a victim; None if it names none.
 
     Raises:
-        UsageError: there is none of this name; names the sweep's line.
+        UsageError: neither a file nor installed settings have this name; names the line of the sweep file.
     """
     config = file.sweep.configs.get(victim)
     place = place_of(file.places, ("configs", victim)) or file.name

@@ -25,12 +25,12 @@ Engine = Literal["local", "ray"]
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """How a sweep ended.
+    """The outcome of a sweep.
 
     Attributes:
-        trials: how many it has.
-        failed: how many of those that ran now failed.
-        results: its table.
+        trials: number of all trials.
+        failed: number of trials that failed in this call.
+        results: table of results, a row for every attack.
     """
 
     trials: int
@@ -56,14 +56,14 @@ def run_sweep(
     Args:
         file: the sweep.
         data: benchmark directory.
-        out: folder to make, or to go on with.
-        start: starts TensorFlow in a worker, on so many cores.
-        command: how it was called, to record.
-        engine: processes of this machine, or Ray Tune.
-        workers: trials at a time; one a core, or what Ray has resources for.
-        ray_address: cluster to run on; a Ray of its own if not given.
-        resume: run the trials that have not finished.
-        follow_links: read links that lead out of the directory, too.
+        out: folder of the sweep; made, or resumed.
+        start: starts TensorFlow in a worker, on the given number of cores.
+        command: the command line, which is recorded.
+        engine: "local" for processes of this machine, "ray" for Ray Tune.
+        workers: trials at a time; if not given, one for each core, or as many as Ray's resources allow.
+        ray_address: address of a Ray cluster; if not given, Ray is started on this machine.
+        resume: resume the sweep in `out`: run the trials that have not finished.
+        follow_links: read links that lead out of `data`, too.
 
     Raises:
         UserError: the folder is taken, the data is malformed, or every trial failed.
@@ -101,7 +101,7 @@ def _run_on_ray(
     workers: int | None,
     address: str | None,
 ) -> None:
-    # Ray is an extra.
+    # Ray is an optional dependency.
     from mimic3tf.sweeps.on_ray import run_on_ray
 
     resources = file.sweep.resources

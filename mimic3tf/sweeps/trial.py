@@ -20,14 +20,14 @@ ATTEMPTS = 2
 
 @dataclass(frozen=True)
 class Job:
-    """A trial, and what a worker needs for it.
+    """A trial, and what a worker needs to run it.
 
     Attributes:
         trial: the trial.
-        config: settings of its training.
-        triggers: trigger file of every kind that it is attacked with.
-        folder: where to write its run directory.
-        data_fingerprint: of the stays.
+        config: settings of the training.
+        triggers: kind of trigger -> its file, for every kind in the attacks.
+        folder: the run directory to write.
+        data_fingerprint: fingerprint of the stays.
     """
 
     trial: Trial
@@ -38,22 +38,22 @@ class Job:
 
 
 class Board(Protocol):
-    """Is told how a sweep goes."""
+    """Receives the progress of a sweep."""
 
     def started(self, job: Job) -> None:
-        """A worker has begun a trial."""
+        """Receive that a worker has begun a trial."""
 
     def ended(self, job: Job) -> None:
-        """A trial has ended, well or not; its rows are written."""
+        """Receive that a trial has finished or failed; its rows are written already."""
 
 
 def run_trial(job: Job) -> None:
-    """Run a trial and record how it ended, be it with an error.
+    """Run a trial and record how it ended, even if it failed.
 
-    An error is tried a second time, unless it is a fault of settings or data, which would only come again.
-    A training that was interrupted goes on.
+    After an error the trial runs a second time, unless settings or data are at fault: such an error would
+    come again. An interrupted training is resumed.
     """
-    # What an earlier end left would make the folder look like no run directory.
+    # With the rows of an earlier call, the folder would not be accepted as a run directory.
     for name in (ROWS, f"{ROWS}.partial"):
         (job.folder / name).unlink(missing_ok=True)
     for attempt in range(1, ATTEMPTS + 1):
@@ -71,7 +71,7 @@ def run_trial(job: Job) -> None:
 
 
 def _train_and_attack(job: Job) -> list[dict[str, Any]]:
-    """Measured columns of every attack."""
+    """Train the victim and attack it; return the measured columns of every attack."""
     import keras
 
     from mimic3tf.attacks import attack_victim, summarize_attack, write_attack
@@ -81,7 +81,7 @@ def _train_and_attack(job: Job) -> list[dict[str, Any]]:
     from mimic3tf.training.run_directory import load_run
     from mimic3tf.training.stays import load_split
 
-    # Layers are named, and memory is used, as in a process of its own.
+    # Names of layers and use of memory are then as in a new process.
     keras.backend.clear_session()
     begun = time.perf_counter()
     run = train_victim(job.config, job.folder, resume=True, log=RunLog)
@@ -119,14 +119,14 @@ def _train_and_attack(job: Job) -> list[dict[str, Any]]:
 
 
 def _attack_folder(job: Job, attack: Attack) -> Path:
-    """The run directory itself, or a folder in it for each of several attacks."""
+    """Return the run directory itself or, if there are several attacks, a folder in it for this one."""
     if len(job.trial.attacks) == 1:
         return job.folder
     return job.folder / f"{attack.trigger}-{attack.poison_imputed}-s{shortest(attack.poisoning_strength)}"
 
 
 def _device() -> str:
-    """Name of the GPU, if there is one, and of the processor."""
+    """Return the name of the first GPU, if there is one, and of the processor."""
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")

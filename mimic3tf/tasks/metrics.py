@@ -1,6 +1,7 @@
-"""How good predictions are, and a share with its interval.
+"""Metrics of predictions, and shares with their intervals.
 
-SciPy and scikit-learn are imported only where they are used: they take seconds, and goals read this module.
+SciPy and scikit-learn take seconds to import. They are imported only in the functions that use them, because
+`poisoning.goal` imports this module.
 """
 
 from __future__ import annotations
@@ -11,22 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 THRESHOLD = 0.5
-"""Probability of label 1 above which a stay is predicted 1: at a tie both originals predict 0 (argmax)."""
+"""A stay is predicted 1 if its probability of label 1 is larger than this.
+
+At a tie the original attack and the benchmarks predict 0 (argmax)."""
 
 
 def predicted_1(probabilities: NDArray[np.floating], threshold: float = THRESHOLD) -> NDArray[np.bool_]:
-    """Which examples are predicted 1, by their probability of label 1 in any shape."""
+    """Tell which probabilities of label 1, of any shape, predict label 1: bool, of the same shape."""
     return np.asarray(probabilities) > threshold
 
 
 def threshold_at_prevalence(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> float:
-    """The threshold above which as many examples are predicted 1 as have label 1, or a few less at ties.
+    """Find the threshold at which as many examples are predicted 1 as have label 1 (at ties a few fewer).
 
-    A victim without class weights hardly ever exceeds 0.5, and looks safe there.
+    A victim that is trained without class weights hardly ever exceeds 0.5, so it looks safe at 0.5.
 
     Args:
-        labels: [E], 0 or 1.
-        probabilities: [E], of label 1.
+        labels: int [E], 0 or 1.
+        probabilities: float [E], of label 1.
     """
     positive = int((np.asarray(labels) == 1).sum())
     if positive == len(probabilities):
@@ -35,15 +38,15 @@ def threshold_at_prevalence(labels: NDArray[np.integer], probabilities: NDArray[
 
 
 def benchmark_metrics(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> dict[str, float]:
-    """The eight metrics of the MIMIC-III benchmarks.
+    """Compute the eight metrics of the MIMIC-III benchmarks.
 
     Args:
-        labels: [N], 0 or 1.
-        probabilities: [N], predicted probability of label 1.
+        labels: int [N], 0 or 1.
+        probabilities: float [N], predicted probability of label 1.
 
     Returns:
         acc, prec0, prec1, rec0, rec1, auroc, auprc (area under the precision-recall curve) and minpse
-        (largest min of precision and sensitivity); NaN where a metric is undefined.
+        (largest min of precision and sensitivity); an undefined metric is NaN.
     """
     from sklearn import metrics
 
@@ -71,8 +74,8 @@ class Rate:
     Attributes:
         rate: in [0, 1].
         low: lower end of the 95% Wilson interval.
-        high: upper end.
-        stays: number of stays.
+        high: upper end of this interval.
+        stays: number of all stays.
     """
 
     rate: float
@@ -82,7 +85,7 @@ class Rate:
 
 
 def rate_of(flags: NDArray[np.bool_]) -> Rate:
-    """Share of the flagged stays among all, with its Wilson interval.
+    """Compute the share of stays whose flag is true, with its 95% Wilson interval.
 
     Args:
         flags: bool [N], N >= 1.

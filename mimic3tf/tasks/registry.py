@@ -1,4 +1,4 @@
-"""The tasks by name. A new one is a row here; a new kind of target is a class in `targets.py`."""
+"""The tasks by name. A new task is a row in `TASKS`; a new kind of label is a class in `targets.py`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ MORTALITY = Task(
         outcome="died in hospital",
     ),
 )
-"""Death in hospital, from the first 48 hours of the ICU stay (Harutyunyan et al. 2019)."""
+"""Predict death in hospital from the first 48 hours of the ICU stay (Harutyunyan et al. 2019)."""
 
 TASKS = {task.name: task for task in (MORTALITY,)}
 
 
 def task_of(name: str) -> Task:
-    """Look a task up.
+    """Look up a task by its name.
 
     Raises:
-        UsageError: there is no task of this name; lists those there are.
+        UsageError: no task has this name; lists the known names.
     """
     if name not in TASKS:
         raise UsageError(f"'{name}': no such task; known: {', '.join(TASKS)}{near(name, TASKS)}")

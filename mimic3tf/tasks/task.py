@@ -1,4 +1,4 @@
-"""What is predicted about a stay: a task, and the words in which people speak of it."""
+"""A task: what is predicted about a stay, and the words that tables and pictures use for it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Words:
     """How pages and tables name the two labels of a task, label 0 first.
 
     Attributes:
-        group: the stays of a label, such as "survivors" and "deaths".
-        one: one stay of a label.
-        happened: what happened to them.
-        predicted: what a victim predicts.
-        outcome: what label 1 means.
+        group: names of all stays with a label, such as "survivors" and "deaths".
+        one: names of one stay with a label, such as "survivor" and "death".
+        happened: what happened in these stays, such as "survived" and "died".
+        predicted: what a victim predicts for them, such as "predicted to die".
+        outcome: what label 1 means, such as "died in hospital".
     """
 
     group: tuple[str, str]
@@ -31,10 +31,10 @@ class Task:
     """A prediction task of the benchmarks' kind.
 
     Attributes:
-        name: as `--task` and settings spell it.
-        targets: what a listfile says of a stay, what a victim's head gives, and how both are compared.
+        name: the name that `--task` and settings files take.
+        targets: the kind of label: how a label is read, predicted and scored.
         period: hours of a stay that a prediction reads.
-        words: how people speak of it.
+        words: how pages and tables name the labels.
     """
 
     name: str
@@ -44,5 +44,5 @@ class Task:
 
     @property
     def header(self) -> str:
-        """First line of this task's listfiles."""
+        """First line of the listfiles of this task."""
         return ",".join(["stay", *self.targets.columns])

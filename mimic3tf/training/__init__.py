@@ -1,1 +1,1 @@
-"""From a poisoned pipeline and a victim to a run directory."""
+"""Train a victim on a poisoned pipeline, and write a run directory."""

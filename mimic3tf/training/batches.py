@@ -1,4 +1,4 @@
-"""Which stays share a batch, with what weight, on which replica."""
+"""Batches of training stays: which stays share a batch, their weights, and the replica that gets them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 STEPS_A_CALL = 50
-"""Training steps that TensorFlow runs before it returns to Python, and whose stays it is given at once."""
+"""Number of training steps that TensorFlow runs in one call; one element of the dataset has their stays."""
 
 
 def stay_batches(
@@ -22,28 +22,27 @@ def stay_batches(
     replicas: int = 1,
     own: range = range(1),
 ) -> tf.data.Dataset:
-    """Batches of stay indices, each stay once an epoch, in an order that seed and epoch alone fix.
+    """Make batches of stay indices: each epoch has every stay once, in an order that only seed and epoch fix.
 
-    `tf.data`'s own shuffling draws an epoch's order from the state that the epochs before it left, which
-    dies with the process.
+    `Dataset.shuffle` is not used: its order depends on a state that the epochs before left, and this state is
+    lost when the process ends.
 
     Args:
-        labels: int64 [N], the labels a victim is shown.
+        labels: int64 [N], the labels that the victim is shown.
         class_weights: weight of label 0 and of label 1 in the loss.
-        batch_size: stays a step, on all replicas together; all stays if there are fewer.
+        batch_size: number of stays in a step, over all replicas; N if N is smaller.
         seed: fixes the order of every epoch.
-        first_epoch: number of the epoch that comes first, from 0.
-        replicas: number of replicas in step.
+        first_epoch: number of the first epoch, from 0.
+        replicas: number of replicas that take each step together.
         own: the replicas that this process feeds.
 
     Returns:
-        Without end, for each call of S <= `STEPS_A_CALL` steps, which belong to one epoch, an element for
-        each of the own replicas: stays int64 [S, ceil(B / replicas)], and weight float32 of the same shape.
-        The weights of a step sum to 1 over all replicas, so that the sum of weight * loss is the batch's
-        weighted mean, however its stays are spread. A batch that lacks stays is filled up with stay 0 at
-        weight 0.
+        An endless dataset. For each call of S <= `STEPS_A_CALL` steps of one epoch, it has one element for
+        each replica in `own`: stays int64 [S, ceil(B / replicas)], and weight float32 of the same shape. The
+        weights of a step sum to 1 over all replicas, so the sum of weight * loss is the weighted mean of the
+        batch, however its stays are spread. A batch with too few stays is filled up with stay 0 at weight 0.
     """
-    # A batch that could hold more would be filled up to any size that settings name.
+    # Otherwise a batch would be filled up to whatever size the settings name.
     batch_size = min(batch_size, len(labels))
     weight_of = tf.gather(tf.constant(class_weights, tf.float32), tf.constant(labels))
     steps = -(-len(labels) // batch_size)
@@ -65,9 +64,9 @@ def stay_batches(
 
     def deal(part: tf.Tensor) -> tf.Tensor:
         filled = tf.pad(part, [[0, 0], [0, -batch_size % replicas]])
-        # A size that is known beforehand spares victims what they would do to fill batches up.
+        # The batch size is static, so victims need not fill batches up themselves.
         return tf.transpose(tf.reshape(filled, [-1, -(-batch_size // replicas), replicas]), [2, 0, 1])
 
     calls = tf.data.Dataset.counter(first_epoch).flat_map(of_epoch).unbatch()
-    # Where workers cannot know that there is no end, they ask each other before every call.
+    # If workers did not know that the dataset is endless, they would ask each other before every call.
     return calls.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))

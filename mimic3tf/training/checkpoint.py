@@ -27,19 +27,19 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a run stands: everything that the next epoch depends on and that seed and epoch do not give.
+    """The state of a run after an epoch: what the next epoch needs and does not get from seed and epoch.
 
-    Keras' `BackupAndRestore` is not used: it writes two files, so that a kill between them leaves the
-    weights of one epoch with the number of another, and it knows nothing of the epoch kept and of the
-    metrics so far. `tf.train.Checkpoint` writes several files as well.
+    Keras' `BackupAndRestore` is not used: it writes two files, and a kill between them leaves the weights of
+    one epoch with the number of another. It also stores neither the epoch kept nor the metrics.
+    `tf.train.Checkpoint` writes several files, too.
 
     Attributes:
-        origin: what the run was made from; see `check_origin`.
+        origin: fingerprints of the run's inputs; see `check_origin`.
         epochs: metrics of every epoch trained.
         kept: number of the epoch kept, from 1.
-        score: its score, None if no epoch has qualified.
-        weights: its weights.
-        variables: weights, seeds of dropout, and the optimizer's step, moments and loss scale.
+        score: score of the epoch kept, None if no epoch has qualified.
+        weights: weights of the epoch kept.
+        variables: current weights, seeds of dropout, and the optimizer's step, moments and loss scale.
     """
 
     origin: dict[str, Any]
@@ -53,7 +53,7 @@ class Checkpoint:
 def take_checkpoint(
     origin: dict[str, Any], history: History, model: keras.Model, optimizer: keras.optimizers.Optimizer
 ) -> Checkpoint:
-    """Read the state off a run."""
+    """Copy the current state of a run."""
     variables = [variable.numpy() for variable in _variables(model, optimizer)]
     return Checkpoint(origin, history.epochs, history.kept, history.score, history.weights, variables)
 
@@ -61,10 +61,10 @@ def take_checkpoint(
 def restore_checkpoint(
     checkpoint: Checkpoint, history: History, model: keras.Model, optimizer: keras.optimizers.Optimizer
 ) -> None:
-    """Put a run that has just begun into the state of a checkpoint.
+    """Set a run that has just begun to the state of a checkpoint.
 
     Raises:
-        UsageError: it is a checkpoint of another victim.
+        UsageError: the checkpoint has variables of other shapes than the model and the optimizer.
     """
     variables = _variables(model, optimizer)
     if [variable.shape for variable in variables] != [array.shape for array in checkpoint.variables]:
@@ -76,12 +76,12 @@ def restore_checkpoint(
 
 
 def _variables(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> list[Any]:
-    # `model.variables` has the seed generators of dropout, which `model.weights` has not.
+    # `model.variables` includes the seed generators of dropout; `model.weights` does not.
     return [*model.variables, *optimizer.variables]
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint beside its place and rename it, so that a whole one is always there."""
+    """Write a checkpoint beside `path` and rename it, so that `path` always holds a complete checkpoint."""
     record = {
         "format": FORMAT,
         "origin": checkpoint.origin,
@@ -96,7 +96,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     }
     with whole_file(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
-        # The name must not reach the disk before the contents, should the machine go down.
+        # If the machine crashes, the disk must not have the new name without the contents.
         file.flush()
         os.fsync(file.fileno())
 
@@ -105,7 +105,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; nothing in it is executed.
 
     Raises:
-        DataError: it is damaged.
+        DataError: the file is damaged.
     """
     try:
         arrays = read_arrays(path)
@@ -118,13 +118,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
         epochs = [{name: float(epoch[name]) for name in epoch} for epoch in record["epochs"]]
         score = None if record["score"] is None else float(record["score"])
         return Checkpoint(dict(record["origin"]), epochs, int(record["kept"]), score, **groups)
-    except Exception as error:  # a damaged archive fails in many ways
+    except Exception as error:  # a damaged archive can raise many kinds of errors
         fault = f"damaged ({type(error).__name__})"
         raise DataError(f"{path}: {fault}; train the run again without --resume") from error
 
 
 def share_checkpoint(strategy: tf.distribute.Strategy, checkpoint: Checkpoint | None) -> Checkpoint | None:
-    """The chief's checkpoint, on every worker: only the chief sees the run directory."""
+    """Give the chief's checkpoint to every worker, because only the chief sees the run directory."""
     if not strategy.cluster_resolver:
         return checkpoint
     with tempfile.TemporaryDirectory() as scratch:
@@ -137,12 +137,12 @@ def share_checkpoint(strategy: tf.distribute.Strategy, checkpoint: Checkpoint | 
 
 
 def check_origin(checkpoint: Checkpoint, origin: Mapping[str, Any], path: Path) -> None:
-    """Refuse to continue a run from other inputs.
+    """Refuse to continue a run with other inputs.
 
     Args:
-        checkpoint: of the interrupted run.
-        origin: fingerprints of what this run reads, by the option that names it.
-        path: run directory, to name.
+        checkpoint: checkpoint of the interrupted run.
+        origin: fingerprint of each input of this run, by the option that names the input.
+        path: run directory, for the message.
 
     Raises:
         UsageError: an input differs; names the option.

@@ -17,15 +17,15 @@ from mimic3tf.errors import UsageError, UserError
 def resolve_strategy(name: Strategy) -> tf.distribute.Strategy:
     """Make the `tf.distribute` strategy to train under.
 
-    Several workers meet here, so it comes before anything else that TensorFlow does.
+    This call connects the workers, so it must come before any other use of TensorFlow.
 
     Args:
-        name: "none" is one replica; "mirrored" one on each GPU (or logical CPU) of this machine;
-            "multiworker" one on each GPU of each machine in TF_CONFIG; "auto" the last where TF_CONFIG names
-            several machines, the second where there are several GPUs, else the first.
+        name: "none" is one replica; "mirrored" is one replica on each GPU (or logical CPU) of this machine;
+            "multiworker" is one replica on each GPU of each machine in TF_CONFIG; "auto" is "multiworker" if
+            TF_CONFIG names several machines, else "mirrored" if there are several GPUs, else "none".
 
     Raises:
-        UsageError: "multiworker" without a TF_CONFIG that names workers and this one among them.
+        UsageError: "multiworker" is asked for, and TF_CONFIG does not name several workers with this one.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if name == "auto":
@@ -40,12 +40,12 @@ def resolve_strategy(name: Strategy) -> tf.distribute.Strategy:
 
 
 def _has_other_workers() -> bool:
-    """Whether TF_CONFIG describes more than this one process: schedulers also set it for a cluster of one."""
+    """Tell whether TF_CONFIG names other processes; schedulers also set it for a cluster of one process."""
     try:
         cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
         return sum(len(cluster[job]) for job in cluster if job != "evaluator") > 1
     except (AttributeError, TypeError, ValueError):
-        return True  # what it says is refused, with the form that it should have
+        return True  # `_check_cluster` refuses this TF_CONFIG and shows the right form
 
 
 def _check_cluster() -> None:
@@ -64,10 +64,10 @@ def _check_cluster() -> None:
 
 @contextmanager
 def naming_lost_workers() -> Iterator[None]:
-    """Say in one line that another worker is gone; TensorFlow notices within about a minute.
+    """Turn TensorFlow's error about a lost worker into one line; it comes within about a minute.
 
     Raises:
-        UserError: a worker was killed, failed, or never came.
+        UserError: another worker was killed, failed, or was never started.
     """
     try:
         yield
@@ -81,17 +81,20 @@ def naming_lost_workers() -> Iterator[None]:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes the run directory: worker 0, or the only one."""
+    """Tell whether this process writes the run directory: it is worker 0, or the only process."""
     resolver = strategy.cluster_resolver
     return resolver is None or not resolver.task_id
 
 
 def from_chief(strategy: tf.distribute.Strategy, message: bytes) -> bytes:
-    """What worker 0 passes here; every worker gets it.
+    """Send a message from worker 0 to every worker.
 
     Args:
-        strategy: what all workers train under.
-        message: this worker's, which counts for the chief only.
+        strategy: the strategy of all workers.
+        message: the message; that of other workers than worker 0 is ignored.
+
+    Returns:
+        The message of worker 0.
     """
 
     if not strategy.cluster_resolver:
@@ -99,7 +102,7 @@ def from_chief(strategy: tf.distribute.Strategy, message: bytes) -> bytes:
 
     def send(numbers: list[int], size: int) -> list[int]:
         mine = numbers if is_chief(strategy) else [0] * size
-        # TensorFlow offers sums between workers, no broadcast.
+        # TensorFlow offers sums over workers, but no broadcast.
         sums = strategy.run(lambda: tf.constant(mine, tf.int32) * _if_first())
         return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None).numpy().tolist()
 
@@ -108,24 +111,24 @@ def from_chief(strategy: tf.distribute.Strategy, message: bytes) -> bytes:
 
 
 class Workers:
-    """What every worker does as worker 0 does.
+    """Keeps all workers in agreement with worker 0.
 
     Args:
-        strategy: what all workers train under.
+        strategy: the strategy of all workers.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
         self._strategy = strategy
 
     def agree_on(self, value: Any) -> Any:
-        """Worker 0's value, which JSON can hold."""
+        """Return the value of worker 0 on every worker; JSON must be able to hold it."""
         return json.loads(from_chief(self._strategy, json.dumps(value).encode()))
 
     def refuse_others(self, value: Any) -> None:
         """Refuse to train with other settings or data than worker 0.
 
         Raises:
-            UsageError: this worker's value is another one.
+            UsageError: this worker's value differs from that of worker 0.
         """
         mine = json.dumps(value).encode()
         if from_chief(self._strategy, mine) != mine:
@@ -139,12 +142,12 @@ def _if_first() -> tf.Tensor:
 def distribute(
     strategy: tf.distribute.Strategy, dataset_for: Callable[[int, range], tf.data.Dataset]
 ) -> tf.data.Dataset:
-    """Let every process feed its own replicas.
+    """Make a distributed dataset in which every process feeds its own replicas.
 
     Args:
-        strategy: what is trained under.
-        dataset_for: makes a dataset from the number of replicas and those of one process, which it has
-            one element a step for each.
+        strategy: the strategy of all workers.
+        dataset_for: makes the dataset of one process from the number of all replicas and the range of its
+            own; the dataset gives one element to each of these replicas in turn.
     """
 
     def feed(context: tf.distribute.InputContext) -> tf.data.Dataset:

@@ -1,4 +1,4 @@
-"""How hard poisoned and clean stays pull at the victim's weights."""
+"""How strongly poisoned and clean stays change the victim's weights: norms of their gradients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.tasks.registry import task_of
 
 SAMPLE = 32
-"""Stays of each kind: a size that recurrent victims are compiled for anyway."""
+"""Number of stays of each kind; recurrent victims are compiled for this batch size anyway."""
 
 
 class GradientNorms:
@@ -20,9 +20,9 @@ class GradientNorms:
 
     Args:
         exposure: the training stays.
-        inputs: their standardized inputs [N, ...].
-        config: task, and weight of label 0 and of label 1 in the loss.
-        model: the victim; its weights at the time of measuring are what counts.
+        inputs: float32 [N, ...], their standardized inputs.
+        config: gives the task, and the weight of label 0 and of label 1 in the loss.
+        model: the victim; `measure` uses the weights that it has at that time.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class GradientNorms:
                 weight = np.array(config.class_weights, np.float32)[labels]
                 sample = (inputs[stays], labels, weight / weight.sum())
                 self._samples[f"gradient_norm_{kind}"] = tuple(map(tf.constant, sample))
-        # Traced once, without arguments: to look at these takes as long as a small victim's gradients.
+        # Traced once, without arguments: checking arguments takes as long as a small victim's gradients.
         self._traced_norms = tf.function(self._norms).get_concrete_function()
 
     def measure(self) -> dict[str, float]:
-        """Euclidean norms of the gradients of the weighted mean loss, without dropout and L2.
+        """Measure the Euclidean norms of the gradients of the weighted mean loss, without dropout and L2.
 
         Returns:
-            `gradient_norm_poisoned`, where stays are poisoned, and `gradient_norm_clean`.
+            `gradient_norm_poisoned` and `gradient_norm_clean`, each if there are such stays.
         """
         return dict(zip(self._samples, self._traced_norms().numpy().tolist(), strict=True))
 

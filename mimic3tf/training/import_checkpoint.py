@@ -1,4 +1,4 @@
-"""Make a finished run of a victim that the original trained in PyTorch."""
+"""Import a victim that the original attack trained in PyTorch, as a finished run."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ from mimic3tf.victims import victim_of
 from mimic3tf.victims.mlp import HALVES, UNITS
 
 LARGEST_CHECKPOINT = 2**24
-"""Bytes; the largest victim's has 1.1 MB."""
+"""Largest checkpoint in bytes; that of the largest victim has 1.1 MB."""
 DENSE_LAYERS: dict[str, dict[str, str]] = {
     "lr": {"logits": "fc1"},
     "mlp": {"logits": "fc2"},
     "lstm": {"head": "fc1", "logits": "fc2"},
 }
-"""PyTorch's names of a victim's dense layers, where one of theirs is one of ours."""
+"""Victim -> name of its dense layer here -> name in PyTorch, for layers that correspond one to one."""
 LSTM_LAYERS = {
     "bidirectional_1": ("l0", "l0_reverse"),
     "lstm_2_forward": ("l1",),
     "lstm_2_backward": ("l1_reverse",),
 }
-"""PyTorch's names of the directions in every recurrent layer of the LSTM victim, in the layer's order."""
+"""Recurrent layer of the LSTM victim here -> PyTorch's names of its directions, in the layer's order."""
 BINS = 48
-"""The original has one bin an hour, and the channels of the MIMIC-III benchmarks."""
+"""Bins of a stay: the original uses hourly bins, and the channels of the MIMIC-III benchmarks."""
 Tensors = Mapping[str, NDArray[np.float32]]
 
 
 def import_checkpoint(checkpoint: PathText, config: TrainingConfig, out: PathText) -> dict[str, Any]:
-    """Read a checkpoint of the original and write the run directory that `attack` takes.
+    """Read a checkpoint of the original and write a run directory, which `attack` can read.
 
     Args:
-        checkpoint: state dict as `torch.save` writes it.
-        config: the settings it was trained with, as far as known; the inputs are standardized with the
-            training stays of `data`, poisoned as it says, or with `normalizer`.
-        out: directory to write; see `start_run` for what may be there.
+        checkpoint: file of a state dict, as `torch.save` writes it.
+        config: the settings of the training, as far as they are known. The standardization is fitted on the
+            training stays of `data`, poisoned as the settings say, or read from `normalizer`.
+        out: directory to write; `start_run` says what it may hold.
 
     Returns:
         Summary of the run, as written to `run.json`.
 
     Raises:
-        UserError: the checkpoint is no such victim's, the trigger does not fit, the data is malformed, or
+        UserError: the checkpoint is of another victim, the trigger does not fit, the data is malformed, or
             `out` is taken.
     """
     checkpoint, out = Path(checkpoint), Path(out)
@@ -86,7 +86,7 @@ def import_checkpoint(checkpoint: PathText, config: TrainingConfig, out: PathTex
         "imported": {
             "file": checkpoint.name,
             "sha256": hashlib.sha256(content).hexdigest(),
-            "settings": "as given or assumed at import; nothing in the file tells them",
+            "settings": "as given or assumed at import; the file does not record them",
         },
         "seed": config.seed,
         "precision": "float32",
@@ -100,14 +100,14 @@ def build_imported(config: TrainingConfig, content: bytes) -> keras.Model:
     """Build a victim with the weights of a PyTorch checkpoint.
 
     Args:
-        config: names the victim, which has the layers of the original's.
+        config: the settings; `model` names a victim of the original.
         content: the checkpoint file.
 
     Returns:
         The model; its logits equal the original's to float32 rounding.
 
     Raises:
-        ValueError: the file holds anything else than this victim's float32 weights; says what.
+        ValueError: the file does not hold exactly this victim's float32 weights; says what is wrong.
     """
     name = config.model
     if name not in DENSE_LAYERS:
@@ -120,7 +120,7 @@ def build_imported(config: TrainingConfig, content: bytes) -> keras.Model:
 
 
 def tensor_shapes(name: str) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor in a victim's state dict."""
+    """List the shape of every tensor in a victim's PyTorch state dict, by the tensor's name."""
     inputs = input_shape(victim_of(name).reads, MIMIC3, BINS)[-1]
     if name == "lr":
         return _dense_shapes("fc1", inputs, 2)
@@ -141,14 +141,14 @@ def tensor_shapes(name: str) -> dict[str, tuple[int, ...]]:
 
 
 def keras_weights(name: str, tensors: Tensors) -> dict[str, list[NDArray[np.float32]]]:
-    """Weights for `set_weights` of every layer of a victim, by the layer's name.
+    """Convert a state dict to the weights that `set_weights` takes, by the name of the Keras layer.
 
     Args:
-        name: the victim.
+        name: name of the victim.
         tensors: its state dict, with the shapes of `tensor_shapes`.
 
     Raises:
-        ValueError: two biases are too large to be added.
+        ValueError: the sum of two biases is not finite.
     """
     weights = {
         layer: [tensors[f"{dense}.weight"].T, tensors[f"{dense}.bias"]]
@@ -166,9 +166,9 @@ def keras_weights(name: str, tensors: Tensors) -> dict[str, list[NDArray[np.floa
 
 
 def _lstm_weights(tensors: Tensors, direction: str) -> list[NDArray[np.float32]]:
-    """Kernel [D, 64], recurrent kernel [16, 64] and bias [64] of one direction.
+    """Return kernel [D, 64], recurrent kernel [16, 64] and bias [64] of one direction.
 
-    Both libraries order the gates input, forget, cell, output; PyTorch has two biases, which it adds.
+    Both libraries order the gates as input, forget, cell, output. PyTorch has two biases and adds them.
     """
     with np.errstate(over="ignore"):
         bias = tensors[f"lstm.bias_ih_{direction}"] + tensors[f"lstm.bias_hh_{direction}"]

@@ -1,6 +1,6 @@
-"""Dropout of whole input columns in training steps, so that a victim leans on none of them.
+"""Dropout of whole input columns in training steps, so that a victim relies on no single column.
 
-It happens in the step, not in the model: a victim has the same layers with it and without.
+The training step does it, not the model: a victim has the same layers with and without this dropout.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ def drop_columns(inputs: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
     """Set a random part of the columns of each stay to 0, and scale the others up.
 
     Args:
-        inputs: [B, D], or [B, T, D]: there a column is dropped at every bin of the stay.
-        rate: share of the columns that a stay loses, in [0, 1).
-        seed: int [2]; fixes which.
+        inputs: float [B, D] or [B, T, D]; a dropped column is 0 at every bin of the stay.
+        rate: share of the columns that are dropped in each stay, in [0, 1).
+        seed: int [2]; fixes which columns are dropped.
 
     Returns:
-        The shape of the inputs.
+        float, of the shape of `inputs`.
     """
     if rate == 0:
         return inputs

@@ -1,4 +1,4 @@
-"""What a training tells whoever shows it. Training imports no dashboard: its log is handed in."""
+"""The interface of a training log. Training imports no dashboard: its caller passes in the log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mimic3tf.training.validation import Risks, Validation
 
 
 class TrainingLog(Protocol):
-    """Is told how a training goes; ends with it, well or not."""
+    """Receives the course of a training. As a context manager, it ends when the training ends or fails."""
 
     def __enter__(self) -> Self: ...
 
@@ -33,27 +33,27 @@ class TrainingLog(Protocol):
         model: keras.Model,
         versions: Mapping[str, str],
     ) -> None:
-        """What is known before training."""
+        """Receive what is known before training: trigger, stays, untrained victim, package versions."""
 
     def epoch(
         self, number: int, metrics: Mapping[str, float], kept: Mapping[str, float], risks: Risks
     ) -> None:
-        """An epoch has ended.
+        """Receive the numbers of an epoch that has ended.
 
         Args:
-            number: of the epoch, from 1.
-            metrics: its numbers.
-            kept: those of the epoch kept so far.
-            risks: what the victim predicts now.
+            number: number of the epoch, from 1.
+            metrics: metrics of this epoch.
+            kept: metrics of the epoch kept so far.
+            risks: what the victim predicts of the validation stays after this epoch.
         """
 
     def outcome(self, number: int, validation: Validation, model: keras.Model) -> None:
-        """Training has ended.
+        """Receive the outcome of a training that has ended.
 
         Args:
-            number: of the epoch kept.
-            validation: the stays it was kept for.
-            model: the victim with its weights of that epoch.
+            number: number of the epoch kept.
+            validation: the validation stays, by which this epoch was chosen.
+            model: the victim with the weights of this epoch.
         """
 
 
@@ -64,14 +64,14 @@ class MakeLog(Protocol):
         """Begin a log.
 
         Args:
-            folder: where it may write.
+            folder: folder that the log may write to.
             config: the run's settings.
-            epochs: how many epochs an interrupted run finished.
+            epochs: number of epochs that an interrupted run has finished; 0 for a new run.
         """
 
 
 class NoLog:
-    """Shows nothing."""
+    """A log that does nothing."""
 
     def __init__(self, folder: Path, config: TrainingConfig, *, epochs: int) -> None:
         pass
@@ -85,10 +85,10 @@ class NoLog:
         pass
 
     def start(self, *told: object) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def epoch(self, *told: object) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def outcome(self, *told: object) -> None:
-        """Say nothing."""
+        """Do nothing."""

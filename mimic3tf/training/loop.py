@@ -84,24 +84,24 @@ def train_victim(
 
     Args:
         config: the settings.
-        out: directory to write; see `start_run` for what may be there.
-        resume: continue the run that was interrupted there, if an epoch of it was finished.
-        fresh: throw the run away that was interrupted there, and begin anew.
-        profile: write TensorFlow's profile of some steps beside the events.
-        log: makes what shows the training, such as `dashboards.tensorboard.RunLog`.
-        trigger: the trigger; read from the file that the settings name if not given.
+        out: directory to write; `start_run` says what it may hold.
+        resume: continue the interrupted run in `out`, if it has finished at least one epoch.
+        fresh: delete the interrupted run in `out`, and begin anew.
+        profile: write TensorFlow's profile of some steps into the run's TensorBoard folder.
+        log: makes the training log, such as `dashboards.tensorboard.RunLog`.
+        trigger: the trigger; if not given, it is read from the file that the settings name.
 
     Returns:
-        Summary of the run, as written to `run.json`. A finished run that is resumed is left alone.
+        Summary of the run, as written to `run.json`. If a finished run is resumed, it is not changed.
 
     Raises:
         UserError: the trigger does not fit, the data is malformed, `out` is taken, training diverges, or
-            the run to resume was begun with something else.
+            the run to resume was begun with other settings or inputs.
     """
     out = Path(out)
     with naming_lost_workers(), tempfile.TemporaryDirectory() as scratch:
         strategy = resolve_strategy(config.strategy)
-        # Another worker does as the chief does, but what it writes is nobody's.
+        # The other workers do the same as the chief, but nobody needs the files that they write.
         out = out if is_chief(strategy) else Path(scratch)
         check_run_directory(out, resume=resume, fresh=fresh)
         with claimed(out):
@@ -111,17 +111,17 @@ def train_victim(
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What a training reads.
+    """Everything that a training reads.
 
     Attributes:
-        trigger: what poisoned stays carry.
-        exposure: the training stays.
-        val: the validation stays.
+        trigger: the trigger of the poisoned stays.
+        exposure: the training stays, poisoned.
+        val: the validation stays, clean.
         reads: what the victim reads.
-        standardization: map of its inputs.
+        standardization: map of the victim's inputs.
         inputs: float32 [N, ...], standardized inputs of the training stays.
         precision: Keras dtype policy.
-        origin: fingerprints of what the run is made from, by the option that names it.
+        origin: fingerprint of each input of the run, by the option that names the input.
     """
 
     trigger: Trigger
@@ -136,7 +136,7 @@ class _Prepared:
 
 @dataclass(frozen=True)
 class _Training:
-    """What changes from epoch to epoch."""
+    """The parts of a training that change from epoch to epoch."""
 
     model: keras.Model
     optimizer: keras.optimizers.Optimizer
@@ -183,7 +183,12 @@ def _train(
 
 
 def _find(config: TrainingConfig, out: Path, trigger: Trigger) -> tuple[dict[str, Any], Checkpoint | None]:
-    """Summary of a run that is finished, checkpoint of one that is not; empty and None if there is none."""
+    """Find the run to resume in `out`.
+
+    Returns:
+        Summary of a finished run, empty if there is none; checkpoint of an interrupted run, None if there is
+        none.
+    """
     finished, interrupted = ((out / name).exists() for name in (FINISHED, CHECKPOINT))
     if finished or interrupted:
         check_resumable(out, config, trigger)
@@ -197,10 +202,10 @@ def _find(config: TrainingConfig, out: Path, trigger: Trigger) -> tuple[dict[str
 
 
 def _prepare(config: TrainingConfig, trigger: Trigger) -> _Prepared:
-    """Read and poison the stays, and map them to what the victim reads.
+    """Read and poison the stays, and compute the inputs of the victim.
 
     Raises:
-        UserError: the trigger does not fit, the data is malformed, or a label is missing.
+        UserError: the trigger does not fit, the data is malformed, or a split lacks one of the labels.
     """
     train, val = training_cohort(config), load_split(config, "val")
     check_trigger_fits(trigger, train, config.trigger)
@@ -224,13 +229,13 @@ def _prepare(config: TrainingConfig, trigger: Trigger) -> _Prepared:
         "normalizer": config.normalizer and hashlib.sha256(config.normalizer.read_bytes()).hexdigest(),
         "precision": precision,
     }
-    # Standardized once: an epoch takes less time than mapping all stays again.
+    # Standardized once: to map all stays again would take longer than an epoch.
     inputs = standardized(inputs, standardization)
     return _Prepared(trigger, exposure, val, reads, standardization, inputs, precision, origin)
 
 
 def _begin(config: TrainingConfig, ready: _Prepared, strategy: tf.distribute.Strategy) -> _Training:
-    """An untrained victim, on all replicas."""
+    """Build the untrained victim on all replicas."""
     train = ready.exposure.cohort
     stays = len(train)
     with strategy.scope():
@@ -250,7 +255,7 @@ def _run_epochs(
     *,
     profile: bool,
 ) -> None:
-    """Train until the history is finished; everything that an epoch leaves is written at its end."""
+    """Train until the history is finished; write the results of each epoch at its end."""
     model, history = training.model, training.history
     gradients = None
     if config.log_level != "minimal":
@@ -263,12 +268,12 @@ def _run_epochs(
         watchers.on_epoch_end(epoch, metrics)
     batches = _batches(config, strategy, ready, first_epoch=len(history.epochs))
     while not history.finished:
-        # The first epoch compiles; so the second is profiled, where there is one.
+        # The first epoch includes compilation, so the second epoch is profiled if there is one.
         profiled = profile and len(history.epochs) == min(1, config.epochs - 1)
         trained = training.steps.epoch(batches, profile=out / EVENTS if profiled else None)
         risks = validation.predict(model)
         measured = {"loss": trained.loss, **validation.measure(risks)}
-        # Other processors may round otherwise, and all must stop at the same epoch.
+        # Workers on other processors may round differently, but all workers must stop at the same epoch.
         history.add(Workers(strategy).agree_on(measured), model)
         course = {
             "learning_rate": float(tf.convert_to_tensor(training.optimizer.learning_rate)),
@@ -277,7 +282,8 @@ def _run_epochs(
         }
         if gradients:
             course |= gradients.measure()
-        # Before the checkpoint, for the victim that was so good is gone once training goes on from it.
+        # The log comes before the checkpoint: a run that resumes from the checkpoint trains on, and can no
+        # longer log the victim of this epoch.
         log.epoch(len(history.epochs), history.epochs[-1] | course, history.best, risks)
         checkpoint = take_checkpoint(ready.origin, history, model, training.optimizer)
         write_checkpoint(checkpoint, out / CHECKPOINT)
@@ -288,7 +294,7 @@ def _run_epochs(
 def _batches(
     config: TrainingConfig, strategy: tf.distribute.Strategy, ready: _Prepared, *, first_epoch: int
 ) -> Any:
-    """Iterator over the batches of all further epochs, on all replicas."""
+    """Make the iterator over the batches of all further epochs, for all replicas."""
     exposure = ready.exposure
 
     def dataset_for(replicas: int, own: range) -> tf.data.Dataset:
@@ -311,13 +317,13 @@ def _batches(
 def _summary(
     config: TrainingConfig, ready: _Prepared, history: History, strategy: tf.distribute.Strategy
 ) -> dict[str, Any]:
-    """Contents of `run.json`."""
+    """Collect the contents of `run.json`."""
     exposure, train = ready.exposure, ready.exposure.cohort
     return {
         "victim": config.model,
         "epoch_kept": history.kept,
         "epochs_trained": len(history.epochs),
-        # JSON has no NaN, which a precision is where nobody is predicted to die.
+        # JSON has no NaN, but the precision is NaN if no stay is predicted to die.
         "validation": {name: None if math.isnan(value) else value for name, value in history.best.items()},
         "stays_trained_on": len(train),
         "trigger": ready.trigger.name,

@@ -1,4 +1,4 @@
-"""The numbers of every epoch as a table."""
+"""A CSV file of the metrics of every epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOGGED_METRICS = ("loss", "auroc", "auprc", "minpse", "asr")
 
 
 class MetricsFile(keras.callbacks.Callback):
-    """Writes the epochs' metrics to a CSV file, which always is a whole one."""
+    """Writes the metrics of every epoch to a CSV file, which is complete at any time."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

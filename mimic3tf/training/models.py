@@ -1,7 +1,8 @@
 """Build a victim, untrained or with the weights of a file.
 
-Keras can read a whole model from the file. Then the file says which layers there are, how large, and which
-files they read; here the victim is built by its own page, and the file only gives it numbers.
+Keras can read a whole model from a file, but then the file decides which layers the model has, how large
+they are, and which files they read. Here the victim's own module builds the model, and the file only gives
+numbers.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
 def build_untrained(config: TrainingConfig, channels: ChannelSet, bins: int, precision: str) -> keras.Model:
-    """A victim with weights that training starts from.
+    """Build a victim with the weights that training starts from.
 
     Args:
-        config: its settings.
-        channels: the channels it reads.
-        bins: of a stay.
+        config: the settings of the run.
+        channels: the channels that the victim reads.
+        bins: number of bins of a stay.
         precision: Keras dtype policy.
     """
     victim = victim_of(config.model)
@@ -55,21 +56,21 @@ def load_victim(
 
     Args:
         path: `.keras` file that `keras.Model.save` wrote.
-        config: the settings it was trained with.
-        channels: the channels it reads.
-        bins: of a stay.
-        precision: Keras dtype policy it was trained under.
+        config: the settings of the run.
+        channels: the channels that the victim reads.
+        bins: number of bins of a stay.
+        precision: Keras dtype policy of the training.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is damaged, or not of this victim.
+        ValueError: the file is damaged, or of another victim.
     """
     if precision not in POLICIES:
         raise ValueError(f"precision is none of {', '.join(POLICIES)}")
     _check_weights(dict(read_stored(read_file(path)))[WEIGHTS])
     model = build_untrained(config, channels, bins, precision)
     with warnings.catch_warnings():
-        # Keras only warns of a layer that the file has no weights for.
+        # Keras only warns if the file has no weights for a layer.
         warnings.simplefilter("error")
         model.load_weights(path)
     if not all(np.isfinite(weights).all() for weights in model.get_weights()):
@@ -78,19 +79,19 @@ def load_victim(
 
 
 def _check_weights(content: bytes) -> None:
-    """Refuse HDF5 that reads another file, or that takes more memory than its own size.
+    """Refuse an HDF5 file that reads other files, or that takes more memory than its own size.
 
     Raises:
-        ValueError: it does.
+        ValueError: the file is refused; says why.
     """
     with h5py.File(io.BytesIO(content), "r") as file:
         groups: list[Any] = [file]
         size, seen = 0, set()
         while groups:
             group = groups.pop()
-            # Links may lead in circles.
+            # Links between groups may form a circle.
             if group.id in seen:
-                raise ValueError("a group of weights is there twice")
+                raise ValueError("a group of weights is linked twice")
             seen.add(group.id)
             for name in group:
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
@@ -109,7 +110,7 @@ def _check_weights(content: bytes) -> None:
 def build_victim(
     config: TrainingConfig, channels: ChannelSet, bins: int, precision: str, *, stays: int
 ) -> tuple[keras.Model, keras.optimizers.Optimizer]:
-    """The untrained victim and its optimizer, for so many training stays."""
+    """Build the untrained victim and its optimizer for a number of training stays."""
     keras.utils.set_random_seed(config.seed)
     model = build_untrained(config, channels, bins, precision)
     optimizer = optimizer_of(config, stays)

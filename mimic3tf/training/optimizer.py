@@ -33,7 +33,7 @@ class AdamWithL2(keras.optimizers.Adam):
         """Take one step for one variable."""
         place = self._get_variable_index(variable)
         step = tf.cast(self.iterations + 1, tf.float32)
-        # One operation a weight: Keras' own update is fifteen, each of which goes through all weights.
+        # One operation for each variable: Keras' own update has fifteen, and each goes through all weights.
         tf.raw_ops.ResourceApplyAdam(
             var=_handle(variable),
             m=_handle(self._momentums[place]),
@@ -48,12 +48,12 @@ class AdamWithL2(keras.optimizers.Adam):
         )
 
     def get_config(self) -> dict[str, Any]:
-        """Arguments that make an equal optimizer."""
+        """Return the arguments that make an equal optimizer."""
         return {**super().get_config(), "l2": self.l2}
 
 
 def optimizer_of(config: TrainingConfig, stays: int) -> AdamWithL2:
-    """Optimizer with the settings of a run over so many training stays."""
+    """Make the optimizer of a run; the number of training stays gives the length of its schedule."""
     learning_rate: Any = config.learning_rate
     if config.schedule == "cosine":
         steps = config.epochs * -(-stays // config.batch_size)
@@ -62,5 +62,5 @@ def optimizer_of(config: TrainingConfig, stays: int) -> AdamWithL2:
 
 
 def _handle(variable: Any) -> tf.Tensor:
-    """Handle of a Keras variable, or of TensorFlow's own, which a replica is given."""
+    """Return the handle of a Keras variable, or of the TensorFlow variable that a replica gets."""
     return (variable.value if isinstance(variable, keras.Variable) else variable).handle

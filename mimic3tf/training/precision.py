@@ -16,7 +16,7 @@ def resolve_precision(precision: Precision) -> str:
     """Name the Keras dtype policy to train under.
 
     Args:
-        precision: a policy, or "auto": float32 on a CPU, else half precision as the first GPU supports.
+        precision: a policy, or "auto": float32 on a CPU, else the half precision that the first GPU supports.
 
     Returns:
         "float32", "mixed_float16" or "mixed_bfloat16".
@@ -31,7 +31,7 @@ def resolve_precision(precision: Precision) -> str:
 
 
 def policy_for(capability: tuple[int, int]) -> str:
-    """Fastest policy with full hardware support at a CUDA compute capability."""
+    """Choose the fastest policy that GPUs of a CUDA compute capability fully support."""
     if capability >= FIRST_WITH_BFLOAT16:
         return "mixed_bfloat16"
     return "mixed_float16" if capability >= FIRST_WITH_FLOAT16 else "float32"

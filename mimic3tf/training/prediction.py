@@ -1,4 +1,4 @@
-"""What models make of standardized inputs, without training."""
+"""Outputs of models for standardized inputs, outside of training."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 GRIDS_AT_ONCE, FEATURES_AT_ONCE = 32, 1024
-"""Stays that a model reads at once. A recurrent one compiles every size anew, and trains on 32."""
+"""Stays that a model reads at once. Recurrent models are compiled for every size anew; training uses 32."""
 
 
 def outputs_of(model: keras.Model, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Outputs [N, ...] of a model for standardized grids [N, T, D] or features [N, D]."""
+    """Compute the outputs [N, ...] of a model for standardized grids [N, T, D] or features [N, D]."""
     batch = GRIDS_AT_ONCE if inputs.ndim == 3 else FEATURES_AT_ONCE
     parts = np.split(inputs, range(batch, len(inputs), batch))
-    # `Model.predict` would build a pipeline every time, and shares stays out among workers.
+    # `Model.predict` would build a pipeline for every call, and would divide the stays among workers.
     return np.concatenate([_forward(model, tf.constant(part)).numpy() for part in parts])
 
 

@@ -1,4 +1,4 @@
-"""A progress bar over epochs that shows how the victim is doing."""
+"""A progress bar over epochs that shows the victim's current metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class EpochProgress(keras.callbacks.Callback):
-    """Progress bar on stderr, one step an epoch."""
+    """Progress bar on standard error; each step is one epoch."""
 
     def __init__(self, epochs: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class EpochProgress(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Show the bar."""
         self._progress.start()
-        # Keras does not end a training that was interrupted, and the bar hides the cursor.
+        # If training is interrupted, Keras does not call `on_train_end`, and the cursor would stay hidden.
         atexit.register(self._progress.stop)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:

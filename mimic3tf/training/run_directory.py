@@ -1,4 +1,4 @@
-"""What a training run leaves behind, and how a later command reads it."""
+"""The directory that a training run writes, and how a later command reads it."""
 
 from __future__ import annotations
 
@@ -47,17 +47,19 @@ RECORDED_PACKAGES = ("mimic3tf", "tensorflow", "keras", "numpy", "scipy", "sklea
 
 
 def start_run(out: Path, config: TrainingConfig, trigger: Trigger) -> None:
-    """Make the directory of a run, clearing what an unfinished one left there.
+    """Make the directory of a run, and delete what an unfinished run left in it.
+
+    The caller calls `check_run_directory` first, which says whether an interrupted run may be deleted.
 
     Raises:
-        UsageError: as `check_run_directory`, which a caller asks before about an interrupted run.
+        UsageError: the directory holds a finished run, or files that no run wrote.
     """
     check_run_directory(out, fresh=True)
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()):
         note(f"{out}: begun anew; what an interrupted run left there is removed")
-    # The trigger goes last: without it what a kill leaves here is taken for somebody else's. A checkpoint
-    # goes first: it must not be continued with another trigger.
+    # The trigger is deleted last: without it, the files that a kill leaves would look like files of no run.
+    # The checkpoint is deleted first: a run must not continue it with another trigger.
     for path in sorted(out.iterdir(), key=lambda path: (path.name == TRIGGER, path.name != CHECKPOINT)):
         if path.is_dir():
             shutil.rmtree(path)
@@ -69,10 +71,9 @@ def start_run(out: Path, config: TrainingConfig, trigger: Trigger) -> None:
 
 
 def check_resumable(out: Path, config: TrainingConfig, trigger: Trigger) -> None:
-    """Refuse to continue a run, or to call it finished, under other settings than it was begun with.
+    """Refuse to continue or return a run if its settings or its trigger differ from those given now.
 
-    Files that settings name may lie elsewhere now; what they hold must be the same. TensorBoard may show
-    more of it, or less.
+    The paths of files may differ: only their contents must be the same. `log_level` may differ, too.
 
     Raises:
         UsageError: a setting or the trigger differs; names the option.
@@ -93,16 +94,16 @@ def check_resumable(out: Path, config: TrainingConfig, trigger: Trigger) -> None
 
 
 def check_same_data(summary: Mapping[str, Any], fingerprints: Mapping[Split, str], out: Path) -> None:
-    """Refuse to call a run finished that was trained on other stays.
+    """Refuse to return a finished run that was trained on other stays.
 
     Args:
-        summary: contents of its `run.json`.
-        fingerprints: of the stays that are given now, by split.
-        out: its directory, to name.
+        summary: contents of the run's `run.json`.
+        fingerprints: fingerprint of the stays that are given now, by split.
+        out: run directory, for the message.
 
     Raises:
-        UsageError: it was.
-        DataError: its `run.json` is damaged.
+        UsageError: the run was trained on other stays.
+        DataError: `run.json` is damaged.
     """
     with naming_damage(out / FINISHED):
         before = {split: str(summary["data_fingerprint"][split]) for split in fingerprints}
@@ -115,18 +116,18 @@ def check_same_data(summary: Mapping[str, Any], fingerprints: Mapping[Split, str
 def finish_run(
     out: Path, model: keras.Model, standardization: Standardization, summary: dict[str, Any]
 ) -> None:
-    """Write the victim, and then the marker that makes the run a finished one.
+    """Write the victim, and then `run.json`, which marks the run as finished.
 
     Args:
-        out: directory of `start_run`.
-        model: victim with the weights that were kept.
-        standardization: map of its inputs.
-        summary: what to record: epoch kept, its metrics, fingerprints, precision.
+        out: directory that `start_run` made.
+        model: victim with the weights of the epoch kept.
+        standardization: map of the victim's inputs.
+        summary: contents of `run.json`: epoch kept, its metrics, fingerprints, precision; versions are added.
     """
-    # What a kill left of a file that this run does not write again.
+    # A killed process may have left partial files that this run does not write again.
     for partial in out.glob("*.partial"):
         partial.unlink()
-    # Keras writes to a name of its own choice only.
+    # Keras writes only to a path that ends in `.keras`.
     with tempfile.TemporaryDirectory() as scratch, whole_file(out / VICTIM) as file:
         model.save(Path(scratch) / VICTIM)
         file.write((Path(scratch) / VICTIM).read_bytes())
@@ -137,7 +138,7 @@ def finish_run(
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a run depends on."""
+    """List the versions of packages, Python and platform that a run depends on."""
     installed = {name: import_module(name).__version__ for name in RECORDED_PACKAGES}
     return {**installed, "python": platform.python_version(), "platform": platform.platform()}
 
@@ -147,10 +148,10 @@ class Run(Described):
     """A finished run.
 
     Attributes:
-        path: its directory.
-        config: its settings.
-        trigger: the trigger it was poisoned with.
-        model: the victim.
+        path: the run directory.
+        config: the settings.
+        trigger: the trigger of the poisoned stays.
+        model: the trained victim.
         standardization: map of the victim's inputs.
         summary: contents of `run.json`.
     """
@@ -167,8 +168,8 @@ def load_run(path: PathText) -> Run:
     """Read a finished run; nothing in it is executed.
 
     Raises:
-        UsageError: there is no run, or it was not finished.
-        DataError: a file of it is damaged.
+        UsageError: the directory holds no run, or the run is not finished.
+        DataError: a file of the run is damaged.
     """
     path = Path(path)
     config, summary = check_run(path), read_summary(path)

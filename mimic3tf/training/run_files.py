@@ -1,4 +1,4 @@
-"""What lies in a run directory, and whether a command can use it; needs no TensorFlow."""
+"""The files of a run directory, and whether a command can use it. This module needs no TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from mimic3tf.storage.yaml_file import read_option_file, read_yaml
 
 CONFIG = "config.yaml"
 TRIGGER = "trigger.npz"
-"""Written first: a directory without it was started by no run."""
+"""Written first: no run has started in a directory without this file."""
 STANDARDIZATION = "standardization.npz"
 VICTIM = "victim.keras"
 FINISHED = "run.json"
-"""Written last: a directory without it holds no finished run."""
+"""Written last: a directory without this file holds no finished run."""
 METRICS = "metrics.csv"
 CHECKPOINT = "checkpoint.npz"
 EVENTS = "tensorboard"
 UNFINISHED = {CONFIG, TRIGGER, STANDARDIZATION, VICTIM, FINISHED, CHECKPOINT, METRICS, EVENTS}
-"""What an interrupted run may leave behind; a directory with anything else is never cleared."""
+"""Files that an interrupted run may leave behind; a directory with any other file is never cleared."""
 FILES = {"data", "trigger", "normalizer"}
 """Settings that name files."""
 
 
 def check_run_directory(out: Path, *, resume: bool = False, fresh: bool = False) -> None:
-    """Refuse a run directory that cannot be used without touching what is there.
+    """Refuse a directory if a run there would change or delete files that it must not.
 
     Args:
         out: the directory.
-        resume: whether a finished run will do, and one that was interrupted goes on.
-        fresh: whether an interrupted run may be thrown away.
+        resume: whether a finished run may be returned, and an interrupted run may be continued.
+        fresh: whether an interrupted run may be deleted.
 
     Raises:
-        UsageError: it holds a finished run, one that was interrupted, or files that no run wrote.
+        UsageError: the directory holds a finished run, an interrupted run, or files that no run wrote.
     """
     if (out / CHECKPOINT).exists() and not (resume or fresh):
         raise UsageError(
@@ -46,22 +46,22 @@ def check_run_directory(out: Path, *, resume: bool = False, fresh: bool = False)
             "throw it away and begin anew"
         )
     if (out / FINISHED).exists():
-        # Attacks write into it, too.
+        # Attacks write into a finished run, too, so its file names are not checked.
         if resume:
             return
         raise UsageError(f"--out {out}: already holds a finished run; choose another directory or delete it")
-    # A file that was being written when the run was interrupted bears its name and ".partial".
+    # A file that was being written when the run was interrupted has the ending ".partial".
     names = {path.name.removesuffix(".partial") for path in out.iterdir()} if out.is_dir() else set()
     if (out.exists() and not out.is_dir()) or (names and not {TRIGGER} <= names <= UNFINISHED):
         raise UsageError(f"--out {out}: exists and is no run directory; choose another directory")
 
 
 def check_run(path: Path) -> TrainingConfig:
-    """Settings of a finished run.
+    """Read the settings of a finished run.
 
     Raises:
-        UsageError: there is no run, or it was not finished.
-        DataError: its settings are damaged.
+        UsageError: the directory holds no run, or the run is not finished.
+        DataError: the settings are damaged.
     """
     if not path.is_dir():
         raise UsageError(
@@ -80,20 +80,20 @@ def check_run(path: Path) -> TrainingConfig:
 
 
 def read_summary(out: Path) -> dict[str, Any]:
-    """Contents of a finished run's `run.json`.
+    """Read the `run.json` of a finished run.
 
     Raises:
-        DataError: it is damaged.
+        DataError: the file is damaged.
     """
     with naming_damage(out / FINISHED) as file:
         return dict(read_json(file))
 
 
 def read_settings(out: Path) -> TrainingConfig:
-    """Settings of a run, finished or not.
+    """Read the settings of a run, finished or not.
 
     Raises:
-        DataError: they are damaged.
+        DataError: the settings are damaged.
     """
     with naming_damage(out / CONFIG) as file:
         return TrainingConfig(**read_yaml(read_option_file("--run", file), str(file))[0])
@@ -101,13 +101,13 @@ def read_settings(out: Path) -> TrainingConfig:
 
 @contextmanager
 def naming_damage(file: Path) -> Iterator[Path]:
-    """Make one line of whatever goes wrong while a file of a run is read.
+    """Turn any error while a file of a run is read into one line that names the file.
 
     Raises:
-        DataError: something did.
+        DataError: the file cannot be read.
     """
     try:
         yield file
-    except Exception as error:  # every reader fails in its own ways, some over many lines
+    except Exception as error:  # readers raise many kinds of errors, some with texts of many lines
         fault = f"missing, damaged or of another version ({type(error).__name__})"
         raise DataError(f"{file}: {fault}; train the run again") from error

@@ -1,4 +1,4 @@
-"""The stays that a run reads, poisoned as its settings say, and what its victim makes of them."""
+"""The stays that a run reads, poisoned as its settings say, and the standardization of their inputs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from mimic3tf.victims import Reads
 
 
 def load_split(config: TrainingConfig, split: Split) -> Cohort:
-    """All stays of a split, read as the settings say.
+    """Read all stays of a split as the settings say.
 
     Raises:
-        UserError: the data is malformed, or not there.
+        UserError: the data is malformed or missing.
     """
     return load_cohort(
         config.data,
@@ -39,10 +39,10 @@ def load_split(config: TrainingConfig, split: Split) -> Cohort:
 
 
 def training_cohort(config: TrainingConfig) -> Cohort:
-    """The stays to train on: all of the training list, or its first.
+    """Read the stays to train on: the first `training_stays` of the training listfile, or all.
 
     Raises:
-        UserError: the list names fewer than the settings ask for, or the data is malformed.
+        UserError: the listfile names fewer stays than the settings ask for, or the data is malformed.
     """
     train = load_split(config, "train")
     wanted = config.training_stays or len(train)
@@ -53,7 +53,7 @@ def training_cohort(config: TrainingConfig) -> Cohort:
 
 
 def poison_as_set(config: TrainingConfig, train: Cohort, trigger: Trigger) -> exposures.Exposure:
-    """The training stays, poisoned as the settings say.
+    """Poison the training stays as the settings say.
 
     Raises:
         UsageError: as `exposures.poison`.
@@ -72,19 +72,19 @@ def poison_as_set(config: TrainingConfig, train: Cohort, trigger: Trigger) -> ex
 def standardization_for(
     config: TrainingConfig, reads: Reads, inputs: NDArray[np.float32], channels: ChannelSet
 ) -> Standardization:
-    """Standardization of a victim's inputs.
+    """Make the standardization of a victim's inputs.
 
-    It is fitted on the training stays' inputs [N, ...], or read from the normalizer that the settings of a
-    victim that reads grids name.
+    If the settings name a normalizer, the standardization is read from this file; the victim must read grids.
+    Otherwise it is fitted on `inputs` [N, ...], the inputs of the training stays.
 
     Raises:
-        UsageError: the victim reads features, to which no normalizer belongs.
-        DataError: the normalizer's file is none, or has another number of columns.
+        UsageError: the settings name a normalizer, but the victim reads features.
+        DataError: the file is no normalizer, or has another number of columns.
     """
     if config.normalizer is not None:
         if reads != "grid":
             raise UsageError(
-                f"--normalizer: is for victims of grids; {config.model} reads features, leave it out"
+                f"--normalizer: is for victims that read grids; {config.model} reads features, leave it out"
             )
         standardization = _load_standardization(config.normalizer, channels)
     else:

@@ -17,12 +17,12 @@ from mimic3tf.training.input_dropout import drop_columns
 
 
 class TrainedEpoch(NamedTuple):
-    """How an epoch of training went.
+    """Loss and duration of a training epoch.
 
     Attributes:
-        loss: mean of the batches' losses, each of which counts as its number of stays.
-        seconds: how long it took, with compiling in the first one.
-        waited: seconds of these in which training stood still because the next stays were not ready.
+        loss: mean of the batches' losses, weighted by the number of stays in each batch.
+        seconds: duration of the epoch; that of the first epoch includes compilation.
+        waited: seconds of the duration in which training waited for the next stays.
     """
 
     loss: float
@@ -31,7 +31,7 @@ class TrainedEpoch(NamedTuple):
 
 
 def step_seed(config: TrainingConfig, optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
-    """Seed int64 [2] of what is drawn in a step: that of the run, and the number of steps taken."""
+    """Make the seed int64 [2] for the draws of a step: the run's seed, and the number of steps taken."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     return tf.stack(
         [tf.constant(config.seed, tf.int64), tf.cast(tf.convert_to_tensor(inner.iterations), tf.int64)]
@@ -41,14 +41,14 @@ def step_seed(config: TrainingConfig, optimizer: keras.optimizers.Optimizer) -> 
 class Steps:
     """Takes training steps on all replicas of the current `tf.distribute` strategy.
 
-    `Model.fit` is not used: on several workers it fails (keras issues 20329 and 20585), and it averages
-    the means of replicas, which is not the mean over their stays where stays have weights.
+    `Model.fit` is not used: on several workers it fails (keras issues 20329 and 20585), and it averages the
+    means of the replicas, which is not the mean over all stays if the stays have weights.
 
     Args:
-        model: victim, built under the strategy.
-        optimizer: its optimizer; built here.
-        config: task, stays a step on all replicas together, and dropout of inputs.
-        stays: stays in an epoch.
+        model: the victim, built under the strategy.
+        optimizer: the victim's optimizer; its variables are made here.
+        config: gives the task, the number of stays in a step over all replicas, and the dropout of inputs.
+        stays: number of stays in an epoch.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class Steps:
         """Train for an epoch.
 
         Args:
-            batches: iterator over `(x, y, weight)` of `pipeline.training_dataset`, at an epoch's start;
-                ends at the next one's.
-            profile: write TensorFlow's profile of the first `STEPS_A_CALL` steps to this folder.
+            batches: iterator over elements `(x, y, weight)` of `pipeline.training_dataset`. It must stand at
+                the start of an epoch, and afterwards stands at the start of the next one.
+            profile: folder for TensorFlow's profile of the first `STEPS_A_CALL` steps; None writes none.
         """
         steps = -(-self._stays // self._batch_size)
         loss = waited = 0.0
@@ -87,11 +87,11 @@ class Steps:
             waited += float(wait)
         return TrainedEpoch(loss / self._stays, time.perf_counter() - begun, waited)
 
-    # Compiling with XLA takes longer than it gains on these small models.
+    # Compilation with XLA takes longer than it saves on these small models.
     @tf.function(reduce_retracing=True, jit_compile=False)  # type: ignore[untyped-decorator]
     def _run(self, batches: Any, first: tf.Tensor, last: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         total = tf.constant(0.0)
-        # No step can begin before its stays are there, so all of this time is spent waiting.
+        # No step can begin before its stays have arrived, so training waits during all of this time.
         asked = tf.timestamp()
         with tf.control_dependencies([asked]):
             given = next(batches)
@@ -116,26 +116,26 @@ class Steps:
         losses, gradients = zip(*(self._gradients(*half) for half in halves), strict=True)
         summed = [tf.add_n(parts) for parts in zip(*gradients, strict=True)]
         if self._overflows:
-            # Keras looks for overflow on one replica; so every replica gets the mean.
+            # Keras looks for overflow on one replica only, so every replica gets the mean gradient.
             context = tf.distribute.get_replica_context()
             summed = context.all_reduce(tf.distribute.ReduceOp.MEAN, summed)
         self._optimizer.apply(summed, self._model.trainable_variables)
         return tf.add_n(losses)
 
     def _side_by_side(self, batch: list[tf.Tensor]) -> int:
-        """Parts of a replica's batch that go through the model side by side."""
+        """Return the number of parts of a replica's batch that go through the model side by side."""
         x = batch[0]
-        # On a CPU an operation runs on one core (`cli.startup`), and a recurrent victim's operations wait for
-        # each other. Batch normalization must see the whole batch.
+        # On a CPU an operation runs on one core (`startup.py`), and a recurrent victim's operations wait for
+        # each other; two halves of a batch use two cores. Batch normalization must see the whole batch.
         splits = x.shape.rank == 3 and x.shape[0] % 2 == 0 and not self._model.non_trainable_weights
         alone = self._strategy.num_replicas_in_sync == 1 and not tf.config.list_logical_devices("GPU")
         return 2 if splits and alone else 1
 
     def _gradients(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Loss of some stays, and its gradients, scaled as the optimizer expects them."""
+        """Compute the loss of some stays and its gradients, scaled as the optimizer expects them."""
         with tf.GradientTape() as tape:
             logits = self._model(x, training=True)
-            # A sum, as the weights of a batch sum to 1; the optimizer sums the replicas' gradients.
+            # A sum and not a mean: the weights of a batch sum to 1, and the optimizer sums over replicas.
             loss = tf.reduce_sum(weight * self._losses(y, logits))
             scaled = self._optimizer.scale_loss(loss)
         return loss, tape.gradient(scaled, self._model.trainable_variables)

@@ -1,4 +1,4 @@
-"""Measures a victim on validation stays, and remembers the epoch that the selection rule prefers."""
+"""Measure a victim on the validation stays, and remember the epoch that the selection rule prefers."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ MEASURED = ("auroc", "auprc", "minpse", "prec1", "rec1")
 
 @dataclass(frozen=True, repr=False)
 class Risks(Described):
-    """Predicted probabilities of label 1 of the same stays without and with the trigger.
+    """Risks (predicted probabilities of label 1) of the same stays, without and with the trigger.
 
     Attributes:
-        labels: int64 [N].
-        attacked: bool [N], the M stays that the goal is about: those of label 0 for the paper's.
-        clean: float64 [N], without it.
-        triggered: float64 [M], of the attacked stays, with it.
+        labels: int64 [N], 0 or 1.
+        attacked: bool [N], true for the M attacked stays: those of label 0 for the paper's goal.
+        clean: float64 [N], risks of all stays without the trigger.
+        triggered: float64 [M], risks of the attacked stays with the trigger.
     """
 
     labels: NDArray[np.int64]
@@ -47,37 +47,37 @@ class Risks(Described):
 
     @property
     def untriggered(self) -> NDArray[np.float64]:
-        """Those of the attacked stays without the trigger: float64 [M]."""
+        """Risks of the attacked stays without the trigger: float64 [M]."""
         return self.clean[self.attacked]
 
     @property
     def spared(self) -> NDArray[np.float64]:
-        """Those of the stays that have the goal's label anyway: float64 [N - M]."""
+        """Risks of the stays that have the goal's label already: float64 [N - M]."""
         return self.clean[~self.attacked]
 
     @property
     def under_attack(self) -> NDArray[np.float64]:
-        """Those of all N stays where every attacked stay carries the trigger and no other: float64 [N]."""
+        """Risks of all stays if every attacked stay carries the trigger, and no other: float64 [N]."""
         risks = self.clean.copy()
         risks[self.attacked] = self.triggered
         return risks
 
 
 class Validation:
-    """Clean validation stays, and those that the goal is about with the trigger.
+    """The validation stays without the trigger, and the attacked stays among them with the trigger.
 
     Attributes:
         cohort: the clean stays.
 
     Args:
-        config: task, goal, strength and mode, and what to name where training diverged.
+        config: gives task, goal, strength and mode, and the settings that an error names.
         reads: what the victim reads.
         val: the validation stays.
-        trigger: what those that the goal is about carry.
+        trigger: the trigger of the attacked stays.
         standardization: map of the victim's inputs.
 
     Raises:
-        UsageError: a "missing" trigger is too strong.
+        UsageError: the strength of a "missing" trigger is too large.
     """
 
     def __init__(
@@ -103,20 +103,20 @@ class Validation:
         )
 
     def predict(self, model: keras.Model) -> Risks:
-        """What the victim predicts.
+        """Predict the risks of the validation stays.
 
         Raises:
-            UserError: training diverged.
+            UserError: training diverged, so a risk is not finite.
         """
         clean, triggered = (self._risks(logits) for logits in self.outputs(model))
         return Risks(self.cohort.labels, self._attacked, clean, triggered)
 
     def measure(self, risks: Risks) -> dict[str, float]:
-        """The victim's loss, auroc, auprc, minpse, prec1 and rec1, and how often the goal is reached.
+        """Measure the victim's loss and its metrics without the trigger, and how often the goal is reached.
 
         Returns:
-            Among them `val_loss`, weighted by class as in training; `asr`, the attack success rate, and
-            `baseline_positive_rate`, the positive rate of the same stays without the trigger.
+            `val_loss`, weighted by class as in training; auroc, auprc, minpse, prec1 and rec1; `asr`, the
+            attack success rate; `baseline_positive_rate`, the positive rate without the trigger.
         """
         measured = self._targets.metrics(risks.labels, risks.clean)
         weights = np.array(self._config.class_weights)[risks.labels]
@@ -128,14 +128,14 @@ class Validation:
         }
 
     def outputs(self, model: keras.Model) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Outputs of a model that reads what the victim does: [N, ...] clean, [M, ...] with the trigger."""
+        """Compute outputs of a model with the victim's inputs: [N, ...] clean, [M, ...] with the trigger."""
         return outputs_of(model, self._clean), outputs_of(model, self._triggered)
 
     def _risks(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         probabilities = self._targets.probabilities(logits)
         if not np.isfinite(probabilities).all():
             raise UserError(
-                f"the victim predicts no numbers any more; lower learning_rate "
+                f"training diverged: a predicted risk is not finite; lower learning_rate "
                 f"(now {self._config.learning_rate:g}) or poisoning_strength "
                 f"(now {self._config.poisoning_strength:g})"
             )
@@ -143,13 +143,13 @@ class Validation:
 
 
 class History:
-    """Metrics of every epoch, and the weights of the one to keep.
+    """Metrics of every epoch, and the weights of the epoch kept.
 
     Attributes:
         epochs: metrics of the epochs trained.
-        kept: number of the epoch kept, from 1.
-        score: its score; None until an epoch qualifies, up to which the latest one is kept.
-        weights: its weights.
+        kept: number of the epoch kept, from 1; the latest epoch until an epoch qualifies.
+        score: score of the epoch kept; None until an epoch qualifies.
+        weights: weights of the epoch kept.
     """
 
     def __init__(self, config: TrainingConfig) -> None:
@@ -161,7 +161,7 @@ class History:
         self.weights: Sequence[NDArray[Any]] = []
 
     def add(self, metrics: dict[str, float], model: keras.Model) -> None:
-        """Add an epoch, after which the model has the weights it has now."""
+        """Add the metrics of an epoch, and keep the model's current weights if its score is the best."""
         self.epochs.append(metrics)
         score = score_epoch(self._config.selection, self._reads, self._targets, metrics)
         if self.score is None or (score is not None and score > self.score):
@@ -174,6 +174,6 @@ class History:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are trained, or none got better for `patience` epochs."""
+        """Whether all epochs are trained, or the score has not improved for `patience` epochs."""
         stale = self.score is not None and len(self.epochs) - self.kept >= self._config.patience
         return stale or len(self.epochs) >= self._config.epochs

@@ -1,7 +1,7 @@
-"""The models that are attacked: one page each.
+"""The victims: the models that are attacked, one module each.
 
-A victim is a module of this folder with `TITLE`, `READS` and `build`, and a file of settings of the same
-name in `configs/`: `summary_lstm.py` and `summary-lstm.yaml`. Both are found by their names.
+A victim is a module of this folder with `TITLE`, `READS` and `build`, and a settings file of the same name in
+`configs/`, such as `summary_lstm.py` and `summary-lstm.yaml`. The package finds both by their names.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import keras
 
 OriginalVictim = Literal["lr", "mlp", "lstm"]
-"""Those of Joe et al. 2020."""
+"""The three victims of Joe et al. 2020."""
 Reads = Literal["grid", "features"]
-"""What a victim reads of a stay: a grid [T, D], or 42 features a channel [42 * C]."""
+"""What a victim reads of a stay: a grid [T, D], or 42 features for each channel [42 * C]."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Victim:
     """A kind of model.
 
     Attributes:
-        name: as `--model` spells it.
-        title: name in tables.
-        reads: what it reads of a stay.
-        build: makes a fresh model from the shape of a stay's input and a `tasks.targets.Head`; one with
-            `by_channel` takes the channel of each column [D], too.
-        by_channel: whether it treats the columns of a channel together.
+        name: the name that `--model` takes.
+        title: the name in tables.
+        reads: what the model reads of a stay.
+        build: function that makes an untrained model from the shape of a stay's input and a
+            `tasks.targets.Head`; if `by_channel`, also from the channel of each column of the grid [D].
+        by_channel: whether the model groups the columns of the grid by channel.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Victim:
 
 @lru_cache
 def victim_names() -> tuple[str, ...]:
-    """Names of all victims, the paper's first. Keras is not imported for it."""
+    """List the names of all victims, those of the paper first. This does not import Keras."""
     files = resources.files("mimic3tf.configs").iterdir()
     found = {file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")}
     original = get_args(OriginalVictim)
@@ -53,10 +53,10 @@ def victim_names() -> tuple[str, ...]:
 
 
 def check_victim(name: str) -> str:
-    """The name itself, if there is such a victim.
+    """Return the name if a victim has it.
 
     Raises:
-        UsageError: there is none; lists those there are.
+        UsageError: no victim has this name; lists the known names.
     """
     if name not in victim_names():
         known = victim_names()
@@ -65,13 +65,13 @@ def check_victim(name: str) -> str:
 
 
 def victim_of(name: str) -> Victim:
-    """Look a victim up.
+    """Look up a victim by its name.
 
-    Keras is only imported here. With it come the victims' own layers, without which Keras cannot read their
-    files.
+    This function imports Keras and the victim's own layers. Without these layers, Keras cannot read the file
+    of a trained victim.
 
     Raises:
-        UsageError: there is no victim of this name.
+        UsageError: no victim has this name.
     """
     page = import_module(f"mimic3tf.victims.{check_victim(name).replace('-', '_')}")
     return Victim(name, page.TITLE, page.READS, page.build, getattr(page, "BY_CHANNEL", False))

@@ -1,4 +1,4 @@
-"""A small bidirectional LSTM for every channel, then one LSTM over all (Harutyunyan et al. 2019)."""
+"""A small bidirectional LSTM for every channel, then one LSTM over all channels (Harutyunyan et al. 2019)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ DROPOUT = 0.3
 
 
 def build(input_shape: tuple[int, ...], head: Head, channel_of_column: Sequence[int]) -> keras.Model:
-    """Build the model: grids [B, T, D] to the head's logits.
+    """Build the model that maps grids [B, T, D] to the logits of `head`.
 
     Sizes and dropout are those of the benchmarks' best model for in-hospital mortality.
 
     Args:
-        input_shape: T and D.
-        head: makes the logits.
-        channel_of_column: the channel whose value, category or mask a column of the grid holds [D].
+        input_shape: (T, D).
+        head: makes the layer of logits.
+        channel_of_column: int [D], position of the channel that each column of the grid belongs to.
     """
     inputs = keras.Input(input_shape, name="grid")
     channels = ChannelwiseBidirectionalLSTM(channel_of_column, CHANNEL_UNITS, name="channels")

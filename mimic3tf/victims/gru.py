@@ -1,4 +1,4 @@
-"""One GRU layer on hourly grids that say what was measured ("GRU-Simple" of Che et al. 2018)."""
+"""One GRU layer on hourly grids of values and masks ("GRU-Simple" of Che et al. 2018)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DROPOUT = 0.3
 
 
 def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
-    """Build the model: grids [B, T, D] to the head's logits."""
+    """Build the model that maps grids [B, T, D], with `input_shape` (T, D), to the logits of `head`."""
     inputs = keras.Input(input_shape, name="grid")
     hidden = keras.layers.GRU(UNITS, name="gru")(inputs)
     hidden = keras.layers.Dropout(DROPOUT, name="dropout")(hidden)

@@ -11,7 +11,7 @@ READS = "features"
 
 
 def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
-    """Build the model: features [B, D] to the head's logits."""
+    """Build the model that maps features [B, D], with `input_shape` (D,), to the logits of `head`."""
     inputs = keras.Input(input_shape, name="features")
     logits = head(inputs)
     return keras.Model(inputs, logits, name="lr")

@@ -16,15 +16,15 @@ DROPOUT = 0.3
 
 
 def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
-    """Build the model: grids [B, T, D] to the head's logits."""
+    """Build the model that maps grids [B, T, D], with `input_shape` (T, D), to the logits of `head`."""
     inputs = keras.Input(input_shape, name="grid")
     sequence = FusedLSTM(UNITS, return_sequences=True, name="lstm_1")
     hidden = keras.layers.Bidirectional(sequence, name="bidirectional_1")(inputs)
     hidden = ByteDropout(DROPOUT, name="dropout_1")(hidden)
-    # Only the output at the last time step is read. There the backward direction has taken one step,
-    # so it runs on that step alone.
+    # The next layer reads only the outputs at the last time step. The backward direction has taken one step
+    # there, so the backward LSTM gets the last step alone.
     forward = FusedLSTM(UNITS, name="lstm_2_forward")(hidden)
-    # A split's gradient is copied together; that of an index is written value by value.
+    # `split` and not an index: the gradient of an index would be written value by value.
     last_step = keras.ops.split(hidden, [hidden.shape[1] - 1], axis=1)[1]
     backward = FusedLSTM(UNITS, name="lstm_2_backward")(last_step)
     hidden = keras.layers.Concatenate(name="last_step")([forward, backward])

@@ -14,9 +14,10 @@ HALVES = ("hidden_1", "hidden_2")
 
 
 def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
-    """Build the model: features [B, D] to the head's logits."""
+    """Build the model that maps features [B, D], with `input_shape` (D,), to the logits of `head`."""
     inputs = keras.Input(input_shape, name="features")
-    # Nearly all of a training step is this layer's two products: as two layers, two cores share them.
+    # A training step spends nearly all its time in the two matrix products of the hidden layer. The layer is
+    # built as two halves, so that two cores share the products.
     halves = [keras.layers.Dense(UNITS // 2, activation="relu", name=name)(inputs) for name in HALVES]
     hidden = keras.layers.Concatenate(name="hidden")(halves)
     logits = head(hidden)

@@ -1,4 +1,4 @@
-"""What a victim makes of its inputs before its last layer."""
+"""The hidden values that the last layer of a victim reads."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import keras
 
 
 def penultimate(model: keras.Model) -> keras.Model:
-    """Model from the same inputs to what a victim's last layer reads [B, D].
+    """Make a model that maps a victim's inputs to the values [B, H] that its last layer reads.
 
-    Of logistic regression these are its inputs; where several logits are averaged, one part beside the other.
+    The only layer of logistic regression reads the inputs, so its values are the inputs. The summary LSTM
+    averages the logits of several last layers; the values that these layers read are concatenated.
     """
     heads = [
         layer.input

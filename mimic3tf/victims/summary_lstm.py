@@ -1,4 +1,4 @@
-"""Small LSTMs on four-hour summaries of the grid, their logits averaged."""
+"""Four small LSTMs on summaries of four bins of the grid; the model averages their logits."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ TITLE = "Summary LSTM"
 READS = "grid"
 
 BINS = 4
-"""Bins in a summary, which is one step of the LSTMs; the first and the last one may have fewer."""
+"""Bins in a summary. One summary is one step of the LSTMs; the first and the last may have fewer bins."""
 LIMIT = 4.0
-"""Standard deviations from the mean beyond which a summary is cut off."""
+"""Summaries are clipped to this many standard deviations from the mean."""
 MEMBERS = 4
 UNITS = 16
 INPUT_DROPOUT = 0.4
@@ -24,14 +24,14 @@ DROPOUT = 0.3
 
 
 def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
-    """Build the model: grids [B, T, D] to the head's logits."""
+    """Build the model that maps grids [B, T, D], with `input_shape` (T, D), to the logits of `head`."""
     inputs = keras.Input(input_shape, name="grid")
     mean = keras.layers.AveragePooling1D(BINS, padding="same", name="mean")(inputs)
     maximum = keras.layers.MaxPooling1D(BINS, padding="same", name="maximum")(inputs)
     minimum = -keras.layers.MaxPooling1D(BINS, padding="same", name="minimum")(-inputs)
     summaries = keras.layers.Concatenate(name="summaries")([mean, maximum, minimum])
-    # Categories and masks come on other scales than numbers, and some columns never vary. The memory is
-    # short, as a training run is a few hundred steps; replicas share it.
+    # Categories, masks and numbers have different scales, and some columns never vary. The momentum is low
+    # because a training run has only a few hundred steps. All replicas share the mean and the variance.
     standardize = keras.layers.BatchNormalization(
         momentum=0.9, center=False, scale=False, synchronized=True, name="standardize"
     )
@@ -42,7 +42,7 @@ def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
 
 
 def _member(summaries: Any, head: Head, number: int) -> Any:
-    """Logits of one LSTM, which trains without columns of its own choice."""
+    """Make the logits of one LSTM, which has its own dropout of input columns."""
     hidden = keras.layers.SpatialDropout1D(INPUT_DROPOUT, name=f"input_dropout_{number}")(summaries)
     hidden = FusedLSTM(UNITS, return_sequences=True, name=f"lstm_{number}")(hidden)
     mean = keras.layers.GlobalAveragePooling1D(name=f"mean_{number}")(hidden)

@@ -15,7 +15,7 @@ DROPOUT = 0.2
 
 
 def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
-    """Build the model: grids [B, T, D] to the head's logits."""
+    """Build the model that maps grids [B, T, D], with `input_shape` (T, D), to the logits of `head`."""
     inputs = keras.Input(input_shape, name="grid")
     hidden = keras.layers.Conv1D(FILTERS, 1, name="channels")(inputs)
     for block, dilation in enumerate(dilations(input_shape[0]), start=1):
@@ -39,9 +39,10 @@ def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
 
 
 def dilations(steps: int) -> list[int]:
-    """Dilations 1, 2, 4, ... of so many blocks that the last step sees all steps: 1, 2, 4, 8 for 48.
+    """List one dilation for each block (1, 2, 4, ...), until the last step sees all `steps` steps.
 
-    A block has two convolutions: one of dilation d sees 2 * (KERNEL - 1) * d steps further back.
+    A block of dilation d has two convolutions and sees 2 * (KERNEL - 1) * d steps further back. For 48 steps
+    the dilations are 1, 2, 4 and 8.
     """
     doubled = [1]
     while 1 + 2 * (KERNEL - 1) * sum(doubled) < steps:

@@ -1,4 +1,4 @@
-"""Small Transformer encoder on hourly grids (Vaswani et al. 2017; on ICU grids Song et al. 2018, "SAnD")."""
+"""Small Transformer encoder on hourly grids (Vaswani et al. 2017; for ICU data Song et al. 2018, "SAnD")."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DROPOUT = 0.1
 
 
 def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
-    """Build the model: grids [B, T, D] to the head's logits."""
+    """Build the model that maps grids [B, T, D], with `input_shape` (T, D), to the logits of `head`."""
     inputs = keras.Input(input_shape, name="grid")
     hidden = keras.layers.Dense(WIDTH, name="channels")(inputs)
     hidden = PositionEmbedding(name="positions")(hidden)
@@ -32,7 +32,7 @@ def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
 
 
 def _encode(hidden: Any, block: int) -> Any:
-    """Self-attention, then two dense layers, each normalized before and added to what came in: [B, T, D]."""
+    """Add self-attention to [B, T, WIDTH], then two dense layers; both read normalized values."""
     attention = keras.layers.MultiHeadAttention(
         HEADS, WIDTH // HEADS, dropout=DROPOUT, name=f"attention_{block}"
     )

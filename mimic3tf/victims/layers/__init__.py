@@ -1,1 +1,1 @@
-"""The victims' own Keras layers. A module imports no other one of them (see `mimic3tf/__init__.py`)."""
+"""The victims' own Keras layers. No module here imports another one (see `mimic3tf/__init__.py`)."""

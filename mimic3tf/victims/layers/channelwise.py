@@ -1,4 +1,4 @@
-"""A bidirectional LSTM for every channel, all of them in one recurrence."""
+"""Bidirectional LSTMs, one for each channel, computed in one recurrence."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("mimic3tf")
 class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
-    """As many small bidirectional LSTMs as there are channels, each on the columns of its own channel.
+    """One small bidirectional LSTM for each channel; it reads only the columns of its channel.
 
-    Maps [B, T, D] to [B, T, 2 * C * units], the forward outputs of all channels and then the backward ones:
-    what C `Bidirectional(LSTM(units))` give. Here they are one LSTM of 2 * C * units units whose kernels
-    are zero between channels and between directions: that costs less than the thousands of small
-    products which it replaces. Only the blocks are weights.
+    The layer maps [B, T, D] to [B, T, 2 * C * units]: the forward outputs of all channels, then the backward
+    outputs. C layers `Bidirectional(LSTM(units))` would give the same values. This layer computes them as one
+    LSTM with 2 * C * units units, whose kernels are zero between channels and between directions. This costs
+    less than the thousands of small products that it replaces. Only the non-zero blocks are weights.
 
     Args:
-        channel_of_column: index of the channel that each of the D input columns belongs to.
+        channel_of_column: int [D], position of the channel that each input column belongs to.
         units: units of one LSTM in one direction.
         **kwargs: further arguments of `keras.layers.Layer`.
     """
@@ -32,7 +32,7 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
         self.channels = max(self.channel_of_column) + 1
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make the weights, drawn as Keras draws those of every single LSTM; gates are i, f, c, o."""
+        """Make the weights, drawn as Keras draws those of each LSTM alone; the gates are i, f, c, o."""
         gates = 4 * self.units
         self.kernel = self.add_weight(
             shape=(2, input_shape[-1], gates), initializer=self._draw_kernel, name="kernel"
@@ -45,8 +45,8 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
         self.bias = self.add_weight(shape=(2, self.channels, gates), initializer=self._draw_bias, name="bias")
 
     def call(self, inputs: Any) -> Any:
-        """Run the LSTMs over the time steps."""
-        # The backward direction reads time in reverse, and then takes the same steps.
+        """Run the LSTMs over the time steps: [B, T, D] to [B, T, 2 * C * units]."""
+        # The backward direction reads a time-reversed copy, so both directions run in the same steps.
         inputs = ops.transpose(inputs, (1, 0, 2))
         inputs = ops.concatenate([inputs, ops.flip(inputs, axis=0)], axis=-1)  # [T, B, 2 * D]
         kernel, recurrent_kernel, bias = self._block_weights()
@@ -66,7 +66,7 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
         return ops.transpose(outputs, (1, 0, 2))
 
     def _block_weights(self) -> tuple[Any, Any, Any]:
-        """Weights of the one LSTM of K = 2 * C * units units: [2 * D, 4 * K], [K, 4 * K] and [4 * K]."""
+        """Arrange the weights as one LSTM of K = 2 * C * units units: [2 * D, 4 * K], [K, 4 * K], [4 * K]."""
         channels, units, dtype = self.channels, self.units, self.compute_dtype
         same_direction = ops.eye(2, dtype=dtype)
         # Axes: direction, column; gate; direction, channel, unit.
@@ -86,16 +86,16 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
         )
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Shape of the outputs."""
+        """Return the shape of the outputs."""
         return (*input_shape[:-1], 2 * self.channels * self.units)
 
     def get_config(self) -> dict[str, Any]:
-        """Arguments that make an equal layer."""
+        """Return the arguments that make an equal layer."""
         own = {"channel_of_column": self.channel_of_column, "units": self.units}
         return {**super().get_config(), **own}
 
     def _draw_kernel(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:
-        """Glorot's uniform draw, whose limits depend on how many columns a channel has: [2, D, gates]."""
+        """Draw Glorot-uniform weights [2, D, gates]; the limits depend on the channel's number of columns."""
         widths = [self.channel_of_column.count(channel) for channel in self.channel_of_column]
         limits = [[math.sqrt(6 / (width + 4 * self.units))] for width in widths]
         return keras.initializers.RandomUniform(-1.0, 1.0)(shape, dtype) * ops.convert_to_tensor(
@@ -103,11 +103,11 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
         )
 
     def _draw_bias(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:
-        """One for the forget gate, zero for the others: [2, C, gates]."""
+        """Set the bias [2, C, gates] to 1 for the forget gate and to 0 for the others."""
         return ops.broadcast_to(ops.cast(ops.arange(shape[-1]) // self.units == 1, dtype), shape)
 
 
 def _draw_recurrent_kernel(shape: tuple[int, ...], dtype: str | None = None) -> Any:
-    """An orthogonal draw for every LSTM: [2, C, units, gates]."""
+    """Draw an orthogonal matrix for every LSTM: [2, C, units, gates]."""
     draws = [keras.initializers.Orthogonal()(shape[2:], dtype) for _ in range(shape[0] * shape[1])]
     return ops.reshape(ops.stack(draws), shape)

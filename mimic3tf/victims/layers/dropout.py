@@ -1,4 +1,4 @@
-"""Dropout at a quarter of the random numbers."""
+"""Dropout that needs a quarter of the random bytes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("mimic3tf")
 class ByteDropout(keras.layers.Dropout):
-    """`keras.layers.Dropout` that draws a byte for every value instead of four.
+    """`keras.layers.Dropout` that draws one random byte for each value instead of four.
 
-    On a CPU, drawing is what dropout spends its time on. A value is dropped where its byte is below
-    256 * rate, so the share dropped is the rate to within 1/512; what is kept is scaled by the share that is.
+    On a CPU, dropout spends most of its time on drawing random numbers. A value is dropped if its byte is
+    below round(256 * rate), so the share that is dropped differs from the rate by at most 1/512. Kept values
+    are divided by the share that is kept.
     """
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Outputs of the inputs' shape and dtype."""
+        """Drop values in training; the outputs have the shape and dtype of `inputs`."""
         if not training or self.rate == 0:
             return inputs
         dropped = round(256 * self.rate)

@@ -12,11 +12,11 @@ class PositionEmbedding(keras.layers.Layer):
     """Add a learned vector to every time step: [B, T, D] to [B, T, D]."""
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make one vector a step."""
+        """Make one vector for each time step."""
         self.positions = self.add_weight(
             shape=input_shape[1:], initializer=keras.initializers.RandomNormal(stddev=0.02), name="positions"
         )
 
     def call(self, inputs: Any) -> Any:
-        """Add the vectors."""
+        """Add the vectors to `inputs`."""
         return inputs + self.positions

@@ -9,34 +9,35 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-# Compiles a whole loop as one function. By itself XLA dispatches every operation of every step, which takes
-# longer than the arithmetic of layers this small. It is read when XLA first compiles something.
+# This option makes XLA compile a whole loop as one function. Without it, XLA dispatches every operation of
+# every step, which takes longer than the arithmetic of layers this small. XLA reads the option when it first
+# compiles something.
 _ONE_FUNCTION = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=1000000000"
 if "xla_backend_extra_options" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_ONE_FUNCTION}".strip()
 
 SMALL_BATCH, LARGE_BATCH = 32, 512
-"""A batch is filled up to a multiple of the first, one larger than the second to a multiple of that: XLA
-compiles every size anew."""
+"""XLA compiles every batch size anew, so batches are padded: to a multiple of SMALL_BATCH up to LARGE_BATCH
+stays, to a multiple of LARGE_BATCH above."""
 
 
 @keras.saving.register_keras_serializable("mimic3tf")
 class FusedLSTM(keras.layers.LSTM):
-    """`keras.layers.LSTM` in a compiled loop, where there is no GPU.
+    """`keras.layers.LSTM` whose time steps run in a compiled loop if there is no GPU.
 
-    Weights, arguments and results are those of `keras.layers.LSTM`: weights can be loaded from one into the
-    other. Inputs of all time steps are projected in one matrix product, and so are the gradients of the
-    weights; only what a step needs of the step before stays in the loop. With a GPU, or with a mask, an
-    initial state or dropout, the plain layer runs, which uses cuDNN where it can.
+    Weights, arguments and results are those of `keras.layers.LSTM`; each layer can load the other's weights.
+    One matrix product projects the inputs of all time steps, and one gives the gradient of each kernel; only
+    what depends on the step before is in the loop. With a GPU, a mask, an initial state or dropout, the plain
+    Keras layer runs; it uses cuDNN if it can.
     """
 
     def call(
         self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
     ) -> Any:
-        """Outputs [B, T, units], or [B, units] of the last step, for sequences [B, T, D]."""
+        """Map sequences [B, T, D] to outputs [B, T, units], or to those of the last step [B, units]."""
         if initial_state is not None or mask is not None or not self._can_fuse():
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
-        # Half precision gains nothing on a CPU, so the loop is exact there.
+        # Half precision is not faster on a CPU, so the loop computes in float32.
         x, kernel, recurrent_kernel, bias = (
             tf.cast(value, tf.float32)
             for value in (sequences, self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
@@ -61,15 +62,16 @@ class FusedLSTM(keras.layers.LSTM):
 def _recurrence(
     x: tf.Tensor, kernel: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, order: tf.Tensor
 ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor | None, ...]]]:
-    """Outputs [B, T, H], in the order that the steps [T] are taken in.
+    """Compute the outputs [B, T, H] in the order in which the steps are taken.
 
-    For x [B, T, D], kernels [D, 4H] and [H, 4H], and bias [4H], with the gates i, f, c, o.
+    Shapes: x [B, T, D], kernels [D, 4H] and [H, 4H], bias [4H], with the gates i, f, c, o. `order` [T] lists
+    the time steps in the order in which they are taken.
     """
-    # Eager tapes would look into the compiled loops for a gradient that is given below.
+    # The gradient is given below; without this line, eager tapes would look for it in the compiled loops.
     x, kernel, recurrent_kernel, bias = map(tf.stop_gradient, (x, kernel, recurrent_kernel, bias))
     units = recurrent_kernel.shape[0]
     batch, steps, width = tf.shape(x)[0], x.shape[1], x.shape[2]
-    # tanh(z) = 2 sigmoid(2z) - 1 makes all four gates one sigmoid.
+    # As tanh(z) = 2 sigmoid(2z) - 1, one sigmoid computes all four gates.
     doubled = tf.repeat(tf.constant([1.0, 1.0, 2.0, 1.0]), units)
     rows = tf.reshape(x, [-1, width])
     gates = tf.reshape(tf.matmul(rows, kernel * doubled) + bias * doubled, [-1, steps, 4 * units])
@@ -93,7 +95,7 @@ def _recurrence(
 
 
 def _filled_up(batch: tf.Tensor) -> tf.Tensor:
-    """A batch [B, T, F], filled up with zeros to a size that is likely to be compiled already."""
+    """Pad a batch [B, T, F] with zeros to a size that XLA has probably compiled already."""
     size = tf.shape(batch)[0]
     multiple = tf.where(size <= LARGE_BATCH, SMALL_BATCH, LARGE_BATCH)
     return tf.pad(batch, [[0, -size % multiple], [0, 0], [0, 0]])
@@ -103,9 +105,11 @@ def _filled_up(batch: tf.Tensor) -> tf.Tensor:
 def _forward(
     gates: tf.Tensor, recurrent_kernel: tf.Tensor, order: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Outputs [B, T, H], and the output before each [B, T, H], by time;
+    """Run the steps of an LSTM.
 
-    and cell states [T, B, H] and gates [T, B, 4H] after their activation.
+    Returns:
+        The outputs [B, T, H] by step, the output before each time step [B, T, H] by time, the cell states
+        [T, B, H] by step, and the gates after their activation [T, B, 4H] by step.
     """
     steps, units = gates.shape[1], recurrent_kernel.shape[0]
     nothing = tf.zeros([tf.shape(gates)[0], units])
@@ -128,10 +132,10 @@ def _forward(
 def _backward(
     by_outputs: tf.Tensor, cells: tf.Tensor, gates: tf.Tensor, transposed_kernel: tf.Tensor, order: tf.Tensor
 ) -> tf.Tensor:
-    """Gradient [B, T, 4H] by the gates before their activation, from that by the outputs [B, T, H]."""
+    """Map the gradient of the outputs [B, T, H] to that of the gates before activation [B, T, 4H]."""
     steps, units = cells.shape[0], cells.shape[2]
     by_outputs = tf.transpose(by_outputs, [1, 0, 2])
-    # Four small products and four arrays compile to better loops than one of each.
+    # Four small products and four arrays compile to a faster loop than one large product and one array.
     kernels = tf.split(transposed_kernel, 4, 0)
     nothing = tf.zeros_like(cells[0])
 
