@@ -23,9 +23,8 @@ def audit_table(
       mimic3tf audit-table audits
       mimic3tf audit-table audits/mlp audits/lr --out tables
     """
-    from rich.console import Console
-
     from mimic3tf.tables import audits as report
+    from mimic3tf.tables.fitting import print_paragraph, print_table
 
     found = report.read_audits(audits)
     detectors = report.summarize_detectors(found.detectors)
@@ -34,10 +33,12 @@ def audit_table(
         out.mkdir(parents=True, exist_ok=True)
         for name, summary in (("detectors", detectors), ("models", models), ("repairs", repairs)):
             write_whole(out / f"{name}.csv", summary.write_csv())
-    console = Console()
-    # A pipe has no width; do not squeeze the table into 80 columns there.
-    console = Console(width=console.width if console.is_terminal else 120, highlight=False)
-    console.print(*report.detectors_tables(detectors), report.CAPTION, sep="\n")
-    console.print(report.models_table(models), report.MODEL_CAPTION, sep="\n")
-    if len(repairs):
-        console.print(*report.repairs_tables(repairs), report.REPAIR_CAPTION, sep="\n")
+    for tables, caption in (
+        (report.detectors_tables(detectors), report.CAPTION),
+        ([report.models_table(models)], report.MODEL_CAPTION),
+        (report.repairs_tables(repairs), report.REPAIR_CAPTION),
+    ):
+        for table in tables:
+            print_table(table)
+        if tables:
+            print_paragraph(f"{caption}\n")

@@ -15,7 +15,7 @@ def results(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for results.csv and results.json.")] = None,
 ) -> None:
-    """Show the attacks of several runs in one table.
+    """Show the attacks of several runs in one table: a row an attack, with its run and data.
 
     \b
     Examples:
@@ -23,8 +23,7 @@ def results(
       mimic3tf results runs/lstm runs/lstm-clean --out tables
       mimic3tf results runs --over-seeds
     """
-    from rich.console import Console
-
+    from mimic3tf.tables.fitting import print_table
     from mimic3tf.tables.results import (
         collect_results,
         results_over_seeds,
@@ -37,6 +36,4 @@ def results(
         table = results_over_seeds(table)
     if out is not None:
         write_results(table, out)
-    # A pipe has no width; do not squeeze the table into 80 columns there.
-    console = Console()
-    Console(width=console.width if console.is_terminal else 120).print(results_table(table))
+    print_table(results_table(table))

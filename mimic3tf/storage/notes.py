@@ -15,6 +15,11 @@ def note(text: str) -> None:
     Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(printable(text))
 
 
+def warn(text: str) -> None:
+    """Print one line on standard error about what a result is not worth."""
+    note(f"warning: {text}")
+
+
 def command_line(*words: str | Path) -> str:
     """A mimic3tf command that can be pasted into a shell, whatever its paths hold.
 

@@ -20,13 +20,18 @@ def predicted_1(probabilities: NDArray[np.floating], threshold: float = THRESHOL
 
 
 def threshold_at_prevalence(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> float:
-    """The threshold above which as many examples are predicted 1 as have label 1, or a few less at ties.
+    """The threshold at which as many examples are predicted 1 as have label 1.
 
-    A victim without class weights hardly ever exceeds 0.5, and looks safe there.
+    A victim trained without class weights hardly ever predicts more than 0.5, and looks safe there. This
+    threshold follows its risks: it is chosen on the examples themselves, without the trigger.
 
     Args:
-        labels: [E], 0 or 1.
+        labels: [E], 0 or 1; P of them are 1.
         probabilities: [E], of label 1.
+
+    Returns:
+        The (P + 1)-th largest probability, or 0 where all labels are 1. Examples above it are predicted 1, at
+        most P: fewer where others have the same probability, as an example at the threshold is predicted 0.
     """
     positive = int((np.asarray(labels) == 1).sum())
     if positive == len(probabilities):
