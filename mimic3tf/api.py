@@ -11,6 +11,7 @@ from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.startup import start_tensorflow
+from mimic3tf.storage.notes import warn
 
 if TYPE_CHECKING:
     from mimic3tf.attacks import AttackResult
@@ -91,7 +92,8 @@ def attack(
 
     Args:
         run: the victim.
-        data: benchmark directory whose test stays are attacked, or the stays themselves.
+        data: benchmark directory whose test stays are attacked, or the stays themselves. A line on standard
+            error says where the directory is not known to be what the run was trained for.
         trigger: another trigger than the run's own.
         strength: Mahalanobis length of the trigger; that of the training if not given.
         poison_imputed: whether imputed cells are shifted too; as in the training if not given.
@@ -105,12 +107,12 @@ def attack(
         DataError: the data is malformed, or there is nobody to attack.
     """
     start_tensorflow()
-    from mimic3tf.attacks import attack_victim
+    from mimic3tf.attacks import attack_victim, load_attacked
     from mimic3tf.data.cohort import Cohort
-    from mimic3tf.training.stays import load_split
 
     if not isinstance(data, Cohort):
-        data = load_split(run.config.model_copy(update={"data": Path(data)}), "test")
+        data, named = load_attacked(run, Path(data))
+        warn(named.caution(run.path))
     pattern = trigger or run.trigger
     check_trigger_fits(pattern, data, run.path / "trigger.npz")
     if strength is not None and not strength >= 0:

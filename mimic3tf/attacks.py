@@ -54,6 +54,13 @@ class DataSet:
     fingerprint: str
     foreign: str | None = None
 
+    def caution(self, run: Path) -> str | None:
+        """A line for whoever attacks a run with other data than its own."""
+        return self.foreign and (
+            f"data {self.name}: not known to be what {run} was trained for ({self.foreign}); the victim may "
+            "have learned from stays among its test stays"
+        )
+
 
 def load_attacked(run: Run, data: Path) -> tuple[Cohort, DataSet]:
     """Load the test stays of a data directory, and find out whether the run was trained for this data.
@@ -103,7 +110,7 @@ def attack_folder(run: Run, data: DataSet, out: Path | None = None) -> Path:
                 f"--out {out}: holds an attack on other data than {data.name}; name another folder"
             )
         return out
-    if held == data.fingerprint or (held is None and data.foreign is None):
+    if data.foreign is None and held in (None, data.fingerprint):
         return run.path
     return run.path / ATTACKS / f"{data.name[:50]}-{data.fingerprint[:8]}"
 

@@ -56,8 +56,11 @@ def attack(
         summarize_attack,
         write_attack,
     )
+    from mimic3tf.poisoning.cautions import caution_shift, caution_tested
+    from mimic3tf.poisoning.goal import Goal
     from mimic3tf.poisoning.trigger import check_trigger_fits, load_trigger
     from mimic3tf.tables.terminal import print_attack
+    from mimic3tf.tasks.registry import task_of
     from mimic3tf.training.run_directory import load_run
 
     victim = load_run(run)
@@ -73,8 +76,10 @@ def attack(
     summary = summarize_attack(victim, attacked, pattern, result, strength=strength, poison_imputed=mode)
     write_attack(folder, summary, result)
     print_attack(summary)
-    if attacked.foreign is not None:
-        warn(
-            f"--data {data}: not known to be the data that {run} was trained for ({attacked.foreign}); the "
-            f"victim may have learned from stays among its test stays. Written to {folder}"
-        )
+    words = task_of(victim.config.task).words
+    foreign = attacked.caution(run)
+    warn(
+        foreign and f"{foreign}. Written to {folder}",
+        caution_tested(cohort.labels, Goal(victim.config.goal), words),
+        caution_shift(pattern, strength),
+    )

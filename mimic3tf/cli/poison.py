@@ -19,7 +19,7 @@ from mimic3tf.cli.options import (
 )
 from mimic3tf.errors import UsageError
 from mimic3tf.storage.files import write_whole
-from mimic3tf.storage.notes import command_line
+from mimic3tf.storage.notes import command_line, warn
 from mimic3tf.tasks.registry import MORTALITY, task_of
 
 
@@ -87,8 +87,10 @@ def poison(
         raise UsageError(f"option --poisoning_proportion: must be from 0 to 1, not {proportion:g}")
     from rich.console import Console
 
+    from mimic3tf.poisoning.cautions import caution_poisoned, caution_shift
     from mimic3tf.poisoning.goal import Goal
     from mimic3tf.poisoning.manifest import default_manifest, poison_with_manifest
+    from mimic3tf.poisoning.trigger import load_trigger
 
     manifest = manifest or default_manifest(out)
     copy = poison_with_manifest(
@@ -107,6 +109,7 @@ def poison(
         f"cells and {copy.labels_changed} labels changed. Manifest: {manifest}"
     )
     console.print(f"Next: {command_line('poison', '--check', '--data', data, '--out', out)}")
+    warn(caution_poisoned(len(copy.stays)), caution_shift(load_trigger(trigger), strength))
 
 
 def _check(data: Path, out: Path, task: str, changes: Path | None) -> None:
