@@ -32,19 +32,23 @@ def print_table(table: Table, *, stderr: bool = False) -> None:
         stderr: print on standard error.
     """
     console = Console(stderr=stderr, highlight=False)
-    whole = _side_by_side(_widths(table))
+    widths = [_width(column.header, *column.cells) for column in table.columns]
+    whole = _side_by_side(widths)
     width = _width_of(console) or max(whole, PARAGRAPH, _width(table.title or ""))
     keys, blocks = _keys(table), [[*range(len(table.columns))]]
+    least = _least(table, widths, keys, width)
     if whole > width:
-        if not _tell_rows_apart(table, keys) or _needed(table, keys, width) > width:
+        if not _tell_rows_apart(table, keys) or _needed(least, keys) > width:
             table, keys = _numbered(table), 1
-        blocks = _blocks(_least(table, keys, width), keys, width)
+            widths = [_width(*table.columns[0].cells, table.columns[0].header), *widths]
+            least = _least(table, widths, keys, width)
+        blocks = _blocks(least, keys, width)
     # Rather let the terminal break a line than lose a digit.
-    console = Console(stderr=stderr, highlight=False, width=max(width, _needed(table, keys, width)))
+    console = Console(stderr=stderr, highlight=False, width=max(width, _needed(least, keys)))
     if table.title:
         console.print(table.title, style="bold", width=width)
     for block in blocks:
-        console.print(_part(table, block, keys), "")
+        console.print(_part(table, widths, block, keys), "")
     if table.caption:
         console.print(table.caption, style="dim", width=width)
 
@@ -80,11 +84,6 @@ def _width(*cells: object) -> int:
     return max(Measurement.get(console, console.options, cell).maximum for cell in cells)  # type: ignore[arg-type]
 
 
-def _widths(table: Table) -> list[int]:
-    """Characters of every column where nothing wraps."""
-    return [_width(column.header, *column.cells) for column in table.columns]
-
-
 def _side_by_side(widths: Sequence[int]) -> int:
     return sum(widths) + GAP * (len(widths) - 1)
 
@@ -99,14 +98,13 @@ def _tell_rows_apart(table: Table, keys: int) -> bool:
     return len(set(names)) == len(table.rows)
 
 
-def _least(table: Table, keys: int, width: int) -> list[int]:
+def _least(table: Table, widths: Sequence[int], keys: int, width: int) -> list[int]:
     """Characters that every column needs: all of a number, some of a text."""
-    widths = _widths(table)
     values = [
         natural if column.no_wrap else min(natural, TEXT)
         for natural, column in zip(widths[keys:], table.columns[keys:], strict=True)
     ]
-    least = widths[:keys]
+    least = [*widths[:keys]]
     for most in range(KEY, NARROWEST - 1, -1):
         least = [min(natural, most) for natural in widths[:keys]]
         if _side_by_side([*least, max(values, default=0)]) <= width:
@@ -114,9 +112,8 @@ def _least(table: Table, keys: int, width: int) -> list[int]:
     return least + values
 
 
-def _needed(table: Table, keys: int, width: int) -> int:
+def _needed(least: Sequence[int], keys: int) -> int:
     """Characters of the keys and the widest other column."""
-    least = _least(table, keys, width)
     return _side_by_side([*least[:keys], max(least[keys:], default=0)])
 
 
@@ -145,7 +142,7 @@ def _numbered(table: Table) -> Table:
     return numbered
 
 
-def _part(table: Table, positions: Sequence[int], keys: int) -> Table:
+def _part(table: Table, widths: Sequence[int], positions: Sequence[int], keys: int) -> Table:
     """Some columns of a table, and nothing around them."""
     part = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
     chosen = [table.columns[position] for position in positions]
@@ -155,7 +152,7 @@ def _part(table: Table, positions: Sequence[int], keys: int) -> Table:
             column.header,
             justify=column.justify,
             no_wrap=hard,
-            min_width=_width(column.header, *column.cells) if hard else None,
+            min_width=widths[position] if hard else None,
             overflow="fold",
         )
     for row, *cells in zip(table.rows, *(column.cells for column in chosen), strict=True):

@@ -59,7 +59,7 @@ def stealth_table(summary: pl.DataFrame) -> Table:
     settings, same = separate_common(
         {
             "trigger": [row["trigger"] for row in rows],
-            "imputed": [row["poison_imputed"] for row in rows],
+            "mode": [row["poison_imputed"] for row in rows],
             "strength": [f"{row['poisoning_strength']:g}" for row in rows],
         }
     )
