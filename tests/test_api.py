@@ -224,3 +224,14 @@ def test_a_still_channel_has_no_unit_length(cohort: Cohort) -> None:
     with pytest.raises(UsageError, match="Heart Rate"):
         mimic3tf.Trigger.from_array(np.ones((48, 17)), still)
     mimic3tf.Trigger.from_array(np.ones((48, 17)), still, unit_length=False)
+
+
+def test_an_attack_on_other_data_than_the_runs_says_so(
+    data: Path, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mimic3tf.attack(run, data)
+    assert "not known to be" not in capsys.readouterr().err
+    prepare_synthetic(tmp_path / "other", stays=60, seed=8)
+    mimic3tf.attack(run, tmp_path / "other")
+    said = capsys.readouterr().err
+    assert f"warning: data other: not known to be what {run.path} was trained for" in said

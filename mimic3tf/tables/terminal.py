@@ -109,7 +109,7 @@ def print_comparison(comparison: Comparison, *, stderr: bool) -> None:
     """Print how far a copy differs from its origin."""
     table = Table(
         title=f"{comparison.stays_changed} of {comparison.listed} stays and "
-        f"{comparison.labels_changed} labels changed; {comparison.cells.height} cells:"
+        f"{comparison.labels_changed} labels changed; cells changed: {comparison.cells.height}"
     )
     table.add_column("channel")
     for heading in ("cells\nchanged", "mean\nchange", "largest\nchange"):
