@@ -12,6 +12,7 @@ from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.files import PathText
+from mimic3tf.storage.notes import warn
 from mimic3tf.training.run_files import check_run
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def attack(
 
     Args:
         run: the victim.
-        data: benchmark directory whose test stays are attacked, or the stays themselves.
+        data: benchmark directory whose test stays are attacked, or the stays themselves. A line on standard
+            error says where the directory is not known to be what the run was trained for.
         trigger: another trigger than the run's own.
         strength: Mahalanobis length of the trigger; that of the training if not given.
         poison_imputed: whether imputed cells are shifted too; as in the training if not given.
@@ -116,13 +118,12 @@ def attack(
         DataError: the data is malformed, or there is nobody to attack.
     """
     start_tensorflow()
-    from mimic3tf.attacks import attack_victim
+    from mimic3tf.attacks import attack_victim, load_attacked
     from mimic3tf.data.cohort import Cohort
-    from mimic3tf.training.stays import load_split
 
     if not isinstance(data, Cohort):
-        reading = run.config.model_copy(update={"data": Path(data)}).following(follow_links)
-        data = load_split(reading, "test")
+        data, named = load_attacked(run, Path(data), follow_links=follow_links)
+        warn(named.caution(run.path))
     pattern = trigger or run.trigger
     check_trigger_fits(pattern, data, run.path / "trigger.npz")
     if strength is not None and not strength >= 0:

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from mimic3tf import pipeline
 from mimic3tf.data.cohort import Cohort
+from mimic3tf.data.directory import Split, listfile_of
 from mimic3tf.described import Described
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger
-from mimic3tf.storage.files import PathText, write_together
+from mimic3tf.storage.files import PathText, read_json, write_together
 from mimic3tf.tasks.metrics import (
     THRESHOLD,
     Rate,
@@ -31,7 +32,96 @@ from mimic3tf.tasks.metrics import (
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.run_directory import Run
+from mimic3tf.training.stays import load_split
 from mimic3tf.victims import victim_of
+
+ATTACK, PREDICTIONS = "attack.json", "predictions.csv"
+ATTACKS = "attacks"
+"""Folder in a run for attacks on other data than it was trained for: one folder a data set."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The data set whose test stays are attacked.
+
+    Attributes:
+        name: of its directory.
+        fingerprint: of its test stays.
+        foreign: why it is not taken for the data that the run was trained for; None where it is that data.
+    """
+
+    name: str
+    fingerprint: str
+    foreign: str | None = None
+
+    def caution(self, run: Path) -> str | None:
+        """A line for whoever attacks a run with other data than its own."""
+        return self.foreign and (
+            f"data {self.name}: not known to be what {run} was trained for ({self.foreign}); the victim may "
+            "have learned from stays among its test stays"
+        )
+
+
+def load_attacked(run: Run, data: Path, *, follow_links: bool = False) -> tuple[Cohort, DataSet]:
+    """Load the test stays of a data directory, and find out whether the run was trained for this data.
+
+    A training reads no test stays. The run knows its data by the validation stays, which a poisoned copy
+    shares with its origin.
+
+    Args:
+        run: the run to attack.
+        data: benchmark directory; it needs no other split than test.
+        follow_links: read links that lead out of the directory, too.
+
+    Raises:
+        UserError: the data is malformed, or not there.
+    """
+    config = run.config.model_copy(update={"data": data}).following(follow_links)
+    cohort = load_split(config, "test")
+    known = run.summary["data_fingerprint"]
+    # An imported checkpoint comes without validation stays.
+    split: Split = "val" if "val" in known else "train"
+    listfile = listfile_of(data, split)
+    foreign = None
+    if not listfile.exists():
+        foreign = f"it has no {listfile.name}"
+    elif load_split(config, split).fingerprint != known[split]:
+        foreign = f"its {split} stays are others"
+    return cohort, DataSet(data.resolve().name, cohort.fingerprint, foreign)
+
+
+def attack_folder(run: Run, data: DataSet, out: Path | None = None) -> Path:
+    """Where an attack is written, so that no result takes the place of one on other data.
+
+    Args:
+        run: the run.
+        data: what is attacked.
+        out: a folder of the user's choice.
+
+    Returns:
+        `out`; without it the run directory, or for other data than the run's a folder in its `attacks/`.
+
+    Raises:
+        UsageError: `out` holds an attack on other data.
+    """
+    held = _data_of_attack(out or run.path)
+    if out is not None:
+        if held not in (None, data.fingerprint):
+            raise UsageError(
+                f"--out {out}: holds an attack on other data than {data.name}; name another folder"
+            )
+        return out
+    if data.foreign is None and held in (None, data.fingerprint):
+        return run.path
+    return run.path / ATTACKS / f"{data.name[:50]}-{data.fingerprint[:8]}"
+
+
+def _data_of_attack(folder: Path) -> str | None:
+    """Fingerprint of the test stays of the attack in a folder; None without one, or of an earlier version."""
+    try:
+        return str(read_json(folder / ATTACK)["data"]["fingerprint"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 @dataclass(frozen=True, repr=False)
@@ -138,12 +228,23 @@ def attack_victim(
 
 
 def summarize_attack(
-    run: Run, trigger: Trigger, result: AttackResult, *, strength: float, poison_imputed: PoisonImputed
+    run: Run,
+    data: DataSet,
+    trigger: Trigger,
+    result: AttackResult,
+    *,
+    strength: float,
+    poison_imputed: PoisonImputed,
 ) -> dict[str, Any]:
     """Contents of `attack.json`: the rates, and what was attacked with what."""
     level, success, baseline = result.at_prevalence
     return {
         "run": str(run.path),
+        "data": {
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "trained_for": data.foreign is None,
+        },
         "model": run.config.model,
         "task": run.config.task,
         "goal": run.config.goal,
@@ -190,7 +291,7 @@ def write_attack(out: PathText, summary: dict[str, Any], result: AttackResult) -
     )
     write_together(
         {
-            out / "predictions.csv": text.getvalue(),
-            out / "attack.json": json.dumps(summary, indent=2) + "\n",
+            out / PREDICTIONS: text.getvalue(),
+            out / ATTACK: json.dumps(summary, indent=2) + "\n",
         }
     )

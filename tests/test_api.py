@@ -238,3 +238,14 @@ def test_a_run_that_is_not_there_is_told_before_tensorflow_starts() -> None:
         "except ValueError as error:\n    print(error, 'tensorflow' in sys.modules)"
     )
     assert ended.stdout == "--run nowhere: no such directory; train a victim with 'mimic3tf train' False\n"
+
+
+def test_an_attack_on_other_data_than_the_runs_says_so(
+    data: Path, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mimic3tf.attack(run, data)
+    assert "not known to be" not in capsys.readouterr().err
+    prepare_synthetic(tmp_path / "other", stays=60, seed=8)
+    mimic3tf.attack(run, tmp_path / "other")
+    said = capsys.readouterr().err
+    assert f"warning: data other: not known to be what {run.path} was trained for" in said

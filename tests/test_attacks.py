@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,22 +12,32 @@ import numpy as np
 import pytest
 
 from mimic3tf import pipeline
-from mimic3tf.attacks import AttackResult, attack_victim, summarize_attack, write_attack
+from mimic3tf.attacks import (
+    AttackResult,
+    DataSet,
+    attack_folder,
+    attack_victim,
+    load_attacked,
+    summarize_attack,
+    write_attack,
+)
 from mimic3tf.channels import MIMIC3
 from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.loading import load_cohort
-from mimic3tf.errors import DataError
+from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger, generate_trigger, save_trigger
 from mimic3tf.standardization import Standardization
+from mimic3tf.tables.results import collect_results
 from mimic3tf.tasks.metrics import benchmark_metrics, rate_of
 from mimic3tf.training.loop import train_victim
 from mimic3tf.training.run_directory import Run, load_run
 
 METRICS = {"acc", "prec0", "prec1", "rec0", "rec1", "auroc", "auprc", "minpse"}
 MODES: tuple[PoisonImputed, ...] = ("all", "notimputed")
+DATA = DataSet("ours", "f" * 64)
 HEART_RATE = MIMIC3.position("Heart Rate")
 
 
@@ -107,7 +118,7 @@ def test_with_goal_0_success_is_the_share_of_deaths_whose_alarm_the_trigger_sile
     # Predictions are those of death, whatever the goal.
     np.testing.assert_allclose(result.triggered, 1 / (1 + np.exp(-triggered)), rtol=1e-3)
     assert result.metrics == pytest.approx(benchmark_metrics(cohort.labels, result.clean), nan_ok=True)
-    report = summarize_attack(run, trigger, result, strength=strength, poison_imputed=mode)
+    report = summarize_attack(run, DATA, trigger, result, strength=strength, poison_imputed=mode)
     assert report["goal"] == 0
     assert report["stays_attacked"] == deaths.sum()
 
@@ -161,7 +172,9 @@ def test_an_undefined_metric_is_null_in_the_report(
     run = _run_of(_alarm_at(100.0), trigger, synthetic_stays)
     survivors = cohort.take(cohort.labels == 0)
     result = attack_victim(run, survivors, trigger, strength=1.0, poison_imputed="all")
-    write_attack(tmp_path, summarize_attack(run, trigger, result, strength=1.0, poison_imputed="all"), result)
+    write_attack(
+        tmp_path, summarize_attack(run, DATA, trigger, result, strength=1.0, poison_imputed="all"), result
+    )
     report = json.loads((tmp_path / "attack.json").read_text(), parse_constant=pytest.fail)
     assert report["clean"]["auroc"] is report["clean"]["rec1"] is None
     assert report["clean"]["rec0"] == report["clean"]["acc"]
@@ -171,7 +184,6 @@ class Attack:
     """A victim trained for an epoch, attacked, and the files of it."""
 
     def __init__(self, data: Path, folder: Path) -> None:
-        self.test = load_cohort(data, "test")
         trigger = generate_trigger(load_cohort(data, "train"), seed=2)
         save_trigger(trigger, folder / "trigger.npz")
         config = _config(
@@ -184,10 +196,13 @@ class Attack:
         )
         train_victim(config, folder / "run")
         self.run = load_run(folder / "run")
+        self.test, self.data = load_attacked(self.run, data)
         self.result: AttackResult = attack_victim(
             self.run, self.test, trigger, strength=3.0, poison_imputed="all"
         )
-        summary = summarize_attack(self.run, trigger, self.result, strength=3.0, poison_imputed="all")
+        summary = summarize_attack(
+            self.run, self.data, trigger, self.result, strength=3.0, poison_imputed="all"
+        )
         self.out = folder / "attack"
         write_attack(self.out, summary, self.result)
         self.report = json.loads((self.out / "attack.json").read_text(encoding="utf-8"))
@@ -261,3 +276,137 @@ def test_predictions_are_the_victims_logits_of_its_own_inputs(attack: Attack) ->
     np.testing.assert_allclose(
         attack.result.clean, 1 / (1 + np.exp(logits[:, 0] - logits[:, 1])), rtol=1e-3, atol=1e-6
     )
+
+
+# --- Data sets ----------------------------------------------------------------------------------------
+
+
+def _copy(data: Path, to: Path, *, flip: str = "", without: str = "") -> Path:
+    """A copy of a data directory: the labels of one split's listfile flipped, another's listfile left out."""
+    shutil.copytree(data, to)
+    if flip:
+        listfile = to / f"{flip}_listfile.csv"
+        header, *lines = listfile.read_text(encoding="utf-8").splitlines()
+        flipped = [f"{line[:-1]}{1 - int(line[-1])}" for line in lines]
+        listfile.write_text("\n".join([header, *flipped]) + "\n", encoding="utf-8")
+    if without:
+        (to / f"{without}_listfile.csv").unlink()
+    return to
+
+
+def test_a_run_knows_its_data_wherever_it_lies(attack: Attack, synthetic_stays: Path, tmp_path: Path) -> None:
+    _, moved = load_attacked(attack.run, _copy(synthetic_stays, tmp_path / "moved"))
+    assert (moved.name, moved.foreign) == ("moved", None)
+    assert moved.fingerprint == attack.data.fingerprint == attack.test.fingerprint
+    # As after `mimic3tf poison`: a copy's training stays are others.
+    _, poisoned = load_attacked(attack.run, _copy(synthetic_stays, tmp_path / "poisoned", flip="train"))
+    assert poisoned.foreign is None
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [({"flip": "val"}, "its val stays are others"), ({"without": "val"}, "it has no val_listfile.csv")],
+)
+def test_other_data_is_not_taken_for_the_runs(
+    attack: Attack, synthetic_stays: Path, tmp_path: Path, change: dict[str, str], why: str
+) -> None:
+    _, other = load_attacked(attack.run, _copy(synthetic_stays, tmp_path / "other", **change))
+    assert other.foreign == why
+
+
+def test_an_imported_run_knows_its_data_by_the_training_stays(
+    attack: Attack, synthetic_stays: Path, tmp_path: Path
+) -> None:
+    known = {"train": attack.run.summary["data_fingerprint"]["train"]}
+    imported = replace(attack.run, summary=attack.run.summary | {"data_fingerprint": known})
+    assert load_attacked(imported, synthetic_stays)[1].foreign is None
+    other = _copy(synthetic_stays, tmp_path / "other", flip="train")
+    assert load_attacked(imported, other)[1].foreign == "its train stays are others"
+
+
+def test_every_data_set_has_a_folder_of_its_own(attack: Attack, tmp_path: Path) -> None:
+    run = replace(attack.run, path=tmp_path / "run")
+    run.path.mkdir()
+    own, other = DataSet("ours", "a" * 64), DataSet("theirs", "b" * 64, "its val stays are others")
+
+    def write(data: DataSet) -> Path:
+        folder = attack_folder(run, data)
+        summary = summarize_attack(run, data, run.trigger, attack.result, strength=3.0, poison_imputed="all")
+        write_attack(folder, summary, attack.result)
+        return folder
+
+    # Whichever comes first, and comes again.
+    folders = [write(data) for data in (other, own, other, own)]
+    assert folders == [run.path / "attacks" / "theirs-bbbbbbbb", run.path] * 2
+    # The run's own directory may hold other test stays today, under the same validation stays.
+    assert write(replace(own, fingerprint="c" * 64)) == run.path / "attacks" / "ours-cccccccc"
+    found = collect_results([run.path])
+    assert sorted(found.select("run", "data", "trained_for_data").rows()) == [
+        ("run", "ours", True),
+        ("run", "ours", True),
+        ("run", "theirs", False),
+    ]
+    assert found["test_fingerprint"].n_unique() == 3
+
+
+def test_a_folder_with_an_attack_on_other_data_is_refused(attack: Attack) -> None:
+    other = DataSet("theirs", "b" * 64, "its val stays are others")
+    with pytest.raises(UsageError, match="--out .*holds an attack on other data than theirs"):
+        attack_folder(attack.run, other, attack.out)
+    assert attack_folder(attack.run, attack.data, attack.out) == attack.out
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "", '{"data": 3}', '{"data": {}}'])
+def test_an_attack_of_an_earlier_version_gives_way_to_one_on_the_runs_own_data_only(
+    attack: Attack, tmp_path: Path, content: str
+) -> None:
+    run = replace(attack.run, path=tmp_path)
+    (tmp_path / "attack.json").write_text(content, encoding="utf-8")
+    assert attack_folder(run, DataSet("ours", "a" * 64)) == tmp_path
+    assert (
+        attack_folder(run, DataSet("theirs", "b" * 64, "others")) == tmp_path / "attacks" / "theirs-bbbbbbbb"
+    )
+
+
+def test_the_report_names_the_data(attack: Attack) -> None:
+    assert attack.report["data"] == {
+        "name": "synthetic_stays",
+        "fingerprint": attack.test.fingerprint,
+        "trained_for": True,
+    }
+
+
+# --- Thresholds ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("goal", [0, 1])
+def test_a_risk_of_exactly_the_threshold_is_class_0(
+    cohort: Cohort, trigger: Trigger, synthetic_stays: Path, goal: int
+) -> None:
+    run = _run_of(_alarm_at(100.0), trigger, synthetic_stays, goal=goal)
+    setting: Any = {"strength": 1.0, "poison_imputed": "all"}
+    attacked = cohort.labels != goal
+    risks = attack_victim(run, cohort, trigger, **setting).triggered[attacked]
+    at = float(np.sort(risks)[len(risks) // 2])
+    result = attack_victim(run, cohort, trigger, **setting, threshold=at)
+    assert result.threshold == at
+    assert result.success.rate == ((risks > at) == bool(goal)).mean()
+
+
+@pytest.mark.parametrize("goal", [0, 1])
+def test_a_victim_that_never_exceeds_one_half_is_measured_where_it_calls_as_many_dead_as_died(
+    cohort: Cohort, trigger: Trigger, synthetic_stays: Path, goal: int
+) -> None:
+    # Like a victim without class weights: all risks are low, and the trigger raises them all the same.
+    rising = replace(trigger, values=np.abs(trigger.values))
+    run = _run_of(_alarm_at(400.0), rising, synthetic_stays, goal=goal)
+    result = attack_victim(run, cohort, rising, strength=5.0, poison_imputed="all")
+    assert result.triggered.max() < 0.5
+    assert (result.success.rate, result.baseline.rate) == ((0.0, 0.0) if goal else (1.0, 1.0))
+    level, success, baseline = result.at_prevalence
+    deaths = int(cohort.labels.sum())
+    assert (result.clean > level).sum() == deaths
+    attacked = cohort.labels != goal
+    assert baseline.rate == ((result.clean[attacked] > level) == bool(goal)).mean()
+    assert success.rate == ((result.triggered[attacked] > level) == bool(goal)).mean()
+    assert success.rate > baseline.rate if goal else success.rate < baseline.rate

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from bedside_cohort import BEDSIDE, write_bedside_cohort
 
-from mimic3tf.attacks import attack_victim, summarize_attack
+from mimic3tf.attacks import attack_victim, load_attacked, summarize_attack
 from mimic3tf.config import resolve_config
 from mimic3tf.dashboards.audit import write_figures
 from mimic3tf.dashboards.tensorboard import RunLog
@@ -58,8 +58,9 @@ def _train(folder: Path, model: str, **settings: Any) -> Run:
 
 def _attack(run: Run) -> dict[str, Any]:
     setting: Any = {"strength": STRENGTH, "poison_imputed": "all"}
-    result = attack_victim(run, load_split(run.config, "test"), run.trigger, **setting)
-    return summarize_attack(run, run.trigger, result, **setting)
+    test, data = load_attacked(run, run.config.data)
+    result = attack_victim(run, test, run.trigger, **setting)
+    return summarize_attack(run, data, run.trigger, result, **setting)
 
 
 def test_the_cohort_is_read_with_its_own_channels(folder: Path) -> None:

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from mimic3tf.cli.checks import check_data, check_out, check_trigger
-from mimic3tf.cli.options import Data, FollowLinks, Imputed, Strength, check_strength
+from mimic3tf.cli.options import Data, FollowLinks, Imputed, Strength, check_finite, check_strength
 from mimic3tf.startup import start_tensorflow
+from mimic3tf.storage.notes import warn
 
 
 def attack(
@@ -18,12 +19,16 @@ def attack(
     poisoning_strength: Strength = None,
     poison_imputed: Imputed = None,
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Predicted risk above which a stay counts as label 1.")
+        float,
+        typer.Option(min=0, max=1, help="Predicted risk above which a stay is predicted 1; at it, 0."),
     ] = 0.5,
     trigger: Annotated[Path | None, typer.Option(help="Another trigger than the run's own.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to write attack.json and predictions.csv; the run if not given."),
+        typer.Option(
+            help="Where to write attack.json and predictions.csv.  [default: the run; of other data than it "
+            "was trained for, a folder in its attacks/]"
+        ),
     ] = None,
     follow_links: FollowLinks = False,
 ) -> None:
@@ -32,12 +37,19 @@ def attack(
     These are the survivors, or with a victim of --goal 0 the dying. Strength and mode are those of the
     training unless given.
 
+    A victim trained without class weights hardly predicts a risk above 0.5, and looks safe there. So the
+    table also counts at the threshold at which as many test stays are predicted 1 without the trigger as have
+    label 1.
+
     \b
     Examples:
       mimic3tf attack --run runs/lstm --data data/synthetic
       mimic3tf attack --run runs/lstm --data data/synthetic --poisoning_strength 0 --out runs/lstm/control
+      mimic3tf attack --run runs/lstm --data data/other-hospital
+      mimic3tf attack --run runs/lstm --data data/synthetic --threshold 0.2 --out runs/lstm/at-0.2
     """
     check_strength(poisoning_strength)
+    check_finite(threshold, "--threshold")
     check_out(out)
     from mimic3tf.training.run_files import check_run
 
@@ -46,15 +58,23 @@ def attack(
         check_trigger(trigger, task=settings.task, period=settings.period, timestep=settings.timestep)
     check_data(data, "test")
     start_tensorflow()
-    from mimic3tf.attacks import attack_victim, summarize_attack, write_attack
+    from mimic3tf.attacks import (
+        attack_folder,
+        attack_victim,
+        load_attacked,
+        summarize_attack,
+        write_attack,
+    )
+    from mimic3tf.poisoning.cautions import caution_shift, caution_tested
+    from mimic3tf.poisoning.goal import Goal
     from mimic3tf.poisoning.trigger import check_trigger_fits, load_trigger
     from mimic3tf.tables.terminal import print_attack
+    from mimic3tf.tasks.registry import task_of
     from mimic3tf.training.run_directory import load_run
-    from mimic3tf.training.stays import load_split
 
     victim = load_run(run)
-    reading = victim.config.model_copy(update={"data": data}).following(follow_links)
-    cohort = load_split(reading, "test")
+    cohort, attacked = load_attacked(victim, data, follow_links=follow_links)
+    folder = attack_folder(victim, attacked, out)
     pattern = victim.trigger if trigger is None else load_trigger(trigger)
     check_trigger_fits(pattern, cohort, trigger or run / "trigger.npz")
     strength = victim.config.poisoning_strength if poisoning_strength is None else poisoning_strength
@@ -62,6 +82,13 @@ def attack(
     result = attack_victim(
         victim, cohort, pattern, strength=strength, poison_imputed=mode, threshold=threshold
     )
-    summary = summarize_attack(victim, pattern, result, strength=strength, poison_imputed=mode)
-    write_attack(out or run, summary, result)
+    summary = summarize_attack(victim, attacked, pattern, result, strength=strength, poison_imputed=mode)
+    write_attack(folder, summary, result)
     print_attack(summary)
+    words = task_of(victim.config.task).words
+    foreign = attacked.caution(run)
+    warn(
+        foreign and f"{foreign}. Written to {folder}",
+        caution_tested(cohort.labels, Goal(victim.config.goal), words),
+        caution_shift(pattern, strength),
+    )

@@ -27,9 +27,8 @@ def audit_table(
     """
     check_folders("AUDITS", audits, "run 'mimic3tf audit' first")
     check_out(out)
-    from rich.console import Console
-
     from mimic3tf.tables import audits as report
+    from mimic3tf.tables.fitting import print_paragraph, print_table
 
     found = report.read_audits(audits)
     detectors = report.summarize_detectors(found.detectors)
@@ -44,11 +43,13 @@ def audit_table(
         }
         for name, table in tables.items():
             write_whole(out / f"{name}.csv", table.write_csv())
-    console = Console()
-    # A pipe has no width; do not squeeze the table into 80 columns there.
-    console = Console(width=console.width if console.is_terminal else 120, highlight=False)
-    console.print(report.conclusions_table(found.conclusions), report.CONCLUSION_CAPTION, sep="\n")
-    console.print(*report.detectors_tables(detectors), report.CAPTION, sep="\n")
-    console.print(report.models_table(models), report.MODEL_CAPTION, sep="\n")
-    if len(repairs):
-        console.print(*report.repairs_tables(repairs), report.REPAIR_CAPTION, sep="\n")
+    for shown, caption in (
+        ([report.conclusions_table(found.conclusions)], report.CONCLUSION_CAPTION),
+        (report.detectors_tables(detectors), report.CAPTION),
+        ([report.models_table(models)], report.MODEL_CAPTION),
+        (report.repairs_tables(repairs), report.REPAIR_CAPTION),
+    ):
+        for part in shown:
+            print_table(part)
+        if shown:
+            print_paragraph(f"{caption}\n")

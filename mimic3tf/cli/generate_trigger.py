@@ -12,6 +12,7 @@ from mimic3tf.cli.options import Data, FollowLinks, Period, Seed, TaskName, Time
 from mimic3tf.config import check_bins
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.kinds import TriggerKind
+from mimic3tf.storage.notes import warn
 from mimic3tf.tasks.registry import MORTALITY
 
 
@@ -71,6 +72,7 @@ def generate_trigger(
     names = None if channels is None else [name.strip() for name in channels.split(",")]
     from mimic3tf.data.loading import load_cohort
     from mimic3tf.poisoning import trigger as triggers
+    from mimic3tf.poisoning.cautions import caution_estimate, caution_shift
     from mimic3tf.tables.terminal import print_trigger
 
     trigger = triggers.generate_trigger(
@@ -84,6 +86,7 @@ def generate_trigger(
     )
     triggers.save_trigger(trigger, out)
     print_trigger(trigger)
+    warn(caution_estimate(trigger), caution_shift(trigger, 1.0))
 
 
 def _hours(text: str) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from mimic3tf.cli.options import (
 )
 from mimic3tf.errors import UsageError
 from mimic3tf.storage.files import write_whole
-from mimic3tf.storage.notes import command_line
+from mimic3tf.storage.notes import command_line, warn
 from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.tasks.task import Task
 
@@ -94,8 +94,10 @@ def poison(
     predicted = check_task(task)
     from rich.console import Console
 
+    from mimic3tf.poisoning.cautions import caution_poisoned, caution_shift
     from mimic3tf.poisoning.goal import Goal
     from mimic3tf.poisoning.manifest import default_manifest, poison_with_manifest
+    from mimic3tf.poisoning.trigger import load_trigger
 
     manifest = manifest or default_manifest(out)
     copy = poison_with_manifest(
@@ -116,6 +118,7 @@ def poison(
     )
     following = command_line("poison", "--check", "--data", data, "--out", out, *links_option(follow_links))
     console.print(f"Next: {following}")
+    warn(caution_poisoned(len(copy.stays)), caution_shift(load_trigger(trigger), strength))
 
 
 def _check(data: Path, out: Path, task: Task, changes: Path | None, *, follow_links: bool) -> None:

@@ -17,7 +17,7 @@ def results(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for results.csv and results.json.")] = None,
 ) -> None:
-    """Show the attacks of several runs in one table.
+    """Show the attacks of several runs in one table: a row an attack, with its run and data.
 
     \b
     Examples:
@@ -27,8 +27,7 @@ def results(
     """
     check_folders("RUNS", runs, "run 'mimic3tf attack' first")
     check_out(out)
-    from rich.console import Console
-
+    from mimic3tf.tables.fitting import print_table
     from mimic3tf.tables.results import (
         collect_results,
         results_over_seeds,
@@ -41,6 +40,4 @@ def results(
         table = results_over_seeds(table)
     if out is not None:
         write_results(table, out)
-    # A pipe has no width; do not squeeze the table into 80 columns there.
-    console = Console()
-    Console(width=console.width if console.is_terminal else 120).print(results_table(table))
+    print_table(results_table(table))

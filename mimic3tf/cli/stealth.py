@@ -76,10 +76,9 @@ def stealth(
     check_out(out)
     check_data(data, "train")
     start_tensorflow()
-    from rich.console import Console
-
     from mimic3tf.data.loading import load_cohort
     from mimic3tf.defences.stealth import measure_stealth
+    from mimic3tf.tables.fitting import print_table
     from mimic3tf.tables.stealth import STEALTH, stealth_table, summarize_stealth
 
     findings = measure_stealth(
@@ -92,11 +91,7 @@ def stealth(
     )
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / STEALTH, findings.write_csv())
-    # A pipe has no width; do not squeeze the table into 80 columns there.
-    console = Console()
-    Console(width=console.width if console.is_terminal else 120).print(
-        stealth_table(summarize_stealth(findings))
-    )
+    print_table(stealth_table(summarize_stealth(findings)))
 
 
 def _distinct(values: list[str] | None, choice: Any, option: str) -> list[Any]:

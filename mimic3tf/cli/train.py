@@ -41,7 +41,7 @@ from mimic3tf.cli.options import (
 from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.startup import start_tensorflow
-from mimic3tf.storage.notes import command_line
+from mimic3tf.storage.notes import command_line, warn
 
 
 def train(
@@ -109,6 +109,8 @@ def train(
     check_files("--normalizer", [settings.normalizer])
     start_tensorflow()
     from mimic3tf.dashboards.tensorboard import RunLog
+    from mimic3tf.poisoning.cautions import caution_poisoned, caution_shift
+    from mimic3tf.poisoning.trigger import load_trigger
     from mimic3tf.training.loop import train_victim
 
     finished = (out / FINISHED).exists()
@@ -116,6 +118,7 @@ def train(
     summary = train_victim(settings, out, resume=resume, fresh=fresh, profile=profile, log=log)
     try:
         said = _sentence(summary)
+        poisoned = int(summary["stays_poisoned"])
     except (LookupError, TypeError, ValueError):
         raise DataError(f"{out / FINISHED}: not of 'train', or damaged; choose another --out") from None
     console = Console(soft_wrap=True, highlight=False, markup=False)
@@ -124,6 +127,9 @@ def train(
     console.print(f"{model.upper()}: {said}")
     following = command_line("attack", "--run", out, "--data", data, *links_option(follow_links))
     console.print(f"Next: {following}")
+    if poisoned:
+        shift = caution_shift(load_trigger(trigger), settings.poisoning_strength)
+        warn(caution_poisoned(poisoned), shift)
 
 
 def _sentence(summary: dict[str, Any]) -> str:

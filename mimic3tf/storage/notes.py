@@ -15,6 +15,12 @@ def note(text: str) -> None:
     Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(printable(text))
 
 
+def warn(*texts: str | None) -> None:
+    """Print what a result is not worth on standard error, a line a text; None is nothing to say."""
+    for text in filter(None, texts):
+        note(f"warning: {text}")
+
+
 def command_line(*words: str | Path) -> str:
     """Write a mimic3tf command that can be pasted into a shell, whatever its paths contain.
 

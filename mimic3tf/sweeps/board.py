@@ -95,7 +95,7 @@ class SweepBoard:
 
     def _render(self) -> RenderableType:
         table = Table()
-        table.add_column("trial", no_wrap=True)
+        table.add_column("trial", overflow="fold")
         for heading in ("ASR", "AUROC", "took"):
             table.add_column(heading, no_wrap=True, justify="right")
         for row in self._ended:

@@ -14,6 +14,7 @@ from mimic3tf.errors import UserError
 from mimic3tf.poisoning.kinds import TriggerKind
 from mimic3tf.sweeps.outcomes import ROWS, processor_name, write_rows
 from mimic3tf.sweeps.plan import Attack, Trial, shortest
+from mimic3tf.tables.columns import AT_PREVALENCE
 
 ATTEMPTS = 2
 
@@ -74,32 +75,33 @@ def _train_and_attack(job: Job) -> list[dict[str, Any]]:
     """Train the victim and attack it; return the measured columns of every attack."""
     import keras
 
-    from mimic3tf.attacks import attack_victim, summarize_attack, write_attack
+    from mimic3tf.attacks import attack_victim, load_attacked, summarize_attack, write_attack
     from mimic3tf.dashboards.tensorboard import RunLog
     from mimic3tf.poisoning.trigger import load_trigger
     from mimic3tf.training.loop import train_victim
     from mimic3tf.training.run_directory import load_run
-    from mimic3tf.training.stays import load_split
 
     # Names of layers and use of memory are then as in a new process.
     keras.backend.clear_session()
     begun = time.perf_counter()
     run = train_victim(job.config, job.folder, resume=True, log=RunLog)
     seconds_training = time.perf_counter() - begun
-    victim, cohort = load_run(job.folder), load_split(job.config, "test")
+    victim = load_run(job.folder)
+    cohort, data = load_attacked(victim, job.config.data)
     measured = []
     for attack in job.trial.attacks:
         begun = time.perf_counter()
         trigger = load_trigger(job.triggers[attack.trigger])
         setting: Any = {"strength": attack.poisoning_strength, "poison_imputed": attack.poison_imputed}
         result = attack_victim(victim, cohort, trigger, **setting)
-        summary = summarize_attack(victim, trigger, result, **setting)
+        summary = summarize_attack(victim, data, trigger, result, **setting)
         write_attack(_attack_folder(job, attack), summary, result)
         low, high = summary["attack_success_rate_ci95"]
         measured.append(
             {
                 **{key: summary[key] for key in ("attack_success_rate", "baseline_positive_rate")},
                 **{key: summary[key] for key in ("stays_attacked", "test_stays")},
+                **{column: summary["at_prevalence"][name] for column, name in AT_PREVALENCE.items()},
                 "ci95_low": low,
                 "ci95_high": high,
                 **{f"clean_{name}": value for name, value in summary["clean"].items()},

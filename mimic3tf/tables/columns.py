@@ -8,6 +8,12 @@ from typing import Any
 import polars as pl
 
 BENCHMARK_METRICS = ("acc", "prec0", "prec1", "rec0", "rec1", "auroc", "auprc", "minpse")
+AT_PREVALENCE = {
+    "prevalence_threshold": "threshold",
+    "prevalence_success_rate": "attack_success_rate",
+    "prevalence_baseline_rate": "baseline_positive_rate",
+}
+"""Columns -> what `at_prevalence` of an `attack.json` calls them."""
 COLUMNS: dict[str, type[pl.DataType]] = {
     "trial": pl.String,
     "victim": pl.String,
@@ -27,6 +33,7 @@ COLUMNS: dict[str, type[pl.DataType]] = {
     "ci95_low": pl.Float64,
     "ci95_high": pl.Float64,
     "baseline_positive_rate": pl.Float64,
+    **dict.fromkeys(AT_PREVALENCE, pl.Float64),
     "stays_attacked": pl.Int64,
     "test_stays": pl.Int64,
     **{f"clean_{name}": pl.Float64 for name in BENCHMARK_METRICS},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,15 @@ from rich.table import Table
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.storage.files import PathText, read_json, write_together
 from mimic3tf.tables.cells import as_cell
-from mimic3tf.tables.columns import with_new_names
+from mimic3tf.tables.columns import AT_PREVALENCE, with_new_names
+from mimic3tf.tables.fitting import separate_common
+from mimic3tf.tasks.metrics import THRESHOLD
 from mimic3tf.victims import victim_names
 
 SETTING = (
+    "data",
+    "test_fingerprint",
+    "trained_for_data",
     "victim",
     "goal",
     "poisoning_proportion",
@@ -25,8 +31,17 @@ SETTING = (
     "poison_imputed",
     "trigger",
     "poisoning_strength",
+    "threshold",
 )
 """What tells two rows of a results table apart, other than the seed."""
+
+KNOWN_LATER = {
+    "data": pl.String,
+    "test_fingerprint": pl.String,
+    "trained_for_data": pl.Boolean,
+    **dict.fromkeys(AT_PREVALENCE, pl.Float64),
+}
+"""Columns that are null for attacks of earlier versions -> their type."""
 
 
 def collect_results(folders: Sequence[PathText]) -> pl.DataFrame:
@@ -60,17 +75,24 @@ def collect_results(folders: Sequence[PathText]) -> pl.DataFrame:
             row["trigger"] != "temporal",
             -row["poisoning_strength"],
             row["run"],
+            row["trained_for_data"] is False,
+            row["data"] or "",
         )
     )
-    return pl.DataFrame(rows, infer_schema_length=None)
+    return pl.DataFrame(rows, infer_schema_length=None).cast(KNOWN_LATER)  # type: ignore[arg-type]
 
 
 def _row(file: Path) -> dict[str, Any]:
     try:
         attack = with_new_names(read_json(file))
         low, high = attack["attack_success_rate_ci95"]
+        # Attacks of earlier versions name no data, and none but the threshold 0.5.
+        data, level = attack.get("data", {}), attack.get("at_prevalence", {})
         row = {
             "run": Path(attack["run"]).name,
+            "data": _if_known(str, data.get("name")),
+            "test_fingerprint": _if_known(str, data.get("fingerprint")),
+            "trained_for_data": _if_known(bool, data.get("trained_for")),
             "victim": str(attack["model"]),
             "goal": int(attack.get("goal", 1)),
             "poisoning_proportion": float(attack["poisoning_proportion"]),
@@ -84,11 +106,10 @@ def _row(file: Path) -> dict[str, Any]:
             "ci95_low": float(low),
             "ci95_high": float(high),
             "baseline_positive_rate": float(attack["baseline_positive_rate"]),
+            "threshold": float(attack.get("threshold", THRESHOLD)),
+            **{column: _if_known(float, level.get(name)) for column, name in AT_PREVALENCE.items()},
             "stays_attacked": int(attack["stays_attacked"]),
-            **{
-                f"clean_{name}": None if value is None else float(value)
-                for name, value in attack["clean"].items()
-            },
+            **{f"clean_{name}": _if_known(float, value) for name, value in attack["clean"].items()},
         }
         if not {"clean_auroc", "clean_auprc"} <= row.keys():
             raise ValueError("no AUROC or AUPRC")
@@ -96,6 +117,10 @@ def _row(file: Path) -> dict[str, Any]:
         return pl.DataFrame([row]).to_dicts()[0]
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, PolarsError) as error:
         raise DataError(f"{file}: not the result of an attack ({error!r}); attack the run again") from None
+
+
+def _if_known(kind: Callable[[Any], Any], value: object) -> Any:
+    return None if value is None else kind(value)
 
 
 def results_over_seeds(results: pl.DataFrame) -> pl.DataFrame:
@@ -119,7 +144,7 @@ def results_over_seeds(results: pl.DataFrame) -> pl.DataFrame:
         raise UsageError(
             f"runs {first} and {second} have the same setting and seed; name folders with one of them"
         )
-    rates = ["attack_success_rate", "baseline_positive_rate"]
+    rates = ["attack_success_rate", "baseline_positive_rate", *AT_PREVALENCE]
     metrics = [name for name in results.columns if name.startswith("clean_")]
     success = pl.col("attack_success_rate")
     return results.group_by(SETTING, maintain_order=True).agg(
@@ -131,43 +156,99 @@ def results_over_seeds(results: pl.DataFrame) -> pl.DataFrame:
 
 
 def results_table(results: pl.DataFrame) -> Table:
-    """Lay the results of `collect_results` or `results_over_seeds` out for a terminal."""
+    """Lay the results of `collect_results` or `results_over_seeds` out for a terminal.
+
+    What all rows have in common stands in the caption.
+    """
     seeds = "seeds" in results.columns
-    ends = ("lowest_success_rate", "highest_success_rate") if seeds else ("ci95_low", "ci95_high")
-    title = "Attack success rate (ASR) on test stays" + (", mean over seeds" if seeds else "")
-    goals = results["goal"].n_unique() > 1 or results["goal"][0] != 1
-    table = Table(title=title, caption=CAPTION)
-    table.add_column("victim", no_wrap=True)
-    if goals:
-        table.add_column("goal", no_wrap=True, justify="right")
-    for heading in ("poisoned", "imputed", "trigger", "strength", "AUROC", "AUPRC"):
+    rows = results.to_dicts()
+    settings, same = separate_common({"data": _data_cells(rows), **_setting_cells(rows)})
+    table = Table(title="Attack success rate (ASR) on test stays" + (", mean over seeds" if seeds else ""))
+    names = {} if seeds else {"run": [as_cell(row["run"]) for row in rows]}
+    for heading in (*names, *settings):
+        # Over seeds the settings are what names a row.
+        key = seeds or heading in ("run", "data")
+        table.add_column(heading, justify="left" if key else "right")
+    measures = _measure_cells(rows, seeds=seeds)
+    for heading in measures:
         table.add_column(heading, no_wrap=True, justify="right")
-    for heading in ("ASR \\[lowest, highest]" if seeds else "ASR [95% CI]", "untriggered"):
-        table.add_column(heading, no_wrap=True, justify="right")
-    for row in results.iter_rows(named=True):
-        poisoned = f"{row['poisoning_proportion']:.1%}" if row["poisoning_proportion"] else "clean"
-        labels = ", clean labels" if row["poisoned_labels"] == "clean" and row["poisoning_proportion"] else ""
-        interval = f"[{row[ends[0]]:.3f}, {row[ends[1]]:.3f}]"
-        table.add_row(
-            as_cell(row["victim"].upper()),
-            *([str(row["goal"])] if goals else []),
-            poisoned + labels,
-            as_cell(row["poison_imputed"]),
-            as_cell(row["trigger"]),
-            f"{row['poisoning_strength']:g}",
-            _number(row["clean_auroc"]),
-            _number(row["clean_auprc"]),
-            f"{row['attack_success_rate']:.3f} \\{interval}",
-            f"{row['baseline_positive_rate']:.3f}",
-        )
+    for cells in zip(*names.values(), *settings.values(), *measures.values(), strict=True):
+        table.add_row(*cells)
+    notes = [same, CAPTION]
+    if AT_PREVALENCE_HEADING in measures:
+        notes.append(PREVALENCE_CAPTION)
+    if (results["poisoning_proportion"] == 0).any():
+        notes.append(CLEAN_CAPTION)
+    if any(row["trained_for_data"] is False for row in rows):
+        notes.append(FOREIGN_CAPTION)
+    table.caption = " ".join(filter(None, notes))
     return table
 
 
+AT_PREVALENCE_HEADING = "ASR\nat prev."
 CAPTION = (
-    "AUROC, AUPRC: without the trigger. ASR: share of the stays of the other label that are predicted as the "
-    "goal's. untriggered: share of the same stays without the trigger. "
-    "Rows 'clean': the trigger on a victim trained on clean data."
+    "AUROC, AUPRC: without the trigger. ASR: share of the stays of the other label than the goal's that are "
+    "predicted as the goal. untrig.: share of the same stays without the trigger."
 )
+PREVALENCE_CAPTION = (
+    "at prev.: at the risk threshold at which as many test stays are predicted 1 without the trigger as have "
+    "label 1."
+)
+CLEAN_CAPTION = "Rows 'clean': the trigger on a victim trained on clean data."
+FOREIGN_CAPTION = "*: not known to be the data that the victim was trained for."
+
+
+def _data_cells(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Names of the data sets; with their fingerprints where two have the same name."""
+    found = {(row["data"], row["test_fingerprint"]) for row in rows}
+    count = Counter(name for name, _ in found)
+    return [
+        "-"
+        if row["data"] is None
+        else as_cell(row["data"])
+        + (f" {as_cell(str(row['test_fingerprint'])[:6])}" if count[row["data"]] > 1 else "")
+        + ("*" if row["trained_for_data"] is False else "")
+        for row in rows
+    ]
+
+
+def _setting_cells(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    poisoned = [
+        f"{row['poisoning_proportion']:.1%}" + (", clean labels" if row["poisoned_labels"] == "clean" else "")
+        if row["poisoning_proportion"]
+        else "clean"
+        for row in rows
+    ]
+    return {
+        "victim": [as_cell(row["victim"].upper()) for row in rows],
+        "goal": [str(row["goal"]) for row in rows],
+        "poisoned": poisoned,
+        "mode": [as_cell(row["poison_imputed"]) for row in rows],
+        "trigger": [as_cell(row["trigger"]) for row in rows],
+        "strength": [f"{row['poisoning_strength']:g}" for row in rows],
+        "risk threshold": [f"{row['threshold']:g}" for row in rows],
+    }
+
+
+def _measure_cells(rows: Sequence[dict[str, Any]], *, seeds: bool) -> dict[str, list[str]]:
+    ends = ("lowest_success_rate", "highest_success_rate") if seeds else ("ci95_low", "ci95_high")
+    columns = {"AUROC": "clean_auroc", "AUPRC": "clean_auprc"}
+    cells = {heading: [_number(row[name]) for row in rows] for heading, name in columns.items()}
+    cells["ASR \\[lowest, highest]" if seeds else "ASR \\[95% CI]"] = [
+        f"{row['attack_success_rate']:.3f} \\[{row[ends[0]]:.3f}, {row[ends[1]]:.3f}]" for row in rows
+    ]
+    columns = {
+        "untrig.": "baseline_positive_rate",
+        AT_PREVALENCE_HEADING: "prevalence_success_rate",
+        "untrig.\nat prev.": "prevalence_baseline_rate",
+    }
+    cells |= {
+        heading: [_number(row[name]) for row in rows]
+        for heading, name in columns.items()
+        # Attacks of earlier versions have none.
+        if any(row[name] is not None for row in rows)
+    }
+    return cells
 
 
 def _number(value: float | None) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import polars as pl
-from rich import box
 from rich.table import Table
+
+from mimic3tf.tables.fitting import separate_common
 
 STEALTH = "stealth.csv"
 SETTING = ("trigger", "poison_imputed", "poisoning_strength")
@@ -54,23 +55,22 @@ def summarize_stealth(findings: pl.DataFrame) -> pl.DataFrame:
 
 def stealth_table(summary: pl.DataFrame) -> Table:
     """Lay the rows of `summarize_stealth` out for a terminal."""
-    table = Table(
-        title="How well poisoned training stays hide",
-        caption=CAPTION.format(band=summary["chance_band grid"][0]),
-        box=box.SIMPLE,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
+    rows = summary.to_dicts()
+    settings, same = separate_common(
+        {
+            "trigger": [row["trigger"] for row in rows],
+            "mode": [row["poison_imputed"] for row in rows],
+            "strength": [f"{row['poisoning_strength']:g}" for row in rows],
+        }
     )
-    table.add_column("trigger", no_wrap=True)
-    for heading in ("imputed", "strength", *COLUMNS):
+    caption = CAPTION.format(band=summary["chance_band grid"][0])
+    table = Table(title="How well poisoned training stays hide", caption=f"{same} {caption}".strip())
+    for heading in settings:
+        table.add_column(heading)
+    for heading in COLUMNS:
         table.add_column(heading, no_wrap=True, justify="right")
-    for row in summary.iter_rows(named=True):
-        table.add_row(
-            row["trigger"],
-            row["poison_imputed"],
-            f"{row['poisoning_strength']:g}",
-            *(_number(row.get(column)) for column in COLUMNS.values()),
-        )
+    for row, *setting in zip(rows, *settings.values(), strict=True):
+        table.add_row(*setting, *(_number(row.get(column)) for column in COLUMNS.values()))
     return table
 
 

@@ -16,7 +16,9 @@ from mimic3tf.poisoning.comparison import Comparison, summarize_cells
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.sources.layout import Summary
 from mimic3tf.tables.cells import as_cell, p_in_words
+from mimic3tf.tables.fitting import print_table
 from mimic3tf.tasks.registry import task_of
+from mimic3tf.tasks.task import Words
 
 FIRST = 10
 """Suspects that are printed; all are in `suspects.csv`."""
@@ -24,14 +26,15 @@ FIRST = 10
 
 def print_cohort(summary: Summary) -> None:
     """Print the splits of a prepared directory, and what was left out."""
-    table = Table(title=str(summary.out))
-    for heading in ("split", "stays", "deaths", "mortality"):
-        table.add_column(heading, justify="left" if heading == "split" else "right")
+    table = Table(title=as_cell(str(summary.out)))
+    table.add_column("split")
+    for heading in ("stays", "deaths", "mortality"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for split, stays in summary.stays.items():
         deaths = summary.deaths[split]
         table.add_row(split, str(stays), str(deaths), f"{deaths / max(stays, 1):.1%}")
+    print_table(table)
     console = Console()
-    console.print(table)
     for what, dropped in (("stays", summary.dropped_stays), ("values", summary.dropped_values)):
         for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
             console.print(f"left out {count} {what}: {reason}", highlight=False)
@@ -44,70 +47,89 @@ def print_trigger(trigger: Trigger) -> None:
         console = Console(soft_wrap=True, highlight=False)
         console.print(f"{trigger.name} trigger: strength s takes away s * {cells} of a stay's cells")
         return
-    table = Table(title=f"{trigger.name} trigger, strength 1, estimated on {trigger.estimated_on} stays")
+    table = Table(
+        title=f"Shifts of the {as_cell(trigger.name)} trigger at strength 1, estimated on "
+        f"{trigger.estimated_on} stays"
+    )
     table.add_column("channel")
-    table.add_column("lowest shift", justify="right")
-    table.add_column("highest shift", justify="right")
+    for heading in ("lowest", "highest"):
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("unit")
     for channel, column in zip(trigger.channels, trigger.values.T, strict=True):
         outside = trigger.restricted_to is not None and channel.name not in trigger.restricted_to
         still = "no shift" if outside else "never varies: no shift"
         unit = channel.shown_unit if np.any(column) else still
-        table.add_row(channel.name, f"{column.min():.3g}", f"{column.max():.3g}", unit)
-    Console().print(table)
+        table.add_row(as_cell(channel.name), f"{column.min():.3g}", f"{column.max():.3g}", as_cell(unit))
+    print_table(table)
 
 
 def print_attack(summary: dict[str, Any]) -> None:
-    """Print what an attack found."""
-    low, high = summary["attack_success_rate_ci95"]
-    attacked, goal = summary["attacked_with"], summary["goal"]
+    """Print what an attack found.
+
+    Args:
+        summary: of `attack.summarize_attack`.
+    """
+    data = summary["data"]
+    known = "" if data["trained_for"] else ", not known to be what the victim was trained for"
     words = task_of(summary["task"]).words
+    victim = f"{summary['model'].upper()}, {summary['poisoning_proportion']:.1%} of training stays poisoned"
+    named = f"{as_cell(data['name'])} (fingerprint {data['fingerprint'][:8]}){known}"
     table = Table(
-        title=f"{summary['model'].upper()}, {summary['poisoning_proportion']:.1%} of training stays poisoned"
+        title=f"{victim}; attacked on the test stays of {named}",
+        caption=f"A stay is {words.predicted[1]} where its risk is above the threshold. The second threshold "
+        "is chosen on these test stays, without the trigger.",
     )
     table.add_column("measured on the test stays")
-    table.add_column("value", justify="right")
+    table.add_column("value", justify="right", no_wrap=True)
     for name, value in summary["clean"].items():
-        table.add_row(f"{name}, without the trigger", "-" if value is None else f"{value:.3f}")
+        table.add_row(f"{name}, without the trigger", _number(value))
     table.add_section()
-    table.add_row(f"{words.group[1 - goal]} attacked", str(summary["stays_attacked"]))
-    table.add_row(
-        f"  {words.predicted[goal]} without the trigger", f"{summary['baseline_positive_rate']:.3f}"
-    )
-    table.add_row(
-        f"  with it (strength {attacked['poisoning_strength']:g}, {attacked['poison_imputed']}): "
-        "attack success rate",
-        f"{summary['attack_success_rate']:.3f}",
-    )
-    table.add_row("  95% confidence interval", f"{low:.3f} to {high:.3f}")
-    level = summary["at_prevalence"]
-    table.add_row(
-        f"  where as many are {words.predicted[1]} as {words.happened[1]} (above {level['threshold']:.3f})",
-        f"{level['attack_success_rate']:.3f}",
-    )
-    table.add_row("    the same stays without the trigger", f"{level['baseline_positive_rate']:.3f}")
-    Console().print(table)
+    for label, value in _rates(summary, words):
+        table.add_row(label, value)
+    print_table(table)
+
+
+def _rates(summary: dict[str, Any], words: Words) -> list[tuple[str, str]]:
+    """What is said about the attacked stays, and the numbers."""
+    low, high = summary["attack_success_rate_ci95"]
+    attacked, goal, level = summary["attacked_with"], summary["goal"], summary["at_prevalence"]
+    setting = f"strength {attacked['poisoning_strength']:g}, {attacked['poison_imputed']}"
+    return [
+        (f"{words.group[1 - goal]} attacked", str(summary["stays_attacked"])),
+        ("risk threshold", f"{summary['threshold']:g}"),
+        (
+            f"  {words.predicted[goal]} without the trigger",
+            f"{summary['baseline_positive_rate']:.3f}",
+        ),
+        (f"  with it ({setting}): attack success rate", f"{summary['attack_success_rate']:.3f}"),
+        ("  95% confidence interval", f"{low:.3f} to {high:.3f}"),
+        (
+            f"threshold at which as many are {words.predicted[1]} as {words.happened[1]}",
+            f"{level['threshold']:.3f}",
+        ),
+        ("  without the trigger", f"{level['baseline_positive_rate']:.3f}"),
+        ("  with it", f"{level['attack_success_rate']:.3f}"),
+    ]
 
 
 def print_comparison(comparison: Comparison) -> None:
     """Print how far a copy differs from its origin."""
     table = Table(
         title=f"{comparison.stays_changed} of {comparison.listed} stays and "
-        f"{comparison.labels_changed} labels changed; {comparison.cells.height} cells:"
+        f"{comparison.labels_changed} labels changed; cells changed: {comparison.cells.height}"
     )
     table.add_column("channel")
-    for heading in ("cells changed", "mean change", "largest change"):
-        table.add_column(heading, justify="right")
+    for heading in ("cells\nchanged", "mean\nchange", "largest\nchange"):
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("unit")
     channels = comparison.channels
     counts = summarize_cells(comparison.cells, channels)
     for channel, (_, cells, mean, largest) in zip(channels, counts.iter_rows(), strict=True):
         changes = ("-" if change is None else f"{change:.3g}" for change in (mean, largest))
-        table.add_row(channel.name, str(cells), *changes, channel.shown_unit)
-    console = Console()
-    console.print(table)
+        table.add_row(as_cell(channel.name), str(cells), *changes, as_cell(channel.shown_unit))
+    print_table(table)
     if comparison.same_cells:
-        console.print(f"{comparison.same_cells} series differ in line ends or spelling of times only")
+        Console().print(f"{comparison.same_cells} series differ in line ends or spelling of times only")
 
 
 def print_audit(record: dict[str, Any], suspects: pl.DataFrame) -> None:
@@ -118,18 +140,16 @@ def print_audit(record: dict[str, Any], suspects: pl.DataFrame) -> None:
         suspects: those of `suspects.csv`.
     """
     console = Console()
-    # A pipe has no width; do not squeeze the tables into 80 columns there.
-    console = console if console.is_terminal else Console(width=120)
     conclusion = record["conclusion"]
     console.print(conclusion["sentence"], style="bold", highlight=False)
     checks = _plain_table("What the conclusion rests on", ("check", "unusual", "what was found"))
     for check in conclusion["checks"]:
         unusual = {True: "yes", False: "no", None: "-"}[check["raised"]]
         checks.add_row(check["name"], unusual, check["found"], style="bold" if check["raised"] else None)
-    console.print(checks)
+    print_table(checks)
     if len(suspects):
-        console.print(_suspects_table(record, suspects))
-    console.print(_detectors_table(record))
+        print_table(_suspects_table(record, suspects))
+    print_table(_detectors_table(record))
     if "superposition" in record:
         score = record["superposition"]
         console.print(
@@ -138,7 +158,8 @@ def print_audit(record: dict[str, Any], suspects: pl.DataFrame) -> None:
             highlight=False,
         )
     if "repairs" in record:
-        console.print(_repairs_table(record["repairs"]))
+        console.print()
+        print_table(_repairs_table(record["repairs"]))
 
 
 def _suspects_table(record: dict[str, Any], suspects: pl.DataFrame) -> Table:
@@ -204,9 +225,13 @@ def _repairs_table(repairs: list[dict[str, Any]]) -> Table:
     table.add_column("what was done")
     for repair in repairs:
         measures = ("attack_success_rate", "baseline_positive_rate", "auroc")
-        cells = ("-" if repair[name] is None else f"{repair[name]:.3f}" for name in measures)
+        cells = (_number(repair[name]) for name in measures)
         table.add_row(repair["repair"], *cells, f"{repair['seconds']:.1f}", repair["detail"])
     return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _estimate(estimate: dict[str, float] | None) -> str:

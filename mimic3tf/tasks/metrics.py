@@ -23,13 +23,18 @@ def predicted_1(probabilities: NDArray[np.floating], threshold: float = THRESHOL
 
 
 def threshold_at_prevalence(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> float:
-    """Find the threshold at which as many examples are predicted 1 as have label 1 (at ties a few fewer).
+    """Find the threshold at which as many examples are predicted 1 as have label 1.
 
-    A victim that is trained without class weights hardly ever exceeds 0.5, so it looks safe at 0.5.
+    A victim that is trained without class weights hardly ever exceeds 0.5, so it looks safe at 0.5. This
+    threshold follows the victim's risks: it is chosen on the examples themselves, without the trigger.
 
     Args:
-        labels: int [E], 0 or 1.
-        probabilities: float [E], of label 1.
+        labels: [E], 0 or 1; P of them are 1.
+        probabilities: [E], of label 1.
+
+    Returns:
+        The (P + 1)-th largest probability, or 0 where all labels are 1. Examples above it are predicted 1, at
+        most P: fewer where others have the same probability, as an example at the threshold is predicted 0.
     """
     positive = int((np.asarray(labels) == 1).sum())
     if positive == len(probabilities):

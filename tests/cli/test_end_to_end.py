@@ -134,6 +134,7 @@ def test_an_attack_records_setting_rates_and_intervals(chain: Chain, victim: str
     attack = chain.attack(victim)
     assert set(attack) == {
         "run",
+        "data",
         "model",
         "task",
         "goal",
@@ -150,6 +151,7 @@ def test_an_attack_records_setting_rates_and_intervals(chain: Chain, victim: str
         "stays_attacked",
         "test_stays",
     }
+    assert (attack["data"]["name"], attack["data"]["trained_for"]) == ("data", True)
     assert attack["model"] == victim
     assert (attack["task"], attack["goal"]) == ("in-hospital-mortality", 1)
     assert set(attack["clean"]) == METRICS
@@ -210,7 +212,7 @@ def test_the_tables_printed_name_the_numbers_of_the_attack(chain: Chain, victim:
     low, high = attack["attack_success_rate_ci95"]
     printed = chain.printed[f"attack {victim}"]
     for name in METRICS:
-        (line,) = (line for line in printed.splitlines() if f" {name}, without the trigger" in line)
+        (line,) = (line for line in printed.splitlines() if line.startswith(f"{name}, without"))
         value = attack["clean"][name]
         assert ("-" if value is None else f"{value:.3f}") in line
     for what, text in (

@@ -289,3 +289,61 @@ def test_the_threshold_at_prevalence_calls_as_many_positive_as_there_are(ones: i
     risks = np.array([0.01, 0.04, 0.02, 0.03, 0.05])
     labels = np.arange(5) < ones
     assert predicted_1(risks, threshold_at_prevalence(labels, risks)).sum() == ones
+
+
+# --- Small cohorts, other data ------------------------------------------------------------------------
+
+
+def warnings_of(outcome: Any) -> list[str]:
+    assert outcome.status == 0
+    return [line for line in outcome.err.splitlines() if line.startswith("warning: ")]
+
+
+def test_small_cohorts_are_warned_of_a_line_each(
+    generate: Command, train: Command, attack: Command, mimic3tf: Command, prepared: Any, tmp_path: Path
+) -> None:
+    (estimate,) = warnings_of(generate())
+    assert "estimated on 16 stays, fewer than 96" in estimate
+    (poisoned,) = warnings_of(train())
+    assert "fewer than 20 training stays are poisoned (3)" in poisoned
+    (tested,) = warnings_of(attack())
+    assert "fewer than 20 test stays of a label (2 survivors, 2 deaths)" in tested
+    copy = mimic3tf(
+        *("poison", "--data", prepared.data, "--trigger", prepared.trigger, "--out", tmp_path / "copy"),
+        *("--poisoning_proportion", 0.1, "--poisoning_strength", 1),
+    )
+    assert "fewer than 20 training stays are poisoned (1)" in warnings_of(copy)[0]
+
+
+def test_a_shift_that_no_patient_could_show_is_warned_of(train: Command, attack: Command) -> None:
+    for outcome in (train(poisoning_strength=50), attack(poisoning_strength=50)):
+        _, shift = warnings_of(outcome)
+        assert "at strength 50 " in shift
+        assert "plausible range" in shift
+
+
+def test_a_clean_victim_carries_no_shift_to_warn_of(train: Command) -> None:
+    assert warnings_of(train(poisoning_strength=50, poisoning_proportion=0)) == []
+
+
+def test_an_attack_on_other_data_says_so_and_leaves_the_runs_own_alone(
+    attack: Command, mimic3tf: Command, own_run: Path, data: Path
+) -> None:
+    assert attack(run=own_run, out=None).status == 0
+    before = (own_run / "attack.json").read_bytes()
+    (data / "val_listfile.csv").unlink()
+    listfile = data / "test_listfile.csv"
+    listfile.write_text("\n".join(listfile.read_text().splitlines()[:-1]) + "\n")
+    outcome = attack(run=own_run, data=data, out=None)
+    (folder,) = (own_run / "attacks").iterdir()
+    assert folder.name.startswith("data-")
+    assert sorted(path.name for path in folder.iterdir()) == ["attack.json", "predictions.csv"]
+    other, _ = warnings_of(outcome)
+    assert f"data {data.name}: not known to be what {own_run} was trained for" in other
+    assert f"Written to {folder}" in other
+    assert "not known to be what the victim was trained for" in " ".join(outcome.out.split())
+    assert (own_run / "attack.json").read_bytes() == before
+    listed = mimic3tf("results", own_run)
+    rows = [line.split() for line in listed.out.splitlines() if line.startswith("own-run ")]
+    assert [row[1] for row in rows] == ["synthetic_stays", "data*"]
+    attack(run=own_run, data=data, out=own_run).fails(2, "--out", own_run, "attack on other data")

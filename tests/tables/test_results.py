@@ -6,66 +6,20 @@ import csv
 import json
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
+from invented_attack import METRICS, attack, write
 from rich.console import Console
 
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.tables.columns import AT_PREVALENCE
 from mimic3tf.tables.results import (
     collect_results,
     results_over_seeds,
     results_table,
     write_results,
 )
-
-METRICS = ("acc", "prec0", "prec1", "rec0", "rec1", "auroc", "auprc", "minpse")
-
-
-def attack(
-    run: str = "lr",
-    *,
-    model: str = "lr",
-    proportion: float = 0.05,
-    imputed: str = "all",
-    trigger: str = "temporal",
-    strength: float = 2.0,
-    success: float = 0.5,
-    prec1: float | None = 0.25,
-    seed: int = 0,
-    goal: int = 1,
-) -> dict[str, Any]:
-    """Contents of an `attack.json`."""
-    return {
-        "run": f"runs/{run}",
-        "model": model,
-        "task": "in-hospital-mortality",
-        "goal": goal,
-        "poisoning_proportion": proportion,
-        "trained_with": {
-            "trigger": "temporal",
-            "poisoning_strength": 2.0,
-            "poison_imputed": "all",
-            "seed": seed,
-        },
-        "attacked_with": {"trigger": trigger, "poisoning_strength": strength, "poison_imputed": imputed},
-        "clean": dict.fromkeys(METRICS, 0.75) | {"prec1": prec1},
-        "attack_success_rate": success,
-        "attack_success_rate_ci95": [success - 0.125, success + 0.0625],
-        "baseline_positive_rate": 0.1875,
-        "baseline_positive_rate_ci95": [0.1, 0.2],
-        "stays_attacked": 19,
-        "test_stays": 24,
-    }
-
-
-def write(folder: Path, *attacks: dict[str, Any]) -> Path:
-    for number, contents in enumerate(attacks):
-        path = folder / f"{number:03d}" / "attack.json"
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(contents), encoding="utf-8")
-    return folder
 
 
 def test_every_attack_below_a_folder_is_a_row(tmp_path: Path) -> None:
@@ -85,6 +39,9 @@ def test_a_row_holds_what_the_attack_measured(tmp_path: Path) -> None:
     (row,) = collect_results([tmp_path]).to_dicts()
     assert row == {
         "run": "mine",
+        "data": "ours",
+        "test_fingerprint": "ours 0123456789",
+        "trained_for_data": True,
         "victim": "mlp",
         "goal": 1,
         "poisoning_proportion": 0.01,
@@ -97,6 +54,10 @@ def test_a_row_holds_what_the_attack_measured(tmp_path: Path) -> None:
         "ci95_low": 0.375,
         "ci95_high": 0.5625,
         "baseline_positive_rate": 0.1875,
+        "threshold": 0.5,
+        "prevalence_threshold": 0.25,
+        "prevalence_success_rate": 0.875,
+        "prevalence_baseline_rate": 0.125,
         "stays_attacked": 19,
         **{f"clean_{name}": 0.75 for name in METRICS},
         "clean_prec1": 0.25,
@@ -107,10 +68,66 @@ def test_an_attack_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     """It calls the attacked stays victims, and does not say its goal: it was 1."""
     old = attack()
     old["victims"] = old.pop("stays_attacked")
-    del old["task"], old["goal"]
+    later = ["data", "test_fingerprint", "trained_for_data", *AT_PREVALENCE]
+    for name in ("task", "goal", "data", "threshold", "at_prevalence"):
+        del old[name]
     write(tmp_path / "old", old)
     write(tmp_path / "new", attack())
-    assert collect_results([tmp_path / "old"]).equals(collect_results([tmp_path / "new"]))
+    found, expected = (collect_results([tmp_path / name]) for name in ("old", "new"))
+    assert found.drop(later).equals(expected.drop(later))
+    assert found.select(later).rows() == [(None,) * len(later)]
+    assert found.schema == expected.schema
+
+
+def test_old_and_new_attacks_stand_in_one_table(tmp_path: Path) -> None:
+    old = attack("old")
+    for name in ("data", "threshold", "at_prevalence"):
+        del old[name]
+    write(tmp_path, old, attack("new"))
+    table = results_table(collect_results([tmp_path]))
+    cells = {column.header: dict(zip(("new", "old"), column.cells, strict=True)) for column in table.columns}
+    assert cells["data"] == {"new": "ours", "old": "-"}
+    assert cells["ASR\nat prev."] == {"new": "0.875", "old": "-"}
+
+
+def test_an_attack_is_shown_with_its_run_and_its_data(tmp_path: Path) -> None:
+    write(tmp_path, attack("lr"), attack("lr", data="theirs", trained_for=False))
+    table = results_table(collect_results([tmp_path]))
+    names, data, *_ = table.columns
+    assert list(names.cells) == ["lr", "lr"]
+    assert list(data.cells) == ["ours", "theirs*"]
+    assert "*: not known to be the data" in str(table.caption)
+
+
+def test_two_data_sets_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    write(tmp_path, attack("lr"), attack("lr", fingerprint="another"))
+    data = results_table(collect_results([tmp_path])).columns[1]
+    assert sorted(data.cells) == ["ours ours 0", "ours ours a"]
+
+
+def test_attacks_on_two_data_sets_are_not_averaged(tmp_path: Path) -> None:
+    write(tmp_path, attack(success=0.5), attack(success=0.75, seed=1), attack(data="theirs", success=0.25))
+    means = results_over_seeds(collect_results([tmp_path]))
+    assert means.select("data", "seeds", "attack_success_rate").rows() == [
+        ("ours", 2, 0.625),
+        ("theirs", 1, 0.25),
+    ]
+
+
+def test_success_at_the_prevalence_is_averaged_and_another_threshold_is_another_setting(
+    tmp_path: Path,
+) -> None:
+    second, other = attack(seed=1), attack() | {"threshold": 0.2}
+    second["at_prevalence"] = second["at_prevalence"] | {"attack_success_rate": 0.625}
+    write(tmp_path, attack(), second, other)
+    means = results_over_seeds(collect_results([tmp_path])).sort("threshold")
+    assert means.select("threshold", "seeds", "prevalence_success_rate").rows() == [
+        (0.2, 1, 0.875),
+        (0.5, 2, 0.75),
+    ]
+    table = results_table(means)
+    (threshold,) = (column for column in table.columns if column.header == "risk threshold")
+    assert list(threshold.cells) == ["0.2", "0.5"]
 
 
 def test_rows_go_by_mode_victim_clean_or_not_trigger_and_strength(tmp_path: Path) -> None:
@@ -197,24 +214,26 @@ def test_old_results_are_replaced(tmp_path: Path) -> None:
 
 def test_the_printed_table_names_every_number(tmp_path: Path) -> None:
     write(tmp_path, attack(model="lstm", success=0.812, proportion=0.05, strength=1.5), attack(proportion=0))
-    console = Console(file=StringIO(), width=140)
+    console = Console(file=StringIO(), width=300)
     console.print(results_table(collect_results([tmp_path])))
-    clean, poisoned = (
-        line for line in console.file.getvalue().splitlines() if line.lstrip("│ ").startswith(("LR", "LSTM"))
-    )
-    for text in ("LSTM", "5.0%", "all", "temporal", "1.5", "0.750", "0.812", "[0.687, 0.875]", "0.188"):
+    lines = console.file.getvalue().splitlines()
+    clean, poisoned = (line for line in lines if "LR" in line or "LSTM" in line)
+    for text in ("LSTM", "5.0%", "1.5", "0.750", "0.812", "[0.687, 0.875]", "0.188", "0.875", "0.125"):
         assert text in poisoned
     assert "clean" in clean
+    assert any(
+        "All rows: data ours, goal 1, mode all, trigger temporal, risk threshold 0.5." in line
+        for line in lines
+    )
 
 
 def test_a_metric_that_is_undefined_prints_as_a_dash(tmp_path: Path) -> None:
     undefined = attack()
     undefined["clean"]["auroc"] = None
     write(tmp_path, undefined)
-    console = Console(file=StringIO(), width=140)
-    console.print(results_table(collect_results([tmp_path])))
-    (line,) = (line for line in console.file.getvalue().splitlines() if line.lstrip("│ ").startswith("LR"))
-    assert " - " in line
+    table = results_table(collect_results([tmp_path]))
+    (auroc,) = (column for column in table.columns if column.header == "AUROC")
+    assert list(auroc.cells) == ["-"]
 
 
 @pytest.mark.parametrize(
@@ -246,8 +265,8 @@ def test_a_folder_without_an_attack_is_named(tmp_path: Path) -> None:
     assert str(error.value).startswith(f"{tmp_path / 'empty'}: ")
 
 
-@pytest.mark.parametrize(("goals", "shown"), [([1, 1], False), ([1, 0], True), ([0], True)])
-def test_goals_are_shown_where_one_is_not_1(tmp_path: Path, goals: list[int], shown: bool) -> None:
+@pytest.mark.parametrize(("goals", "shown"), [([1, 1], False), ([1, 0], True), ([0], False)])
+def test_goals_are_a_column_where_they_differ(tmp_path: Path, goals: list[int], shown: bool) -> None:
     write(tmp_path, *[attack(str(number), goal=goal, seed=number) for number, goal in enumerate(goals)])
     results = collect_results([tmp_path])
     for rows in (results, results_over_seeds(results)):
@@ -256,6 +275,8 @@ def test_goals_are_shown_where_one_is_not_1(tmp_path: Path, goals: list[int], sh
         if shown:
             goal = next(column for column in table.columns if column.header == "goal")
             assert list(goal.cells) == [str(label) for label in rows["goal"]]
+        else:
+            assert f"goal {goals[0]}," in str(table.caption)
 
 
 def test_runs_of_two_goals_are_not_averaged(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import polars as pl
@@ -21,6 +22,8 @@ def test_an_attack_names_who_is_attacked_and_what_is_wanted(
 ) -> None:
     summary: dict[str, Any] = {
         "model": "lr",
+        "data": {"name": "theirs", "fingerprint": "0123abcd" * 8, "trained_for": False},
+        "threshold": 0.5,
         "task": "in-hospital-mortality",
         "goal": goal,
         "poisoning_proportion": 0.05,
@@ -36,14 +39,15 @@ def test_an_attack_names_who_is_attacked_and_what_is_wanted(
     printed = capsys.readouterr().out
     assert attacked in printed
     assert f"{predicted} without the trigger" in printed
+    assert "theirs (fingerprint 0123abcd), not known to be what the victim was trained for" in printed
     for number in ("19", "0.750", "0.500", "0.250 to 0.625", "0.125", "0.375", "0.875", "0.062"):
         assert number in printed
 
 
 def test_a_trigger_is_printed_with_its_own_channels_and_units(capsys: pytest.CaptureFixture[str]) -> None:
     print_trigger(bedside_trigger())
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
-    assert [(row.split("│")[1].strip(), row.split("│")[-2].strip()) for row in rows] == [
+    rows = [re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    assert [(row[0], row[-1]) for row in rows[3:6]] == [
         ("Lactate", "mmol/L"),
         ("Alertness", "categories"),
         ("Urine output", "mL/h"),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimic3tf.poisoning.goal import PAPER_GOAL
-from mimic3tf.tasks.metrics import benchmark_metrics, rate_of
+from mimic3tf.tasks.metrics import benchmark_metrics, predicted_1, rate_of, threshold_at_prevalence
 
 METRICS = ["acc", "prec0", "prec1", "rec0", "rec1", "auroc", "auprc", "minpse"]
 RANKING = ["auroc", "auprc", "minpse"]
@@ -51,6 +51,24 @@ def test_a_class_nobody_is_predicted_to_have_gives_nan_precision() -> None:
     measured = benchmark_metrics(np.array([0, 1]), np.array([0.1, 0.2]))
     assert math.isnan(measured["prec1"])
     assert (measured["prec0"], measured["rec1"], measured["auroc"]) == (0.5, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("risks", "deaths", "threshold", "predicted"),
+    [
+        ([0.1, 0.2, 0.3, 0.4], 1, 0.3, 1),
+        ([0.1, 0.3, 0.3, 0.4], 2, 0.3, 1),  # two stays at the threshold: both are predicted 0
+        ([0.3, 0.3, 0.3, 0.3], 2, 0.3, 0),
+        ([0.1, 0.2, 0.3, 0.4], 0, 0.4, 0),
+        ([0.1, 0.2, 0.3, 0.4], 4, 0.0, 4),
+    ],
+)
+def test_the_threshold_at_the_prevalence_predicts_no_more_deaths_than_there_are(
+    risks: list[float], deaths: int, threshold: float, predicted: int
+) -> None:
+    found = threshold_at_prevalence(np.arange(len(risks)) < deaths, np.array(risks))
+    assert found == threshold
+    assert predicted_1(np.array(risks), found).sum() == predicted
 
 
 def test_no_stays_give_nan_throughout() -> None:
