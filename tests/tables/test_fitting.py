@@ -81,7 +81,7 @@ def a_comparison() -> None:
     cells = pl.DataFrame(
         [("s", 2, name, "1", "2", -1234.5678) for name in MIMIC3.names], schema=CELL_SCHEMA, orient="row"
     )
-    print_comparison(Comparison(MIMIC3, cells, 5592, 279, 41, 0), stderr=False)
+    print_comparison(Comparison(MIMIC3, cells, 5592, 279, 41, 0))
 
 
 def stealth() -> None:
@@ -107,17 +107,20 @@ def an_audit() -> None:
     alarm = {"flagged": 1234, "expected": 321.0, "adjusted": 3e-5, "raised": True}
     print_audit(
         {
-            "suspects": 1234,
-            "training_stays": 5592,
+            "conclusion": {
+                "sentence": "Suspicious: it rests on the share of deaths.",
+                "checks": [
+                    {"name": "share of deaths", "raised": True, "found": "17.8% of the training stays died"},
+                    {"name": "inverted triggers", "raised": None, "found": "not run: no validation stay died"},
+                ],
+            },
             "suspected_label": 1,
-            "trusted_suspects": 169,
-            "trusted_stays": 1198,
+            "suspects_ranked_by": "unexpected death",
             "detectors": [
                 {"detector": name, "alarm": alarm, "performance": performance, "seconds": 12.3}
                 for name in ("model disagreement", "Mahalanobis by channel", "local outlier factor")
             ],
-            "verdict": {"poisoned_stays": "About 279 stays are poisoned."},
-            "model_inspection": {"verdict": "looks backdoored"},
+            "model_inspection": {},
             "repairs": [
                 {
                     "repair": "filter by model disagreement",
@@ -128,7 +131,16 @@ def an_audit() -> None:
                     "detail": "the 279 most suspicious stays were dropped, and the victim was trained again",
                 }
             ],
-        }
+        },
+        pl.DataFrame(
+            {
+                "rank": range(1, 12),
+                "stay": [f"{number}_episode1_timeseries.csv" for number in range(90001, 90012)],
+                "percentile": decimals(11),
+                "flagged_by": [3] * 11,
+                "reason": ["a model of the trusted stays gives a risk of 0.04; the label is death"] * 11,
+            }
+        ),
     )
 
 

@@ -45,5 +45,5 @@ def test_more_stays_than_there_are_are_refused(configure: Configure, workshop: P
 
 @pytest.mark.parametrize("wanted", [0, -5, 1.5])
 def test_a_number_of_stays_is_a_positive_whole_one(configure: Configure, wanted: float) -> None:
-    with pytest.raises(UsageError, match="'training_stays'"):
+    with pytest.raises(UsageError, match="training.stays"):
         configure("lr", training_stays=wanted)
