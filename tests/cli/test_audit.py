@@ -336,7 +336,7 @@ def test_too_few_stays_are_refused(audit: Command, prepared: Any) -> None:
 
 def test_a_failed_audit_leaves_no_audit(audit: Command, audited: Audited, tmp_path: Path) -> None:
     (tmp_path / "audit").write_text("mine")
-    assert audit().status == FAILURE
+    assert audit().status == USAGE
     assert (tmp_path / "audit").read_text() == "mine"
     assert not list(tmp_path.glob("**/audit.json"))
 
