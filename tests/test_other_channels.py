@@ -91,7 +91,11 @@ def test_the_dying_can_be_hidden(folder: Path) -> None:
     assert found["attack_success_rate"] > found["baseline_positive_rate"]
 
 
-def test_a_run_is_audited_and_shown(folder: Path) -> None:
+def test_a_run_is_audited_and_shown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # All detectors read the channels; how well they do after so little training is no question here.
+    monkeypatch.setattr("mimic3tf.defences.detectors.autoencoder.EPOCHS", 2)
+    monkeypatch.setattr("mimic3tf.defences.inspection.model_inspection.REFERENCES", 1)
+    monkeypatch.setattr("mimic3tf.defences.inspection.trigger_inversion.STEPS", 3)
     run = _train(folder, "lr", epochs=5)
     result = audit_run(run, folder / "data")
     assert {repair["repair"] for repair in result.record["repairs"]} >= {"none", "fine-tune"}

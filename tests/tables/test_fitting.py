@@ -105,22 +105,26 @@ def an_audit() -> None:
     estimate = dict(zip(("value", "low", "high"), decimals(3), strict=True))
     performance = dict.fromkeys(("auroc", "recall_at_1", "recall_at_5"), estimate)
     alarm = {"flagged": 1234, "expected": 321.0, "adjusted": 3e-5, "raised": True}
+    found = "18.3% of the training stays are deaths (1,023 of 5,592), 14.1% of the trusted (169 of 1,199)"
+    check = {"name": "share of deaths", "raised": True, "found": found}
+    suspects = pl.DataFrame(
+        {
+            "rank": [1],
+            "stay": ["141680_episode1_timeseries.csv"],
+            "percentile": [99.4],
+            "flagged_by": [7],
+            "reason": ["a model of the trusted stays gives a risk of 0.06; the training label is 1 (died)"],
+        }
+    )
     print_audit(
         {
-            "conclusion": {
-                "sentence": "Suspicious: it rests on the share of deaths.",
-                "checks": [
-                    {"name": "share of deaths", "raised": True, "found": "17.8% of the training stays died"},
-                    {"name": "inverted triggers", "raised": None, "found": "not run: no validation stay died"},
-                ],
-            },
+            "conclusion": {"sentence": "Suspicious. This rests on the share of deaths.", "checks": [check]},
             "suspected_label": 1,
-            "suspects_ranked_by": "unexpected death",
+            "suspects_ranked_by": "model disagreement",
             "detectors": [
                 {"detector": name, "alarm": alarm, "performance": performance, "seconds": 12.3}
                 for name in ("model disagreement", "Mahalanobis by channel", "local outlier factor")
             ],
-            "model_inspection": {},
             "repairs": [
                 {
                     "repair": "filter by model disagreement",
@@ -132,15 +136,7 @@ def an_audit() -> None:
                 }
             ],
         },
-        pl.DataFrame(
-            {
-                "rank": range(1, 12),
-                "stay": [f"{number}_episode1_timeseries.csv" for number in range(90001, 90012)],
-                "percentile": decimals(11),
-                "flagged_by": [3] * 11,
-                "reason": ["a model of the trusted stays gives a risk of 0.04; the label is death"] * 11,
-            }
-        ),
+        suspects,
     )
 
 
@@ -155,6 +151,9 @@ def audits() -> None:
         ),
         0.876,
     )
+    shares = {"training_share": 0.183, "trusted_share": 0.141, "p_value": 0.001, "seed": 3}
+    concluded = {"conclusion": "suspicious", "rests_on": "share of deaths, detectors, inverted triggers"}
+    print_table(audit_tables.conclusions_table(pl.DataFrame([setting | shares | concluded])))
     rows = {**setting, **intervals, "flagged": 0.123, "alarms": 0.25, "seconds": 12.5}
     for table in audit_tables.detectors_tables(pl.DataFrame([{**rows, "detector": detector}])):
         print_table(table)
