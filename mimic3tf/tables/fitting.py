@@ -18,7 +18,7 @@ PARAGRAPH = 100
 """Characters that a caption may be wide at least, where nothing limits the width."""
 
 
-def print_table(table: Table, *, stderr: bool = False) -> None:
+def print_table(table: Table) -> None:
     """Print a table so that no number is cut.
 
     The leading columns that are aligned to the left name a row: they are its keys. A column with `no_wrap` is
@@ -29,9 +29,8 @@ def print_table(table: Table, *, stderr: bool = False) -> None:
 
     Args:
         table: title, columns, rows and caption.
-        stderr: print on standard error.
     """
-    console = Console(stderr=stderr, highlight=False)
+    console = Console(highlight=False)
     widths = [_width(column.header, *column.cells) for column in table.columns]
     whole = _side_by_side(widths)
     width = _width_of(console) or max(whole, PARAGRAPH, _width(table.title or ""))
@@ -44,7 +43,7 @@ def print_table(table: Table, *, stderr: bool = False) -> None:
             least = _least(table, widths, keys, width)
         blocks = _blocks(least, keys, width)
     # Rather let the terminal break a line than lose a digit.
-    console = Console(stderr=stderr, highlight=False, width=max(width, _needed(least, keys)))
+    console = Console(highlight=False, width=max(width, _needed(least, keys)))
     if table.title:
         console.print(table.title, style="bold", width=width)
     for block in blocks:

@@ -171,10 +171,10 @@ def _suspects_table(record: dict[str, Any], suspects: pl.DataFrame) -> Table:
         "percentile: share of the trusted stays with this label that look less suspicious. flagged by: so "
         "many detectors."
     )
-    table.add_column("rank", justify="right")
-    table.add_column("stay", no_wrap=True)
-    table.add_column("percentile", justify="right")
-    table.add_column("flagged by", justify="right")
+    table.add_column("rank")
+    table.add_column("stay")
+    table.add_column("percentile", justify="right", no_wrap=True)
+    table.add_column("flagged by", justify="right", no_wrap=True)
     table.add_column("reason")
     for row in suspects.head(FIRST).iter_rows(named=True):
         percentile = "-" if row["percentile"] is None else f"{row['percentile']:.1f}"

@@ -157,6 +157,9 @@ def audits() -> None:
     rows = {**setting, **intervals, "flagged": 0.123, "alarms": 0.25, "seconds": 12.5}
     for table in audit_tables.detectors_tables(pl.DataFrame([{**rows, "detector": detector}])):
         print_table(table)
+    concluded = {"seed": 12, "conclusion": "probably poisoned", "rests_on": "detectors, share of label 1"}
+    shares = {"training_share": 0.175, "trusted_share": 0.141, "p_value": 3e-5}
+    print_table(audit_tables.conclusions_table(pl.DataFrame([setting | concluded | shares])))
     measures = dict.fromkeys(audit_tables.MODEL_MEASURES, 0.567)
     print_table(audit_tables.models_table(pl.DataFrame([setting | measures])))
     for table in audit_tables.repairs_tables(pl.DataFrame([{**rows, "repair": repair}])):
