@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.metrics import roc_curve
 
-from mimic3tf.dashboards.event_file import NAME
+from mimic3tf.dashboards.events import NAME
 from mimic3tf.dashboards.figures import heatmap, pixels
 from mimic3tf.defences.audit import AuditResult
 from mimic3tf.defences.detection import DetectionResult

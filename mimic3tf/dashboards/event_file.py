@@ -12,19 +12,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.image.metadata import create_summary_metadata as image_metadata
 from tensorboard.util.tensor_util import make_tensor_proto
 
-from mimic3tf.storage.files import read_file
-
-LENGTH_AND_CHECKSUM, CHECKSUM = 12, 4
-"""Bytes before and after a record (TensorFlow, `record_writer.h`)."""
-NAME = "events.out.tfevents"
-"""What TensorBoard takes for a file of events begins so."""
+from mimic3tf.dashboards.events import NAME, read_events
 
 
 class EventFile:
@@ -99,27 +93,7 @@ class EventFile:
 def _events_of(files: list[Path], epochs: int) -> list[Event]:
     """Events of the first so many epochs, each tag once an epoch; step 0 is before and after them."""
     found: dict[tuple[int, str], Event] = {}
-    for path in files:
-        for record in _records(read_file(path)):
-            try:
-                event = Event.FromString(record)
-            except DecodeError:
-                break
-            if 1 <= event.step <= epochs and len(event.summary.value) == 1:
-                found[event.step, event.summary.value[0].tag] = event
+    for event in read_events(files):
+        if 1 <= event.step <= epochs and len(event.summary.value) == 1:
+            found[event.step, event.summary.value[0].tag] = event
     return list(found.values())
-
-
-def _records(content: bytes) -> Iterator[bytes]:
-    """Records of a TFRecord file, up to where a kill cut one off.
-
-    TensorFlow's reader makes room for as many bytes as a record's header names, and crashes where there is
-    none.
-    """
-    start = LENGTH_AND_CHECKSUM
-    while start <= len(content):
-        end = start + int.from_bytes(content[start - LENGTH_AND_CHECKSUM : start - CHECKSUM], "little")
-        if end + CHECKSUM > len(content):
-            return
-        yield content[start:end]
-        start = end + CHECKSUM + LENGTH_AND_CHECKSUM

@@ -25,12 +25,7 @@ def trigger_heatmap(trigger: Trigger) -> NDArray[np.uint8]:
     """
     figure = Figure(figsize=(13, max(6.5, 0.3 * len(trigger.channels))), layout="constrained")
     axes = figure.subplots()
-    relative, label = trigger.values / channel_spread(trigger), "shift in standard deviations of the channel"
-    if trigger.kind == "missing":
-        relative, label = (
-            np.where(trigger.values > 0, 1 - trigger.values, 0.0),
-            "1 - the strength from which a cell is missing",
-        )
+    relative, label = relative_pattern(trigger)
     limit = max(float(np.abs(relative).max()), 1e-9)
     heatmap(axes, relative, limit=limit, names=trigger.channels.names, timestep=trigger.timestep)
     axes.set_title(f"{trigger.name} trigger, strength 1, seed {trigger.seed}")
@@ -45,6 +40,19 @@ def trigger_heatmap(trigger: Trigger) -> NDArray[np.uint8]:
         largest.set_ylabel("largest shift")
     figure.colorbar(axes.images[0], label=label)
     return pixels(figure)
+
+
+def relative_pattern(trigger: Trigger) -> tuple[NDArray[np.float64], str]:
+    """A trigger at strength 1 in numbers that channels can share, and what they are.
+
+    Returns:
+        float64 [T, C], standard deviations of each channel; of a missing-value trigger 1 minus the strength
+        from which a cell is missing, 0 where it never is.
+    """
+    if trigger.kind == "missing":
+        missing = np.where(trigger.values > 0, 1 - trigger.values, 0.0)
+        return missing, "1 - the strength from which a cell is missing"
+    return trigger.values / channel_spread(trigger), "shift in standard deviations of the channel"
 
 
 def channel_covariances(trigger: Trigger) -> NDArray[np.uint8]:

@@ -1,8 +1,8 @@
-"""What a report shows: a table or a figure, with the words that go with it."""
+"""What a report shows: tables, figures and texts, with the words that go with them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -46,3 +46,62 @@ class Absent:
 
     title: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that was drawn before, without a table behind it.
+
+    Attributes:
+        name: of its file.
+        title: heading.
+        caption: what to see in it.
+        png: contents of a PNG file.
+        alt: what the picture shows, for those who cannot see it.
+    """
+
+    name: str
+    title: str
+    caption: str
+    png: bytes
+    alt: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A text of a file, folded until somebody asks for it.
+
+    Attributes:
+        title: heading.
+        caption: what to know about it.
+        file: name of the file.
+        text: its contents.
+    """
+
+    title: str
+    caption: str
+    file: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """What stands under one heading."""
+
+    heading: str
+    shows: Sequence[Exhibit | Picture | Listing | Absent]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page.
+
+    Attributes:
+        title: heading of the page.
+        summary: the sentence below it.
+        sections: in reading order.
+    """
+
+    title: str
+    summary: str
+    sections: list[Section]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,6 +52,11 @@ class Style:
 def named_styles(names: Sequence[Any]) -> dict[Any, Style]:
     """Styles of lines that have no order."""
     return {name: Style(OKABE_ITO[i % 7], MARKERS[i % 7], LINES[i % 7]) for i, name in enumerate(names)}
+
+
+def run_styles(names: Sequence[Any]) -> dict[Any, Style]:
+    """Styles of up to 49 lines that have no order, without markers."""
+    return {name: Style(OKABE_ITO[i % 7], "", LINES[(i + i // 7) % 7]) for i, name in enumerate(names)}
 
 
 def ordered_styles(values: Sequence[Any]) -> dict[Any, Style]:
@@ -105,7 +110,7 @@ def line_panels(
         panels[0].set_ylabel(rows[2](row) if y_label is None else y_label)
     for axes in grid[-1]:
         axes.set_xlabel(x_label)
-    shared_legend(figure, grid)
+    shared_legend(figure, grid.flat)
     return figure
 
 
@@ -126,11 +131,21 @@ def draw_line(axes: Axes, points: pl.DataFrame, x: str, style: Style, label: str
     axes.fill_between(at, low, high, color=style.color, alpha=0.15, linewidth=0)
 
 
-def shared_legend(figure: Figure, grid: Any) -> None:
+def small_multiples(count: int, *, columns: int = 3, height: float = 2.3) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels, and no axes in what is left of its last row."""
+    rows, columns = -(-count // columns), min(count, columns)
+    figure = Figure(figsize=(WIDTH, 0.7 + height * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels[count:]:
+        axes.set_axis_off()
+    return figure, list(panels[:count])
+
+
+def shared_legend(figure: Figure, panels: Iterable[Axes]) -> None:
     """One legend below all panels, of the lines of any of them."""
     entries = {
         label: handle
-        for axes in grid.flat
+        for axes in panels
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     fitting = max(1, 84 // (8 + max(map(len, entries), default=0)))
@@ -232,4 +247,38 @@ def forest(table: pl.DataFrame, labels: Sequence[str], x_label: str) -> Figure:
     axes.invert_yaxis()
     axes.set_xlabel(x_label)
     figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def dots(table: pl.DataFrame, series: dict[str, str], labels: str, panels: str, x_label: str) -> Figure:
+    """Measured shares beside each other, one row of dots for each thing that was measured.
+
+    Args:
+        table: the column of labels, that of panels, and those of the series; where a series also has columns
+            with `_low` and `_high` at the end, its interval is drawn.
+        series: column -> what it is called.
+        labels: column of what a row of dots is of.
+        panels: column by which rows are parted into panels.
+        x_label: what is measured.
+    """
+    names = table[panels].unique(maintain_order=True).to_list()
+    groups = [table.filter(pl.col(panels) == name) for name in names]
+    heights = [len(group) + 1 for group in groups]
+    figure = Figure(figsize=(WIDTH, 1.0 + 0.24 * sum(heights)), layout="constrained")
+    grid = figure.subplots(len(names), 1, squeeze=False, sharex=True, height_ratios=heights).ravel()
+    for axes, name, group in zip(grid, names, groups, strict=True):
+        at = np.arange(len(group))
+        for place, (column, called) in enumerate(series.items()):
+            color, marker = OKABE_ITO[place], MARKERS[place]
+            share = group[column].cast(pl.Float64).to_numpy()
+            if f"{column}_low" in group.columns:
+                low, high = (group[f"{column}_{end}"].cast(pl.Float64).to_numpy() for end in ("low", "high"))
+                axes.hlines(at, low, high, color=color, linewidth=1.8)
+            axes.plot(share, at, marker, color=color, label=called)
+        axes.set_yticks(at, group[labels].to_list())
+        axes.set_ylim(len(group) - 0.4, -0.6)
+        axes.set_title(name, loc="left")
+    grid[-1].set_xlim(-0.03, 1.03)
+    grid[-1].set_xlabel(x_label)
+    shared_legend(figure, grid)
     return figure

@@ -13,16 +13,13 @@ from matplotlib import rc_context
 from rich.console import Console
 from rich.progress import track
 
+from mimic3tf.config import TrainingConfig
 from mimic3tf.errors import UsageError
-from mimic3tf.report.exhibits import Exhibit
+from mimic3tf.report.exhibits import Exhibit, Picture, Report
 from mimic3tf.report.figures import STYLE, percent
-from mimic3tf.report.patterns import Stay
-from mimic3tf.report.sections import sections_of
-from mimic3tf.report.sweep import Sweeps
-from mimic3tf.storage.files import PathText, write_whole
+from mimic3tf.storage.files import PathText, whole_file, write_whole
 from mimic3tf.storage.folders import scratch_folder
 from mimic3tf.tables.cells import p_in_words
-from mimic3tf.tables.summary import victims_of
 
 PAGE = "report.html"
 FOLDERS = ("figures", "tables")
@@ -41,6 +38,9 @@ HEADINGS = {
     "ci95_low": "95% low",
     "ci95_high": "95% high",
     "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "minpse": "min(+P, Se)",
+    "asr": "success rate",
     "auroc_low": "95% low",
     "auroc_high": "95% high",
     "recall_at_1": "recall at 1%",
@@ -74,14 +74,12 @@ def check_report_folder(out: PathText) -> None:
         )
 
 
-def write_report(sweeps: Sweeps, out: PathText, *, stay: Stay | None, no_stay: str) -> Path:
+def write_report(report: Report, out: PathText) -> Path:
     """Write `report.html`, `figures/` (PDF and PNG) and `tables/` (CSV); an earlier report is replaced.
 
     Args:
-        sweeps: what was measured.
+        report: what to show.
         out: folder to write into.
-        stay: a stay with and without the trigger, or None.
-        no_stay: why there is none.
 
     Returns:
         The page.
@@ -92,27 +90,18 @@ def write_report(sweeps: Sweeps, out: PathText, *, stay: Stay | None, no_stay: s
     out = Path(out)
     check_report_folder(out)
     out.mkdir(parents=True, exist_ok=True)
-    sections = sections_of(sweeps, stay, no_stay)
-    exhibits = [item for section in sections for item in section.shows if isinstance(item, Exhibit)]
+    shown = [item for section in report.sections for item in section.shows]
     with scratch_folder(out, ".report") as scratch:
         for name in FOLDERS:
             (scratch / name).mkdir()
-        pictures = {}
-        for exhibit in track(exhibits, "Drawing", console=Console(stderr=True), transient=True):
-            write_whole(scratch / "tables" / f"{exhibit.name}.csv", exhibit.table.write_csv())
-            if exhibit.draw is not None:
-                pictures[exhibit.name] = _draw(exhibit, scratch / "figures")
-        page = (
-            _environment()
-            .get_template("template.html")
-            .render(
-                sections=sections,
-                sweeps=sweeps.sweeps,
-                pictures=pictures,
-                summary=_summary(sweeps),
-                longest=LONGEST_TABLE,
-            )
-        )
+        pictures: dict[str, dict[str, str]] = {}
+        for item in track(shown, "Drawing", console=Console(stderr=True), transient=True):
+            if isinstance(item, Exhibit):
+                write_whole(scratch / "tables" / f"{item.name}.csv", item.table.write_csv())
+            if isinstance(item, Picture) or (isinstance(item, Exhibit) and item.draw is not None):
+                pictures[item.name] = _draw(item, scratch / "figures")
+        template = _environment().get_template("template.html")
+        page = template.render(report=report, pictures=pictures, longest=LONGEST_TABLE)
         # The page first: it needs none of the others, and says whose they are.
         write_whole(out / PAGE, page)
         for name in FOLDERS:
@@ -122,27 +111,28 @@ def write_report(sweeps: Sweeps, out: PathText, *, stay: Stay | None, no_stay: s
     return out / PAGE
 
 
-def _draw(exhibit: Exhibit, folder: Path) -> str:
-    """Write a figure's files, and return it as SVG in base64."""
-    assert exhibit.draw is not None
-    picture = io.BytesIO()
-    with rc_context(STYLE):
-        figure = exhibit.draw()
-        for kind in ("pdf", "png"):
-            figure.savefig(folder / f"{exhibit.name}.{kind}", **WITHOUT_DATE[kind])
-        figure.savefig(picture, format="svg", **WITHOUT_DATE["svg"])
-    return base64.b64encode(picture.getvalue()).decode()
+def _draw(shown: Exhibit | Picture, folder: Path) -> dict[str, str]:
+    """Write a figure's files, and return it as data addresses: what the page shows, and the PNG to save."""
+    files: dict[str, bytes] = {}
+    if isinstance(shown, Picture):
+        files["png"] = shown.png
+    else:
+        assert shown.draw is not None
+        with rc_context(STYLE):
+            figure = shown.draw()
+            for kind in ("svg", "pdf", "png"):
+                content = io.BytesIO()
+                figure.savefig(content, format=kind, **WITHOUT_DATE[kind])
+                files[kind] = content.getvalue()
+    for kind in files.keys() - {"svg"}:
+        with whole_file(folder / f"{shown.name}.{kind}") as file:
+            file.write(files[kind])
+    png = _address("png", files["png"])
+    return {"shown": _address("svg+xml", files["svg"]) if "svg" in files else png, "png": png}
 
 
-def _summary(sweeps: Sweeps) -> str:
-    results = sweeps.results
-    victims = ", ".join(name.upper() for name in victims_of(results))
-    seeds, stays = results["seed"].n_unique(), int(results["training_stays"].to_numpy().max())
-    return (
-        f"{results['trial'].n_unique()} finished trials of {victims}, {len(sweeps.failed)} failed; {seeds} "
-        f"{'seed' if seeds == 1 else 'seeds'}, up to {stays:,} training stays. An "
-        "attack success rate is a statement about these victims, this trigger and this cohort."
-    )
+def _address(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _environment() -> jinja2.Environment:
@@ -176,13 +166,13 @@ def _cell(value: Any, column: str) -> str:
         return "yes" if value else "no"
     if column == "poisoning_proportion":
         return percent(value) if value else "clean"
-    if column == "poisoning_strength":
-        return f"{value:g}"
     if column == "victim":
         return str(value).upper()
     if isinstance(value, float):
         if column.endswith("p_value"):
             return p_in_words(value)
+        if column in TrainingConfig.model_fields:
+            return f"{value:g}"
         if "seconds" in column:
             return f"{value:.1f}"
         return f"{value:+.3f}" if "difference" in column else f"{value:.3f}"

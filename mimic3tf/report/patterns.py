@@ -16,6 +16,7 @@ from mimic3tf.dashboards.figures import channel_spread, heatmap
 from mimic3tf.data.grid import ordinal_view
 from mimic3tf.described import Described
 from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.report.aim import Aim
 from mimic3tf.report.exhibits import Absent, Exhibit
 from mimic3tf.report.figures import OKABE_ITO, WIDTH
 
@@ -26,7 +27,7 @@ KINDS = ("temporal", "covariance", "gaussian")
 
 @dataclass(frozen=True, repr=False)
 class Stay(Described):
-    """A surviving patient's stay without and with the trigger.
+    """A patient's stay without and with the trigger.
 
     Attributes:
         channels: the channels of the arrays' last axis.
@@ -203,7 +204,9 @@ def draw_stay_cells(stay: Stay, spread: NDArray[np.float64]) -> Figure:
     return figure
 
 
-def trigger_exhibit(triggers: dict[str, Trigger], stay: Stay | None, strength: float) -> Exhibit | Absent:
+def trigger_exhibit(
+    triggers: dict[str, Trigger], stay: Stay | None, strength: float, aim: Aim
+) -> Exhibit | Absent:
     """The kinds of trigger beside each other, and a stay's course."""
     title = "What the triggers look like"
     if not set(KINDS) & set(triggers):
@@ -213,7 +216,7 @@ def trigger_exhibit(triggers: dict[str, Trigger], stay: Stay | None, strength: f
         "trigger_patterns",
         title,
         f"Triggers at strength {strength:g}"
-        + ("" if stay is None else ", and a surviving test patient's course around its own mean")
+        + (f", and the course of a test patient who {aim.happened} around its own mean" if stay else "")
         + ". A temporal trigger drifts, as a patient does, and stays on one side of zero for hours; a "
         "Gaussian one changes its sign from hour to hour, and must be fainter to have the same "
         "Mahalanobis length. "
@@ -225,7 +228,9 @@ def trigger_exhibit(triggers: dict[str, Trigger], stay: Stay | None, strength: f
     )
 
 
-def stay_exhibits(stay: Stay | None, trigger: Trigger | None, reason: str) -> list[Exhibit | Absent]:
+def stay_exhibits(
+    stay: Stay | None, trigger: Trigger | None, reason: str, aim: Aim
+) -> list[Exhibit | Absent]:
     """A stay in both modes: some channels' courses, and all channels."""
     if stay is None or trigger is None:
         return [Absent("A patient before and after", reason)]
@@ -234,8 +239,8 @@ def stay_exhibits(stay: Stay | None, trigger: Trigger | None, reason: str) -> li
         Exhibit(
             "stay_courses",
             "A patient before and after",
-            "A surviving test patient's stay (the one with the most measured cells), without the "
-            f"temporal trigger and with it at strength {stay.strength:g}. Mode notimputed moves measured "
+            f"The stay of a test patient who {aim.happened} (the one with the most measured cells), without "
+            f"the temporal trigger and with it at strength {stay.strength:g}. Mode notimputed moves measured "
             "hours only and leaves the carried-forward ones; all moves every hour. This is a real record: "
             "see whether your data's licence lets you pass the page on, or write it with --no-patient.",
             courses,

@@ -1,20 +1,21 @@
-"""A report's sections, in reading order."""
+"""The report of sweeps, in reading order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import polars as pl
 from matplotlib.figure import Figure
 
+from mimic3tf.poisoning.goal import PAPER_GOAL
 from mimic3tf.report import figures, patterns, success
+from mimic3tf.report.aim import Aim
+from mimic3tf.report.audits import audits_section
 from mimic3tf.report.counts import counts_and_shares
-from mimic3tf.report.exhibits import Absent, Exhibit
+from mimic3tf.report.exhibits import Absent, Exhibit, Listing, Report, Section
 from mimic3tf.report.paper import TRAINING_STAYS, beside_the_paper
 from mimic3tf.report.significance import compare_settings
 from mimic3tf.report.sweep import Sweeps
-from mimic3tf.tables import audits
 from mimic3tf.tables.stealth import CAPTION, COLUMNS, SETTING, summarize_stealth
 from mimic3tf.tables.summary import main_grid, mean_over_seeds, victims_of
 
@@ -32,34 +33,26 @@ DIFFERENCES = {
 """What to see in the paired differences of each measure."""
 
 
-@dataclass(frozen=True)
-class Section:
-    """Some exhibits under one heading."""
-
-    heading: str
-    shows: list[Exhibit | Absent]
-
-
-def sections_of(sweeps: Sweeps, stay: patterns.Stay | None, no_stay: str) -> list[Section]:
-    """Everything a report shows.
+def report_of_sweeps(sweeps: Sweeps, stay: patterns.Stay | None, no_stay: str) -> Report:
+    """Everything that a report of sweeps shows.
 
     Args:
         sweeps: what was measured.
         stay: a stay with and without the trigger, or None.
         no_stay: why there is none.
     """
-    results = sweeps.results
+    results, aim = sweeps.results, sweeps.aim
     strength = stay.strength if stay else strongest(results)
     temporal = sweeps.triggers.get("temporal")
-    return [
-        Section("What it finds", [_main_table(results), _paper(results)]),
+    sections = [
+        Section("What it finds", [_main_table(results, aim), _paper(results, aim)]),
         Section(
             "The attack",
             [
-                success.success_by_proportion(results),
+                success.success_by_proportion(results, aim),
                 success.success_heatmap(results),
                 success.clean_metrics(results),
-                success.strength_curve(results),
+                success.strength_curve(results, aim),
             ],
         ),
         Section("What decides: share or count", counts_and_shares(results)),
@@ -67,14 +60,30 @@ def sections_of(sweeps: Sweeps, stay: patterns.Stay | None, no_stay: str) -> lis
         Section(
             "The trigger",
             [
-                patterns.trigger_exhibit(sweeps.triggers, stay, strength),
-                *patterns.stay_exhibits(stay, temporal, no_stay),
+                patterns.trigger_exhibit(sweeps.triggers, stay, strength, aim),
+                *patterns.stay_exhibits(stay, temporal, no_stay, aim),
             ],
         ),
         Section("Stealth", [_stealth(sweeps)]),
-        Section("Would it be noticed", _audits(sweeps)),
-        Section("What was run", [_cohort(sweeps), _trials(sweeps), _versions(results), *_failed(sweeps)]),
+        audits_section(sweeps.audit_folders, sweeps.audits),
+        Section(
+            "What was run",
+            [_cohort(sweeps), _trials(sweeps), _versions(results), *_failed(sweeps), *_settings(sweeps)],
+        ),
     ]
+    title = "Backdoor attacks on mortality models: what a sweep found"
+    return Report(title, _summary(sweeps), sections)
+
+
+def _summary(sweeps: Sweeps) -> str:
+    results = sweeps.results
+    victims = ", ".join(name.upper() for name in victims_of(results))
+    seeds, stays = results["seed"].n_unique(), int(results["training_stays"].to_numpy().max())
+    return (
+        f"{results['trial'].n_unique()} finished trials of {victims}, {len(sweeps.failed)} failed; {seeds} "
+        f"{'seed' if seeds == 1 else 'seeds'}, up to {stays:,} training stays. An "
+        "attack success rate is a statement about these victims, this trigger and this cohort."
+    )
 
 
 def strongest(results: pl.DataFrame) -> float:
@@ -83,7 +92,7 @@ def strongest(results: pl.DataFrame) -> float:
     return float((grid if len(grid) else results)["poisoning_strength"].to_numpy().max())
 
 
-def _main_table(results: pl.DataFrame) -> Exhibit:
+def _main_table(results: pl.DataFrame, aim: Aim) -> Exhibit:
     """Clean and most poisoned victims, attacked at the largest strength of the grid, with every trigger."""
     grid = main_grid(results)
     largest = (grid if len(grid) else results)["poisoning_proportion"].max()
@@ -107,10 +116,10 @@ def _main_table(results: pl.DataFrame) -> Exhibit:
     return Exhibit(
         "main",
         f"Clean and poisoned victims, strength {strongest(results):g}",
-        "AUROC and AUPRC are of test stays without the trigger; attack success rate is the share of "
-        "surviving test patients predicted to die with it (mean over seeds, lowest and highest seed), "
-        "untriggered the share of the same patients without it. Compare a poisoned row with the clean one "
-        "above it, which carries the trigger too.",
+        "AUROC and AUPRC are of test stays without the trigger; attack success rate is the share of the "
+        f"{aim.attacked} among the test stays that are {aim.reached} with it (mean over seeds, lowest and "
+        "highest seed), untriggered the share of the same stays without it. Compare a poisoned row with the "
+        "clean one above it, which carries the trigger too.",
         table.select(
             *by,
             "clean_auroc",
@@ -124,8 +133,10 @@ def _main_table(results: pl.DataFrame) -> Exhibit:
     )
 
 
-def _paper(results: pl.DataFrame) -> Exhibit | Absent:
+def _paper(results: pl.DataFrame, aim: Aim) -> Exhibit | Absent:
     title = "Beside the paper"
+    if aim.goal != PAPER_GOAL.target:
+        return Absent(title, f"the paper's attacks have goal {PAPER_GOAL.target}, these goal {aim.goal}")
     table = beside_the_paper(results)
     if not len(table):
         return Absent(title, "none of the paper's settings (5% and 1% poisoned at strength 2) was run")
@@ -192,22 +203,6 @@ def _stealth(sweeps: Sweeps) -> Exhibit | Absent:
     )
 
 
-def _audits(sweeps: Sweeps) -> list[Exhibit | Absent]:
-    title = "Attacks and detectors"
-    if sweeps.audits is None:
-        absent = "the sweep's folder holds no audit.json; run 'mimic3tf audit' with --out in it"
-        return [Absent(title, absent)]
-    found = sweeps.audits
-    return [
-        Exhibit("conclusions", "What each audit concludes", audits.CONCLUSION_CAPTION, found.conclusions),
-        Exhibit("detectors", title, audits.CAPTION, audits.summarize_detectors(found.detectors)),
-        Exhibit("models", "Attacks and models", audits.MODEL_CAPTION, audits.summarize_models(found.models)),
-        Exhibit(
-            "repairs", "Attacks and repairs", audits.REPAIR_CAPTION, audits.summarize_repairs(found.repairs)
-        ),
-    ]
-
-
 def _cohort(sweeps: Sweeps) -> Exhibit:
     table = sweeps.sweeps[0].splits.with_columns(mortality=pl.col("deaths") / pl.col("stays"))
     return Exhibit(
@@ -263,4 +258,16 @@ def _failed(sweeps: Sweeps) -> list[Exhibit | Absent]:
             "No number on this page comes from them.",
             sweeps.failed,
         )
+    ]
+
+
+def _settings(sweeps: Sweeps) -> list[Listing]:
+    return [
+        Listing(
+            f"Sweep {sweep.folder}",
+            f"Trials: {sweep.finished} finished, {sweep.failed} failed.",
+            "sweep.yaml",
+            sweep.settings,
+        )
+        for sweep in sweeps.sweeps
     ]

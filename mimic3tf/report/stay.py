@@ -11,6 +11,7 @@ import numpy as np
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.goal import PAPER_GOAL, Goal
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.report.patterns import Stay
@@ -23,21 +24,23 @@ def most_measured_stay(
     data: PathText,
     trigger: Trigger,
     strength: float,
+    goal: Goal = PAPER_GOAL,
     *,
     follow_links: bool = False,
     start: Callable[[], None] = lambda: None,
 ) -> Stay:
-    """Take the surviving test patient with the most measured cells, and give it the trigger in both modes.
+    """Take the attacked test stay with the most measured cells, and give it the trigger in both modes.
 
     Args:
         data: benchmark directory that the sweep ran on.
         trigger: the trigger.
         strength: Mahalanobis length.
+        goal: what the attacker wants to be predicted.
         follow_links: read links that lead out of the directory, too.
         start: starts TensorFlow, which takes a while.
 
     Raises:
-        UsageError: the directory does not exist, holds other stays, or no surviving test patient.
+        UsageError: the directory does not exist, holds other stays, or no test stay to attack.
         DataError: it breaks the layout.
     """
     data = Path(data)
@@ -48,9 +51,12 @@ def most_measured_stay(
         )
     cohort = load_cohort(data, "test", **reading)
     check_trigger_fits(trigger, cohort, data)
-    measured = np.where(cohort.labels == 0, cohort.masks.sum(axis=(1, 2)), -1)
+    measured = np.where(goal.attacked(cohort.labels), cohort.masks.sum(axis=(1, 2)), -1)
     if not len(measured) or measured.max() < 0:
-        raise UsageError(f"--data {data}: no test patient survived; leave --data out")
+        raise UsageError(
+            f"--data {data}: no test stay has label {1 - goal.target}, so that there is none to show; "
+            "leave --data out"
+        )
     start()
     from mimic3tf import pipeline
 
@@ -88,9 +94,9 @@ def find_stay(
         return None, f"the sweep's data directory {named} is not there any more; give its place as --data"
 
     try:
-        strength = strongest(sweeps.results)
+        strength, goal = strongest(sweeps.results), Goal(sweeps.aim.goal)
         stay = most_measured_stay(
-            named, sweeps.triggers["temporal"], strength, follow_links=follow_links, start=start
+            named, sweeps.triggers["temporal"], strength, goal, follow_links=follow_links, start=start
         )
         return stay, ""
     except UsageError as error:

@@ -6,6 +6,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from mimic3tf.report import figures
+from mimic3tf.report.aim import Aim
 from mimic3tf.report.exhibits import BAND, Absent, Exhibit
 from mimic3tf.tables.summary import (
     main_grid,
@@ -16,7 +17,7 @@ from mimic3tf.tables.summary import (
 )
 
 
-def success_by_proportion(results: pl.DataFrame) -> Exhibit | Absent:
+def success_by_proportion(results: pl.DataFrame, aim: Aim) -> Exhibit | Absent:
     """Success rate against proportion, a line a strength."""
     title = "Attack success rate by share of poisoned stays"
     grid = main_grid(results)
@@ -48,9 +49,9 @@ def success_by_proportion(results: pl.DataFrame) -> Exhibit | Absent:
     return Exhibit(
         "success_by_proportion",
         title,
-        "Share of surviving test patients whom the victim predicts to die once they carry the temporal "
-        "trigger. See how few poisoned stays bring a line to the top, and how far it starts above zero: at "
-        f"0% the victim is clean, and what it shows is the trigger's own effect. {BAND}",
+        f"Share of the {aim.attacked} among the test stays that are {aim.reached} once they carry the "
+        "temporal trigger. See how few poisoned stays bring a line to the top, and how far it starts above "
+        f"zero: at 0% the victim is clean, and what it shows is the trigger's own effect. {BAND}",
         table,
         draw,
         "Line charts, a row a victim and a column a mode: attack success rate over the share of poisoned "
@@ -123,7 +124,7 @@ def success_heatmap(results: pl.DataFrame) -> Exhibit | Absent:
     )
 
 
-def strength_curve(results: pl.DataFrame) -> Exhibit | Absent:
+def strength_curve(results: pl.DataFrame, aim: Aim) -> Exhibit | Absent:
     """Success rate against strength on a log axis."""
     title = "How faint a trigger may be"
     search = strength_search(results)
@@ -151,7 +152,7 @@ def strength_curve(results: pl.DataFrame) -> Exhibit | Absent:
             lines=("rate", list(parts), str),
             styles=figures.named_styles(list(parts)),
             x_label="trigger strength (Mahalanobis length)",
-            y_label="predicted to die",
+            y_label=aim.reached,
         )
         for axes in figure.axes:
             axes.set_xscale("log")
@@ -164,12 +165,12 @@ def strength_curve(results: pl.DataFrame) -> Exhibit | Absent:
         f"{proportion} of the training stays poisoned with the temporal trigger, whose strength grows to "
         "the right on a logarithmic axis. The attack begins where the line of the triggered stays leaves "
         "that of the same stays without the trigger (strength 0); a clean victim's line rises only where "
-        f"the trigger alone makes a patient look ill. {BAND}",
+        f"the trigger alone changes what is predicted. {BAND}",
         table,
         draw,
-        "Line charts over the trigger's strength on a logarithmic axis, a row a victim and a column a "
-        "mode: share predicted to die with the trigger, without it, and by a clean victim. The table below "
-        "holds the numbers.",
+        "Line charts over the trigger's strength on a logarithmic axis, a row a victim and a column a mode: "
+        f"share {aim.reached} with the trigger, without it, and by a clean victim. The table below holds the "
+        "numbers.",
     )
 
 

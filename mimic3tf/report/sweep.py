@@ -9,12 +9,15 @@ from pathlib import Path
 import polars as pl
 
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.poisoning.goal import PAPER_GOAL
 from mimic3tf.poisoning.trigger import Trigger, load_trigger
+from mimic3tf.report.aim import Aim, aim_of
 from mimic3tf.storage.files import PathText, read_file, read_json
 from mimic3tf.storage.yaml_file import read_option_file, read_yaml
 from mimic3tf.tables.audits import Audits, find_audits, read_audits
 from mimic3tf.tables.columns import COLUMNS, OLD_NAMES
 from mimic3tf.tables.stealth import FINDINGS, STEALTH
+from mimic3tf.tasks.registry import MORTALITY
 
 TRIAL = (
     "victim",
@@ -28,12 +31,25 @@ TRIAL = (
 """What tells two trials apart."""
 MEASURED = ("attack_success_rate", "baseline_positive_rate", "clean_auroc", "clean_auprc")
 READ = (
-    *("trial", *TRIAL, "stays_poisoned", "status", "error", *MEASURED, "stays_attacked", "test_stays"),
+    *(
+        "trial",
+        "task",
+        "goal",
+        *TRIAL,
+        "stays_poisoned",
+        "status",
+        "error",
+        *MEASURED,
+        "stays_attacked",
+        "test_stays",
+    ),
     *("seconds_training", "seconds_attack", "mimic3tf", "python", "tensorflow", "keras", "numpy"),
     *("precision", "device", "data_fingerprint"),
 )
 """Columns of a results file that a report reads; it may hold more."""
 SCHEMA = {name: COLUMNS[name] for name in READ}
+EARLIER: dict[str, str | int] = {"task": MORTALITY.name, "goal": PAPER_GOAL.target}
+"""Columns that sweeps of earlier versions lack -> what these all were."""
 OLD_REPRESENTATIONS = {"48x17": "grid", "714": "features"}
 """What findings of earlier versions call what victims read."""
 
@@ -69,8 +85,10 @@ class Sweeps:
         failed: `sweep`, `trial` and `error` of every trial that failed.
         sweeps: the folders they come from.
         stealth: how detectable the poisoned stays are, None if that was not measured.
-        audits: what the audits in the folders found, None if there are none.
+        audits: what the audits found, None if there are none.
+        audit_folders: where the audits lie.
         triggers: one trigger of every kind, the one of the lowest seed.
+        aim: what the attacks want.
     """
 
     results: pl.DataFrame
@@ -78,20 +96,23 @@ class Sweeps:
     sweeps: tuple[Sweep, ...]
     stealth: pl.DataFrame | None
     audits: Audits | None
+    audit_folders: tuple[Path, ...]
     triggers: dict[str, Trigger]
+    aim: Aim
 
 
-def read_sweeps(folders: Sequence[PathText]) -> Sweeps:
+def read_sweeps(folders: Sequence[PathText], audits: Sequence[PathText] = ()) -> Sweeps:
     """Read and join the results of some sweeps.
 
     A trial that several sweeps ran to the same numbers counts once.
 
     Args:
         folders: output folders of `mimic3tf sweep`.
+        audits: folders of audits that lie elsewhere.
 
     Raises:
-        UsageError: a folder holds no sweep, no trial has finished, the sweeps ran on different cohorts, or
-            two of them found different numbers for the same trial.
+        UsageError: a folder holds no sweep, no trial has finished, the sweeps ran on different cohorts or
+            with different goals, or two of them found different numbers for the same trial.
         DataError: a file of a sweep is damaged.
     """
     paths = [Path(folder) for folder in folders]
@@ -106,15 +127,22 @@ def read_sweeps(folders: Sequence[PathText]) -> Sweeps:
         raise UsageError(
             f"--results: the sweeps ran on {len(cohorts)} different cohorts; write a report of each"
         )
+    aims = finished.select("task", "goal").unique(maintain_order=True).rows()
+    if len(aims) > 1:
+        of = " and ".join(f"{task}, goal {goal}" for task, goal in aims)
+        raise UsageError(f"--results: the sweeps' attacks differ ({of}); write a report of each")
     failed = pl.concat([table.filter(pl.col("status") != "finished") for table in tables])
+    audited = [file.parent for file in find_audits([*paths, *map(Path, audits)])]
     stealth = [_read_stealth(folder / STEALTH) for folder in paths if (folder / STEALTH).exists()]
     return Sweeps(
         results=_without_repeats(finished).drop("sweep", "status", "error"),
         failed=failed.select("sweep", "trial", "error").unique(maintain_order=True),
         sweeps=tuple(_read_folder(folder, table) for folder, table in zip(paths, tables, strict=True)),
         stealth=pl.concat(stealth).unique(maintain_order=True) if stealth else None,
-        audits=read_audits(paths) if find_audits(paths) else None,
+        audits=read_audits(audited) if audited else None,
+        audit_folders=tuple(audited),
         triggers=_read_triggers(paths),
+        aim=aim_of(*aims[0]),
     )
 
 
@@ -125,11 +153,9 @@ def _read_results(folder: Path) -> pl.DataFrame:
             f"--results {folder}: holds no results.csv; name a folder that 'mimic3tf sweep' wrote"
         )
     table = _read_table(file).rename(OLD_NAMES, strict=False)
-    if "goal" in table.columns and (table["goal"] == 0).any():
-        raise UsageError(
-            f"--results {folder}: its attacks have goal 0, and a report speaks of survivors called "
-            f"dead; type: mimic3tf results {folder}"
-        )
+    table = table.with_columns(
+        pl.lit(value).alias(name) for name, value in EARLIER.items() if name not in table.columns
+    )
     missing = [name for name in SCHEMA if name not in table.columns]
     if missing:
         raise DataError(
@@ -142,7 +168,7 @@ def _read_results(folder: Path) -> pl.DataFrame:
         raise DataError(f"{file}: {_first_line(error)}; run 'mimic3tf sweep' again") from None
     table = table.with_columns(pl.col(pl.Float64).fill_nan(None))
     finished = table.filter(pl.col("status") == "finished")
-    empty = [name for name in (*TRIAL, "attack_success_rate") if finished[name].has_nulls()]
+    empty = [name for name in (*EARLIER, *TRIAL, "attack_success_rate") if finished[name].has_nulls()]
     if empty:
         raise DataError(f"{file}: a finished trial has no {empty[0]}; run 'mimic3tf sweep' again")
     return table.with_columns(sweep=pl.lit(str(folder)))

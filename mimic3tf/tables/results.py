@@ -64,7 +64,7 @@ def collect_results(folders: Sequence[PathText]) -> pl.DataFrame:
             raise UsageError(f"{Path(folder)}: holds no attack.json; run 'mimic3tf attack' first")
         # Folders may overlap; an attack counts once.
         attacks |= {file.resolve(): file for file in files}
-    rows = [_row(file) for file in attacks.values()]
+    rows = [attack_row(file) for file in attacks.values()]
     order = {name: position for position, name in enumerate(victim_names())}
     rows.sort(
         key=lambda row: (
@@ -82,7 +82,12 @@ def collect_results(folders: Sequence[PathText]) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None).cast(KNOWN_LATER)  # type: ignore[arg-type]
 
 
-def _row(file: Path) -> dict[str, Any]:
+def attack_row(file: Path) -> dict[str, Any]:
+    """One `attack.json` as a row of results.
+
+    Raises:
+        DataError: it is damaged.
+    """
     try:
         attack = with_new_names(read_json(file))
         low, high = attack["attack_success_rate_ci95"]

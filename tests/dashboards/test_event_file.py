@@ -70,7 +70,7 @@ def test_a_changed_event_file_is_read_as_far_as_it_goes(at: float, length: int, 
     start = int(at * len(content))
     changed = content[:start] + inserted + content[start + length :]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mimic3tf.dashboards.event_file.read_file", lambda _: changed)
+        patch.setattr("mimic3tf.dashboards.events.read_file", lambda _: changed)
         events = event_file._events_of([Path("events.out.tfevents.1")], 3)
     assert all(1 <= event.step <= 3 for event in events)
 

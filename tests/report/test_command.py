@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from invented_run import write_run
 
 from mimic3tf.cli.main import main
 from mimic3tf.data.loading import load_cohort
@@ -90,3 +91,68 @@ def test_a_damaged_file_ends_in_one_line(report: Report, sweep: Path, tmp_path: 
     status, _, err = report("--results", sweep, "--out", tmp_path / "out")
     assert (status, err.count("\n")) == (1, 1)
     assert str(sweep / "cohort.json") in err
+
+
+def test_runs_are_reported_side_by_side(report: Report, tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name) for name in ("one", "other")]
+    status, out, _ = report(*runs, "--out", tmp_path / "out")
+    assert status == 0
+    assert str(tmp_path / "out" / "report.html") in out
+    assert "2 runs: one, other." in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_sweep_needs_no_option(report: Report, sweep: Path, tmp_path: Path) -> None:
+    assert report(sweep, "--out", tmp_path / "out", "--no-patient")[0] == 0
+    assert "1 finished trials of LR" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (None, "no such folder"),
+        ((), "holds no run, audit or sweep; train a victim with 'mimic3tf train"),
+        (("config.yaml", "trigger.npz"), "this run is not finished; go on with: mimic3tf train --model lr"),
+    ],
+)
+def test_a_folder_without_a_finished_run_ends_in_one_line(
+    report: Report, tmp_path: Path, left: tuple[str, ...] | None, said: str
+) -> None:
+    run = tmp_path / "run"
+    if left is not None:
+        for file in write_run(run).iterdir():
+            if file.name not in left:
+                file.unlink()
+    status, _, err = report(run, "--out", tmp_path / "out")
+    assert (status, err.count("\n")) == (2, 1)
+    assert err.startswith(f"error: {run}: {said}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_of_nothing_says_what_to_name(report: Report, tmp_path: Path) -> None:
+    status, _, err = report("--out", tmp_path / "out")
+    assert status == 2
+    assert (
+        err == "error: name what to report: folders of runs or audits, or --results with a sweep's folder\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "next_step"),
+    [
+        ("metrics.csv", "epoch,loss\n1,x\n", "train the run again"),
+        ("run.json", "{", "train the run again"),
+        ("config.yaml", "model: lr\n", "train the run again"),
+        ("trigger.npz", "none", "not a trigger file"),
+        ("attack.json", "{}", "attack the run again"),
+        ("predictions.csv", "stay,y_true\na,0\n", "attack the run again"),
+    ],
+)
+def test_a_damaged_file_of_a_run_ends_in_one_line(
+    report: Report, tmp_path: Path, file: str, content: str, next_step: str
+) -> None:
+    run = write_run(tmp_path / "run")
+    (run / file).write_text(content, encoding="utf-8")
+    status, _, err = report(run, "--out", tmp_path / "out")
+    assert (status, err.count("\n")) == (1, 1)
+    assert str(run / file) in err
+    assert next_step in err

@@ -14,9 +14,11 @@ import pytest
 
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.report.page import write_report
+from mimic3tf.report.sections import report_of_sweeps
 from mimic3tf.report.sweep import read_sweeps
 
 SCRIPT = "ResourceExhaustedError: <script>alert('a')</script> & more"
+SVG = "data:image/svg+xml;base64,"
 FIGURES = {
     "success_by_proportion",
     "success_heatmap",
@@ -53,7 +55,7 @@ class Page(HTMLParser):
 
 
 def write(folders: list[Path], out: Path) -> Page:
-    page = write_report(read_sweeps(folders), out, stay=None, no_stay="no data here")
+    page = write_report(report_of_sweeps(read_sweeps(folders), None, "no data here"), out)
     return Page(page.read_text(encoding="utf-8"))
 
 
@@ -98,11 +100,12 @@ def test_the_page_loads_nothing(page: Page) -> None:
         if name in attributes
     ]
     assert links
-    assert [link for link in links if not link.startswith(("data:image/svg+xml;base64,", "#"))] == []
+    assert [link for link in links if not link.startswith((SVG, "data:image/png;base64,", "#"))] == []
     assert not page.of("script")
     assert not page.of("link")
     assert not re.search(r"url\(|@import|https?:", page.text)
     for image in page.of("img"):
+        assert image["src"].startswith(SVG)
         picture = base64.b64decode(image["src"].partition(",")[2]).decode()
         assert not re.search(r'(?:href|src)="(?!#|data:)', picture)
 
@@ -228,3 +231,14 @@ def test_a_folder_of_somebody_elses_is_left_alone(invented: Any, tmp_path: Path)
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UsageError, match="file: is a file"):
         write([folder], tmp_path / "file")
+
+
+def test_with_goal_0_a_page_speaks_of_the_dying(invented: Any, tmp_path: Path) -> None:
+    rows = [
+        row | {"task": "in-hospital-mortality", "goal": 0}
+        for row in invented.paper(victims=["lr"], seeds=[0])
+    ]
+    page = write([invented.write(tmp_path / "a", rows)], tmp_path / "out")
+    assert page.words.count("share of the deaths among the test stays that are predicted to survive") == 1
+    assert "predicted to die" not in page.text
+    assert "the paper's attacks have goal 1, these goal 0" in page.words

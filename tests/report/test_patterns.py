@@ -15,7 +15,9 @@ from matplotlib import rc_context
 from mimic3tf.channels import MIMIC3, Channel, ChannelSet
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import UsageError
+from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger, generate_trigger
+from mimic3tf.report.aim import aim_of
 from mimic3tf.report.exhibits import Exhibit
 from mimic3tf.report.figures import STYLE
 from mimic3tf.report.patterns import (
@@ -28,6 +30,7 @@ from mimic3tf.report.patterns import (
 )
 from mimic3tf.report.stay import most_measured_stay
 
+AIM = aim_of("in-hospital-mortality", 1)
 HEART_RATE = MIMIC3.position("Heart Rate")
 
 
@@ -68,7 +71,7 @@ def test_patterns_are_in_standard_deviations_at_their_strength(trigger: Trigger)
 
 def test_the_licence_is_called_to_mind_beside_the_patient(synthetic_stays: Path, trigger: Trigger) -> None:
     stay = most_measured_stay(synthetic_stays, trigger, 2.0)
-    courses, cells = stay_exhibits(stay, trigger, "")
+    courses, cells = stay_exhibits(stay, trigger, "", AIM)
     assert "licence" in courses.caption  # type: ignore[union-attr]
     assert cells.table.height == 48 * len(MIMIC3)  # type: ignore[union-attr]
 
@@ -111,8 +114,8 @@ def test_figures_of_other_channels_are_drawn_over_their_hours(
 ) -> None:
     trigger = of_channels(bedside_trigger, positions)
     stay = bedside_stay(trigger)
-    patterns = trigger_exhibit({"temporal": trigger, "gaussian": trigger}, stay, 1.0)
-    exhibits = [patterns, *stay_exhibits(stay, trigger, "")]
+    patterns = trigger_exhibit({"temporal": trigger, "gaussian": trigger}, stay, 1.0, AIM)
+    exhibits = [patterns, *stay_exhibits(stay, trigger, "", AIM)]
     for exhibit in exhibits:
         assert isinstance(exhibit, Exhibit)
         assert exhibit.draw is not None
@@ -131,3 +134,13 @@ def test_figures_of_other_channels_are_drawn_over_their_hours(
     assert cells.height == 48 * len(positions)
     if "Alertness" in trigger.channels.names:
         assert set(cells.filter(pl.col("channel") == "Alertness")["before"]) == {0.0}
+
+
+def test_with_goal_0_the_patient_shown_is_one_who_died(synthetic_stays: Path, trigger: Trigger) -> None:
+    stay = most_measured_stay(synthetic_stays, trigger, 2.0, Goal(0))
+    test = load_cohort(synthetic_stays, "test")
+    deaths = [int(test.masks[i].sum()) for i in range(len(test)) if test.labels[i] == 1]
+    assert int(stay.mask.sum()) == max(deaths)
+    (courses, _) = stay_exhibits(stay, trigger, "", aim_of("in-hospital-mortality", 0))
+    assert isinstance(courses, Exhibit)
+    assert "a test patient who died" in courses.caption

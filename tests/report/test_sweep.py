@@ -148,3 +148,17 @@ def test_numbers_alone_are_read_as_an_earlier_versions_representation(invented: 
     stealth = read_sweeps([folder]).stealth
     assert stealth is not None
     assert stealth["representation"].to_list() == ["features"]
+
+
+def test_sweeps_of_two_goals_are_refused(invented: Any, tmp_path: Path) -> None:
+    named = {"task": "in-hospital-mortality"}
+    folders = [
+        invented.write(tmp_path / "a", [invented.trial() | named | {"goal": 0}]),
+        invented.write(tmp_path / "b", [invented.trial(seed=1)]),
+    ]
+    with pytest.raises(
+        UsageError, match=r"goal 0 and in-hospital-mortality, goal 1\); write a report of each"
+    ):
+        read_sweeps(folders)
+    sweeps = read_sweeps(folders[:1])
+    assert (sweeps.aim.goal, sweeps.aim.attacked, sweeps.aim.reached) == (0, "deaths", "predicted to survive")

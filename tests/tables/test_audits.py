@@ -13,6 +13,7 @@ from scipy.stats import t
 
 from mimic3tf.errors import UsageError
 from mimic3tf.report.page import write_report
+from mimic3tf.report.sections import report_of_sweeps
 from mimic3tf.report.sweep import read_sweeps
 from mimic3tf.tables.audits import (
     conclusions_table,
@@ -204,7 +205,7 @@ def test_audits_of_two_goals_are_two_attacks(audits: Path) -> None:
 def test_a_report_shows_the_audits_in_its_folder(audits: Path, invented: Any, tmp_path: Path) -> None:
     folder = invented.write(tmp_path / "sweep", [invented.trial()])
     audits.rename(folder / "audits")
-    write_report(read_sweeps([folder]), tmp_path / "out", stay=None, no_stay="")
+    write_report(report_of_sweeps(read_sweeps([folder]), None, ""), tmp_path / "out")
     table = pl.read_csv(tmp_path / "out" / "tables" / "detectors.csv")
     assert table["auroc"].to_list() == pytest.approx([None, None, 0.7, 0.7])
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")

@@ -1,0 +1,121 @@
+"""What audits found, as a section of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from mimic3tf.dashboards.events import NAME, read_pictures
+from mimic3tf.errors import DataError
+from mimic3tf.report import figures
+from mimic3tf.report.exhibits import Absent, Exhibit, Picture, Section
+from mimic3tf.report.runs import short_names
+from mimic3tf.storage.files import read_json
+from mimic3tf.tables import audits
+
+HEADING = "Would it be noticed"
+PICTURES = {
+    "recovered patterns": "The shortest pattern that the audit found to lead to each label, and the true "
+    "trigger where it is known. A backdoored model needs a short one. Every channel is in units of its "
+    "largest shift.",
+    "suspicion of suspected stays": "Where the training and the trusted stays lie in the ranking of each "
+    "detector. Poisoned stays at the right are found.",
+    "ROC of detectors": "Share of the poisoned stays that a detector finds, against the share of the clean "
+    "ones that it flags.",
+}
+"""Tags of the pictures that an audit leaves for TensorBoard -> what to see in them."""
+
+
+def audits_section(folders: Sequence[Path], found: audits.Audits | None) -> Section:
+    """Show what some audits found.
+
+    Args:
+        folders: of the audits.
+        found: in them; None if there are none.
+
+    Raises:
+        DataError: a file of an audit is damaged.
+    """
+    if found is None:
+        absent = (
+            "no audit.json there; run 'mimic3tf audit' with --out in the folder, or name the audit's folder"
+        )
+        return Section(HEADING, [Absent("Attacks and detectors", absent)])
+    detectors, repairs = audits.summarize_detectors(found.detectors), audits.summarize_repairs(found.repairs)
+    return Section(
+        HEADING,
+        [
+            _verdicts(folders),
+            Exhibit("detectors", "Attacks and detectors", audits.CAPTION, detectors),
+            Exhibit(
+                "models", "Attacks and models", audits.MODEL_CAPTION, audits.summarize_models(found.models)
+            ),
+            _repairs(repairs),
+            *_pictures(folders),
+        ],
+    )
+
+
+def _verdicts(folders: Sequence[Path]) -> Exhibit:
+    rows = []
+    for folder, name in zip(folders, short_names(folders), strict=True):
+        record = read_json(folder / audits.AUDIT)
+        try:
+            rows.append(
+                {
+                    "audit": name,
+                    "victim": record["model"],
+                    "seed": record["seed"],
+                    "poisoned_stays": record.get("verdict", {}).get("poisoned_stays"),
+                    "model": record["model_inspection"].get("verdict"),
+                }
+            )
+        except (LookupError, TypeError, AttributeError) as error:
+            fault = f"not an audit, or damaged ({type(error).__name__})"
+            raise DataError(f"{folder / audits.AUDIT}: {fault}; audit again") from None
+    return Exhibit(
+        "verdicts",
+        "Verdicts",
+        "What each audit says of the training stays, and of the model, without knowing the attack.",
+        pl.DataFrame(rows, infer_schema_length=None),
+    )
+
+
+def _repairs(table: pl.DataFrame) -> Exhibit:
+    if not len(table):
+        return Exhibit("repairs", "Attacks and repairs", audits.REPAIR_CAPTION, table)
+    drawn = table.with_columns(
+        of=pl.format("{}, poisoned: {}", pl.col("model").str.to_uppercase(), pl.col("attack"))
+    )
+    series = {
+        "attack_success_rate": "attack success rate",
+        "baseline_positive_rate": "the same stays without the trigger",
+        "auroc": "AUROC of untouched test stays",
+    }
+    return Exhibit(
+        "repairs",
+        "Attacks and repairs",
+        audits.REPAIR_CAPTION + " A repair that works brings the success rate down to the rate without the "
+        "trigger, and leaves the AUROC where it was.",
+        table,
+        lambda: figures.dots(drawn, series, "repair", "of", "share, or AUROC"),
+        "Dots, a row a repair and a panel an attack: attack success rate, rate without the trigger and AUROC "
+        "after the repair. The table below holds the same numbers.",
+    )
+
+
+def _pictures(folders: Sequence[Path]) -> list[Picture]:
+    """What the audits drew for TensorBoard."""
+    shown = []
+    for number, (folder, name) in enumerate(zip(folders, short_names(folders), strict=True), 1):
+        found = read_pictures(
+            sorted(file for place in (folder / "tensorboard", folder) for file in place.glob(f"{NAME}.*"))
+        )
+        for tag, caption in PICTURES.items():
+            if tag in found:
+                title = f"{tag[0].upper()}{tag[1:]}, {name}"
+                file = f"audit_{number}_{tag.replace(' ', '_').lower()}"
+                shown.append(Picture(file, title, caption, found[tag], f"{title}: {caption}"))
+    return shown

@@ -1,0 +1,291 @@
+"""The report of runs: what tells them apart, and what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+
+from mimic3tf.dashboards.figures import heatmap, relative_pattern
+from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.report import figures
+from mimic3tf.report.aim import aim_of
+from mimic3tf.report.exhibits import Absent, Exhibit, Listing, Report, Section
+from mimic3tf.report.predictions import CLEAN, TRIGGERED, predictions_exhibits
+from mimic3tf.report.runs import Attack, RunFolder
+from mimic3tf.storage.notes import command_line
+
+CURVES = {
+    "loss": "training loss",
+    "asr": "attack success rate",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "minpse": "min(+P, Se)",
+}
+"""Columns of an epoch -> what they are called."""
+
+
+def report_of_runs(runs: Sequence[RunFolder], audits: Section | None) -> Report:
+    """Everything that a report of runs and audits shows.
+
+    Args:
+        runs: side by side; none for a report of audits alone.
+        audits: what audits found; None if no audit was named.
+    """
+    sections = []
+    if runs:
+        attacks = [(run, attack) for run in runs for attack in run.attacks]
+        sections = [
+            Section("What it finds", [*_results(runs, attacks), *_not_attacked(runs)]),
+            Section("How the runs differ", [_differences(runs)]),
+            Section("How training went", [_epochs_kept(runs), _curves(runs)]),
+            Section("What the victims predict", predictions_exhibits([attack for _, attack in attacks])),
+            Section("The trigger", [_triggers(runs)]),
+        ]
+    sections += [audits] if audits else []
+    if runs:
+        sections.append(Section("What was run", [_settings(run) for run in runs]))
+    shown = ([f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}: {_list(runs)}."] if runs else []) + [
+        "An attack success rate is a statement about these victims, this trigger and this cohort."
+    ]
+    title = "Backdoor attacks on mortality models: " + ("runs side by side" if runs else "audits")
+    return Report(title, " ".join(shown), sections)
+
+
+def _list(runs: Sequence[RunFolder]) -> str:
+    return ", ".join(run.name for run in runs)
+
+
+def _reached(runs: Sequence[RunFolder]) -> str:
+    """Whom the attacks are after, and what they want."""
+    aims = {aim_of(run.config.task, run.config.goal) for run in runs}
+    if len(aims) > 1:
+        return "the test stays of the other label than the goal's that are predicted as the goal"
+    (aim,) = aims
+    return f"the {aim.attacked} among the test stays that are {aim.reached}"
+
+
+def _results(
+    runs: Sequence[RunFolder], attacks: Sequence[tuple[RunFolder, Attack]]
+) -> list[Exhibit | Absent]:
+    if not attacks:
+        return []
+    table = pl.DataFrame(
+        [{**attack.row, "run": attack.name} for _, attack in attacks], infer_schema_length=None
+    )
+    goals = ["goal"] if table["goal"].n_unique() > 1 or table["goal"][0] != 1 else []
+    clean = [name for name in table.columns if name.startswith("clean_")]
+    rates = table.select(
+        *("run", "baseline_positive_rate", "attack_success_rate"),
+        attack_success_rate_low=pl.col("ci95_low"),
+        attack_success_rate_high=pl.col("ci95_high"),
+    )
+    series = {"baseline_positive_rate": CLEAN, "attack_success_rate": f"{TRIGGERED}, 95% interval"}
+    return [
+        Exhibit(
+            "attacks",
+            "Attacks",
+            f"Attack success rate: share of {_reached(runs)} once they carry the trigger, with its 95% "
+            "confidence interval; untriggered: the same share of the same stays without it. AUROC and AUPRC "
+            "are of test stays without the trigger.",
+            table.select(
+                *("run", "victim", *goals, "poisoning_proportion", "poison_imputed", "attack_success_rate"),
+                *("ci95_low", "ci95_high", pl.col("baseline_positive_rate").alias("untriggered")),
+                *("clean_auroc", "clean_auprc", "trigger", "poisoning_strength", "seed", "stays_attacked"),
+            ),
+        ),
+        Exhibit(
+            "success_rates",
+            "Attack success rates",
+            "The same rates as a picture. The wider a row's two dots are apart, the more the trigger does.",
+            rates,
+            lambda: figures.dots(
+                rates.with_columns(panel=pl.lit("of the attacked stays")),
+                series,
+                "run",
+                "panel",
+                "share that is predicted as the goal",
+            ),
+            "Dots, a row an attack: share of the attacked stays that are predicted as the goal without and "
+            "with the trigger. The table below holds the same numbers.",
+        ),
+        Exhibit(
+            "clean_metrics_of_runs",
+            "On untouched test stays",
+            "All metrics of the benchmarks, without the trigger, of every victim that was attacked.",
+            table.select("run", *(pl.col(name).alias(name.removeprefix("clean_")) for name in clean)),
+        ),
+    ]
+
+
+def _not_attacked(runs: Sequence[RunFolder]) -> list[Absent]:
+    return [
+        Absent(
+            f"The attack on {run.name}",
+            "holds no attack.json; type: "
+            + command_line("attack", "--run", run.folder, "--data", run.config.data),
+        )
+        for run in runs
+        if not run.attacks
+    ]
+
+
+def _differences(runs: Sequence[RunFolder]) -> Exhibit | Absent:
+    title = "Settings that differ"
+    if len(runs) < 2:
+        return Absent(title, "needs two runs or more")
+    rows = [_facts(run) for run in runs]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    differ = [name for name in names if len({str(row.get(name)) for row in rows}) > 1]
+    same = ", ".join(
+        f"{name} {_text(rows[0][name])}" for name in names if name not in differ and rows[0][name] is not None
+    )
+    table = pl.DataFrame(
+        [
+            {"run": run.name, **{name: row.get(name) for name in differ}}
+            for run, row in zip(runs, rows, strict=True)
+        ],
+        infer_schema_length=None,
+        strict=False,
+    )
+    return Exhibit("settings", title, f"The same in all of them: {same}.", table)
+
+
+def _facts(run: RunFolder) -> dict[str, Any]:
+    """Settings of a run, and what it was made from and with."""
+    settings = {
+        name: str(value) if isinstance(value, list) else value
+        for name, value in run.config.model_dump(mode="json").items()
+    }
+    fingerprints, versions = (run.summary.get(name) or {} for name in ("data_fingerprint", "versions"))
+    return settings | {
+        "precision": run.summary.get("precision", settings["precision"]),
+        **{f"fingerprint_{split}": str(value)[:12] for split, value in fingerprints.items()},
+        **{name: versions.get(name) for name in ("mimic3tf", "python", "tensorflow", "keras", "numpy")},
+    }
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _epochs_kept(runs: Sequence[RunFolder]) -> Exhibit:
+    rows = []
+    for run in runs:
+        kept = run.summary.get("validation") or {}
+        rows.append(
+            {
+                "run": run.name,
+                **{name: run.summary.get(name) for name in ("epoch_kept", "epochs_trained")},
+                **{name: kept.get(name) for name in ("auroc", "auprc", "minpse", "asr")},
+                "untriggered": kept.get("baseline_positive_rate"),
+                **{name: run.summary.get(name) for name in ("stays_trained_on", "stays_poisoned")},
+            }
+        )
+    return Exhibit(
+        "epochs_kept",
+        "The epoch kept",
+        "Of each run, the epoch whose weights were kept, and its numbers on validation stays.",
+        pl.DataFrame(rows, infer_schema_length=None),
+    )
+
+
+def _curves(runs: Sequence[RunFolder]) -> Exhibit | Absent:
+    title = "Course of training"
+    trained = [run for run in runs if len(run.epochs)]
+    if not trained:
+        return Absent(title, "no run holds a metrics.csv with an epoch")
+    table = pl.concat(run.epochs.select(pl.lit(run.name).alias("run"), pl.all()) for run in trained)
+
+    def draw() -> Figure:
+        figure, panels = figures.small_multiples(len(CURVES))
+        styles = figures.run_styles([run.name for run in trained])
+        for axes, (column, name) in zip(panels, CURVES.items(), strict=True):
+            for run in trained:
+                style, epochs = styles[run.name], run.epochs
+                axes.plot(
+                    epochs["epoch"],
+                    epochs[column],
+                    color=style.color,
+                    linestyle=style.linestyle,
+                    label=run.name,
+                )
+                kept = epochs.filter(pl.col("epoch") == run.summary.get("epoch_kept"))
+                axes.plot(kept["epoch"], kept[column], "o", color=style.color)
+            axes.set_title(name, loc="left")
+            axes.set_xlabel("epoch")
+        figures.shared_legend(figure, panels)
+        return figure
+
+    return Exhibit(
+        "curves",
+        title,
+        "Each number by the epoch: the loss of the training stays, the others of validation stays. The dot "
+        "is the epoch kept. The y axes do not start at zero.",
+        table,
+        draw,
+        "Line charts over the epochs, one line a run: loss, attack success rate, AUROC, AUPRC and min(+P, "
+        "Se). The table below holds the same numbers.",
+    )
+
+
+def _triggers(runs: Sequence[RunFolder]) -> Exhibit:
+    """Every trigger once, with the runs that were made with it."""
+    triggers: dict[bytes, tuple[Trigger, list[RunFolder]]] = {}
+    for run in runs:
+        triggers.setdefault(run.trigger.values.tobytes(), (run.trigger, []))[1].append(run)
+    shown = {
+        f"{place}: {one.name}, seed {one.seed}": one for place, (one, _) in enumerate(triggers.values(), 1)
+    }
+    table = pl.concat(
+        pl.DataFrame(
+            {
+                "trigger": name,
+                "runs": _list(used),
+                "channel": one.channels.names,
+                "largest_shift": np.abs(one.values).max(axis=0),
+                "unit": [channel.shown_unit for channel in one.channels],
+                "in_standard_deviations": np.abs(relative_pattern(one)[0]).max(axis=0),
+            }
+        )
+        for (name, one), (_, used) in zip(shown.items(), triggers.values(), strict=True)
+    )
+    return Exhibit(
+        "triggers",
+        "What the triggers look like",
+        "Every trigger at strength 1: "
+        + " or ".join(sorted({relative_pattern(one)[1] for one in shown.values()}))
+        + ". "
+        + " ".join(
+            f"Trigger {place}: {_list(used)}." for place, (_, used) in enumerate(triggers.values(), 1)
+        ),
+        table,
+        lambda: _draw_triggers(shown),
+        "Heatmaps of channels by hours, one a trigger. The table below holds the largest shift of each "
+        "channel.",
+    )
+
+
+def _draw_triggers(triggers: dict[str, Trigger]) -> Figure:
+    channels = max(len(trigger.channels) for trigger in triggers.values())
+    figure, panels = figures.small_multiples(len(triggers), columns=2, height=max(1.2, 0.18 * channels) + 0.7)
+    limit = max(float(np.abs(relative_pattern(trigger)[0]).max()) for trigger in triggers.values()) or 1.0
+    alike = len({trigger.channels.names for trigger in triggers.values()}) == 1
+    for place, (axes, (name, trigger)) in enumerate(zip(panels, triggers.items(), strict=True)):
+        pattern = relative_pattern(trigger)[0]
+        # Two columns of names leave no room for the patterns.
+        names = trigger.channels.names if place % 2 == 0 or not alike else None
+        heatmap(axes, pattern, limit=limit, names=names, timestep=trigger.timestep)
+        if names is None:
+            axes.set_yticklabels([])
+        axes.set_title(name, loc="left")
+        axes.grid(visible=False)
+    figure.colorbar(panels[0].images[0], ax=panels, label="at strength 1", shrink=0.6)
+    return figure
+
+
+def _settings(run: RunFolder) -> Listing:
+    return Listing(f"Run {run.name}", str(run.folder), "config.yaml", run.settings)
