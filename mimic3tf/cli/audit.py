@@ -16,7 +16,7 @@ def audit(
     run: Annotated[Path, typer.Option(help="Run directory of 'mimic3tf train'.")],
     data: Data,
     out: Annotated[
-        Path, typer.Option(help="Folder for audit.json, suspects.csv, scores.csv and tensorboard/.")
+        Path, typer.Option(help="Folder for audit.json, suspects.csv, scores.csv and figures for TensorBoard.")
     ],
     trigger: Annotated[
         Path | None, typer.Option(help="The true trigger, to compare with; the run's own if not given.")
@@ -51,7 +51,7 @@ def audit(
     """
     check_out(out)
     from mimic3tf.poisoning.manifest import read_manifest
-    from mimic3tf.training.run_files import EVENTS, check_run
+    from mimic3tf.training.run_files import check_run
 
     settings = check_run(run)
     if trigger is not None:
@@ -79,7 +79,7 @@ def audit(
             repairs=repairs,
             follow_links=follow_links,
         )
-        write_figures(out / EVENTS, result)
+        write_figures(out, result)
         write_audit(out, result)
     print_audit(result.record, result.suspects)
-    typer.echo(f"Written: {out / AUDIT}, {out / SUSPECTS}, {out / SCORES} and {out / EVENTS}")
+    typer.echo(f"Written: {out / AUDIT}, {out / SUSPECTS}, {out / SCORES} and figures for TensorBoard")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.metrics import roc_curve
 
-from mimic3tf.dashboards.events import NAME
+from mimic3tf.dashboards.events import event_files
 from mimic3tf.dashboards.figures import heatmap, pixels
 from mimic3tf.defences.audit import AuditResult
 from mimic3tf.defences.detection import DetectionResult
@@ -29,12 +29,12 @@ def write_figures(folder: Path, result: AuditResult) -> None:
     They replace those of an earlier audit in the folder.
 
     Args:
-        folder: directory of the events.
+        folder: of the audit.
         result: of the audit.
     """
     found, poisoned = result.found, result.poisoned
     checks = (f"- {check.name}: {check.found}" for check in result.conclusion.checks)
-    old = list(folder.glob(f"{NAME}.*{SUFFIX}"))
+    old = [file for file in event_files(folder) if file.name.endswith(SUFFIX)]
     writer = tf.summary.create_file_writer(str(folder), filename_suffix=SUFFIX)
     with writer.as_default(step=0):
         tf.summary.text("conclusion", "\n".join([result.conclusion.sentence, "", *checks]))

@@ -1,21 +1,28 @@
-"""What the victim makes of stays before its last layer, for the PROJECTOR page."""
+"""What the victim makes of stays before its last layer, for the PROJECTOR page.
+
+The activations are a checkpoint of TensorFlow's. A server that runs already reads the page's configuration
+again when it finds a new checkpoint beside a run, not when it finds another file.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
+from mimic3tf.dashboards.event_file import naming_faults
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.storage.files import write_whole
 from mimic3tf.tasks.metrics import predicted_1
+from mimic3tf.training.run_files import ACTIVATIONS, LATEST, METADATA, PROJECTOR
 from mimic3tf.training.validation import Risks
 
 STAYS = 500
 """Of each kind at most: the page slows down with more."""
-CONFIG, ACTIVATIONS, METADATA = "projector_config.pbtxt", "activations.tsv", "activations-metadata.tsv"
+TENSOR = "penultimate layer"
 
 
 def write_embeddings(
@@ -28,7 +35,7 @@ def write_embeddings(
     """Write activations of clean attacked stays, of the same ones with the trigger, and of the others.
 
     Args:
-        folder: directory of the run's events.
+        folder: directory of the run.
         cohort: the N stays; M of them are attacked.
         activations: of the clean stays [N, D], and of the attacked ones with the trigger [M, D].
         risks: predictions of the same.
@@ -45,18 +52,26 @@ def write_embeddings(
         (f"triggered {attacked_name}", attacked, triggered[chosen], risks.triggered[chosen]),
         (spared_name, spared, clean[spared], risks.clean[spared]),
     )
-    vectors, rows = [], [f"kind\tplace in the split\tpredicted risk\t{words.predicted[1]}"]
-    for kind, stays, vectors_of_kind, predicted in groups:
-        for stay, vector, risk in zip(stays, vectors_of_kind, predicted, strict=True):
-            vectors.append("\t".join(f"{value:.5g}" for value in vector))
+    rows = [f"kind\tplace in the split\tpredicted risk\t{words.predicted[1]}"]
+    for kind, stays, _, predicted in groups:
+        for stay, risk in zip(stays, predicted, strict=True):
             positive = "yes" if predicted_1(risk) else "no"
             # No name of a stay: these pages are shown around.
             rows.append(f"{kind}\t{stay + 1}\t{risk:.4f}\t{positive}")
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / ACTIVATIONS, "\n".join(vectors) + "\n")
     write_whole(folder / METADATA, "\n".join(rows) + "\n")
-    named = f'tensor_name: "penultimate layer"\n  tensor_path: "{ACTIVATIONS}"\n  metadata_path: "{METADATA}"'
-    write_whole(folder / CONFIG, f"embeddings {{\n  {named}\n}}\n")
+    named = f'tensor_name: "{TENSOR}"\n  metadata_path: "{METADATA}"'
+    write_whole(folder / PROJECTOR, f"embeddings {{\n  {named}\n}}\n")
+    _write_checkpoint(folder / ACTIVATIONS, np.concatenate([vectors for _, _, vectors, _ in groups]))
+
+
+def _write_checkpoint(path: Path, vectors: NDArray[np.floating]) -> None:
+    """Write vectors [N, D] as the only tensor of a checkpoint, and say that it is the latest."""
+    with naming_faults(path):
+        tensors = [tf.constant(vectors, tf.float32)]
+        tf.raw_ops.SaveV2(prefix=str(path), tensor_names=[TENSOR], shape_and_slices=[""], tensors=tensors)
+    # As TensorFlow writes it, but with a path that holds where the run is moved to.
+    write_whole(path.with_name(LATEST), f'model_checkpoint_path: "{path.name}"\n')
 
 
 def _some(stays: NDArray[np.intp]) -> NDArray[np.intp]:

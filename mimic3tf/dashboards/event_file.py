@@ -6,7 +6,7 @@ import errno
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.image.metadata import create_summary_metadata as image_metadata
 from tensorboard.util.tensor_util import make_tensor_proto
 
-from mimic3tf.dashboards.events import NAME, read_events
+from mimic3tf.dashboards.events import event_files, read_events
+from mimic3tf.training.run_files import EVENTS
 
 
 class EventFile:
@@ -35,10 +36,10 @@ class EventFile:
 
     def __init__(self, folder: Path, *, epochs: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        old = sorted(folder.glob(f"{NAME}.*"))
+        old = event_files(folder)
         kept = _events_of(old, epochs)
         begun = time.time_ns()
-        while (path := folder / f"{NAME}.{begun}.{platform.node()}").exists():  # the clock went back
+        while (path := folder / f"{EVENTS}{begun}.{platform.node()}").exists():  # the clock went back
             begun += 1
         self._path = path
         with self._naming_it():
@@ -81,13 +82,17 @@ class EventFile:
         with self._naming_it():
             self._writer.close()
 
-    @contextmanager
-    def _naming_it(self) -> Iterator[None]:
-        """TensorFlow has errors of its own for a disk that is full."""
-        try:
-            yield
-        except tf.errors.OpError as error:
-            raise OSError(errno.EIO, error.message.split("; ")[-1], str(self._path)) from None
+    def _naming_it(self) -> AbstractContextManager[None]:
+        return naming_faults(self._path)
+
+
+@contextmanager
+def naming_faults(path: Path) -> Iterator[None]:
+    """Turn TensorFlow's own errors for a disk that is full into the system's, which name the file."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(errno.EIO, error.message.split("; ")[-1], str(path)) from None
 
 
 def _events_of(files: list[Path], epochs: int) -> list[Event]:

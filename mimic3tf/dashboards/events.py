@@ -9,13 +9,19 @@ from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
 
 from mimic3tf.storage.files import read_file
+from mimic3tf.training.run_files import EVENTS
 
-NAME = "events.out.tfevents"
-"""What TensorBoard takes for a file of events begins so."""
+EARLIER = "tensorboard"
+"""Folder below a run's or an audit's where earlier versions wrote its events."""
 LENGTH_AND_CHECKSUM, CHECKSUM = 12, 4
 """Bytes before and after a record (TensorFlow, `record_writer.h`)."""
 PNG = b"\x89PNG\r\n\x1a\n"
 """A PNG file begins so."""
+
+
+def event_files(folder: Path) -> list[Path]:
+    """Files of events of a run or an audit, those of earlier versions first."""
+    return [file for place in (folder / EARLIER, folder) for file in sorted(place.glob(f"{EVENTS}*"))]
 
 
 def read_events(files: Sequence[Path]) -> Iterator[Event]:

@@ -1,4 +1,8 @@
-"""The victim's layers for the GRAPHS page."""
+"""The victim's layers for the GRAPHS page.
+
+A layer is a namespace of one node there: a box that holds its name. The page writes the name of a bare node
+above it, where the edges run and their shapes stand.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from tensorboard.compat.proto.graph_pb2 import GraphDef
 
 
 def layer_graph(model: keras.Model) -> GraphDef:
-    """A node a layer, with its class, its output's shape and its number of weights.
+    """A box a layer; in it a node with its class, its output's shape and its number of weights.
 
     TensorBoard's own reader of Keras models fails where an operation takes a number, as slices do, and
     shows neither shapes nor weights.
@@ -20,9 +24,10 @@ def layer_graph(model: keras.Model) -> GraphDef:
     operations = {operation.name: operation for operation in model.operations}
     for described in model.get_config()["layers"]:
         layer = operations[described["name"]]
-        node = graph.node.add(name=layer.name, op=type(layer).__name__)
+        node = graph.node.add(name=_name(layer), op=type(layer).__name__)
         # A layer's operands come once each, in order.
-        node.input.extend(dict.fromkeys(_operands(described["inbound_nodes"])))
+        operands = dict.fromkeys(_operands(described["inbound_nodes"]))
+        node.input.extend(_name(operations[operand]) for operand in operands)
         node.attr["weights"].i = layer.count_params() if isinstance(layer, keras.Layer) else 0
         # A split has several.
         outputs = keras.tree.flatten(layer.output)
@@ -34,6 +39,10 @@ def layer_graph(model: keras.Model) -> GraphDef:
                 sizes.dim.add(size=-1 if size is None else size)
         node.attr["_output_shapes"].CopyFrom(shapes)
     return graph
+
+
+def _name(layer: Any) -> str:
+    return f"{layer.name}/{type(layer).__name__}"
 
 
 def _operands(described: Any) -> Iterator[str]:

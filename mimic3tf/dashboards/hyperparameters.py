@@ -1,8 +1,7 @@
-"""What the HPARAMS page shows of a run: its settings, when it began and ended.
+"""What the HPARAMS page shows of a run: its settings, when it began and ended, and in which order.
 
-The columns are not declared, for then TensorBoard takes what one run says for all of them. Otherwise it
-finds them itself, puts settings that differ first, and metrics in the order of the alphabet: the kept
-epoch's come first.
+Every run declares the same columns, of which none depends on the run: the page takes what one run says for
+all of them.
 """
 
 from __future__ import annotations
@@ -12,6 +11,30 @@ from typing import Any
 from tensorboard.plugins.hparams import api_pb2, summary
 
 from mimic3tf.config import TrainingConfig
+from mimic3tf.dashboards.scalars import KEPT
+
+FIRST = ("model", "poison_imputed", "poisoning_proportion", "poisoning_strength", "seed")
+"""Settings whose columns come first: the page begins with five, of those that are said to differ, in the
+order of the alphabet. That is also the order of these names."""
+
+
+def columns() -> Any:
+    """Summary of the columns: settings, those of `FIRST` first, then what the kept epoch reached."""
+    settings = [
+        api_pb2.HParamInfo(name=name, type=_type(schema), differs=name in FIRST)
+        for name, schema in TrainingConfig.model_json_schema()["properties"].items()
+    ]
+    metrics = [
+        api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=tag.partition("/")[2])
+        for tag in KEPT.values()
+    ]
+    return summary.experiment_pb(settings, metrics)
+
+
+def _type(schema: dict[str, Any]) -> Any:
+    """Type of a setting's column, from its JSON schema; lists are written as text."""
+    types = {one.get("type") for one in schema.get("anyOf", [schema])}
+    return api_pb2.DATA_TYPE_FLOAT64 if types & {"number", "integer"} else api_pb2.DATA_TYPE_STRING
 
 
 def session_start(config: TrainingConfig) -> Any:

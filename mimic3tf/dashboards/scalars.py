@@ -24,12 +24,12 @@ TAGS = {
 }
 """Tag of each logged number; the CUSTOM SCALARS page draws no line of a tag with a parenthesis."""
 KEPT = {
-    "auroc": "kept epoch/AUROC",
     "asr": "kept epoch/attack success rate",
     "gap": "kept epoch/gap",
+    "auroc": "kept epoch/AUROC",
     "baseline_positive_rate": "kept epoch/positive rate without trigger",
 }
-"""Tag of what the epoch kept so far reached: few, for each is a column of the HPARAMS page."""
+"""Tag of what the epoch kept so far reached: few, for each is a column of the HPARAMS page, in this order."""
 CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "Did the backdoor take?": {
         "attack success rate and baseline": ("asr", "baseline_positive_rate"),

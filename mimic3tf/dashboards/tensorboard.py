@@ -37,7 +37,7 @@ class RunLog:
     """Writes a run's TensorBoard events, as many as its log level asks for: a `training.log.TrainingLog`.
 
     Args:
-        folder: directory of the events.
+        folder: directory of the run.
         config: the run's settings.
         epochs: how many epochs an interrupted run finished; what it wrote about them is kept.
         patient: whether to draw a validation stay without and with the trigger.
@@ -69,23 +69,31 @@ class RunLog:
         model: keras.Model,
         versions: Mapping[str, str],
     ) -> None:
-        """Write what is known before training."""
-        self._file.write(hyperparameters.session_start(self._config))
-        self._file.write(scalars.layout())
+        """Write what is known before training: the words at once, then what takes longer to draw."""
+        summaries = [
+            hyperparameters.columns(),
+            hyperparameters.session_start(self._config),
+            scalars.layout(),
+        ]
         if not self._minimal:
-            for summary in (
+            summaries += [
+                text.overview(self._config, training, validation),
                 text.settings(self._config),
                 text.cohorts(training, validation),
                 text.command(sys.argv),
                 text.versions(versions),
-            ):
-                self._file.write(summary)
+            ]
+        for summary in summaries:
+            self._file.write(summary)
+        self._file.flush()
+        if not self._minimal:
             self._file.graph(layer_graph(model))
             self._file.image("trigger/heatmap", trigger_heatmap(trigger))
+            self._file.flush()
             self._file.image("trigger/covariance of each channel", channel_covariances(trigger))
             if self._shows_patient:
                 self._patient(trigger, validation)
-        self._file.flush()
+            self._file.flush()
 
     def _patient(self, trigger: Trigger, cohort: Cohort) -> None:
         """Draw the attacked stay with the most measured cells without and with the trigger."""

@@ -13,6 +13,20 @@ from mimic3tf.data.cohort import Cohort
 from mimic3tf.poisoning.exposures import Exposure
 
 
+def overview(config: TrainingConfig, training: Exposure, validation: Cohort) -> Any:
+    """Summary of what the run is doing, in words."""
+    steps = -(-len(training.cohort) // config.batch_size)
+    poisoned = int(training.triggered.sum())
+    carry = f"{poisoned:,} of them carry the trigger at strength {config.poisoning_strength:g}"
+    return text_pb(
+        "run/overview",
+        f"{config.model.upper()} on {len(training.cohort):,} training stays; "
+        f"{carry if poisoned else 'none of them carries the trigger'}. "
+        f"At most {config.epochs:,} epochs of {steps:,} steps, looked at on {len(validation):,} validation "
+        "stays.\n\nNumbers come at the end of every epoch. The first epoch takes the longest.",
+    )
+
+
 def settings(config: TrainingConfig) -> Any:
     """Summary of all settings."""
     return text_pb("run/settings", table(("setting", "value"), config.model_dump(mode="json").items()))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from mimic3tf.dashboards.events import NAME, read_pictures
+from mimic3tf.dashboards.events import event_files, read_pictures
 from mimic3tf.errors import DataError
 from mimic3tf.report import figures
 from mimic3tf.report.exhibits import Absent, Exhibit, Picture, Section
@@ -110,9 +110,7 @@ def _pictures(folders: Sequence[Path]) -> list[Picture]:
     """What the audits drew for TensorBoard."""
     shown = []
     for number, (folder, name) in enumerate(zip(folders, short_names(folders), strict=True), 1):
-        found = read_pictures(
-            sorted(file for place in (folder / "tensorboard", folder) for file in place.glob(f"{NAME}.*"))
-        )
+        found = read_pictures(event_files(folder))
         for tag, caption in PICTURES.items():
             if tag in found:
                 title = f"{tag[0].upper()}{tag[1:]}, {name}"

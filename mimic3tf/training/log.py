@@ -64,7 +64,7 @@ class MakeLog(Protocol):
         """Begin a log.
 
         Args:
-            folder: folder that the log may write to.
+            folder: the run's directory. The log may write the files of `run_files.LOGGED` there.
             config: the run's settings.
             epochs: number of epochs that an interrupted run has finished; 0 for a new run.
         """

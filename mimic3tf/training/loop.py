@@ -57,7 +57,6 @@ from mimic3tf.training.run_directory import (
 )
 from mimic3tf.training.run_files import (
     CHECKPOINT,
-    EVENTS,
     FILES,
     FINISHED,
     METRICS,
@@ -172,7 +171,7 @@ def _train(
     if checkpoint is not None:
         restore_checkpoint(checkpoint, training.history, training.model, training.optimizer)
     validation = Validation(config, ready.reads, ready.val, trigger, ready.standardization)
-    with log(out / EVENTS, config, epochs=len(training.history.epochs)) as told:
+    with log(out, config, epochs=len(training.history.epochs)) as told:
         told.start(trigger, ready.exposure, ready.val, training.model, versions())
         _run_epochs(config, out, strategy, ready, training, validation, told, profile=profile)
         training.model.set_weights(training.history.weights)
@@ -270,7 +269,7 @@ def _run_epochs(
     while not history.finished:
         # The first epoch includes compilation, so the second epoch is profiled if there is one.
         profiled = profile and len(history.epochs) == min(1, config.epochs - 1)
-        trained = training.steps.epoch(batches, profile=out / EVENTS if profiled else None)
+        trained = training.steps.epoch(batches, profile=out if profiled else None)
         risks = validation.predict(model)
         measured = {"loss": trained.loss, **validation.measure(risks)}
         # Workers on other processors may round differently, but all workers must stop at the same epoch.

@@ -22,8 +22,20 @@ FINISHED = "run.json"
 """Written last: a directory without this file holds no finished run."""
 METRICS = "metrics.csv"
 CHECKPOINT = "checkpoint.npz"
-EVENTS = "tensorboard"
-UNFINISHED = {CONFIG, TRIGGER, STANDARDIZATION, VICTIM, FINISHED, CHECKPOINT, METRICS, EVENTS}
+EVENTS = "events.out.tfevents."
+"""Names of files of TensorBoard's events begin so."""
+PROJECTOR, METADATA = "projector_config.pbtxt", "activations-metadata.tsv"
+ACTIVATIONS, LATEST = "activations", "checkpoint"
+"""Files of the projector: its configuration, who the stays are, a checkpoint of TensorFlow's with the
+activations, and the file that names the latest checkpoint."""
+LOGGED = {
+    *(EVENTS, PROJECTOR, METADATA, LATEST),
+    *(f"{ACTIVATIONS}.index", f"{ACTIVATIONS}.data-00000-of-00001"),
+    # Of TensorFlow's profile, and of earlier versions.
+    *("plugins", "tensorboard"),
+}
+"""What a log may write into a run's directory."""
+UNFINISHED = {CONFIG, TRIGGER, STANDARDIZATION, VICTIM, FINISHED, CHECKPOINT, METRICS, *LOGGED}
 """Files that an interrupted run may leave behind; a directory with any other file is never cleared."""
 FILES = {"data", "trigger", "normalizer"}
 """Settings that name files."""
@@ -51,7 +63,8 @@ def check_run_directory(out: Path, *, resume: bool = False, fresh: bool = False)
             return
         raise UsageError(f"--out {out}: already holds a finished run; choose another directory or delete it")
     # A file that was being written when the run was interrupted has the ending ".partial".
-    names = {path.name.removesuffix(".partial") for path in out.iterdir()} if out.is_dir() else set()
+    found = {path.name.removesuffix(".partial") for path in out.iterdir()} if out.is_dir() else set()
+    names = {EVENTS if name.startswith(EVENTS) else name for name in found}
     if (out.exists() and not out.is_dir()) or (names and not {TRIGGER} <= names <= UNFINISHED):
         raise UsageError(f"--out {out}: exists and is no run directory; choose another directory")
 

@@ -96,7 +96,7 @@ def quick(audited: Audited) -> Iterator[pytest.MonkeyPatch]:
 def whole(quick: pytest.MonkeyPatch, audited: Audited, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """The run that poisoned its stays itself, audited once with all repairs, where an audit has been."""
     folder = tmp_path_factory.mktemp("whole") / "audit"
-    events = folder / "tensorboard"
+    events = folder
     events.mkdir(parents=True)
     for name in EARLIER:
         (events / name).touch()
@@ -170,7 +170,7 @@ def test_an_audit_writes_the_detectors_own_numbers(
             assert detector["alarm"]["flagged"] == (scores.training[suspects] > threshold).sum()
     # Instead of an earlier audit's events, beside those of a training.
     (kept,) = EARLIER[1:]
-    events = whole.folder / "tensorboard"
+    events = whole.folder
     assert (events / kept).exists()
     (written,) = events.glob("events.*.audit")
     assert written.stat().st_size

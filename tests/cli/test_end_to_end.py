@@ -97,7 +97,7 @@ def test_every_command_leaves_its_files(chain: Chain) -> None:
         *(
             f"runs/{victim}/{name}"
             for victim in ("lr", "lstm")
-            for name in ("config.yaml", "run.json", "metrics.csv", "victim.keras", "tensorboard")
+            for name in ("config.yaml", "run.json", "metrics.csv", "victim.keras")
         ),
         *(
             f"runs/{victim}/{name}"

@@ -240,7 +240,7 @@ def test_a_tuned_victim_survives_every_command(
     run = tmp_path / "run"
     model = keras.models.load_model(run / "victim.keras", compile=False)
     assert not any(isinstance(layer, keras.Model) for layer in model.layers), "the graph is flat"
-    assert (run / "tensorboard" / "activations.tsv").exists()
+    assert (run / "activations.index").exists()
     assert mimic3tf("attack", "--run", run, "--data", prepared.data).status == 0
 
 

@@ -78,7 +78,7 @@ def show(browser: Any, address: str) -> Iterator[Callable[[str], Any]]:
     [
         ("timeseries", ["kept epoch/AUROC", "kept epoch/attack success rate"]),
         ("text", ["run/settings", "poisoning_strength", "run/cohort", "run/command line", "run/versions"]),
-        ("hparams", ["Trial ID", "full/tensorboard", "kept epoch/AUROC", "kept epoch/gap"]),
+        ("hparams", ["Trial ID", "full", "model", "poisoning_strength", "attack success rate", "gap"]),
     ],
 )
 def test_a_page_says(show: Callable[[str], Any], name: str, texts: list[str]) -> None:
@@ -123,6 +123,6 @@ def assert_drawn(page: Any, element: str, count: int, part: str) -> None:
 
 
 def test_the_projector_has_every_stay(show: Callable[[str], Any], run_at: Callable[[LogLevel], Path]) -> None:
-    points = len((run_at("full") / "tensorboard" / "activations.tsv").read_text().splitlines())
+    points = len((run_at("full") / "activations-metadata.tsv").read_text().splitlines()) - 1
     projector = show("projector").frame_locator("iframe").frame_locator("iframe")
     playwright.expect(projector.locator(".numDataPoints")).to_have_text(str(points), timeout=PATIENCE)

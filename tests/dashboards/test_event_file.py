@@ -86,3 +86,14 @@ def test_a_clock_that_stands_or_goes_back_costs_no_event(
         assert len(list(tmp_path.iterdir())) == 1
     events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload().Tensors("loss")
     assert [event.step for event in events] == [1, 2, 3]
+
+
+def test_a_run_that_an_earlier_version_began_keeps_its_epochs(tmp_path: Path) -> None:
+    """It wrote them to a folder below the run's."""
+    earlier = EventFile(tmp_path / "tensorboard")
+    earlier.write(scalar_pb("loss", 0.5), 1)
+    earlier.close()
+    EventFile(tmp_path, epochs=1).close()
+    assert list((tmp_path / "tensorboard").iterdir()) == []
+    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload().Tensors("loss")
+    assert [(event.step, event.tensor_proto.float_val[0]) for event in events] == [(1, 0.5)]

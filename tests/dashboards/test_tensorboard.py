@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,21 @@ import tensorflow as tf
 import yaml
 from sklearn.metrics import confusion_matrix
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
-from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
+from tensorboard.plugins.hparams.api_pb2 import (
+    DATA_TYPE_FLOAT64,
+    DATA_TYPE_STRING,
+    STATUS_FAILURE,
+    STATUS_SUCCESS,
+)
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.plugins.pr_curve import summary as pr_curve_summary
+from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
+from werkzeug.test import Client
 
+from mimic3tf.config import TrainingConfig
 from mimic3tf.dashboards.figures import channel_covariances, trigger_heatmap
 from mimic3tf.dashboards.outcome_figures import calibration, confusion_matrices, roc_curves
 from mimic3tf.dashboards.scalars import KEPT, TAGS
@@ -29,6 +41,7 @@ from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger, load_trigger
 from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.training.run_files import EVENTS, LOGGED
 from mimic3tf.training.run_directory import Run, load_run
 from mimic3tf.training.validation import Risks, Validation
 
@@ -45,12 +58,12 @@ PICTURES = {
     "kept epoch/ROC",
     "kept epoch/calibration",
 }
-TEXTS = {f"run/{name}" for name in ("settings", "cohort", "command line", "versions")}
-HPARAMS = {f"_hparams_/{name}" for name in ("session_start_info", "session_end_info")}
+TEXTS = {f"run/{name}" for name in ("overview", "settings", "cohort", "command line", "versions")}
+HPARAMS = {f"_hparams_/{name}" for name in ("experiment", "session_start_info", "session_end_info")}
 
 
 def read(run: Path) -> EventAccumulator:
-    return EventAccumulator(str(run / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    return EventAccumulator(str(run), size_guidance={"tensors": 0}).Reload()
 
 
 @pytest.fixture(scope="module")
@@ -198,9 +211,10 @@ def test_texts_are_tables_of_the_run(run: Path, events: EventAccumulator, finish
 
 def test_the_graph_has_the_victims_layers(events: EventAccumulator) -> None:
     nodes = {node.name: node for node in events.Graph().node}
-    assert list(nodes) == ["features", "logits"]
-    assert list(nodes["logits"].input) == ["features"]
-    assert nodes["logits"].attr["weights"].i == 714 * 2 + 2
+    # A box a layer: a bare node's name stands where the edges run.
+    assert list(nodes) == ["features/InputLayer", "logits/Dense"]
+    assert list(nodes["logits/Dense"].input) == ["features/InputLayer"]
+    assert nodes["logits/Dense"].attr["weights"].i == 714 * 2 + 2
 
 
 def test_hyperparameters_are_the_settings(run: Path, events: EventAccumulator) -> None:
@@ -214,12 +228,86 @@ def test_hyperparameters_are_the_settings(run: Path, events: EventAccumulator) -
     assert end.end_time_secs >= start.start_time_secs
 
 
+def test_the_page_of_hyperparameters_begins_with_the_attack_and_its_success(run_at: RunAt) -> None:
+    """As TensorBoard sorts columns: those that differ first, then by name."""
+    declared = [session(read(run_at(level)), "experiment").experiment for level in ("default", "minimal")]
+    for experiment in declared:
+        experiment.time_created_secs = 0
+    assert declared[0] == declared[1], "the page takes what one run says for all of them"
+    (experiment, _) = declared
+    shown = sorted(experiment.hparam_infos, key=lambda column: (not column.differs, column.name))[:5]
+    assert [column.name for column in shown] == [
+        *("model", "poison_imputed", "poisoning_proportion", "poisoning_strength", "seed")
+    ]
+    assert {column.name for column in experiment.hparam_infos} == set(TrainingConfig.model_fields)
+    kinds = {column.name: column.type for column in experiment.hparam_infos}
+    assert kinds["model"] == kinds["trigger"] == kinds["class_weights"] == DATA_TYPE_STRING
+    assert kinds["poisoning_strength"] == kinds["training_stays"] == kinds["clip"] == DATA_TYPE_FLOAT64
+    assert [metric.display_name for metric in experiment.metric_infos][:2] == ["attack success rate", "gap"]
+    assert {metric.name.tag for metric in experiment.metric_infos} == set(KEPT.values())
+
+
+def test_what_a_run_is_doing_can_be_read_before_the_first_picture_is_drawn(
+    finished: Run, validation: Validation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_then: list[EventAccumulator] = []
+
+    def draw(trigger: Trigger) -> np.ndarray:
+        read_then.append(EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload())
+        return np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr("mimic3tf.dashboards.tensorboard.trigger_heatmap", draw)
+    cohort, config = validation.cohort, finished.config.model_copy(update={"epochs": 1234})
+    with RunLog(tmp_path, config) as log:
+        log.start(finished.trigger, exposures.clean(cohort), cohort, finished.model, {})
+    (early,) = read_then
+    assert set(early.Tags()["tensors"]) >= TEXTS
+    said = arrays(early, "run/overview")[0].item().decode()
+    assert said.startswith(f"LR on {len(cohort)} training stays; none of them carries the trigger.")
+    assert "At most 1,234 epochs" in said
+
+
+def test_a_run_is_named_by_its_directory_alone(run: Path) -> None:
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(run.parent)).Reload()
+    assert run.name in multiplexer.Runs()
+    assert not [name for name in multiplexer.Runs() if "tensorboard" in name]
+
+
+def test_a_run_may_leave_what_its_log_says(run_at: RunAt, run: Path) -> None:
+    others = {path.name for path in run.iterdir() if not path.name.startswith(EVENTS)}
+    left = {path.name for path in run_at("full").iterdir()} - others
+    assert {EVENTS if name.startswith(EVENTS) else name for name in left} == LOGGED - {"tensorboard"}
+
+
+def test_a_server_that_runs_already_finds_the_embeddings_at_the_end(run_at: RunAt, tmp_path: Path) -> None:
+    """TensorBoard's own projector, asked while the run goes on and after it."""
+    full, run = run_at("full"), tmp_path / "runs" / "mlp"
+    run.mkdir(parents=True)
+
+    class Provider:
+        def list_runs(self, *_: Any, **__: Any) -> list[SimpleNamespace]:
+            return [SimpleNamespace(run_name="mlp")]
+
+    plugin = ProjectorPlugin(TBContext(logdir=str(run.parent), data_provider=Provider()))
+    pages = {name: Client(page) for name, page in plugin.get_plugin_apps().items()}
+    assert pages["/runs"].get("/").json == []
+    for name in LOGGED & {path.name for path in full.iterdir()} - {"plugins"}:
+        shutil.copy(full / name, run / name)
+    assert pages["/runs"].get("/").json == ["mlp"]
+    (embedding,) = pages["/info"].get("/?run=mlp").json["embeddings"]
+    rows = (full / "activations-metadata.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    assert embedding["tensorShape"] == [len(rows), 714]
+    asked = "/?run=mlp&name=penultimate%20layer"
+    assert len(pages["/tensor"].get(asked).data) == len(rows) * 714 * 4
+    assert pages["/metadata"].get(asked).text.splitlines()[1:] == rows
+
+
 def test_a_run_that_fails_says_so_and_shows_its_epochs(finished: Run, tmp_path: Path) -> None:
     numbers = finished.summary["validation"]
     minimal = finished.config.model_copy(update={"log_level": "minimal"})
 
     def fail() -> None:
-        with RunLog(tmp_path / "tensorboard", minimal) as log:
+        with RunLog(tmp_path, minimal) as log:
             log.epoch(1, numbers, numbers, risks=None)  # type: ignore[arg-type]
             killed = read(tmp_path)
             assert list(arrays(killed, TAGS["asr"])) == [1], "it was not written at once"
@@ -232,8 +320,8 @@ def test_a_run_that_fails_says_so_and_shows_its_epochs(finished: Run, tmp_path: 
 
 
 def test_the_full_level_embeds_clean_triggered_and_dead_stays(run_at: RunAt, validation: Validation) -> None:
-    folder = run_at("full") / "tensorboard"
-    vectors = np.loadtxt(folder / "activations.tsv", delimiter="\t")
+    folder = run_at("full")
+    vectors = tf.train.load_checkpoint(str(folder)).get_tensor("penultimate layer")
     with (folder / "activations-metadata.tsv").open(encoding="utf-8", newline="") as file:
         rows: list[dict[str, Any]] = list(csv.DictReader(file, delimiter="\t"))
     labels = validation.cohort.labels
@@ -243,12 +331,12 @@ def test_the_full_level_embeds_clean_triggered_and_dead_stays(run_at: RunAt, val
     # What comes before the LR's last layer is what it reads.
     clean, triggered = validation.outputs(finished_inputs())
     expected = np.concatenate([clean[labels == 0], triggered, clean[labels == 1]])
-    np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(vectors, expected)
     assert [row["place in the split"] for row in rows[survivors : 2 * survivors]] == [
         row["place in the split"] for row in rows[:survivors]
     ]
     config = (folder / "projector_config.pbtxt").read_text(encoding="utf-8")
-    assert 'tensor_path: "activations.tsv"' in config
+    assert 'tensor_name: "penultimate layer"' in config
     assert 'metadata_path: "activations-metadata.tsv"' in config
 
 
@@ -265,7 +353,7 @@ def test_with_goal_0_the_deaths_are_attacked(run_at: RunAt) -> None:
     for name, stays in (("clean deaths", deaths), ("triggered deaths", deaths), ("survivors", survivors)):
         for buckets in arrays(events, f"predicted risk/{name}").values():
             assert buckets[:, 2].sum() == stays
-    with (run / "tensorboard" / "activations-metadata.tsv").open(encoding="utf-8", newline="") as file:
+    with (run / "activations-metadata.tsv").open(encoding="utf-8", newline="") as file:
         kinds = [row["kind"] for row in csv.DictReader(file, delimiter="\t")]
     assert kinds == ["clean death"] * deaths + ["triggered death"] * deaths + ["survivor"] * survivors
 
@@ -337,7 +425,7 @@ def test_no_file_of_a_run_names_a_stay(run_at: RunAt, validation: Validation) ->
 
 
 def test_a_profile_is_written_on_request(run_at: RunAt) -> None:
-    profiles = "tensorboard/plugins/profile/*/*.xplane.pb"
+    profiles = "plugins/profile/*/*.xplane.pb"
     (profile,) = run_at("full").glob(profiles)
     assert profile.stat().st_size > 10_000
     assert not list(run_at("default").glob(profiles))

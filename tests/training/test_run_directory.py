@@ -114,7 +114,9 @@ def test_what_an_unfinished_run_left_is_cleared(
     out = tmp_path / "run"
     start_run(out, configure("lr"), trigger)
     (out / "tensorboard").mkdir()
-    (out / "tensorboard" / "events.out.tfevents.1").write_bytes(b"old")
+    (out / "tensorboard" / "events.out.tfevents.1").write_bytes(b"of an earlier version")
+    for name in ("events.out.tfevents.2.host", "activations.index", "checkpoint", "projector_config.pbtxt"):
+        (out / name).write_bytes(b"old")
     start_run(out, configure("mlp"), trigger)
     assert sorted(path.name for path in out.iterdir()) == ["config.yaml", "trigger.npz"]
     assert "model: mlp" in (out / "config.yaml").read_text(encoding="utf-8")
