@@ -11,6 +11,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from mimic3tf.config import TrainingConfig
+from mimic3tf.described import Described
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning.trigger import Trigger, load_trigger
 from mimic3tf.storage.files import read_file, read_json
@@ -33,8 +34,8 @@ PREDICTIONS: dict[str, type[pl.DataType]] = {
 """Columns that are read; no name of a stay is among them."""
 
 
-@dataclass(frozen=True)
-class Attack:
+@dataclass(frozen=True, repr=False)
+class Attack(Described):
     """An attack on a run.
 
     Attributes:
@@ -48,8 +49,8 @@ class Attack:
     predictions: pl.DataFrame | None
 
 
-@dataclass(frozen=True)
-class RunFolder:
+@dataclass(frozen=True, repr=False)
+class RunFolder(Described):
     """A finished run.
 
     Attributes:

@@ -23,7 +23,7 @@ class EpochProgress(keras.callbacks.Callback):
             console=Console(stderr=True),
             transient=True,
         )
-        self._task = self._progress.add_task("", total=epochs)
+        self._task = self._progress.add_task("the first one takes the longest", total=epochs)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Show the bar."""

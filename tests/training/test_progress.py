@@ -31,6 +31,7 @@ def test_the_bar_shows_the_epoch_and_its_metrics(
 ) -> None:
     bar = EpochProgress(2)
     bar.on_train_begin()
+    assert "the first one takes the longest" in capsys.readouterr().err
     bar.on_epoch_end(0, LOGS)
     bar.on_train_end()
     printed = capsys.readouterr()
