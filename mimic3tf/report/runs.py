@@ -8,17 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from pydantic import ValidationError
 
 from mimic3tf.config import TrainingConfig
 from mimic3tf.described import Described
-from mimic3tf.errors import DataError, UsageError
+from mimic3tf.errors import DataError, UsageError, near_path
 from mimic3tf.poisoning.trigger import Trigger, load_trigger
-from mimic3tf.storage.files import read_file, read_json
-from mimic3tf.storage.notes import command_line
-from mimic3tf.storage.yaml_file import read_option_file, read_yaml
+from mimic3tf.storage.files import read_file
 from mimic3tf.tables.audits import find_audits
 from mimic3tf.tables.results import attack_row
+from mimic3tf.training.run_files import (
+    CONFIG,
+    FINISHED,
+    METRICS,
+    TRIGGER,
+    check_run,
+    naming_damage,
+    read_settings,
+    read_summary,
+)
 
 MOST = 24
 """Runs that a page can show."""
@@ -104,11 +111,14 @@ def sort_folders(folders: Sequence[Path], sweeps: Sequence[Path]) -> Folders:
     audits: dict[Path, Path] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise UsageError(f"{folder}: no such folder; name one of 'mimic3tf train', 'audit' or 'sweep'")
+            raise UsageError(
+                f"{folder}: no such folder; name one of 'mimic3tf train', 'audit' or 'sweep'"
+                + near_path(folder)
+            )
         if (folder / "sweep.yaml").exists():
             sweeps.append(folder)
             continue
-        found = {file.resolve(): file.parent for file in sorted(folder.rglob("run.json"))}
+        found = {file.resolve(): file.parent for file in sorted(folder.rglob(FINISHED))}
         audited = {file.resolve(): file.parent for file in find_audits([folder])}
         if not (found or audited):
             _refuse(folder)
@@ -129,15 +139,12 @@ def sort_folders(folders: Sequence[Path], sweeps: Sequence[Path]) -> Folders:
 
 
 def _refuse(folder: Path) -> None:
-    unfinished = sorted(file.parent for file in folder.rglob("config.yaml"))
+    unfinished = sorted(file.parent for file in folder.rglob(CONFIG))
     if unfinished:
-        run = unfinished[0]
-        _, config = _read_config(run)
-        again = command_line(
-            *("train", "--model", config.model, "--config", run / "config.yaml", "--data", config.data),
-            *("--trigger", run / "trigger.npz", "--out", run, "--resume"),
-        )
-        raise UsageError(f"{run}: this run is not finished; go on with: {again}")
+        try:
+            check_run(unfinished[0])
+        except UsageError as error:
+            raise UsageError(str(error).removeprefix("--run ")) from None
     raise UsageError(
         f"{folder}: holds no run, audit or sweep; train a victim with 'mimic3tf train --out {folder}'"
     )
@@ -163,32 +170,14 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 
 def _read_run(folder: Path, name: str) -> RunFolder:
-    settings, config = _read_config(folder)
-    file = folder / "run.json"
-    try:
-        summary = dict(read_json(file))
-        epochs = pl.DataFrame(schema=EPOCHS)
-        file = folder / "metrics.csv"
-        if file.exists():
+    config, summary = read_settings(folder), read_summary(folder)
+    epochs = pl.DataFrame(schema=EPOCHS)
+    if (folder / METRICS).exists():
+        with naming_damage(folder / METRICS) as file:
             epochs = _read_columns(file, EPOCHS)
-    except (OSError, ValueError, TypeError, pl.exceptions.PolarsError) as error:
-        fault = f"missing or damaged ({str(error).partition(chr(10))[0]})"
-        raise DataError(f"{file}: {fault}; train the run again") from None
-    trigger = load_trigger(folder / "trigger.npz")
+    settings = (folder / CONFIG).read_text(encoding="utf-8")
     attacks = tuple(_read_attack(file, folder, name) for file in sorted(folder.rglob("attack.json")))
-    return RunFolder(name, folder, config, settings, summary, epochs, trigger, attacks)
-
-
-def _read_config(folder: Path) -> tuple[str, TrainingConfig]:
-    file = folder / "config.yaml"
-    text = read_option_file("run", file)
-    try:
-        return text, TrainingConfig(**read_yaml(text, str(file))[0])
-    except ValidationError as error:
-        wrong = ".".join(map(str, error.errors()[0]["loc"]))
-        raise DataError(
-            f"{file}: '{wrong}' is no setting of a run, or damaged; train the run again"
-        ) from None
+    return RunFolder(name, folder, config, settings, summary, epochs, load_trigger(folder / TRIGGER), attacks)
 
 
 def _read_attack(file: Path, run: Path, name: str) -> Attack:

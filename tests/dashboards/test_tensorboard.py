@@ -41,8 +41,8 @@ from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger, load_trigger
 from mimic3tf.tasks.registry import MORTALITY
-from mimic3tf.training.run_files import EVENTS, LOGGED
 from mimic3tf.training.run_directory import Run, load_run
+from mimic3tf.training.run_files import EVENTS, LOGGED
 from mimic3tf.training.validation import Risks, Validation
 
 RunAt = Callable[..., Path]
@@ -386,7 +386,7 @@ def test_no_patient_is_drawn_where_none_is_wanted_nor_is_one_kept_by_resuming(
     cohort = validation.cohort
     shown = []
     for patient in (True, False):
-        with RunLog(tmp_path / "tensorboard", finished.config, epochs=1, patient=patient) as log:
+        with RunLog(tmp_path, finished.config, epochs=1, patient=patient) as log:
             log.start(finished.trigger, exposures.clean(cohort), cohort, finished.model, {})
         shown.append({tag for tag in read(tmp_path).Tags()["tensors"] if tag.startswith("trigger/")})
     assert shown[0] - shown[1] == {"trigger/a stay without and with it"}

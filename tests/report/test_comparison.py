@@ -178,7 +178,7 @@ def write_audit(folder: Path) -> Path:
             }
         ],
     }
-    events = EventFile(folder / "tensorboard")
+    events = EventFile(folder)
     events.image("recovered patterns", np.zeros((8, 8, 3), np.uint8))
     events.close()
     (folder / "audit.json").write_text(json.dumps(record), encoding="utf-8")
