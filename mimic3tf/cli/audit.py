@@ -16,7 +16,8 @@ def audit(
     run: Annotated[Path, typer.Option(help="Run directory of 'mimic3tf train'.")],
     data: Data,
     out: Annotated[
-        Path, typer.Option(help="Folder for audit.json, suspects.csv, scores.csv and figures for TensorBoard.")
+        Path,
+        typer.Option(help="Folder for audit.json, suspects.csv, scores.csv, figures for TensorBoard."),
     ],
     trigger: Annotated[
         Path | None, typer.Option(help="The true trigger, to compare with; the run's own if not given.")

@@ -8,11 +8,9 @@ from pathlib import Path
 import polars as pl
 
 from mimic3tf.dashboards.events import event_files, read_pictures
-from mimic3tf.errors import DataError
 from mimic3tf.report import figures
 from mimic3tf.report.exhibits import Absent, Exhibit, Picture, Section
 from mimic3tf.report.runs import short_names
-from mimic3tf.storage.files import read_json
 from mimic3tf.tables import audits
 
 HEADING = "Would it be noticed"
@@ -34,9 +32,6 @@ def audits_section(folders: Sequence[Path], found: audits.Audits | None) -> Sect
     Args:
         folders: of the audits.
         found: in them; None if there are none.
-
-    Raises:
-        DataError: a file of an audit is damaged.
     """
     if found is None:
         absent = (
@@ -47,7 +42,7 @@ def audits_section(folders: Sequence[Path], found: audits.Audits | None) -> Sect
     return Section(
         HEADING,
         [
-            _verdicts(folders),
+            Exhibit("conclusions", "What each audit concludes", audits.CONCLUSION_CAPTION, found.conclusions),
             Exhibit("detectors", "Attacks and detectors", audits.CAPTION, detectors),
             Exhibit(
                 "models", "Attacks and models", audits.MODEL_CAPTION, audits.summarize_models(found.models)
@@ -55,31 +50,6 @@ def audits_section(folders: Sequence[Path], found: audits.Audits | None) -> Sect
             _repairs(repairs),
             *_pictures(folders),
         ],
-    )
-
-
-def _verdicts(folders: Sequence[Path]) -> Exhibit:
-    rows = []
-    for folder, name in zip(folders, short_names(folders), strict=True):
-        record = read_json(folder / audits.AUDIT)
-        try:
-            rows.append(
-                {
-                    "audit": name,
-                    "victim": record["model"],
-                    "seed": record["seed"],
-                    "poisoned_stays": record.get("verdict", {}).get("poisoned_stays"),
-                    "model": record["model_inspection"].get("verdict"),
-                }
-            )
-        except (LookupError, TypeError, AttributeError) as error:
-            fault = f"not an audit, or damaged ({type(error).__name__})"
-            raise DataError(f"{folder / audits.AUDIT}: {fault}; audit again") from None
-    return Exhibit(
-        "verdicts",
-        "Verdicts",
-        "What each audit says of the training stays, and of the model, without knowing the attack.",
-        pl.DataFrame(rows, infer_schema_length=None),
     )
 
 

@@ -77,6 +77,7 @@ def _results(
         [{**attack.row, "run": attack.name} for _, attack in attacks], infer_schema_length=None
     )
     goals = ["goal"] if table["goal"].n_unique() > 1 or table["goal"][0] != 1 else []
+    data = ["data"] if table["data"].n_unique() > 1 else []
     clean = [name for name in table.columns if name.startswith("clean_")]
     rates = table.select(
         *("run", "baseline_positive_rate", "attack_success_rate"),
@@ -92,7 +93,15 @@ def _results(
             "confidence interval; untriggered: the same share of the same stays without it. AUROC and AUPRC "
             "are of test stays without the trigger.",
             table.select(
-                *("run", "victim", *goals, "poisoning_proportion", "poison_imputed", "attack_success_rate"),
+                *(
+                    "run",
+                    "victim",
+                    *data,
+                    *goals,
+                    "poisoning_proportion",
+                    "poison_imputed",
+                    "attack_success_rate",
+                ),
                 *("ci95_low", "ci95_high", pl.col("baseline_positive_rate").alias("untriggered")),
                 *("clean_auroc", "clean_auprc", "trigger", "poisoning_strength", "seed", "stays_attacked"),
             ),

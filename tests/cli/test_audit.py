@@ -96,10 +96,9 @@ def quick(audited: Audited) -> Iterator[pytest.MonkeyPatch]:
 def whole(quick: pytest.MonkeyPatch, audited: Audited, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """The run that poisoned its stays itself, audited once with all repairs, where an audit has been."""
     folder = tmp_path_factory.mktemp("whole") / "audit"
-    events = folder
-    events.mkdir(parents=True)
+    folder.mkdir(parents=True)
     for name in EARLIER:
-        (events / name).touch()
+        (folder / name).touch()
     printed = io.StringIO()
     options = {"run": audited.run, "data": audited.data, "out": folder}
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]

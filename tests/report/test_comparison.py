@@ -15,7 +15,7 @@ from invented_trigger import bedside_trigger
 from sklearn.metrics import roc_auc_score
 
 from mimic3tf.dashboards.event_file import EventFile
-from mimic3tf.errors import DataError, UsageError
+from mimic3tf.errors import UsageError
 from mimic3tf.report.audits import audits_section
 from mimic3tf.report.comparison import report_of_runs
 from mimic3tf.report.exhibits import Exhibit, Section
@@ -162,10 +162,14 @@ def write_audit(folder: Path) -> Path:
         "suspects": 20,
         "suspected_label": 1,
         "detectors": [detector],
-        "verdict": {"poisoned_stays": "About 7 of 20 stays look poisoned.", "clearest": "one"},
+        "conclusion": {
+            "level": "suspicious",
+            "sentence": "Suspicious: 7 of 20 stays.",
+            "rests_on": ["detectors"],
+        },
+        "label_share": {"training": 0.2, "trusted": 0.1, "adjusted": 0.01},
         "model_inspection": {
             "looks_backdoored": True,
-            "verdict": "this model looks backdoored",
             "targets": [{"target": label, "anomaly_index": 1.0} for label in (0, 1)],
         },
         "repairs": [
@@ -195,8 +199,7 @@ def test_an_audits_findings_are_a_section(tmp_path: Path) -> None:
     out = tmp_path / "out"
     page = write_report(report_of_runs(read_runs([run]), section_of(audit)), out).read_text(encoding="utf-8")
     assert ">Would it be noticed</h2>" in page
-    assert "About 7 of 20 stays look poisoned." in page
-    assert "this model looks backdoored" in page
+    assert "Suspicious: 7 of 20 stays." in page
     assert (out / "figures" / "audit_1_recovered_patterns.png").read_bytes().startswith(PNG)
     assert (out / "figures" / "repairs.png").exists()
     assert table(out, "repairs")["attack_success_rate"].to_list() == [0.9]
@@ -207,14 +210,6 @@ def test_audits_alone_make_a_page(tmp_path: Path) -> None:
     report = report_of_runs([], section_of(audit))
     assert [section.heading for section in report.sections] == ["Would it be noticed"]
     assert "audits" in report.title
-
-
-def test_a_damaged_verdict_is_named(tmp_path: Path) -> None:
-    audit = write_audit(tmp_path / "audit")
-    record = json.loads((audit / "audit.json").read_text(encoding="utf-8"))
-    (audit / "audit.json").write_text(json.dumps(record | {"verdict": [1]}), encoding="utf-8")
-    with pytest.raises(DataError, match=r"audit\.json: not an audit, or damaged"):
-        section_of(audit)
 
 
 def test_folders_are_told_apart_by_what_they_hold(tmp_path: Path) -> None:

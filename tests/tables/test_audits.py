@@ -137,7 +137,7 @@ def test_every_audit_concludes_first(
     assert rows[-1].endswith("2 suspicious 0.178 0.120 0.0003 share of deaths, detectors")
     folder = invented.write(tmp_path / "sweep", [invented.trial()])
     audits.rename(folder / "audits")
-    write_report(read_sweeps([folder]), tmp_path / "out", stay=None, no_stay="")
+    write_report(report_of_sweeps(read_sweeps([folder]), None, ""), tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     section = page[page.index("<h2>Would it be noticed") :]
     assert section.index("What each audit concludes") < section.index("Attacks and detectors")
