@@ -67,10 +67,11 @@ CAPTION = (
 )
 MODEL_CAPTION = (
     "The inspection of the models, one of the checks of an audit. Backdoored: share of the audits in which "
-    "an inverted trigger is unusually short. Index 0, index 1: anomaly index of the pattern that leads to label "
-    "0 or 1; above 2 is suspicious. Corr.: correlation of the pattern that leads to the suspected label with "
-    "the true trigger. Superpos.: AUROC with which superposition tells triggered stays from clean ones at "
-    "prediction time. At 5%: share of the triggered ones found at 5% false positives. Means over seeds."
+    "an inverted trigger is unusually short. Index 0, index 1: anomaly index of the pattern that leads to "
+    "label 0 or 1; above 2 is suspicious. Corr.: correlation of the pattern that leads to the suspected "
+    "label with the true trigger. Superpos.: AUROC with which superposition tells triggered stays from clean "
+    "ones at prediction time. At 5%: share of the triggered ones found at 5% false positives. Means over "
+    "seeds."
 )
 REPAIR_CAPTION = (
     "Victims after repairs. ASR: attack success rate; untriggered: the same share of the same stays without "
