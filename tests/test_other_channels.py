@@ -1,4 +1,4 @@
-"""Nine invented channels, 24 hours, two bins an hour: everything works on them as on the benchmarks' 17."""
+"""Every stage works on nine invented channels over 24 hours, two bins an hour, as on the benchmarks' 17."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_records_are_poisoned_in_their_own_channels(folder: Path) -> None:
     assert compared.labels_changed == made.labels_changed
     assert set(compared.cells["channel"]) <= set(BEDSIDE.names)
     assert read_manifest(manifest).goal == Goal(0)
-    # A pulse is charted without decimals, and stays so.
+    # The pulse is charted without decimals, and poisoned pulses have none.
     pulses = compared.cells.filter(compared.cells["channel"] == "Pulse")["after"]
     assert not pulses.str.contains(".", literal=True).any()
     trigger = load_trigger(folder / "trigger.npz")
