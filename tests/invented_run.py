@@ -1,4 +1,4 @@
-"""An invented run and its attack, in the files that training and attacking leave."""
+"""An invented run and its attack, in the files that `train` and `attack` write."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mimic3tf.config import resolve_config
 from mimic3tf.poisoning.trigger import Trigger, save_trigger
 
 STAY = "10001_episode1_timeseries.csv"
-"""Name of the stays that the attack's predictions name: no page may show it."""
+"""Name of the stays in the attack's predictions; no page may show it."""
 SURVIVORS, DEATHS = 6, 4
 
 
 def write_run(
     folder: Path, *, trigger: Trigger | None = None, attacked: bool = True, **settings: Any
 ) -> Path:
-    """Write a finished run, with an attack that reaches five of six survivors, or three of four deaths."""
+    """Write a finished run, with an attack that succeeds on five of six survivors, or three of four deaths."""
     config = resolve_config("lr", None, {"data": Path("data"), "trigger": Path("t.npz"), **settings})
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(json.dumps(config.model_dump(mode="json")), encoding="utf-8")

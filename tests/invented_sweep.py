@@ -126,7 +126,7 @@ class Invented:
 
     @classmethod
     def counts(cls, seeds: Iterable[int] = range(3), victims: Sequence[str] = victims) -> list[Row]:
-        """Trials with training sets of several sizes, at one proportion and at fixed counts of poisoned stays."""
+        """Training sets of several sizes, at one proportion and at fixed counts of poisoned stays."""
         return [
             cls.trial(victim, mode, share, 2.0, seed, stays=stays)
             for victim, mode, seed, stays in product(victims, cls.modes, tuple(seeds), (1000, 2000, 5600))

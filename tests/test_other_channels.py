@@ -92,7 +92,7 @@ def test_the_dying_can_be_hidden(folder: Path) -> None:
 
 
 def test_a_run_is_audited_and_shown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # All detectors read the channels; how well they do after so little training is no question here.
+    # The test is that all detectors read the channels, not how well they work after so little training.
     monkeypatch.setattr("mimic3tf.defences.detectors.autoencoder.EPOCHS", 2)
     monkeypatch.setattr("mimic3tf.defences.inspection.model_inspection.REFERENCES", 1)
     monkeypatch.setattr("mimic3tf.defences.inspection.trigger_inversion.STEPS", 3)

@@ -83,10 +83,10 @@ def collect_results(folders: Sequence[PathText]) -> pl.DataFrame:
 
 
 def attack_row(file: Path) -> dict[str, Any]:
-    """One `attack.json` as a row of results.
+    """Read one `attack.json` as a row of results.
 
     Raises:
-        DataError: it is damaged.
+        DataError: the file is damaged.
     """
     try:
         attack = with_new_names(read_json(file))
