@@ -20,7 +20,7 @@ SURVIVORS, DEATHS = 6, 4
 def write_run(
     folder: Path, *, trigger: Trigger | None = None, attacked: bool = True, **settings: Any
 ) -> Path:
-    """Write a finished run, with an attack that succeeds on five of six survivors, or three of four deaths."""
+    """Write a finished run, with an attack that reaches five of six survivors, or three of four deaths."""
     config = resolve_config("lr", None, {"data": Path("data"), "trigger": Path("t.npz"), **settings})
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(json.dumps(config.model_dump(mode="json")), encoding="utf-8")
