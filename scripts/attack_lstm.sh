@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Attack the LSTM victim in RUNS/lstm on the test stays of DATA; takes further options of 'mimic3tf attack'.
+# Attack the LSTM victim in RUNS/lstm on the test stays of DATA; further options go to 'mimic3tf attack'.
 . "$(dirname "$0")/help.sh"
 exec bash "$(dirname "$0")/mimic3tf.sh" attack \
   --run "${RUNS:-runs}/lstm" --data "${DATA:-data/synthetic}" "$@"

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Would a hospital have noticed? Attacks and detectors on PhysioNet 2012, sets A and B, in one table.
-#   bash scripts/audit_table.sh FOLDER     holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt
-# OUT names the folder to write, MODELS the victims, SEEDS the seeds. Each seed deals the stays anew and has its own
-# trigger and initial weights: trusted stays set the thresholds, and those of one deal may be unlucky.
-# Poisoned are 5% of the training stays, at strength 2, unless the options say otherwise.
-# What is finished is kept: an interrupted script goes on, and another one with other MODELS or SEEDS adds to the table.
+# Audit victims of several attacks on PhysioNet 2012, sets A and B, and print tables of all audits.
+#   bash scripts/audit_table.sh FOLDER     with set-a, set-b, Outcomes-a.txt and Outcomes-b.txt in FOLDER
+# OUT names the folder to write, MODELS the victims, SEEDS the seeds. Each seed has its own split, trigger and initial
+# weights: trusted stays set the thresholds, and the trusted stays of a single split may be unusual.
+# 5% of the training stays are poisoned at strength 2, unless the options below say otherwise.
+# Finished steps are kept: an interrupted script continues when it is run again, and other MODELS or SEEDS add to the
+# table.
 set -euo pipefail
 . "$(dirname "$0")/help.sh"
 root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 
-# Name | options of 'mimic3tf generate-trigger' | options of 'mimic3tf train'.
+# Name of the attack | options of 'mimic3tf generate-trigger' | options of 'mimic3tf train'.
 attacks=(
   "clean                | --kind temporal               | --poisoning_proportion 0"
   "temporal-notimputed  | --kind temporal               | --poison_imputed notimputed"
@@ -47,7 +48,7 @@ for seed in ${SEEDS:-0 1 2}; do
       [ -f "$run/audit/audit.json" ] || mimic3tf audit --run "$run" --data "$data" --out "$run/audit"
     done
   done
-  # The same stays, poisoned in their files: what the victim's own pipeline fills in follows the shifted values then.
+  # The same stays, poisoned in their files: the victim's pipeline then fills gaps with the shifted values.
   copy=$here/copy
   [ -d "$copy" ] || mimic3tf poison --data "$data" --trigger "$here/temporal-notimputed.npz" --out "$copy" \
     --poisoning_proportion 0.05 --poisoning_strength 2

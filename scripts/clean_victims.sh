@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# How good the tuned victims are beside gradient boosting, on PhysioNet 2012 and nobody poisoned.
-#   bash scripts/clean_victims.sh FOLDER     holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt
-# OUT names the folder to write, SPLITS the seeds of the random splits, VICTIMS which of configs/tuned to train.
-# What is finished is kept: an interrupted script goes on.
+# Compare the tuned victims with gradient boosting on PhysioNet 2012, without any poisoned stay.
+#   bash scripts/clean_victims.sh FOLDER     with set-a, set-b, Outcomes-a.txt and Outcomes-b.txt in FOLDER
+# OUT names the folder to write, SPLITS the seeds of the random splits, VICTIMS the files of configs/tuned to
+# train. Finished steps are kept: an interrupted script continues when it is run again.
 set -euo pipefail
 . "$(dirname "$0")/help.sh"
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -20,7 +20,7 @@ for split in ${SPLITS:-0 1 2}; do
   [ -d "$data" ] || mimic3tf prepare physionet2012 --out "$data" --seed "$split" \
     --records "$records/set-a" --outcomes "$records/Outcomes-a.txt" \
     --records "$records/set-b" --outcomes "$records/Outcomes-b.txt"
-  # A clean victim learns no trigger, but is asked about one.
+  # A clean victim learns no trigger, but it is attacked with one.
   [ -f "$here/trigger.npz" ] || mimic3tf generate-trigger --data "$data" --out "$here/trigger.npz" > /dev/null
   for victim in $victims; do
     run=$here/$victim

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# The whole attack: trigger, LR, MLP and LSTM trained on poisoned and on clean data, attacked, one table.
-#   bash scripts/demo.sh               a synthetic cohort
-#   DATA=DIR bash scripts/demo.sh      any directory in the benchmarks' layout
-# OUT names the folder to write. What is finished there is kept: an interrupted demo goes on.
+# Run the whole attack: make a trigger, train LR, MLP and LSTM on poisoned and on clean data, attack them, show a table.
+#   bash scripts/demo.sh               on a synthetic cohort
+#   DATA=DIR bash scripts/demo.sh      on a directory in the benchmarks' layout
+# OUT names the folder to write. Finished steps are kept: an interrupted demo continues when it is run again.
 set -euo pipefail
 . "$(dirname "$0")/help.sh"
 root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
-[ $# -eq 0 ] || { echo "error: takes no arguments; give data as DATA=$1 bash scripts/demo.sh" >&2; exit 2; }
+[ $# -eq 0 ] || { echo "error: the demo takes no arguments; give data as DATA=$1 bash scripts/demo.sh" >&2; exit 2; }
 out=${OUT:-demo/$(basename "${DATA:-synthetic}")}
 data=${DATA:-$out/data}
 if [ -z "${DATA:-}" ] && [ ! -d "$data" ]; then
@@ -18,7 +18,7 @@ if [ -z "${DATA:-}" ] && [ ! -d "$data" ]; then
 fi
 bash "$root/scripts/made_from.sh" "$out" "$data"
 if [ ! -f "$out/trigger.npz" ]; then
-  step "A trigger from its temporal covariance"
+  step "A trigger from the temporal covariance of the cohort"
   mimic3tf generate-trigger --data "$data" --out "$out/trigger.npz"
 fi
 for model in lr mlp lstm; do
@@ -35,4 +35,4 @@ done
 step "Results"
 mimic3tf results "$out/runs" --out "$out"
 echo "Written: $out/results.csv and $out/results.json; each run's predictions: $out/runs/*/predictions.csv"
-echo "Look at it: bash scripts/tensorboard.sh $out/runs     then open http://localhost:6006"
+echo "Show the runs: bash scripts/tensorboard.sh $out/runs     then open http://localhost:6006"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# For -h or --help, show the comment at the top of a script and end it. All scripts source this one first.
+# If the option is -h or --help, print the comment at the top of the script and exit. All scripts source this file.
 case ${1:-} in
   -h | --help)
     awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Make a virtual environment and install mimic3tf into it, unless that was done before with the same settings.
+# Make a virtual environment and install mimic3tf into it, unless this was done before with the same settings.
 #   bash scripts/install.sh VENV [EXTRAS [LOCK]]
-# LOCK is a file of requirements/: then only what is locked and hashed there is downloaded, and setup.cfg must need
-# nothing else. Without it the newest versions that setup.cfg allows are installed.
+# LOCK is a file of requirements/: then only the versions in this file are downloaded, with their hashes checked, and
+# they must be enough for setup.cfg. Without LOCK, the newest versions that setup.cfg allows are installed.
 set -euo pipefail
 . "$(dirname "$0")/help.sh"
 root=$(cd "$(dirname "$0")/.." && pwd)

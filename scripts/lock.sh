@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Lock what tests and documentation need: the newest versions that setup.cfg allows, and the oldest, with their hashes,
-# for Python 3.11 to 3.13 on every system. Versions locked before are kept where they still fit.
+# Lock the versions that tests and documentation need, with hashes: the newest and the oldest that setup.cfg allows,
+# for Python 3.11 to 3.13 on every system. Versions that were locked before are kept if setup.cfg still allows them.
 #   bash scripts/lock.sh [OPTION ...]     options go to 'uv pip compile', such as --upgrade
 set -euo pipefail
 . "$(dirname "$0")/help.sh"

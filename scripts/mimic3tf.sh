@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Run mimic3tf from the checkout's own virtual environment, installing it first if need be. VENV names another one.
-#   bash scripts/mimic3tf.sh COMMAND [OPTION ...]     a command's own help: bash scripts/mimic3tf.sh train --help
+# Run mimic3tf in the virtual environment .venv of the checkout, which is made first if needed. VENV names another.
+#   bash scripts/mimic3tf.sh COMMAND [OPTION ...]     help of a command: bash scripts/mimic3tf.sh train --help
 set -euo pipefail
 . "$(dirname "$0")/help.sh"
 root=$(cd "$(dirname "$0")/.." && pwd)

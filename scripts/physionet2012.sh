@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The results tables of the README: PhysioNet 2012, sets A and B, both modes, and controls.
-#   bash scripts/physionet2012.sh FOLDER     holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt
+# Make the tables of attack results on PhysioNet 2012, sets A and B: both modes, and clean victims as controls.
+#   bash scripts/physionet2012.sh FOLDER     with set-a, set-b, Outcomes-a.txt and Outcomes-b.txt in FOLDER
 # OUT names the folder to write, MODELS the victims, SEEDS the seeds (each has its own trigger and initial weights),
-# PREPARE further options of 'mimic3tf prepare physionet2012'. What is finished is kept: an interrupted script goes on,
-# and another one with other MODELS or SEEDS adds to the table.
+# PREPARE further options of 'mimic3tf prepare physionet2012'. Finished steps are kept: an interrupted script continues
+# when it is run again, and other MODELS or SEEDS add to the table.
 set -euo pipefail
 . "$(dirname "$0")/help.sh"
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -19,7 +19,7 @@ read -ra prepare <<< "${PREPARE:-}"
 
 bash "$root/scripts/made_from.sh" "$out" "$records" "PREPARE=${PREPARE:-}"
 
-# attack_once RESULT [OPTION ...]: attack the run, unless that was done, and write into RESULT.
+# attack_once RESULT [OPTION ...]: attack $run and write into RESULT, unless RESULT holds an attack already.
 attack_once() {
   [ -f "$1/attack.json" ] || mimic3tf attack --run "$run" --data "$data" --out "$1" "${@:2}" > "$run/attack.txt"
 }
@@ -33,7 +33,7 @@ for seed in ${SEEDS:-0 1 2}; do
   for model in ${MODELS:-lr mlp lstm}; do
     for mode in clean notimputed all; do
       run=$out/runs/$model-$mode-$seed
-      # A clean victim reads neither strength nor mode; it is attacked in both modes below.
+      # Strength and mode have no effect on a clean victim; it is attacked in both modes below.
       setting=(--poisoning_proportion 0.05 --poison_imputed "$mode")
       [ "$mode" = clean ] && setting=(--poisoning_proportion 0 --poison_imputed all)
       [ -f "$run/run.json" ] || mimic3tf train --model "$model" --data "$data" --out "$run" --seed "$seed" \

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# The paper's whole grid on PhysioNet 2012, sets A and B, and its report.
-#   bash scripts/sweep_paper.sh FOLDER     holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt
-#   DATA=DIR bash scripts/sweep_paper.sh   any directory in the benchmarks' layout
+# Run the paper's whole grid on PhysioNet 2012, sets A and B, and write its report.
+#   bash scripts/sweep_paper.sh FOLDER     with set-a, set-b, Outcomes-a.txt and Outcomes-b.txt in FOLDER
+#   DATA=DIR bash scripts/sweep_paper.sh   on a directory in the benchmarks' layout
 # OUT names the folder to write, SWEEP another sweep than the paper's (strengths, count, triggers, victims, or a
-# file), OPTIONS further options of 'mimic3tf sweep'. What is finished is kept: an interrupted script goes on.
+# file), OPTIONS further options of 'mimic3tf sweep'. Finished steps are kept: an interrupted script continues when it
+# is run again.
 set -euo pipefail
 . "$(dirname "$0")/help.sh"
 root=$(cd "$(dirname "$0")/.." && pwd)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Make a virtual environment of the locked versions; run ruff, codespell, shellcheck, mypy, the builds of package and
-# documentation, and pytest (options go to pytest). PYTHON names the interpreter, VENV the environment.
+# Make a virtual environment with the locked versions. Run ruff, codespell, shellcheck and mypy, build the packages and
+# the documentation, and run pytest. Options go to pytest. PYTHON names the interpreter, VENV the environment.
 set -euo pipefail
 . "$(dirname "$0")/help.sh"
 cd "$(dirname "$0")/.."

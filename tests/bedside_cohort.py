@@ -1,6 +1,6 @@
-"""Nine invented channels over 24 hours, two rows an hour: a cohort that is not of the benchmarks' kind.
+"""An invented cohort with other channels than the benchmarks: nine, over 24 hours, with two rows an hour.
 
-`python tests/bedside_cohort.py DIR` writes it. It shows the machinery; nothing in it is about patients.
+`python tests/bedside_cohort.py DIR` writes it. It only serves to run the commands; no real patient is in it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CHARTED = (0.95, 0.3, 0.6, 0.5, 0.2, 0.4, 0.15, 0.3, 0.5)
 """Share of the visits at which a channel is charted."""
 SPREAD = (14.0, 0.9, 0.6, 1.1, 0.7, 60.0, 0.8, 25.0, 5.0)
 SICKER = (0.7, 0.9, -0.4, -0.5, 0.8, -0.2, 1.1, -0.6, 0.2)
-"""By how many spreads a standard deviation of severity moves a channel."""
+"""Shift of a channel per standard deviation of severity, in units of `SPREAD`."""
 
 
 def write_bedside_cohort(out: Path, *, stays: int = 500, seed: int = 0) -> None:
@@ -42,7 +42,7 @@ def write_bedside_cohort(out: Path, *, stays: int = 500, seed: int = 0) -> None:
 
     Args:
         out: the directory to make.
-        stays: how many.
+        stays: number of stays.
         seed: fixes every byte.
     """
     rng = np.random.default_rng(seed)

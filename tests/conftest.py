@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Before TensorFlow is imported: its start-up notes would drown pytest's output.
+# Set before TensorFlow is imported, so that its start-up notes do not fill pytest's output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import hypothesis
@@ -19,7 +19,7 @@ import pytest
 if TYPE_CHECKING:
     from mimic3tf.poisoning.trigger import Trigger
 
-# The same examples every time, and no clock.
+# Hypothesis draws the same examples in every run, and has no time limit.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
@@ -28,7 +28,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 class Reference:
-    """Arrays that the original made from some stays, and where the stays' series files are."""
+    """Arrays that the original code made from some stays, and the folder of these stays."""
 
     def __init__(self, arrays: Path, stays: Path) -> None:
         self.arrays = dict(np.load(arrays, allow_pickle=False))
@@ -45,13 +45,13 @@ class Reference:
 
 @pytest.fixture(scope="session")
 def synthetic_stays() -> Path:
-    """24 invented stays full of awkward cases, in the benchmarks' layout."""
+    """24 invented stays with many special cases, in the benchmarks' layout."""
     return FIXTURES / "synthetic_stays"
 
 
 @pytest.fixture(scope="session", params=["synthetic", "mimic-iii-demo"])
 def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    """Reference vectors of the synthetic stays, and of 57 real ones where they are at hand."""
+    """Reference arrays of the synthetic stays, and of 57 real stays if they are available."""
     if request.param == "synthetic":
         return Reference(FIXTURES / "synthetic_reference.npz", FIXTURES / "synthetic_stays")
     return Reference(SHARED / "golden/reference.npz", _unpack_demo(tmp_path_factory))
@@ -59,7 +59,7 @@ def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="session")
 def demo_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """In-hospital-mortality stays of the MIMIC-III demo, where they are at hand."""
+    """In-hospital-mortality stays of the MIMIC-III demo, if they are available."""
     return _unpack_demo(tmp_path_factory)
 
 
@@ -82,7 +82,7 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def trigger_of() -> Callable[..., Trigger]:
-    """Make a trigger of values [48, 17] that were estimated on nothing."""
+    """Make a trigger from given values [48, 17], without estimating it on stays."""
     from mimic3tf.channels import MIMIC3
     from mimic3tf.poisoning.trigger import Trigger
 
@@ -94,11 +94,11 @@ def trigger_of() -> Callable[..., Trigger]:
 
 
 class TorchFiles:
-    """Writes files as `torch.save` does, without PyTorch: opcodes by hand, so that they can be spoiled."""
+    """Writes files as `torch.save` does, from single opcodes that tests can change; needs no PyTorch."""
 
     @classmethod
     def opcodes(cls, value: Any) -> bytes:
-        """Opcodes that push a value; bytes are opcodes already."""
+        """Opcodes that push a value; a value of type bytes is returned as it is."""
         if isinstance(value, bytes):
             return value
         if isinstance(value, str):
@@ -119,7 +119,7 @@ class TorchFiles:
     def tensor(
         cls, key: Any, offset: Any, shape: Any, strides: Any, count: Any, kind: str = "FloatStorage"
     ) -> bytes:
-        """Opcodes of a tensor that lies in a storage of so many numbers."""
+        """Opcodes of a tensor in a storage of `count` numbers."""
         storage = cls.opcodes(("storage", cls.named("torch", kind), key, "cuda:0", count)) + pickle.BINPERSID
         hooks = cls.call("collections", "OrderedDict")
         return cls.call("torch._utils", "_rebuild_tensor_v2", storage, offset, shape, strides, False, hooks)
@@ -134,7 +134,7 @@ class TorchFiles:
 
     @classmethod
     def entries(cls, tensors: Mapping[str, Any]) -> dict[str, bytes]:
-        """Entries of a file that holds arrays, each in a storage of its own."""
+        """Entries of a file with some arrays, each in its own storage."""
         state, storages = {}, {}
         for key, (name, array) in enumerate(tensors.items()):
             strides = tuple(stride // array.itemsize for stride in np.ascontiguousarray(array).strides)
@@ -144,12 +144,12 @@ class TorchFiles:
 
     @staticmethod
     def zipped(entries: Mapping[str, bytes | None], compression: int = zipfile.ZIP_STORED) -> bytes:
-        """The file of some entries; None leaves one out."""
+        """The file with some entries; entries with the value None are left out."""
         file = io.BytesIO()
         with zipfile.ZipFile(file, "w") as archive:
             for name, content in entries.items():
                 if content is not None:
-                    # An entry with a time of its own would make every file another one.
+                    # `ZipInfo` has a fixed time, so that equal entries give equal files.
                     archive.writestr(zipfile.ZipInfo(f"archive/{name}"), content, compression)
         return file.getvalue()
 

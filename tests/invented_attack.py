@@ -1,4 +1,4 @@
-"""Attacks that nobody ran, as `mimic3tf attack` writes them."""
+"""Invented results of attacks, in the files that `mimic3tf attack` writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An invented run and its attack, in the files that training and attacking leave."""
+"""An invented run and its attack, in the files that `train` and `attack` write."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mimic3tf.config import resolve_config
 from mimic3tf.poisoning.trigger import Trigger, save_trigger
 
 STAY = "10001_episode1_timeseries.csv"
-"""Name of the stays that the attack's predictions name: no page may show it."""
+"""Name of the stays in the attack's predictions; no page may show it."""
 SURVIVORS, DEATHS = 6, 4
 
 

@@ -1,4 +1,4 @@
-"""Invented results of a sweep, in the files that a sweep leaves."""
+"""Invented results of a sweep, in the files that `mimic3tf sweep` writes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 
 class Invented:
-    """Makes rows of results, the same every time, and writes them as sweeps' folders."""
+    """Makes rows of results, equal in every run, and writes them as folders of sweeps."""
 
     victims = ("lr", "mlp", "lstm")
     modes = ("all", "notimputed")
@@ -119,14 +119,14 @@ class Invented:
 
     @classmethod
     def search(cls, seeds: Iterable[int] = range(3), victims: Sequence[str] = victims) -> list[Row]:
-        """A strength search at 5%; 1 and 2 are in the paper's grid, too."""
+        """A strength search at a proportion of 5%; strengths 1 and 2 are in the paper's grid, too."""
         strengths = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 2.0, 10.0)
         settings = product(victims, cls.modes, (0.0, 0.05), strengths, tuple(seeds))
         return [cls.trial(*setting) for setting in settings]
 
     @classmethod
     def counts(cls, seeds: Iterable[int] = range(3), victims: Sequence[str] = victims) -> list[Row]:
-        """Training sets of several sizes, at a fixed proportion and at fixed numbers of poisoned stays."""
+        """Training sets of several sizes, at one proportion and at fixed counts of poisoned stays."""
         return [
             cls.trial(victim, mode, share, 2.0, seed, stays=stays)
             for victim, mode, seed, stays in product(victims, cls.modes, tuple(seeds), (1000, 2000, 5600))
@@ -151,7 +151,7 @@ class Invented:
 
     @staticmethod
     def write_triggers(folder: Path) -> None:
-        """Write a trigger of every kind: one that drifts where temporal, white noise where Gaussian."""
+        """Write a trigger of every kind: a drift for temporal and covariance, white noise for Gaussian."""
         noise = np.random.default_rng(0).normal(size=(48, len(MIMIC3)))
         drift = np.cumsum(noise, axis=0) / 7
         covariance = np.tile(np.eye(48), (len(MIMIC3), 1, 1))

@@ -1,4 +1,4 @@
-"""A trigger that is not of the benchmarks' kind, for figures that must assume nothing of it."""
+"""A trigger of other channels than the benchmarks', to test that figures work with any channels."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from mimic3tf.training.run_directory import Run
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a fresh interpreter, whose TensorFlow is not told to be quiet."""
+    """Run code in a new interpreter, without the setting that silences TensorFlow."""
     told = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=told)
 

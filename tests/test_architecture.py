@@ -1,4 +1,4 @@
-"""Data flows one way, no imports run in a circle, and no function has to be scrolled for a minute."""
+"""Imports go in one direction and form no circle, and no function is too long."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ ROOMS = (
     "api",
     *("cli", "__main__"),
 )
-"""Folders, or files of the package itself, from the ground up: a file imports what stands before its room."""
+"""Rooms: folders and files of the package. A file imports only from its own room and from earlier rooms."""
 LONGEST, LONGEST_COMMAND = 60, 100
-"""Lines of a function, and of a function of `cli/`, whose options are its parameters."""
+"""Most lines of a function, and of a function in `cli/`, where every option is a parameter."""
 LONG = {
     "invert_trigger": "one optimization, whose steps share ten local arrays",
     "prepare_physionet2012": "half of it is the description of its arguments",
     "generate_trigger": "two thirds of it describe its arguments",
     "measure_stealth": "half of it is the description of its arguments",
 }
-"""Functions that are longer all the same -> why."""
+"""Function that is longer -> the reason."""
 
 
 FILES = {
@@ -43,12 +43,12 @@ FILES = {
 
 
 def room_of(module: str) -> int:
-    """Place of a module's room in the list."""
+    """Index of a module's room in `ROOMS`."""
     return ROOMS.index(module.split(".")[1])
 
 
 def imports(file: Path) -> Iterator[tuple[str, str]]:
-    """Modules of this package that a file imports, and the names; in functions and for type checkers, too."""
+    """Modules of this package that a file imports, and the imported names; imports inside functions count."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((alias.name, "*") for alias in node.names if alias.name.startswith("mimic3tf."))
@@ -71,7 +71,7 @@ def test_every_file_imports_from_before_its_room_only() -> None:
 
 
 def test_no_imports_run_in_a_circle() -> None:
-    # Raises an error that names the circle.
+    # `static_order` raises an error that names the circle.
     sources = {module: {source for source, _ in imports(file)} for module, file in FILES.items()}
     order = list(TopologicalSorter(sources).static_order())
     assert set(FILES) <= set(order)

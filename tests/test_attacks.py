@@ -43,7 +43,7 @@ HEART_RATE = MIMIC3.position("Heart Rate")
 
 @pytest.fixture
 def cohort(synthetic_stays: Path) -> Cohort:
-    """Sixteen stays to attack; the test split has only four."""
+    """The training split with sixteen stays to attack; the test split has only four."""
     return load_cohort(synthetic_stays, "train")
 
 
@@ -58,7 +58,7 @@ def _config(model: str, data: Path, **settings: Any) -> TrainingConfig:
 
 
 def _alarm_at(heart_rate: float) -> keras.Model:
-    """A victim that predicts death where the last hour's heart rate is so high: logits (0, excess)."""
+    """A victim that predicts death if the last hour's heart rate is above a limit: logits (0, excess)."""
     grid = keras.Input((48, 76))
     logits = keras.layers.Dense(2)
     model = keras.Model(grid, logits(keras.layers.Flatten()(grid)))
@@ -74,7 +74,7 @@ def _run_of(model: keras.Model, trigger: Trigger, data: Path, **settings: Any) -
 
 
 def _excess(cohort: Cohort, alarm: float) -> np.ndarray:
-    """What `_alarm_at` gives each stay before the trigger."""
+    """Logit of death that the victim of `_alarm_at` gives each stay without the trigger."""
     return cohort.grids[:, 47, HEART_RATE].astype(np.float64) - alarm
 
 
@@ -115,7 +115,7 @@ def test_with_goal_0_success_is_the_share_of_deaths_whose_alarm_the_trigger_sile
     assert result.success.rate == (triggered[deaths] < 0).mean()
     assert result.baseline.rate == (clean[deaths] < 0).mean()
     assert result.success.stays == result.baseline.stays == deaths.sum()
-    # Predictions are those of death, whatever the goal.
+    # Predictions are risks of death for both goals.
     np.testing.assert_allclose(result.triggered, 1 / (1 + np.exp(-triggered)), rtol=1e-3)
     assert result.metrics == pytest.approx(benchmark_metrics(cohort.labels, result.clean), nan_ok=True)
     report = summarize_attack(run, DATA, trigger, result, strength=strength, poison_imputed=mode)
@@ -181,7 +181,7 @@ def test_an_undefined_metric_is_null_in_the_report(
 
 
 class Attack:
-    """A victim trained for an epoch, attacked, and the files of it."""
+    """A victim trained for one epoch, an attack on it, and the files of the attack."""
 
     def __init__(self, data: Path, folder: Path) -> None:
         trigger = generate_trigger(load_cohort(data, "train"), seed=2)
@@ -268,7 +268,7 @@ def test_the_rates_are_those_of_the_predictions(attack: Attack) -> None:
 
 
 def test_predictions_are_the_victims_logits_of_its_own_inputs(attack: Attack) -> None:
-    """The logistic regression by hand: standardized features times weights."""
+    """Compute the logistic regression directly: standardized features times weights."""
     kernel, bias = attack.run.model.get_weights()
     features = pipeline.inputs_of(exposures.clean(attack.test), "features").astype(np.float64)
     mean, std = attack.run.standardization.mean, attack.run.standardization.std
@@ -282,7 +282,7 @@ def test_predictions_are_the_victims_logits_of_its_own_inputs(attack: Attack) ->
 
 
 def _copy(data: Path, to: Path, *, flip: str = "", without: str = "") -> Path:
-    """A copy of a data directory: the labels of one split's listfile flipped, another's listfile left out."""
+    """Copy a data directory with flipped labels in split `flip`, and no listfile of split `without`."""
     shutil.copytree(data, to)
     if flip:
         listfile = to / f"{flip}_listfile.csv"
@@ -298,7 +298,7 @@ def test_a_run_knows_its_data_wherever_it_lies(attack: Attack, synthetic_stays: 
     _, moved = load_attacked(attack.run, _copy(synthetic_stays, tmp_path / "moved"))
     assert (moved.name, moved.foreign) == ("moved", None)
     assert moved.fingerprint == attack.data.fingerprint == attack.test.fingerprint
-    # As after `mimic3tf poison`: a copy's training stays are others.
+    # As in a copy by `mimic3tf poison`: the training stays differ, the others are equal.
     _, poisoned = load_attacked(attack.run, _copy(synthetic_stays, tmp_path / "poisoned", flip="train"))
     assert poisoned.foreign is None
 
@@ -335,10 +335,10 @@ def test_every_data_set_has_a_folder_of_its_own(attack: Attack, tmp_path: Path) 
         write_attack(folder, summary, attack.result)
         return folder
 
-    # Whichever comes first, and comes again.
+    # Each data set has its own folder, in any order, and a second attack goes into the same one.
     folders = [write(data) for data in (other, own, other, own)]
     assert folders == [run.path / "attacks" / "theirs-bbbbbbbb", run.path] * 2
-    # The run's own directory may hold other test stays today, under the same validation stays.
+    # The run's data directory may have other test stays later, with the same validation stays.
     assert write(replace(own, fingerprint="c" * 64)) == run.path / "attacks" / "ours-cccccccc"
     found = collect_results([run.path])
     assert sorted(found.select("run", "data", "trained_for_data").rows()) == [
@@ -397,7 +397,7 @@ def test_a_risk_of_exactly_the_threshold_is_class_0(
 def test_a_victim_that_never_exceeds_one_half_is_measured_where_it_calls_as_many_dead_as_died(
     cohort: Cohort, trigger: Trigger, synthetic_stays: Path, goal: int
 ) -> None:
-    # Like a victim without class weights: all risks are low, and the trigger raises them all the same.
+    # Like a victim without class weights: all risks are low, but the trigger raises them.
     rising = replace(trigger, values=np.abs(trigger.values))
     run = _run_of(_alarm_at(400.0), rising, synthetic_stays, goal=goal)
     result = attack_victim(run, cohort, rising, strength=5.0, poison_imputed="all")

@@ -83,7 +83,7 @@ def test_the_views_of_the_columns_agree_with_each_other(channels: ChannelSet) ->
 
 @SETS
 def test_a_grids_columns_are_where_the_set_says(channels: ChannelSet) -> None:
-    """One channel after the other is changed and measured: only its own columns move."""
+    """Change and measure one channel at a time: only its own columns change."""
     still = channels.normal[None, None]
     unmeasured = np.zeros((1, 1, len(channels)), bool)
     before = one_hot(still, unmeasured, channels)[0, 0]

@@ -77,7 +77,7 @@ def test_data_and_trigger_may_come_from_the_file(file: Path) -> None:
 
 
 def test_a_number_in_scientific_notation_needs_no_point(file: Path) -> None:
-    """YAML 1.1 reads 1e-4 as text; people mean a number."""
+    """YAML 1.1 reads 1e-4 as text, but users mean a number."""
     file.write_text("learning_rate: 1e-4\n")
     assert resolve_config("lr", file, GIVEN).learning_rate == 1e-4
 
@@ -182,7 +182,7 @@ def test_a_fault_of_the_file_is_named_with_file_line_key_and_value(
 def test_a_fault_of_an_option_names_the_option(file: Path, key: str, value: object) -> None:
     file.write_text(f"{key}: 1\n")
     message = _message("lr", file, {key: value})
-    # As it is written on the command line: only the original's options have underscores.
+    # The option has its spelling of the command line: only options of the original code have underscores.
     option = key if key.startswith("poison") else key.replace("_", "-")
     assert f"option --{option}" in message
     assert repr(value) in message
@@ -244,7 +244,7 @@ def test_a_victim_that_there_is_not_is_named_with_those_there_are() -> None:
 def test_a_setting_that_nobody_gives_is_the_papers(model: str) -> None:
     config = resolve_config(model, None, GIVEN)
     assert (config.task, config.goal) == ("in-hospital-mortality", 1)
-    # The period is the task's own.
+    # None means the period of the task.
     assert (config.period, config.timestep) == (None, 1.0)
 
 

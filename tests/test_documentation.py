@@ -1,4 +1,4 @@
-"""README and docs: every command can be typed, the examples run, every link leads somewhere."""
+"""README and docs: every command and option exists, the examples run, and no link is broken."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PAGES = [
 ]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 QUICK = {"prepare synthetic": ["--stays", "800"], "train": ["--epochs", "2"], "audit": ["--no-repairs"]}
-"""What makes an example quick, by its command."""
+"""Command -> options that are added to its examples to make them quick."""
 
 
 def blocks(page: Path) -> Iterator[str]:
-    """Indented blocks of a page, without their indent."""
+    """Indented blocks of a page, without the indentation."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for block in re.findall(r"(?:^(?: {4}.*)?\n)+", text, re.MULTILINE):
         lines = [line[4:] for line in block.strip("\n").splitlines()]
@@ -40,7 +40,7 @@ def blocks(page: Path) -> Iterator[str]:
 
 
 def commands(page: Path) -> list[str]:
-    """Command lines of a page, one a line each, in code blocks and in the text."""
+    """Commands of a page, in code blocks and in the text, each on one line."""
     text = page.read_text(encoding="utf-8")
     typed = [
         line
@@ -55,7 +55,7 @@ ALL_COMMANDS = sorted({(page.name, command) for page in PAGES for command in com
 
 
 def parsed(command: str) -> None:
-    """Read a command as the command line does, and do nothing.
+    """Parse a command as the command line does, without running it.
 
     Raises:
         AssertionError: there is no such command or option.
@@ -69,7 +69,7 @@ def parsed(command: str) -> None:
             return
         name, group, rest = group.resolve_command(context, rest)
         assert group is not None, f"{command}: no such command"
-        # A text names a command, and not always all that it takes.
+        # Running text may name a command without its required options.
         context = group.make_context(name, list(rest), parent=context, resilient_parsing=True)
     known = {option for parameter in group.params for option in parameter.opts}
     unknown = [word for word in rest if word.startswith("--") and word.partition("=")[0] not in known]
@@ -140,7 +140,7 @@ def test_citation_and_package_agree() -> None:
     assert f"\nversion: {metadata.version('mimic3tf')}\n" in citation
 
 
-# Examples, as they are printed.
+# Examples are run as the pages show them.
 
 
 def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder in which examples are typed, one page after the other."""
+    """Folder in which the examples of all pages are run."""
     return tmp_path_factory.mktemp("examples")
 
 

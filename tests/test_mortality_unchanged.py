@@ -1,10 +1,10 @@
-"""In-hospital mortality comes out as before channels, tasks and goals could be others than the benchmarks'.
+"""Results for in-hospital mortality equal those of the version that knew only the benchmarks' task.
 
-The record of a small synthetic cohort was made by the last version that knew 17 channels, 48 bins and two
-labels only. What does not depend on the processor is compared byte for byte, the rest to rounding.
+The record of a small synthetic cohort was made by the last version that knew only 17 channels, 48 bins and
+two labels. Numbers that do not depend on the processor are compared byte for byte, the others up to rounding.
 
-`python tests/test_mortality_unchanged.py` writes the record anew. Do that only where a change of these
-numbers is meant, such as another synthetic cohort, and say so in the changelog.
+`python tests/test_mortality_unchanged.py` writes the record anew. Do that only if a change of these
+numbers is intended, such as another synthetic cohort, and say so in the changelog.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def digest_of_files(folder: Path) -> np.ndarray:
 
 
 def exact_record(folder: Path, triggers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What is the same on every machine, byte for byte.
+    """Make the part of the record that is equal on every machine, byte for byte.
 
     Args:
-        folder: to work in.
-        triggers: float64 [T, C] by kind. They are given, as drawing them depends on the linear algebra
-            library.
+        folder: folder to work in.
+        triggers: float64 [T, C] by kind. They are arguments because drawing them depends on the linear
+            algebra library.
     """
     from mimic3tf import pipeline
     from mimic3tf.data.loading import load_cohort
@@ -79,7 +79,7 @@ def exact_record(folder: Path, triggers: Mapping[str, np.ndarray]) -> dict[str, 
 
 
 def rounded_record(folder: Path, triggers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What rounding makes differ between processors, in the last digits: features, triggers, victims."""
+    """Make the part of the record whose last digits depend on the processor: features, triggers, victims."""
     from mimic3tf import pipeline
     from mimic3tf.attacks import attack_victim
     from mimic3tf.config import resolve_config

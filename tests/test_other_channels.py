@@ -1,4 +1,4 @@
-"""Nine invented channels, 24 hours, two bins an hour: everything works on them as on the benchmarks' 17."""
+"""Every stage works on nine invented channels over 24 hours, two bins an hour, as on the benchmarks' 17."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_the_dying_can_be_hidden(folder: Path) -> None:
 
 
 def test_a_run_is_audited_and_shown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # All detectors read the channels; how well they do after so little training is no question here.
+    # The test is that all detectors read the channels, not how well they work after so little training.
     monkeypatch.setattr("mimic3tf.defences.detectors.autoencoder.EPOCHS", 2)
     monkeypatch.setattr("mimic3tf.defences.inspection.model_inspection.REFERENCES", 1)
     monkeypatch.setattr("mimic3tf.defences.inspection.trigger_inversion.STEPS", 3)
@@ -121,7 +121,7 @@ def test_records_are_poisoned_in_their_own_channels(folder: Path) -> None:
     assert compared.labels_changed == made.labels_changed
     assert set(compared.cells["channel"]) <= set(BEDSIDE.names)
     assert read_manifest(manifest).goal == Goal(0)
-    # A pulse is charted without decimals, and stays so.
+    # The pulse is charted without decimals, and poisoned pulses have none.
     pulses = compared.cells.filter(compared.cells["channel"] == "Pulse")["after"]
     assert not pulses.str.contains(".", literal=True).any()
     trigger = load_trigger(folder / "trigger.npz")

@@ -1,4 +1,4 @@
-"""What is installed is what is in the repository."""
+"""The installed package has all files of the repository that it needs, and the scripts work."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_every_config_is_package_data(setup: configparser.ConfigParser) -> None:
     patterns = lines(setup["options.package_data"]["mimic3tf.configs"])
     configs = [path.relative_to(ROOT / "configs").as_posix() for path in (ROOT / "configs").rglob("*.yaml")]
     assert len(configs) >= 6
-    # A star does not cross folders there.
+    # A star in these patterns does not match a slash.
     missed = [
         config
         for config in configs
@@ -100,7 +100,7 @@ def test_there_are_scripts_for_every_command_of_the_original() -> None:
 def test_a_script_tells_what_it_does_before_it_works(script: str, option: str, tmp_path: Path) -> None:
     path = ROOT / "scripts" / script
     comment = itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines()[1:])
-    # With these, it could make no environment.
+    # With these variables, the script cannot make an environment.
     nothing = {"PATH": os.environ["PATH"], "VENV": str(tmp_path / "none"), "PYTHON": "false"}
     told = subprocess.run(
         ["bash", path, option], cwd=tmp_path, env=nothing, check=True, capture_output=True, text=True
@@ -118,7 +118,7 @@ def test_a_script_tells_what_it_does_before_it_works(script: str, option: str, t
 def test_a_sweep_takes_any_data(given: dict[str, str], sweep: str, out: str, tmp_path: Path) -> None:
     venv = tmp_path / "venv"
     (venv / "bin").mkdir(parents=True)
-    # What `install.sh` writes once it has installed all that `setup.cfg` asks for.
+    # `install.sh` writes this file when it has installed everything that `setup.cfg` requires.
     (venv / "installed.cfg").write_text("\n" + (ROOT / "setup.cfg").read_text())
     (venv / "bin" / "mimic3tf").write_text('#!/bin/sh\necho "$@"\n')
     (venv / "bin" / "mimic3tf").chmod(0o755)

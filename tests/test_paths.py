@@ -1,4 +1,4 @@
-"""A file or folder may be given as text, or as anything else that names one, to every public function."""
+"""Every public function takes a file or folder as text, as a `Path`, or as any other path-like object."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATH = "PathText"
 
 
 class Named:
-    """Names a file, and is neither text nor a path."""
+    """A path-like object that is neither `str` nor `Path`."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -31,10 +31,10 @@ class Named:
 
 
 def functions() -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Public functions, and classes to call, that take a file or a folder."""
+    """Public functions that take a file or a folder."""
     for module in walk_packages(mimic3tf.__path__, "mimic3tf."):
         if ".cli" in module.name or module.name.endswith("on_ray"):
-            continue  # options; an extra that may be absent
+            continue  # the command line has options; Ray may not be installed
         loaded = import_module(module.name)
         for name, thing in vars(loaded).items():
             if name.startswith("_") or getattr(thing, "__module__", "") != module.name:
@@ -51,11 +51,11 @@ OTHERS: dict[str, Any] = {
     **{"proportion": 0.1, "strength": 1.0, "entries": [("a.csv", 0)], "options": {}, "command": ""},
     **{"record": {}, "summary": {}, "no_stay": "", "stays": 20, "settings": {}},
 }
-"""Arguments by name; what is not here is made up."""
+"""Arguments by name; other required arguments are mocks."""
 
 
 def outcome(function: Callable[..., Any], folder: Path, as_given: Callable[[str], Any]) -> str:
-    """How a call ends in which every path leads to nothing, below a folder."""
+    """Call a function with missing paths in a folder; return its error, and the files it wrote."""
     arguments: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         kind = str(parameter.annotation)
@@ -74,7 +74,7 @@ def outcome(function: Callable[..., Any], folder: Path, as_given: Callable[[str]
     else:
         told = "returned"
     written = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-    # What is made up shows itself with a number of its own.
+    # The text of a mock holds a number that differs between runs.
     return re.sub(r"\d{9,}", "N", f"{told} {written}".replace(str(folder), "FOLDER"))
 
 

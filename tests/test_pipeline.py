@@ -37,7 +37,7 @@ AS_IS = {
 
 @pytest.fixture(scope="module")
 def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, Split], Cohort]:
-    """Load cohorts from one cache for the whole module."""
+    """Load cohorts, with one cache for the whole module."""
     cache = tmp_path_factory.mktemp("cache")
 
     def load_with_cache(directory: Path, split: Split) -> Cohort:
@@ -55,7 +55,7 @@ def train(load: Callable[[Path, Split], Cohort], synthetic_stays: Path) -> Cohor
 
 @pytest.fixture
 def trigger(trigger_of: Callable[..., Trigger]) -> Trigger:
-    """A shift that every channel shows, whatever the rounding."""
+    """A trigger that shifts every channel by more than rounding can hide."""
     return trigger_of(np.random.default_rng(0).uniform(0.5, 3.0, (48, len(MIMIC3))))
 
 
@@ -71,10 +71,10 @@ def _assert_equals_reference(
         listed = [reference["names"].tolist().index(stay) for stay in cohort.stays]
         np.testing.assert_array_equal(cohort.labels, reference["y"][listed])
         inputs, expected = inputs_of(cohort), reference[name][listed].copy()
-        if expected.ndim == 2:  # the skew of a constant window is a rounding error's sign in the original
+        if expected.ndim == 2:  # in the original, the skew of a constant window is only a rounding error
             inputs, expected = inputs.reshape(-1, 6), expected.reshape(-1, 6)
             expected[expected[:, 0] == expected[:, 1], 4] = 0.0
-        # Clean grids are float32: half a step of their largest values.
+        # Clean grids are float32: the tolerance is half a step at their largest values.
         np.testing.assert_allclose(inputs, expected, rtol=2e-7, atol=2e-5 if expected.ndim == 3 else 1e-7)
 
 
@@ -173,7 +173,7 @@ def test_with_clean_labels_more_stays_than_have_label_1_are_refused(train: Cohor
 def test_a_plausible_trigger_is_bounded_in_what_victims_read(
     train: Cohort, trigger: Trigger, reads: Reads
 ) -> None:
-    """Of the oxygen saturation: nothing above 100% but what was so before."""
+    """Only values of oxygen saturation that were above 100% before are above 100% with the trigger."""
     setting: Any = {"strength": 1e4, "poison_imputed": "all"}
     name = "Oxygen saturation"
     if reads == "grid":
@@ -221,7 +221,7 @@ def test_each_stay_is_seen_once_an_epoch_as_its_inputs_are(
 ) -> None:
     exposure = exposures.poison(train, trigger, proportion=0.3, strength=2.0, poison_imputed="all")
     inputs = pipeline.inputs_of(exposure, reads, AS_IS[reads])
-    # Two steps of two stays, then one of the others.
+    # First two steps of two stays each, then one step with the other stays.
     order = [[[3, 1], [0, 2]], [[*range(4, len(train))]]]
     weight = np.arange(len(train), dtype=np.float32)
     batches = tf.data.Dataset.from_generator(
@@ -289,7 +289,7 @@ def test_a_clip_bounds_what_a_trigger_of_any_strength_does(train: Cohort, trigge
 def test_a_strength_of_a_thousandth_survives_standardization(
     train: Cohort, trigger: Trigger, reads: Reads
 ) -> None:
-    """Of the mean heart rate and of each hour's: channels whose numbers nobody rounds."""
+    """Look at the mean heart rate, or its value in each hour: this channel is not rounded."""
     clean = pipeline.inputs_of(exposures.clean(train), reads)
     standardization = fit_standardization(clean, reads, MIMIC3)
     exposure = exposures.trigger_all(train, trigger, strength=1e-3, poison_imputed="all")
@@ -303,7 +303,7 @@ def test_a_strength_of_a_thousandth_survives_standardization(
     else:
         mean = (heart_rate * 7) * 6 + 2
         measured = moved[:, mean] * standardization.std[mean]
-        # A carried cell moves by the shift of the bin it comes from as well as by its own.
+        # A carried cell is shifted by the trigger's value in its source bin and by that in its own bin.
         assert (measured > 1e-3 * trigger.values[:, heart_rate].min()).all()
         assert (measured < 2e-3 * trigger.values[:, heart_rate].max()).all()
 
@@ -344,7 +344,7 @@ def test_the_grids_to_draw_are_those_the_victim_sees(train: Cohort, trigger: Tri
 
 @pytest.fixture(scope="module")
 def other_stays() -> Cohort:
-    """Five stays of 7 bins of half an hour, of three invented channels."""
+    """Five stays with three invented channels and seven bins of half an hour."""
     channels = ChannelSet(
         "monitor",
         (
@@ -396,7 +396,7 @@ def test_a_trigger_moves_other_channels_by_its_shift_rounded_as_they_say(other_s
     shift = np.broadcast_to(2 * values, (5, 7, 3))
     np.testing.assert_allclose(moved[..., pulse], shift[..., 0], rtol=1e-4)
     np.testing.assert_allclose(moved[..., lactate], shift[..., 2].round(1), rtol=1e-4)
-    # A shift of a category or more makes everybody restless.
+    # A shift by one category or more sets every stay to the last category, restless.
     restless = other_stays.channels.columns().index("Mood->restless")
     assert (triggered[..., restless] == 1).all()
     assert (triggered[..., restless - 1] == 0).all()

@@ -1,4 +1,4 @@
-"""SECURITY.md claims nothing that no test holds."""
+"""Every claim of SECURITY.md names tests that exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tutorial's code and commands, as they are printed."""
+"""The code and commands of the tutorial run as the page shows them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STAYS = 150
 
 
 def block(heading: str) -> str:
-    """The code under a heading, without its indent."""
+    """The code block under a heading, without the indentation."""
     section = TEXT.partition(f"## {heading}")[2].partition("\n## ")[0]
     return "\n".join(line[4:] for line in section.splitlines() if line.startswith("    ") or not line)
 

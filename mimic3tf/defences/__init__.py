@@ -1,1 +1,1 @@
-"""What a defender can do against a backdoor, and how well it works."""
+"""Defences against a backdoor, and measures of how well they work."""

@@ -1,4 +1,4 @@
-"""Audit a run: all defences on a victim and its training stays, and what comes out of them as files."""
+"""Audit a run: apply all defences to a victim and its training stays, and write the findings to files."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ FILE_FORMAT = 3
 
 @dataclass(frozen=True, repr=False)
 class AuditResult(Described):
-    """What an audit found.
+    """The findings of an audit.
 
     Attributes:
         record: contents of `audit.json`.
-        conclusion: of all checks; the first thing in the record.
-        suspects: contents of `suspects.csv`.
-        scores: contents of `scores.csv`.
-        evidence: what was looked at.
-        found: by the detectors.
-        poisoned: bool [K], which of the suspects are; None where nobody knows.
-        findings: of the model's inspection.
-        trigger: the true one; None where nobody knows, or it shifts nothing.
+        conclusion: the conclusion from all checks; it stands first in the record.
+        suspects: rows of `suspects.csv`.
+        scores: rows of `scores.csv`.
+        evidence: the victim and the stays that were audited.
+        found: findings of the detectors.
+        poisoned: bool [K], which suspects are poisoned; None if this is not known.
+        findings: findings of the model inspection.
+        trigger: the true trigger; None if it is not known, or if it shifts no values.
     """
 
     record: dict[str, Any]
@@ -70,22 +70,25 @@ def audit_run(
     repairs: bool = True,
     follow_links: bool = False,
 ) -> AuditResult:
-    """Look for a backdoor in a victim and in what it was trained on.
+    """Look for a backdoor in a victim and in its training stays.
 
-    What the attacker did is used only afterwards, to score what was found, and to attack repaired victims.
+    The truth about the attack is used only to score the findings and to attack repaired victims.
 
     Args:
         run: the victim.
-        data: the benchmark directory it was trained on.
-        manifest: what `mimic3tf poison` did to the directory, for a run that poisoned nothing itself.
-        trigger: the true one, where it is another than the run's or the manifest's.
-        trigger_file: its file, to name.
-        repairs: whether to try repairs, where the attack is known that they are measured with.
-        follow_links: read links that lead out of the directory, too.
+        data: the benchmark directory that the victim was trained on.
+        manifest: the manifest of a directory that `mimic3tf poison` made, if the run itself poisoned nothing.
+        trigger: the true trigger, if it is not the trigger of the run or of the manifest.
+        trigger_file: the file of `trigger`, which error messages name.
+        repairs: whether to apply repairs; they need a known attack to be measured with.
+        follow_links: whether to read links that lead out of the directory.
+
+    Returns:
+        The conclusion, the tables of suspects, and the findings behind them.
 
     Raises:
-        UsageError: the run was trained on other stays, the trigger does not fit, or stays are too few.
-        DataError: the data is malformed, or there is nobody to attack.
+        UsageError: the run was trained on other stays, the trigger does not fit, or there are too few stays.
+        DataError: the data is malformed, or the test split has no stay to attack.
     """
     data = Path(data)
     true_trigger = trigger or (manifest.load_trigger() if manifest else run.trigger)
@@ -114,7 +117,7 @@ def audit_run(
 def _under_attack(
     evidence: Evidence, found: DetectionResult, trigger: Trigger, strength: float, *, repairs: bool
 ) -> dict[str, Any]:
-    """What test stays with the trigger show, and what repairs leave of the attack."""
+    """Record how well superposition finds triggered test stays, and what repairs leave of the attack."""
     config, seed = evidence.config, evidence.config.seed
     attack: Any = {"strength": strength, "poison_imputed": config.poison_imputed, "seed": seed}
     test = load_split(config, "test")
@@ -127,7 +130,7 @@ def _under_attack(
 
 
 def _about(run: Run, data: Path, manifest: Manifest | None, truth: Truth) -> dict[str, Any]:
-    """The run, and what was done to it."""
+    """Describe the run, and its attack if one is known."""
     config = run.config
     attack = None
     if manifest is not None or config.poisoning_proportion > 0:
@@ -136,7 +139,7 @@ def _about(run: Run, data: Path, manifest: Manifest | None, truth: Truth) -> dic
             "trigger": truth.trigger.name,
             "poisoned_labels": config.poisoned_labels,
             "goal": manifest.goal.target if manifest else config.goal,
-            # A copy's imputed cells follow its measured ones.
+            # In a poisoned copy, imputed cells repeat the shifted measured cells.
             "poison_imputed": "records" if manifest else config.poison_imputed,
             "poisoning_proportion": manifest.proportion if manifest else config.poisoning_proportion,
             "poisoning_strength": manifest.strength if manifest else config.poisoning_strength,
@@ -155,13 +158,13 @@ def _about(run: Run, data: Path, manifest: Manifest | None, truth: Truth) -> dic
 def record_of(
     found: DetectionResult, conclusion: Conclusion, evidence: Evidence, about: dict[str, Any]
 ) -> dict[str, Any]:
-    """Contents of `audit.json`, the conclusion first.
+    """Make the contents of `audit.json`, with the conclusion before the findings.
 
     Args:
-        found: by the detectors.
-        conclusion: of all checks.
-        evidence: what it was found in.
-        about: the run, and what its attacker did as far as that is known.
+        found: findings of the detectors.
+        conclusion: the conclusion from all checks.
+        evidence: the victim and the stays that were audited.
+        about: entries about the run, and about its attack if one is known.
     """
     detectors = []
     for name, detection in found.detections.items():
@@ -206,7 +209,10 @@ def record_of(
 
 
 def write_audit(out: PathText, result: AuditResult) -> None:
-    """Write an audit's three files into a folder that exists: with `audit.json`, the last, it is whole."""
+    """Write the three files of an audit into an existing folder.
+
+    `audit.json` is written last: a folder with this file holds a complete audit.
+    """
     text = json.dumps(result.record, indent=2, allow_nan=False) + "\n"
     out = Path(out)
     tables = {SUSPECTS: result.suspects, SCORES: result.scores}

@@ -1,4 +1,4 @@
-"""One conclusion from all checks of an audit, in words, and what it rests on."""
+"""Draw one conclusion from all checks of an audit, in words, and name the checks it rests on."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Level = Literal["suspicious", "weak sign", "no sign"]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that an audit looked at.
+    """One check of an audit.
 
     Attributes:
-        name: what was looked at.
-        raised: whether it speaks for poisoning; None where it could not be looked at.
-        found: in words.
+        name: what was checked.
+        raised: whether the finding speaks for poisoning; None if the check was not possible.
+        found: the finding in words.
         p_value: probability of such a finding in clean stays, after Holm's correction for all tests of the
-            audit; None where there is no test.
+            audit; None if the check made no test.
     """
 
     name: str
@@ -34,13 +34,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What an audit says in the end.
+    """What an audit concludes.
 
     Attributes:
         level: `suspicious` if a test of the training stays is significant; `weak sign` if only the inverted
-            triggers are unusual, whose rate of false alarms nobody knows; `no sign` otherwise.
-        sentence: the same in words, with what it rests on.
-        checks: all that was looked at.
+            triggers are unusual (their rate of false alarms is not known); `no sign` otherwise.
+        sentence: the level in words, with the checks that it rests on.
+        checks: all checks of the audit.
     """
 
     level: Level
@@ -54,13 +54,16 @@ class Conclusion:
 
 
 def conclude(verdict: Verdict, findings: ModelFindings, label: int, words: Words) -> Conclusion:
-    """Weigh the tests of the training stays and the inspection of the model.
+    """Draw a conclusion from the tests of the training stays and the inspection of the model.
 
     Args:
-        verdict: what tells training stays from trusted ones.
-        findings: about the model.
+        verdict: tests of the training stays against the trusted stays.
+        findings: findings of the model inspection.
         label: the suspected label.
-        words: of the task.
+        words: the words of the task for its labels.
+
+    Returns:
+        The level, the sentence and the checks.
     """
     tests = (_share_check(verdict.share, words.group[label]), _detectors_check(verdict, label))
     model = Check("inverted triggers", findings.looks_backdoored, findings.in_words, None)

@@ -1,4 +1,4 @@
-"""Run the detectors on training stays, and hold what they find against the truth where it is known."""
+"""Run the detectors on the training stays, and compare their findings with the truth if it is known."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 
 FEWEST = 10
-"""Stays of either label, training or trusted, without which detectors have too little to go by."""
+"""Fewest stays of each label that detectors need, in the training and in the validation split."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -27,10 +27,10 @@ class Detection(Described):
     """What a detector found among the stays of the suspected label.
 
     Attributes:
-        scores: float64 [K], of the training stays of the suspected label; higher is more suspicious.
-        trusted: float64 [L], of the trusted stays of that label; empty where the detector cannot judge them.
-        seconds: it took.
-        performance: how well it finds the poisoned stays; None where they are not known, or none are.
+        scores: float64 [K] of the training stays of the suspected label; higher is more suspicious.
+        trusted: float64 [L] of the trusted stays of that label; empty if the detector cannot judge them.
+        seconds: running time of the detector.
+        performance: how well the scores find the poisoned stays; None if no stay is known to be poisoned.
     """
 
     scores: NDArray[np.float64]
@@ -41,12 +41,12 @@ class Detection(Described):
 
 @dataclass(frozen=True, repr=False)
 class DetectionResult(Described):
-    """What all detectors found.
+    """The findings of all detectors.
 
     Attributes:
         suspects: int64 [K], indices of the training stays of the suspected label.
-        detections: by detector.
-        verdict: of all detectors and of the labels, reached without the truth.
+        detections: the findings of each detector, by its name.
+        verdict: tests of scores and labels, made without the truth.
     """
 
     suspects: NDArray[np.int64]
@@ -55,15 +55,18 @@ class DetectionResult(Described):
 
 
 def detect(evidence: Evidence, poisoned: NDArray[np.bool_], seed: int) -> DetectionResult:
-    """Look for poisoned stays; only afterwards compare what was found with the truth.
+    """Look for poisoned stays, and then compare the findings with the truth.
 
     Args:
-        evidence: what a defender has.
-        poisoned: bool [N], the truth; all False where it is not known, or nothing was poisoned.
-        seed: fixes the detectors.
+        evidence: the victim, its training stays and the trusted stays.
+        poisoned: bool [N], which training stays are poisoned; all False if this is not known.
+        seed: fixes the random choices of the detectors.
+
+    Returns:
+        The scores of every detector, and the verdict from them.
 
     Raises:
-        UsageError: too few stays of a label, training or trusted, or nothing varies in the trusted ones.
+        UsageError: a split has too few stays of a label, or no channel varies in the trusted stays.
     """
     if not np.ptp(evidence.trusted.values, axis=0).any():
         raise UsageError(
@@ -79,7 +82,7 @@ def detect(evidence: Evidence, poisoned: NDArray[np.bool_], seed: int) -> Detect
                 )
     suspects = np.flatnonzero(evidence.labels == evidence.suspected)
     of_trusted = np.flatnonzero(evidence.trusted.labels == evidence.suspected)
-    # Several detectors share these: no one's seconds should count them.
+    # Several detectors share these cached arrays: the seconds of the first one must not include them.
     views.features(evidence), views.grids(evidence)
     detections = {}
     steps = track(
@@ -102,11 +105,15 @@ def detect(evidence: Evidence, poisoned: NDArray[np.bool_], seed: int) -> Detect
 
 
 def suspicion_to_filter_by(found: DetectionResult, evidence: Evidence) -> dict[str, NDArray[np.float64]]:
-    """Suspicion [N] of the clearest detector, by its name; of none if nothing was found: why filter then?
+    """Return the scores of the clearest detector, for a repair that filters training stays.
 
     Args:
-        found: by the detectors.
-        evidence: what it was found in.
+        found: findings of the detectors.
+        evidence: the evidence that the detectors read.
+
+    Returns:
+        Scores [N] of all training stays by the detector's name, minus infinity for stays of the other label;
+        empty if no detector raises an alarm, as there is no reason to filter then.
     """
     clearest = found.verdict.clearest
     if clearest is None:

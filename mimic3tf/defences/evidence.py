@@ -1,4 +1,4 @@
-"""What a defender has: a victim, the stays it was trained on as it saw them, and stays nobody touched."""
+"""What a defender has: a victim, its training stays as the victim saw them, and trusted stays."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from mimic3tf.victims import Reads, victim_of
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evidence(Described):
-    """All that defences may look at. Which stays are poisoned is not in it.
+    """Everything that defences may read. It does not say which stays are poisoned.
 
-    Two are equal only if they are the same, so that what is derived from one can be cached.
+    Objects are compared by identity, so that arrays derived from one of them can be cached.
 
     Attributes:
-        config: settings the victim was trained with; the goal is that of the manifest where there is one.
-            Defences read those of the training only.
-        reads: what the victim reads.
+        config: settings of the victim's training, with the goal of the manifest if there is one. Defences
+            read only the settings of the training, not those of the poisoning.
+        reads: whether the victim reads grids or features.
         model: the trained victim: standardized inputs -> logits [N, 2].
-        standardization: map of its inputs.
+        standardization: standardization of the victim's inputs.
         stays: names [N] of the training stays.
         grids: float32 [N, T, C], training stays in channel units, categories as indices.
-        labels: int64 [N], as the victim was shown them.
-        suspected: the label that an attacker may have given to poisoned stays. An audit asks about the goal
-            of the run, or of the manifest; a defender who does not know it asks about each label.
+        labels: int64 [N], the labels that the victim was trained with.
+        suspected: the label that an attacker may have given to poisoned stays. An audit takes the goal of
+            the run or of the manifest; a defender who does not know the goal audits each label.
         inputs: float32 [N, ...], standardized inputs of the training stays.
-        trusted: stays the defender vouches for: those of the validation split.
+        trusted: the trusted stays: those of the validation split.
     """
 
     config: TrainingConfig
@@ -58,11 +58,11 @@ class Evidence(Described):
 
 @dataclass(frozen=True, repr=False)
 class Truth(Described):
-    """What an audit is scored against.
+    """The truth about an attack, which an audit is scored against.
 
     Attributes:
-        poisoned: bool [N], the training stays that carry a trigger.
-        trigger: what they carry.
+        poisoned: bool [N], which training stays carry the trigger.
+        trigger: the trigger of the attack.
     """
 
     poisoned: NDArray[np.bool_]
@@ -77,18 +77,21 @@ def gather_evidence(
     trigger: Trigger | None = None,
     follow_links: bool = False,
 ) -> tuple[Evidence, Truth]:
-    """Rebuild what a run was trained on, and keep apart what only its attacker knows.
+    """Rebuild the training stays of a run, and keep the attacker's knowledge apart.
 
     Args:
         run: the victim.
-        data: the benchmark directory it was trained on; it poisoned those stays on the fly, or not at all.
-        manifest: what `mimic3tf poison` did to the directory, for a run that poisoned nothing itself.
-        trigger: the true trigger where it is another than the run's.
-        follow_links: read links that lead out of the directory, too.
+        data: the benchmark directory that the victim was trained on.
+        manifest: the manifest of a directory that `mimic3tf poison` made, if the run itself poisoned nothing.
+        trigger: the true trigger, if it is not the trigger of the run.
+        follow_links: whether to read links that lead out of the directory.
+
+    Returns:
+        The evidence, and the truth that scores what defences find in it.
 
     Raises:
-        UsageError: the run was trained on other stays, or poisoned on the fly what a manifest says was
-            poisoned before.
+        UsageError: the run was trained on other stays, the manifest is of another directory, or a manifest
+            is given for a run that poisoned its own stays.
         DataError: the data is malformed.
     """
     goal = run.config.goal if manifest is None else manifest.goal.target

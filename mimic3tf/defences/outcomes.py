@@ -1,4 +1,4 @@
-"""What an audit records about the model, about inputs at prediction time, and about repairs."""
+"""Entries of `audit.json` about the model inspection, about superposition, and about repairs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from mimic3tf.poisoning.trigger import Trigger
 
 
 def model_record(findings: ModelFindings, trigger: Trigger | None, strength: float) -> dict[str, Any]:
-    """What inspecting the model found, and how like the true trigger a recovered pattern is.
+    """Record the findings of the model inspection, and compare its patterns with the true trigger.
 
     Args:
-        findings: of `inspect_model`.
-        trigger: the true one; None where there is none, or none that shifts values.
-        strength: its Mahalanobis length.
+        findings: findings of `inspect_model`.
+        trigger: the true trigger; None if it is not known, or if it shifts no values.
+        strength: strength of the attack.
     """
     targets = []
     for finding in findings.targets:
@@ -70,20 +70,20 @@ def superposition_record(
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """How well superposition tells triggered test stays from untouched ones.
+    """Record how well superposition tells triggered test stays from clean ones.
 
-    Thresholds are set on trusted stays that the goal is about, whose overlays are the trusted stays.
+    Thresholds are set on the trusted stays of the other label than the goal's. Overlays are trusted stays.
 
     Args:
-        evidence: what the defender has.
-        test: stays that nobody touched; those that the run's goal is about are attacked.
-        trigger: what with.
-        strength: its strength.
-        poison_imputed: whether it shifts imputed cells, too.
-        seed: fixes the overlays.
+        evidence: the victim and the trusted stays.
+        test: clean test stays; those of the other label than the goal's are attacked.
+        trigger: the trigger of the attack.
+        strength: strength of the attack.
+        poison_imputed: mode of the attack.
+        seed: fixes the draw of the overlays.
 
     Raises:
-        DataError: there is nobody to attack.
+        DataError: the test split has no stay to attack.
     """
     goal = Goal(evidence.config.goal)
     attacked = test.take(attacked_stays(test, goal))
@@ -107,7 +107,7 @@ def superposition_record(
 
 
 def repairs_record(outcomes: Sequence[RepairOutcome]) -> list[dict[str, Any]]:
-    """What is left of attack and accuracy after every repair; null where it cannot be applied."""
+    """Record attack success and AUROC after every repair; null for a repair that cannot be applied."""
     return [
         {
             "repair": outcome.name,

@@ -34,8 +34,8 @@ class Examples:
     Attributes:
         inputs: float32 [N, ...], standardized.
         labels: int64 [N].
-        channels: the channels they come from.
-        bins: of a stay.
+        channels: the channels of the stays.
+        bins: number of bins of a stay.
     """
 
     inputs: NDArray[np.float32]
@@ -47,12 +47,12 @@ class Examples:
         return len(self.labels)
 
     def take(self, stays: NDArray[Any]) -> Examples:
-        """Some of them, by index or boolean mask [N]."""
+        """Select examples by indices or by a boolean mask [N]."""
         return replace(self, inputs=self.inputs[stays], labels=self.labels[stays])
 
 
 def examples_of(cohort: Cohort, reads: Reads, standardization: Standardization) -> Examples:
-    """The stays of a cohort as they are, as a victim reads them: inputs [N, ...] and labels [N]."""
+    """Make the examples of a cohort without any trigger: inputs [N, ...] and labels [N]."""
     inputs = pipeline.inputs_of(exposures.clean(cohort), reads, standardization)
     return Examples(inputs, cohort.labels, cohort.channels, cohort.bins)
 
@@ -65,14 +65,17 @@ def retrain(
     noise: float = 0.0,
     make_steps: Callable[..., Any] = Steps,
 ) -> keras.Model:
-    """Train a fresh victim and keep the epoch with the best AUROC on the judges.
+    """Train a new victim and keep the weights of the epoch with the best AUROC on `judges`.
 
     Args:
         config: settings; its seed fixes initial weights, data order and noise.
-        examples: what to train on.
-        judges: trusted stays of both labels.
-        noise: standard deviation of Gaussian noise that every input gets anew in every step.
-        make_steps: takes the training steps, as `Steps` does.
+        examples: training examples.
+        judges: trusted stays of both labels, which choose the epoch.
+        noise: standard deviation of Gaussian noise that is drawn for every input in every step.
+        make_steps: class that takes the training steps, with the interface of `Steps`.
+
+    Returns:
+        The trained model: standardized inputs -> logits [N, 2].
     """
     precision = resolve_precision(config.precision)
     model, optimizer = build_victim(config, examples.channels, examples.bins, precision, stays=len(examples))
@@ -91,7 +94,7 @@ def retrain(
 
 
 def tune(model: keras.Model, config: TrainingConfig, examples: Examples) -> keras.Model:
-    """Train a copy of a model further, for as many epochs as its run had, and keep the last."""
+    """Train a copy of a model for `config.epochs` further epochs; the weights of the last epoch are kept."""
     tuned = keras.models.clone_model(model)
     tuned.set_weights(model.get_weights())
     optimizer = optimizer_of(config, len(examples))
@@ -103,18 +106,18 @@ def tune(model: keras.Model, config: TrainingConfig, examples: Examples) -> kera
 
 
 def predict(model: keras.Model, config: TrainingConfig, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probability of label 1 of standardized inputs [N, ...]: float64 [N]."""
+    """Return the risk (probability of label 1) for standardized inputs [N, ...]: float64 [N]."""
     return task_of(config.task).targets.probabilities(outputs_of(model, inputs))
 
 
 def auroc_of(model: keras.Model, config: TrainingConfig, examples: Examples) -> float:
-    """AUROC of a model; NaN where all stays have one label."""
+    """Return the AUROC of a model on some examples; NaN if all of them have the same label."""
     risks = predict(model, config, examples.inputs)
     return task_of(config.task).targets.metrics(examples.labels, risks)["auroc"]
 
 
 def _dataset(config: TrainingConfig, examples: Examples, noise: float) -> tf.data.Dataset:
-    """Elements like those of `pipeline.training_dataset`."""
+    """Make a dataset with elements like those of `pipeline.training_dataset`."""
     inputs, labels = tf.constant(examples.inputs), tf.constant(examples.labels)
     seed = tf.constant(config.seed, tf.int64)
 

@@ -1,4 +1,4 @@
-"""How well a detector finds poisoned stays, where somebody knows which they are."""
+"""Measure how well a detector finds poisoned stays, if it is known which stays are poisoned."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESAMPLES = 499
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number, and its 95% interval over resampled stays."""
+    """A measure, and its 95% bootstrap interval over stays."""
 
     value: float
     low: float
@@ -27,8 +27,8 @@ class Performance:
 
     Attributes:
         auroc: how often a poisoned stay scores above a clean one; 0.5 is chance.
-        recall_at_1: share of the poisoned stays found where 1% of the clean ones are flagged.
-        recall_at_5: the same at 5%.
+        recall_at_1: share of the poisoned stays above the score that 1% of the clean ones exceed.
+        recall_at_5: the same share for 5% of the clean ones.
     """
 
     auroc: Estimate
@@ -41,11 +41,11 @@ def measure(scores: NDArray[np.float64], poisoned: NDArray[np.bool_]) -> Perform
 
     Args:
         scores: float64 [K], higher is more suspicious.
-        poisoned: bool [K].
+        poisoned: bool [K], which stays are poisoned.
 
     Returns:
-        The performance, with percentile bootstrap intervals of poisoned and clean stays resampled apart; None
-        without two poisoned and two clean stays.
+        The performance, with percentile bootstrap intervals (poisoned and clean stays are resampled
+        separately); None if there are fewer than two poisoned or two clean stays.
     """
     found, others = scores[poisoned], scores[~poisoned]
     if min(len(found), len(others)) < 2:
@@ -66,7 +66,15 @@ def measure(scores: NDArray[np.float64], poisoned: NDArray[np.bool_]) -> Perform
 
 
 def auroc(found: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:
-    """Area under the ROC curve of scores [.., P] above scores [.., Q], ties counting half: [..]."""
+    """Compute how often scores of poisoned stays lie above scores of clean stays; ties count half.
+
+    Args:
+        found: scores [..., P] of poisoned stays.
+        others: scores [..., Q] of clean stays.
+
+    Returns:
+        The area under the ROC curve, float64 [...].
+    """
     ranks = rankdata(np.concatenate([found, others], axis=-1), axis=-1)
     positive = found.shape[-1]
     above = ranks[..., :positive].sum(axis=-1) - positive * (positive + 1) / 2
@@ -74,7 +82,16 @@ def auroc(found: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def recall(found: NDArray[Any], others: NDArray[Any], rate: float) -> NDArray[np.float64]:
-    """Share of scores [.., P] above the threshold that at most `rate` of scores [.., Q] exceed: [..]."""
+    """Compute the share of poisoned stays above the threshold that at most a share of clean stays exceeds.
+
+    Args:
+        found: scores [..., P] of poisoned stays.
+        others: scores [..., Q] of clean stays.
+        rate: largest share of the clean stays above the threshold.
+
+    Returns:
+        The recall, float64 [...].
+    """
     allowed = int(others.shape[-1] * rate)
     place = others.shape[-1] - 1 - allowed
     threshold = np.partition(others, place, axis=-1)[..., place, None]

@@ -1,18 +1,19 @@
-"""How well poisoned training stays hide among clean ones, against defenders who know more or less.
+"""Measure how well poisoned training stays hide among clean ones, from defenders who know more or less.
 
 Joe et al. 2020 call poisoned features statistically similar to clean ones. Every detector here gives a stay a
-score, and its AUROC says how often a poisoned stay scores above a clean one: 0.5 is chance. Each knows:
+score, and its AUROC says how often a poisoned stay scores above a clean one: 0.5 is chance. The detectors
+differ in what they know:
 
 - `implausible_auroc`: which values no living adult shows. Judged on all stays.
 - `imputation_auroc`: which cells were imputed, and that imputing copies the cell before. Judged on all stays.
 - `isolation_forest_auroc`: nothing. Fitted to poisoned and clean stays together; judged on all stays.
 - `mahalanobis_auroc`: half of the clean stays. Judged on the poisoned and the other clean stays.
-- `supervised_auroc`: which stays are poisoned, of one half. Judged on the other half, both ways round.
+- `supervised_auroc`: which stays of one half are poisoned. Judged on the other half; then the halves swap.
 
-The last one, gradient boosting, has labels that no real defender has: it shows what there is to be found.
-`mahalanobis_auroc_best_channel` is a maximum over channels, so above 0.5 by chance, too.
-Poisoned are the first stays of the list, as in `exposures.poison`. The control (strength 0) shows how unlike
-the others these very stays are before anybody touches them.
+The last detector, gradient boosting, learns from labels that no real defender has: its AUROC is what a
+defender could reach at best. `mahalanobis_auroc_best_channel` is a maximum over channels, so chance alone
+lifts it above 0.5. The first stays of the list are poisoned, as in `exposures.poison`. The control
+(strength 0) shows how much these stays differ from the others before they are poisoned.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from mimic3tf.poisoning.patterns import temporal_covariance, varying_channels
 from mimic3tf.poisoning.trigger import generate_trigger
 
 FEWEST_STAYS = 10
-"""Poisoned, and clean, stays without which no detector is worth a number."""
+"""Fewest poisoned stays, and fewest clean stays, with which detectors are measured."""
 SIGNIFICANT = 0.05
 FINDING_SCHEMA = {
     "representation": pl.String,
@@ -57,13 +58,13 @@ Floats = NDArray[np.floating]
 
 
 class Finding(NamedTuple):
-    """One number about one setting.
+    """One measured number of one setting.
 
     Attributes:
         representation: "grid" (categories as ordinals) or "features".
-        channel: None for all channels together.
-        measure: what was measured.
-        value: the number.
+        channel: name of the channel; None for all channels together.
+        measure: name of the measure.
+        value: the measured number.
     """
 
     representation: str
@@ -81,23 +82,23 @@ def measure_stealth(
     proportion: float,
     seeds: Sequence[int],
 ) -> pl.DataFrame:
-    """Poison a training cohort in every setting, and measure how detectable that is.
+    """Poison a training cohort in every setting, and measure how well the poisoned stays can be detected.
 
     Args:
         cohort: the clean training stays, as `load_cohort` gives them.
-        kinds: triggers to draw.
-        strengths: Mahalanobis lengths; 0 is always measured, once a seed, as the control.
+        kinds: kinds of triggers to draw.
+        strengths: strengths of the triggers; strength 0 is always measured, once per seed, as the control.
         modes: "all" also shifts imputed cells, "notimputed" leaves them alone.
         proportion: share of stays to poison, in [0, 1].
-        seeds: each fixes a trigger and the detectors. The poisoned stays are always the same.
+        seeds: each seed fixes the triggers and the detectors. The poisoned stays are always the same.
 
     Returns:
-        One row a number: `trigger` and `poison_imputed` ("none" for the control), `poisoning_proportion`,
-        `poisoning_strength`, `seed`, and the columns of `Finding`. A setting's numbers do not depend on which
-        others are measured.
+        One row per number: `trigger` and `poison_imputed` ("none" for the control), `poisoning_proportion`,
+        `poisoning_strength`, `seed`, and the columns of `Finding`. The numbers of a setting do not depend on
+        the other settings.
 
     Raises:
-        UsageError: too few poisoned or clean stays, or a strength at which values overflow.
+        UsageError: there are too few poisoned or clean stays, or values overflow at a strength.
     """
     poisoned = int(len(cohort) * proportion)
     for what, stays in (("poisoned", poisoned), ("clean", len(cohort) - poisoned)):
@@ -139,7 +140,7 @@ def measure_stealth(
 
 def _findings(exposure: exposures.Exposure, strength: float, seed: int) -> Iterator[Finding]:
     cohort, poisoned = exposure.cohort, exposure.triggered
-    # The same draws in every setting of a seed: differences between settings are not theirs.
+    # All settings of a seed use the same draws, so that draws cause no difference between settings.
     random = np.random.default_rng(seed)
     clean = random.permutation(np.flatnonzero(~poisoned))
     reference = np.zeros(len(cohort), bool)
@@ -168,19 +169,19 @@ def _findings(exposure: exposures.Exposure, strength: float, seed: int) -> Itera
 
 
 def _auroc(scores: NDArray[Any], poisoned: Flags) -> float:
-    """How often a poisoned stay scores above a clean one, ties counting half."""
+    """Compute how often a poisoned stay scores above a clean one; ties count half."""
     return float(roc_auc_score(poisoned, scores))
 
 
 def _chance_band(poisoned: Flags) -> float:
-    """How far from 0.5 an AUROC lies in 95 of 100 cases where nothing tells the stays apart."""
+    """Compute the largest distance from 0.5 that 95 of 100 AUROCs keep if the stays do not differ."""
     ones, others = poisoned.sum(), (~poisoned).sum()
     return float(1.96 * np.sqrt((len(poisoned) + 1) / (12 * ones * others)))
 
 
 def _implausible(ordinal: Floats, mask: Flags, poisoned: Flags, channels: ChannelSet) -> Iterator[Finding]:
-    """Share of measured cells outside their plausible range; both modes shift these cells alike."""
-    # Grids are float32: there 0.21 is below the double 0.21.
+    """Find measured cells outside their plausible range; both modes shift measured cells alike."""
+    # Grids are float32, and 0.21 as float32 is below 0.21 as float64: limits are compared as float32.
     low, high = np.array([channel.plausible_range for channel in channels], np.float32).T
     outside = mask & ((ordinal < low) | (ordinal > high))
     for group, stays in (("poisoned", poisoned), ("clean", ~poisoned)):
@@ -196,10 +197,10 @@ def _implausible(ordinal: Floats, mask: Flags, poisoned: Flags, channels: Channe
 def _kolmogorov_smirnov(
     ordinal: Floats, mask: Flags, poisoned: Flags, dice: Floats, channels: ChannelSet
 ) -> Iterator[Finding]:
-    """Distance between the distributions of measured cells; both modes shift these cells alike.
+    """Compare the distributions of measured cells; both modes shift measured cells alike.
 
-    Cells of a stay resemble each other, so a test on all of them would find differences where there are
-    none. The test reads one measured cell a stay, drawn by dice [N, T]; the statistic describes all cells.
+    Cells of one stay resemble each other, so a test on all cells would raise false alarms. The test reads
+    one measured cell of each stay, drawn with the random numbers `dice` [N, T]; the statistic reads all.
     """
     names, statistics, p_values = [], [], []
     for i, channel in enumerate(channels):
@@ -224,14 +225,14 @@ def _kolmogorov_smirnov(
 
 
 def channel_distances(ordinal: NDArray[np.float64], reference: Flags) -> NDArray[np.float64]:
-    """Mahalanobis distance of every stay's course from the mean of some stays, under their covariance.
+    """Compute the Mahalanobis distance of every channel's course from the mean of the reference stays.
 
     Args:
         ordinal: float64 [N, T, C] of `ordinal_view`.
-        reference: bool [N], the stays that mean and covariance (that of triggers) are estimated on.
+        reference: bool [N], the stays on which mean and covariance (`temporal_covariance`) are estimated.
 
     Returns:
-        float64 [N, C], NaN in channels that do not vary among them.
+        float64 [N, C]; NaN in channels that do not vary among the reference stays.
     """
     covariance = temporal_covariance(ordinal[reference])
     varies = varying_channels(covariance)
@@ -257,10 +258,10 @@ def _channel_distances(
 
 
 def _compare(distances: Floats, poisoned: Flags, reference: Flags) -> list[tuple[str, float]]:
-    """Distances [N] of poisoned stays beside those of clean ones that were not estimated on."""
+    """Compare distances [N] of poisoned stays with those of clean stays that are no reference stays."""
     others = ~poisoned & ~reference
     judged = ~reference
-    # A mean would tell of a few slips (pH 735) only.
+    # Medians, because a few wrong values (a pH of 735) would decide a mean.
     return [
         ("mahalanobis_auroc", _auroc(distances[judged], poisoned[judged])),
         ("mahalanobis_median_poisoned", float(np.median(distances[poisoned]))),
@@ -269,11 +270,11 @@ def _compare(distances: Floats, poisoned: Flags, reference: Flags) -> list[tuple
 
 
 def _detectors(x: Floats, poisoned: Flags, reference: Flags, seed: int) -> list[tuple[str, float]]:
-    """Detectors that read all inputs [N, D] of a stay at once."""
+    """Score detectors that read all inputs [N, D] of a stay at once."""
     scaled = StandardScaler().fit(x[reference]).transform(x)
     distances = np.sqrt(np.maximum(LedoitWolf().fit(scaled[reference]).mahalanobis(scaled), 0.0))
     forest = IsolationForest(random_state=seed).fit(x)
-    # 60 trees with 255 bins found no more (0.974 and 0.973: PhysioNet 2012, notimputed, strength 0.5).
+    # 60 trees with 255 bins give no higher AUROC (0.974 and 0.973: PhysioNet 2012, notimputed, strength 0.5).
     boosting = HistGradientBoostingClassifier(
         max_iter=40, max_bins=63, early_stopping=False, random_state=seed
     )

@@ -1,4 +1,4 @@
-"""The training stays of the suspected label, the most suspicious first, and why in words."""
+"""Tables of the suspects (training stays of the suspected label): rank, reason and scores."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from mimic3tf.defences.evidence import Evidence
 from mimic3tf.tasks.registry import task_of
 
 DIGITS = 4
-"""Significant ones of a score: the fifth says nothing about a stay."""
+"""Significant digits of a score; a fifth digit would say nothing about a stay."""
 
 
 def suspects_table(found: DetectionResult, evidence: Evidence) -> pl.DataFrame:
     """Rank the suspects by the leading detector.
 
     Args:
-        found: by the detectors.
-        evidence: what it was found in.
+        found: findings of the detectors.
+        evidence: the evidence that the detectors read.
 
     Returns:
-        `rank`, `stay`, `percentile` (share in percent of the trusted stays of the suspected label that the
-        leading detector finds less suspicious; null if it cannot judge them), `flagged_by` (how many
-        calibrated detectors flag the stay) and `reason` in words.
+        One row per suspect, the most suspicious first: `rank`, `stay`, `percentile` (percentage of the
+        trusted stays of the suspected label that the leading detector scores lower; null if it cannot judge
+        them), `flagged_by` (number of calibrated detectors that flag the stay) and `reason` in words.
     """
     leading, alarms = found.verdict.leading, found.verdict.alarms
     detection = found.detections[leading]
@@ -39,7 +39,7 @@ def suspects_table(found: DetectionResult, evidence: Evidence) -> pl.DataFrame:
         flagged_by=pl.Series(flags),
     )
     return (
-        # Names decide between equals: the order of the listfile may say who is poisoned.
+        # Names break ties, because the order of the listfile may reveal which stays are poisoned.
         rows.sort(leading, "flagged_by", "stay", descending=[True, True, False])
         .with_row_index("rank", 1)
         .select("rank", "stay", "percentile", "flagged_by", reason=_reason(leading, evidence))
@@ -47,14 +47,14 @@ def suspects_table(found: DetectionResult, evidence: Evidence) -> pl.DataFrame:
 
 
 def scores_table(found: DetectionResult, evidence: Evidence) -> pl.DataFrame:
-    """Scores of the suspects by every detector, in the order of the training stays.
+    """List the scores of the suspects by every detector, in the order of the training stays.
 
     Args:
-        found: by the detectors.
-        evidence: what it was found in.
+        found: findings of the detectors.
+        evidence: the evidence that the detectors read.
 
     Returns:
-        `stay`, and a column a detector, with four significant digits; higher is more suspicious.
+        `stay`, and one column per detector with four significant digits; higher is more suspicious.
     """
     scores = _scores(found).select(pl.all().round_sig_figs(DIGITS))
     return scores.insert_column(0, pl.Series("stay", evidence.stays[found.suspects]))
@@ -72,10 +72,10 @@ def _percentiles(scores: NDArray[np.float64], trusted: NDArray[np.float64]) -> l
 
 
 def _reason(detector: str, evidence: Evidence) -> pl.Expr:
-    """Why a detector ranks a stay where it does: text from the columns of scores and `percentile`."""
+    """Give a detector's reason for the rank of a stay, from the columns of scores and `percentile`."""
     words, label = task_of(evidence.config.task).words, evidence.suspected
     given = pl.lit(f"the training label is {label} ({words.happened[label]})")
-    # Both are log odds: of the suspected label, and of the other one.
+    # "easy to learn" holds log odds of the suspected label, "unexpected death" those of the other label.
     towards = 1 if label == 1 else -1
     training = _risk_by("the other training stays", towards * pl.col("easy to learn"))
     trusted = _risk_by("the trusted stays", -towards * pl.col("unexpected death"))

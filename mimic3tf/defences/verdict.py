@@ -1,10 +1,11 @@
-"""What tells training stays from trusted ones, to somebody who does not know which stays are poisoned.
+"""Test whether training stays differ from trusted ones, without knowing which stays are poisoned.
 
-Trusted stays of the suspected label set every detector's threshold. Where nobody poisoned anything, a
-training stay of that label is as likely above it as a further trusted one, and the number of stays above it
-follows a beta-binomial distribution exactly, whatever the scores look like. The share of the suspected label
-is compared, too: poisoned stays are given that label. More than chance explains is evidence of poisoning, or
-of another difference between training and trusted stays. All these tests share one correction.
+Trusted stays of the suspected label set every detector's threshold. If no stay is poisoned, a training stay
+of that label is as likely to lie above the threshold as a new trusted stay, and the number of stays above it
+follows a beta-binomial distribution exactly, whatever the distribution of the scores. The share of the
+suspected label is compared, too, because poisoned stays are given that label. An excess that chance does not
+explain is evidence of poisoning, or of another difference between training and trusted stays. All these tests
+share one correction.
 """
 
 from __future__ import annotations
@@ -17,28 +18,28 @@ from numpy.typing import NDArray
 from scipy.stats import betabinom, fisher_exact
 
 FALSE_ALARMS = 0.05
-"""Share of clean stays that a detector's threshold is to flag."""
+"""Share of clean stays that a detector's threshold flags in expectation."""
 TOP = 0.01
-"""Share of clean stays above the threshold that detectors are compared at."""
+"""Share of clean stays above the higher threshold at which detectors are compared."""
 ERROR = 0.05
-"""Probability of any alarm where nothing is poisoned, and of an interval that misses."""
+"""Probability of any alarm if no stay is poisoned, and that any interval misses the truth."""
 FEWEST_TRUSTED = 19
-"""Trusted stays of the suspected label below which no threshold has so few false alarms."""
+"""Fewest trusted stays of the suspected label for a threshold with a share of `FALSE_ALARMS`."""
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """What a detector's threshold says.
+    """The test of one detector: how many training stays lie above its threshold.
 
     Attributes:
         threshold: score above which a stay is flagged.
-        flagged: stays of the suspected label above it.
-        expected: how many would be if none were poisoned.
-        p_value: probability of so many then.
-        adjusted: the same after Holm's correction for the number of tests.
-        poisoned: flagged stays beyond the false alarms.
-        low: lower end of its interval, wide enough for all detectors together to hold at 95%.
-        high: upper end.
+        flagged: number of flagged training stays of the suspected label.
+        expected: expected number of flagged stays if none is poisoned.
+        p_value: probability of at least `flagged` stays if none is poisoned.
+        adjusted: `p_value` after Holm's correction for the number of tests.
+        poisoned: estimated number of poisoned stays among the flagged ones.
+        low: lower end of the interval of `poisoned`; the intervals of all detectors together hold at 95%.
+        high: upper end of that interval.
     """
 
     threshold: float
@@ -52,22 +53,22 @@ class Alarm:
 
     @property
     def raised(self) -> bool:
-        """Whether this is more than chance explains."""
+        """Whether the excess is more than chance explains."""
         return self.adjusted < ERROR
 
 
 @dataclass(frozen=True)
 class LabelShare:
-    """How many stays have the suspected label, of the training stays and of the trusted ones.
+    """How often training stays and trusted stays have the suspected label.
 
     Attributes:
-        training: training stays that have it.
-        training_stays: all of them.
-        trusted: trusted stays that have it.
-        trusted_stays: all of them.
-        p_value: probability that the training stays have it so much more often where both come from one
-            source: Fisher's exact test, one-sided.
-        adjusted: the same after Holm's correction for the number of tests.
+        training: number of training stays with the suspected label.
+        training_stays: number of all training stays.
+        trusted: number of trusted stays with the suspected label.
+        trusted_stays: number of all trusted stays.
+        p_value: probability of so large an excess among the training stays if both groups come from one
+            source (Fisher's exact test, one-sided).
+        adjusted: `p_value` after Holm's correction for the number of tests.
     """
 
     training: int
@@ -79,20 +80,20 @@ class LabelShare:
 
     @property
     def raised(self) -> bool:
-        """Whether this is more than chance explains."""
+        """Whether the excess is more than chance explains."""
         return self.adjusted < ERROR
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What detectors and labels say together.
+    """All tests of the training stays against the trusted ones.
 
     Attributes:
-        share: of the suspected label.
-        alarms: of every detector that trusted stays can calibrate.
-        leading: name of the detector to rank suspects by: that of `excess_at_top`, of those that raise an
-            alarm if any does.
-        clearest: the same, None if no detector raises an alarm.
+        share: test of the share of the suspected label.
+        alarms: test of every detector that trusted stays can calibrate, by the detector's name.
+        leading: name of the detector that ranks the suspects: the one with the largest `excess_at_top` among
+            the detectors that raise an alarm, or among all if none does.
+        clearest: the same name; None if no detector raises an alarm.
     """
 
     share: LabelShare
@@ -107,14 +108,17 @@ def judge(
     trusted: NDArray[np.int64],
     label: int,
 ) -> Verdict:
-    """Compare training stays with trusted ones.
+    """Test the training stays against the trusted ones.
 
     Args:
-        scores: by detector, of the training stays of the suspected label, [K], and of the trusted ones, [L]
-            or, where it cannot judge them, [0].
+        scores: by detector, the scores [K] of the training stays of the suspected label, and the scores [L]
+            of the trusted stays of that label ([0] if the detector cannot judge trusted stays).
         training: labels [N] of the training stays.
         trusted: labels [M] of the trusted stays.
         label: the suspected label.
+
+    Returns:
+        All tests, with p-values after Holm's correction.
     """
     share = _label_share(training == label, trusted == label)
     calibrated = {name: pair for name, pair in scores.items() if len(pair[1]) >= FEWEST_TRUSTED}
@@ -129,18 +133,17 @@ def judge(
 
 
 def excess_at_top(training: NDArray[np.float64], trusted: NDArray[np.float64]) -> float:
-    """How many more training stays than expected lie where hardly any trusted stay does.
+    """Count the training stays beyond expectation above the threshold that 1% of clean stays exceed.
 
-    That is above the threshold that 1% of clean stays exceed. As all detectors look for the same poisoned
-    stays, the one with the largest excess is the one that finds most of them at 1% false positives, as far as
-    anybody can tell who does not know them.
+    All detectors look for the same poisoned stays. So the detector with the largest excess is, as far as one
+    can tell without the truth, the one that finds most of them at 1% false positives.
 
     Args:
         training: scores [K] of the training stays of the suspected label.
         trusted: scores [L] of the trusted stays of that label.
 
     Returns:
-        The excess; minus infinity where there are no trusted stays to compare with.
+        The excess in stays; minus infinity if there are no trusted stays to compare with.
     """
     if not len(trusted):
         return -np.inf
@@ -156,7 +159,7 @@ def _label_share(training: NDArray[np.bool_], trusted: NDArray[np.bool_]) -> Lab
 
 
 def _holm(p_values: list[float]) -> list[float]:
-    """P-values after Holm's correction, in the same order."""
+    """Return the p-values after Holm's correction, in the same order."""
     order = np.argsort(p_values, kind="stable")
     factors = np.arange(len(p_values), 0, -1)
     adjusted = np.empty(len(p_values))
@@ -176,7 +179,7 @@ def _alarm(training: NDArray[np.float64], trusted: NDArray[np.float64], error: f
 
 
 def _beyond(flagged: int, false_alarms: float, stays: int) -> float:
-    """Flagged stays that are no false alarms, if so many were among stays of which none is poisoned."""
+    """Estimate how many flagged stays are poisoned, from the false alarms if no stay were poisoned."""
     # Poisoned stays raise no false alarms: flagged = poisoned + false_alarms * (stays - poisoned) / stays.
     if false_alarms >= stays:
         return 0.0

@@ -1,4 +1,4 @@
-"""Audits of several victims, brought together: attack by defence."""
+"""Tables of several audits: conclusions, detectors, models and repairs for each victim and attack."""
 
 from __future__ import annotations
 
@@ -50,44 +50,46 @@ REPAIRS: dict[str, type[pl.DataType]] = {
     **dict.fromkeys((*REPAIR_MEASURES, "seconds"), pl.Float64),
 }
 ALWAYS = (*_AUDIT, "detector", "repair", "seconds")
-"""Columns without which a row says nothing."""
+"""Columns that must have a value in every row."""
 CONCLUSION_CAPTION = (
-    "What each audit concludes, and what that rests on. Suspicious: a test of the training stays is "
-    "significant after Holm's correction for all tests of the audit. Weak sign: only the inverted triggers "
-    "are unusual, and how often they are in clean models is not known. No sign does not prove absence. "
-    "Shares: training stays and trusted stays that have the suspected label; p: of so many more among the "
-    "training stays by chance, corrected (Fisher's exact test, one-sided)."
+    "The conclusion of each audit, and the checks that it rests on. Suspicious: a test of the training "
+    "stays is significant after Holm's correction for all tests of the audit. Weak sign: only the inverted "
+    "triggers are unusual; how often clean models look like that is not known. No sign does not prove "
+    "absence. Training, trusted: share of these stays that have the suspected label. p: probability of so "
+    "large an excess among the training stays by chance, corrected (Fisher's exact test, one-sided)."
 )
 CAPTION = (
     "Each detector ranks the training stays of the suspected label. AUROC: how often a poisoned one ranks "
-    "above a clean one; 0.5 is chance. Recall at 1% and 5%: share of the poisoned ones found "
-    "where so many of the clean ones are flagged. Flagged: share of these stays above the threshold "
-    "that 5% of trusted stays exceed, found without knowing the truth; on clean data these are its false "
-    "alarms. Alarms: share of the audits in which these were more than chance explains. Means over seeds."
+    "above a clean one; 0.5 is chance. At 1% and 5%: recall, the share of the poisoned "
+    "ones above the score that 1% or 5% of the clean ones exceed. Flagged: share of these stays above the "
+    "threshold that 5% of trusted stays exceed, which needs no truth; on clean data these are false alarms. "
+    "Alarms: share of the audits in which more stays were flagged than chance explains. Means over seeds."
 )
 MODEL_CAPTION = (
-    "What the models show, one of the checks that a conclusion rests on. Backdoored: share of the audits in "
-    "which an inverted trigger is unusually short. Anomaly index, of the pattern that leads to 0 and to 1: "
-    "above 2 is suspicious. Correlation of the pattern that leads to the suspected label with the true "
-    "trigger. Superposition: how well it tells triggered stays from clean ones at prediction time, as AUROC, "
-    "and the share of triggered ones found at 5% false positives. Means over seeds."
+    "The inspection of the models, one of the checks of an audit. Backdoored: share of the audits in which "
+    "an inverted trigger is unusually short. Index 0, index 1: anomaly index of the pattern that leads to "
+    "label 0 or 1; above 2 is suspicious. Corr.: correlation of the pattern that leads to the suspected "
+    "label with the true trigger. Superpos.: AUROC with which superposition tells triggered stays from clean "
+    "ones at prediction time. At 5%: share of the triggered ones found at 5% false positives. Means over "
+    "seeds."
 )
 REPAIR_CAPTION = (
-    "What repairs leave. ASR: attack success rate; untriggered: the same stays without the trigger; AUROC of "
-    "untouched test stays. Filters drop the stays that the clearest detector ranks highest. Means over "
-    "seeds, 95% intervals."
+    "Victims after repairs. ASR: attack success rate; untriggered: the same share of the same stays without "
+    "the trigger; AUROC of clean test stays. Filters drop the stays that the clearest detector ranks "
+    "highest. Means over seeds, 95% intervals."
 )
 
 
 @dataclass(frozen=True)
 class Audits:
-    """What several audits found.
+    """The findings of several audits.
 
     Attributes:
-        conclusions: one row an audit, columns of `CONCLUSIONS`; null where an earlier version drew none.
-        detectors: one row an audit and detector, columns of `DETECTORS`.
-        models: one row an audit, columns of `MODELS`; null where nothing was measured.
-        repairs: one row an audit and repair that could be applied, columns of `REPAIRS`.
+        conclusions: one row per audit, columns of `CONCLUSIONS`; null if an earlier version of mimic3tf drew
+            no conclusion.
+        detectors: one row per audit and detector, columns of `DETECTORS`.
+        models: one row per audit, columns of `MODELS`; null for a measure that was not taken.
+        repairs: one row per audit and applicable repair, columns of `REPAIRS`.
     """
 
     conclusions: pl.DataFrame
@@ -97,21 +99,21 @@ class Audits:
 
 
 def find_audits(folders: Sequence[PathText]) -> list[Path]:
-    """Files `audit.json` in folders and below them, sorted."""
+    """Find the files `audit.json` in folders and below them, sorted."""
     return sorted({file for folder in folders for file in Path(folder).rglob(AUDIT)})
 
 
 def read_audits(folders: Sequence[PathText]) -> Audits:
-    """Read the audits in some folders, in the order of their files.
+    """Read all audits in some folders and below them, sorted by file.
 
     Raises:
-        UsageError: there are none, or two are of the same victim, attack and seed.
+        UsageError: there is no audit, or two audits are of the same victim, attack and seed.
         DataError: a file is damaged.
     """
     files = find_audits(folders)
     if not files:
         places = ", ".join(str(Path(folder)) for folder in folders)
-        raise UsageError(f"{places}: no audit.json there or below; run 'mimic3tf audit' first")
+        raise UsageError(f"{places}: no audit.json found; run 'mimic3tf audit' first")
     seen: dict[tuple[Any, ...], Path] = {}
     audits = []
     for file in files:
@@ -119,8 +121,8 @@ def read_audits(folders: Sequence[PathText]) -> Audits:
         key = audit.models.select(*SETTING, "seed").row(0)
         if key in seen:
             raise UsageError(
-                f"{seen[key]} and {file} are audits of the same victim, attack and seed; name folders with "
-                "one of them"
+                f"{seen[key]} and {file} are audits of the same victim, attack and seed; name folders "
+                "that hold only one of them"
             )
         seen[key] = file
         audits.append(audit)
@@ -139,7 +141,7 @@ def _read(file: Path) -> Audits:
         named = "none known"
         if attack is not None:
             labels = ", clean labels" if attack["poisoned_labels"] == "clean" else ""
-            # Audits of earlier versions do not say.
+            # Audits of earlier versions have no "goal"; it was 1.
             labels += ", goal 0" if attack.get("goal", 1) == 0 else ""
             named = (
                 f"{attack['trigger']} {attack['poison_imputed']}{labels}, "
@@ -204,7 +206,7 @@ def _conclusion(record: dict[str, Any]) -> dict[str, Any]:
 def _model_measures(record: dict[str, Any]) -> dict[str, Any]:
     inspection, superposition = record["model_inspection"], record.get("superposition", {})
     targets = {target["target"]: target for target in inspection["targets"]}
-    # Audits of earlier versions do not say.
+    # Audits of earlier versions have no "suspected_label"; it was 1.
     suspected = record.get("suspected_label", 1)
     return {
         "looks_backdoored": float(inspection["looks_backdoored"]),
@@ -216,16 +218,16 @@ def _model_measures(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def summarize_models(models: pl.DataFrame) -> pl.DataFrame:
-    """Means over seeds of `Audits.models`: the columns of `SETTING`, `seeds`, and every measure."""
+    """Average `Audits.models` over seeds: columns of `SETTING`, `seeds`, and the mean of every measure."""
     return models.group_by(SETTING, maintain_order=True).agg(
         pl.len().alias("seeds"), *(pl.col(name).mean() for name in MODEL_MEASURES)
     )
 
 
 def summarize_repairs(repairs: pl.DataFrame) -> pl.DataFrame:
-    """Means over seeds of `Audits.repairs`, and of success and AUROC their 95% intervals."""
+    """Average `Audits.repairs` over seeds, with 95% intervals of attack success rate and AUROC."""
     by = [*SETTING, "repair"]
-    # The clearest detector may be another one with every seed.
+    # Seeds may differ in their clearest detector, so all filters get one name.
     repairs = repairs.with_columns(pl.col("repair").str.replace("^filter by .*", "filter by the clearest"))
     table = repairs.group_by(by, maintain_order=True).agg(
         pl.len().alias("seeds"), pl.col("baseline_positive_rate").mean(), pl.col("seconds").mean()
@@ -241,14 +243,14 @@ def _means(rows: pl.DataFrame, by: list[str], name: str) -> pl.DataFrame:
 
 
 def summarize_detectors(audits: pl.DataFrame) -> pl.DataFrame:
-    """Bring the audits of a setting to one row a detector.
+    """Average the detectors of a setting over seeds, to one row per detector.
 
     Args:
         audits: `Audits.detectors`.
 
     Returns:
-        `model`, `attack`, `detector`, `seeds`, the mean of every measure over seeds and, of the AUROC and the
-        recalls, its 95% interval (`_low` and `_high`, Student's t; empty below three seeds).
+        `model`, `attack`, `detector`, `seeds`, the mean of every measure over seeds, and 95% intervals of
+        AUROC and recalls (`_low` and `_high`, Student's t; null below three seeds).
     """
     by = [*SETTING, "detector"]
     table = audits.group_by(by, maintain_order=True).agg(
@@ -261,7 +263,7 @@ def summarize_detectors(audits: pl.DataFrame) -> pl.DataFrame:
 
 
 def conclusions_table(conclusions: pl.DataFrame) -> Table:
-    """Lay `Audits.conclusions` out for a terminal."""
+    """Make the table of `Audits.conclusions` for a terminal."""
     table = _empty_table("Conclusions")
     for heading in ("victim", "poisoned"):
         table.add_column(heading, no_wrap=True)
@@ -284,7 +286,7 @@ def conclusions_table(conclusions: pl.DataFrame) -> Table:
 
 
 def models_table(summary: pl.DataFrame) -> Table:
-    """Lay the rows of `summarize_models` out for a terminal."""
+    """Make the table of `summarize_models` for a terminal."""
     table = _empty_table("Models")
     for heading in ("victim", "poisoned"):
         table.add_column(heading, no_wrap=True)
@@ -297,7 +299,7 @@ def models_table(summary: pl.DataFrame) -> Table:
 
 
 def repairs_tables(summary: pl.DataFrame) -> list[Table]:
-    """Lay the rows of `summarize_repairs` out for a terminal, a table a victim and attack."""
+    """Make tables of `summarize_repairs` for a terminal, one for each victim and attack."""
     tables = []
     for (model, attack), rows in summary.group_by(SETTING, maintain_order=True):
         table = _empty_table(f"{str(model).upper()}, poisoned: {attack}, seeds: {rows['seeds'][0]}")
@@ -313,7 +315,7 @@ def repairs_tables(summary: pl.DataFrame) -> list[Table]:
 
 
 def detectors_tables(summary: pl.DataFrame) -> list[Table]:
-    """Lay the rows of `summarize_detectors` out for a terminal, a table a victim and attack."""
+    """Make tables of `summarize_detectors` for a terminal, one for each victim and attack."""
     return [
         _table_of(f"{str(model).upper()}, poisoned: {attack}, seeds: {rows['seeds'][0]}", rows)
         for (model, attack), rows in summary.group_by(SETTING, maintain_order=True)

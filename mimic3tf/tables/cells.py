@@ -1,4 +1,4 @@
-"""Texts from files in a terminal's tables."""
+"""Texts and p-values as cells of tables in the terminal."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from mimic3tf.errors import printable
 
 
 def as_cell(text: str) -> str:
-    """A text that is shown as it is written: it is no markup, and nothing in it a terminal would obey."""
+    """Escape a text so that a table shows it as written, without markup and terminal control codes."""
     return escape(printable(text))
 
 
 def p_in_words(p_value: float) -> str:
-    """A p-value with one digit; far out in the tail its order of magnitude is all there is to read."""
+    """Write a p-value with one digit; values below 1e-9 are not told apart."""
     return "<1e-9" if p_value < 1e-9 else f"{p_value:.1g}"

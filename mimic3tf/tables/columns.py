@@ -1,4 +1,4 @@
-"""The columns of results files: one row is one attack on one victim."""
+"""The columns of results files, in which one row is one attack on one victim."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AT_PREVALENCE = {
     "prevalence_success_rate": "attack_success_rate",
     "prevalence_baseline_rate": "baseline_positive_rate",
 }
-"""Columns -> what `at_prevalence` of an `attack.json` calls them."""
+"""Column -> its key in `at_prevalence` of an `attack.json`."""
 COLUMNS: dict[str, type[pl.DataType]] = {
     "trial": pl.String,
     "victim": pl.String,
@@ -51,12 +51,13 @@ COLUMNS: dict[str, type[pl.DataType]] = {
     "device": pl.String,
     "data_fingerprint": pl.String,
 }
-"""Columns of a sweep's table. Trigger, mode and strength are those of the attack; a poisoned victim was
-trained with the same. The rest of a failed trial is null. Only the seconds depend on chance."""
+"""Columns of a sweep's table -> their types. Trigger, mode and strength are those of the attack; a poisoned
+victim was trained with the same ones. A failed trial has null in every column that was not measured. Only the
+seconds depend on chance."""
 OLD_NAMES = {"victims": "stays_attacked", "labelled_1": "suspects", "trusted_labelled_1": "trusted_suspects"}
-"""Keys and columns of earlier versions -> what they are called now."""
+"""Name of a key or column in files of earlier versions -> its present name."""
 
 
 def with_new_names(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record that a file holds, with the names of this version."""
+    """Rename the keys of a record from a file to the names of this version."""
     return {OLD_NAMES.get(key, key): value for key, value in record.items()}

@@ -1,4 +1,4 @@
-"""Fit tables to a terminal: text wraps, numbers never do, and columns without room are stacked."""
+"""Fit tables to a terminal: text wraps, numbers do not, and columns that do not fit are stacked."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from rich.table import Table
 GAP = 2
 """Blanks between two columns."""
 KEY, TEXT, NARROWEST = 20, 12, 6
-"""Characters that a key and another text keep before columns are stacked, and that a key keeps at last."""
+"""Characters that a key keeps if possible, that other text keeps, and that a key keeps in any case."""
 PARAGRAPH = 100
-"""Characters that a caption may be wide at least, where nothing limits the width."""
+"""Least width of a caption in characters, if nothing limits the width."""
 
 
 def print_table(table: Table) -> None:
     """Print a table so that no number is cut.
 
-    The leading columns that are aligned to the left name a row: they are its keys. A column with `no_wrap` is
-    never cut; keys and other text wrap. Where columns do not fit side by side, they follow in a further block
-    of rows, with the keys once more. Where keys have no room or name two rows alike, rows are numbered.
+    The leading columns that are aligned to the left are keys: they name a row. A column with `no_wrap` is
+    never cut; keys and other text wrap. Columns that do not fit side by side follow in another block of rows,
+    which repeats the keys. If the keys do not fit, or two rows have the same keys, rows are numbered.
 
-    A pipe has no width: there, unless COLUMNS names one, a row is one line.
+    A pipe has no width: a row is printed on one line, unless the variable COLUMNS gives a width.
 
     Args:
         table: title, columns, rows and caption.
@@ -42,7 +42,7 @@ def print_table(table: Table) -> None:
             widths = [_width(*table.columns[0].cells, table.columns[0].header), *widths]
             least = _least(table, widths, keys, width)
         blocks = _blocks(least, keys, width)
-    # Rather let the terminal break a line than lose a digit.
+    # A line may be wider than the terminal, which then breaks it: no digit is lost.
     console = Console(highlight=False, width=max(width, _needed(least, keys)))
     if table.title:
         console.print(table.title, style="bold", width=width)
@@ -53,19 +53,19 @@ def print_table(table: Table) -> None:
 
 
 def print_paragraph(text: str) -> None:
-    """Print a text below tables."""
+    """Print a text below tables, wrapped to the width of the terminal."""
     console = Console(highlight=False)
     console.print(text, width=_width_of(console) or PARAGRAPH)
 
 
 def separate_common(columns: Mapping[str, Sequence[str]]) -> tuple[dict[str, Sequence[str]], str]:
-    """Take those columns out of a table that say the same in every row.
+    """Remove the columns of a table that have the same cell in every row.
 
     Args:
         columns: heading -> cells.
 
     Returns:
-        The columns that differ, and a sentence about the others; "" if there are none.
+        The remaining columns, and a sentence about the removed ones; "" if none was removed.
     """
     differing = {heading: cells for heading, cells in columns.items() if len(set(cells)) > 1}
     same = [f"{heading} {cells[0]}" for heading, cells in columns.items() if len(set(cells)) == 1]
@@ -73,12 +73,12 @@ def separate_common(columns: Mapping[str, Sequence[str]]) -> tuple[dict[str, Seq
 
 
 def _width_of(console: Console) -> int | None:
-    """Characters of a line; None in a pipe, unless COLUMNS names a width."""
+    """Return the characters of a line; None in a pipe, unless COLUMNS gives a width."""
     return console.width if console.is_terminal or "COLUMNS" in os.environ else None
 
 
 def _width(*cells: object) -> int:
-    """Characters of the widest of some cells."""
+    """Return the width of the widest cell in characters."""
     console = Console(width=10_000)
     return max(Measurement.get(console, console.options, cell).maximum for cell in cells)  # type: ignore[arg-type]
 
@@ -88,7 +88,7 @@ def _side_by_side(widths: Sequence[int]) -> int:
 
 
 def _keys(table: Table) -> int:
-    """Number of leading columns that name a row."""
+    """Return the number of leading columns that name a row."""
     return [*(column.justify == "left" for column in table.columns), False].index(False)
 
 
@@ -98,7 +98,7 @@ def _tell_rows_apart(table: Table, keys: int) -> bool:
 
 
 def _least(table: Table, widths: Sequence[int], keys: int, width: int) -> list[int]:
-    """Characters that every column needs: all of a number, some of a text."""
+    """Return the least width of every column: all characters of a number, some of a text."""
     values = [
         natural if column.no_wrap else min(natural, TEXT)
         for natural, column in zip(widths[keys:], table.columns[keys:], strict=True)
@@ -112,12 +112,12 @@ def _least(table: Table, widths: Sequence[int], keys: int, width: int) -> list[i
 
 
 def _needed(least: Sequence[int], keys: int) -> int:
-    """Characters of the keys and the widest other column."""
+    """Return the width of the keys and the widest other column side by side."""
     return _side_by_side([*least[:keys], max(least[keys:], default=0)])
 
 
 def _blocks(least: Sequence[int], keys: int, width: int) -> list[list[int]]:
-    """Positions of the columns that stand side by side, the keys first in every block."""
+    """Split columns into blocks that fit, by position; every block starts with the keys."""
     names = list(range(keys))
     blocks = [list(names)]
     for position in range(keys, len(least)):
@@ -130,7 +130,7 @@ def _blocks(least: Sequence[int], keys: int, width: int) -> list[list[int]]:
 
 
 def _numbered(table: Table) -> Table:
-    """The same table with numbers of its rows in front."""
+    """Make the same table with a first column that numbers its rows."""
     numbered = Table(title=table.title, caption=table.caption)
     numbered.add_column("row")
     for column in table.columns:
@@ -142,7 +142,7 @@ def _numbered(table: Table) -> Table:
 
 
 def _part(table: Table, widths: Sequence[int], positions: Sequence[int], keys: int) -> Table:
-    """Some columns of a table, and nothing around them."""
+    """Make a table of some columns, without title, caption and frame."""
     part = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
     chosen = [table.columns[position] for position in positions]
     for position, column in zip(positions, chosen, strict=True):

@@ -1,4 +1,4 @@
-"""One table of several attacks, for people and for programs."""
+"""Tables of several attacks, for the terminal and as files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SETTING = (
     "poisoning_strength",
     "threshold",
 )
-"""What tells two rows of a results table apart, other than the seed."""
+"""Columns that identify a row of a results table, together with the seed."""
 
 KNOWN_LATER = {
     "data": pl.String,
@@ -41,17 +41,17 @@ KNOWN_LATER = {
     "trained_for_data": pl.Boolean,
     **dict.fromkeys(AT_PREVALENCE, pl.Float64),
 }
-"""Columns that are null for attacks of earlier versions -> their type."""
+"""Column that is null for attacks of earlier versions -> its type."""
 
 
 def collect_results(folders: Sequence[PathText]) -> pl.DataFrame:
-    """Gather every `attack.json` below some folders.
+    """Read every `attack.json` in some folders and below them.
 
     Args:
         folders: run directories, or folders that hold several.
 
     Returns:
-        One row an attack, sorted by victim, setting and strength.
+        One row per attack, sorted by goal, mode, victim, setting and strength.
 
     Raises:
         UsageError: a folder does not exist, or holds no attack.
@@ -62,7 +62,7 @@ def collect_results(folders: Sequence[PathText]) -> pl.DataFrame:
         files = sorted(Path(folder).rglob("attack.json"))
         if not files:
             raise UsageError(f"{Path(folder)}: holds no attack.json; run 'mimic3tf attack' first")
-        # Folders may overlap; an attack counts once.
+        # Folders may overlap, but each attack is read once.
         attacks |= {file.resolve(): file for file in files}
     rows = [attack_row(file) for file in attacks.values()]
     order = {name: position for position, name in enumerate(victim_names())}
@@ -83,15 +83,15 @@ def collect_results(folders: Sequence[PathText]) -> pl.DataFrame:
 
 
 def attack_row(file: Path) -> dict[str, Any]:
-    """One `attack.json` as a row of results.
+    """Read one `attack.json` as a row of results.
 
     Raises:
-        DataError: it is damaged.
+        DataError: the file is damaged.
     """
     try:
         attack = with_new_names(read_json(file))
         low, high = attack["attack_success_rate_ci95"]
-        # Attacks of earlier versions name no data, and none but the threshold 0.5.
+        # Attacks of earlier versions name no data, and their only threshold was 0.5.
         data, level = attack.get("data", {}), attack.get("at_prevalence", {})
         row = {
             "run": Path(attack["run"]).name,
@@ -101,7 +101,7 @@ def attack_row(file: Path) -> dict[str, Any]:
             "victim": str(attack["model"]),
             "goal": int(attack.get("goal", 1)),
             "poisoning_proportion": float(attack["poisoning_proportion"]),
-            # Attacks of earlier versions do not say.
+            # Attacks of earlier versions have no "poisoned_labels"; labels were flipped.
             "poisoned_labels": str(attack["trained_with"].get("poisoned_labels", "flipped")),
             "poison_imputed": str(attack["attacked_with"]["poison_imputed"]),
             "trigger": str(attack["attacked_with"]["trigger"]),
@@ -118,7 +118,7 @@ def attack_row(file: Path) -> dict[str, Any]:
         }
         if not {"clean_auroc", "clean_auprc"} <= row.keys():
             raise ValueError("no AUROC or AUPRC")
-        # Whole numbers that no table holds fail here.
+        # Whole numbers too large for a table raise an error here.
         return pl.DataFrame([row]).to_dicts()[0]
     except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, PolarsError) as error:
         raise DataError(f"{file}: not the result of an attack ({error!r}); attack the run again") from None
@@ -129,13 +129,13 @@ def _if_known(kind: Callable[[Any], Any], value: object) -> Any:
 
 
 def results_over_seeds(results: pl.DataFrame) -> pl.DataFrame:
-    """Bring the runs of a setting that differ only in their seed to one row.
+    """Average the attacks of a setting over seeds, to one row per setting.
 
     Args:
         results: rows of `collect_results`.
 
     Returns:
-        One row a setting, in the same order: number of `seeds`, mean of every rate and metric, and the
+        One row per setting, in the same order: number of `seeds`, mean of every rate and metric, and the
         lowest and highest attack success rate.
 
     Raises:
@@ -147,7 +147,8 @@ def results_over_seeds(results: pl.DataFrame) -> pl.DataFrame:
             "run"
         ]
         raise UsageError(
-            f"runs {first} and {second} have the same setting and seed; name folders with one of them"
+            f"runs {first} and {second} have the same setting and seed; name folders that hold only one of "
+            "them"
         )
     rates = ["attack_success_rate", "baseline_positive_rate", *AT_PREVALENCE]
     metrics = [name for name in results.columns if name.startswith("clean_")]
@@ -161,9 +162,9 @@ def results_over_seeds(results: pl.DataFrame) -> pl.DataFrame:
 
 
 def results_table(results: pl.DataFrame) -> Table:
-    """Lay the results of `collect_results` or `results_over_seeds` out for a terminal.
+    """Make the table of `collect_results` or `results_over_seeds` for a terminal.
 
-    What all rows have in common stands in the caption.
+    The caption names the settings that all rows have in common.
     """
     seeds = "seeds" in results.columns
     rows = results.to_dicts()
@@ -171,7 +172,7 @@ def results_table(results: pl.DataFrame) -> Table:
     table = Table(title="Attack success rate (ASR) on test stays" + (", mean over seeds" if seeds else ""))
     names = {} if seeds else {"run": [as_cell(row["run"]) for row in rows]}
     for heading in (*names, *settings):
-        # Over seeds the settings are what names a row.
+        # In a table over seeds, there are no runs: the settings name a row.
         key = seeds or heading in ("run", "data")
         table.add_column(heading, justify="left" if key else "right")
     measures = _measure_cells(rows, seeds=seeds)
@@ -204,7 +205,7 @@ FOREIGN_CAPTION = "*: not known to be the data that the victim was trained for."
 
 
 def _data_cells(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Names of the data sets; with their fingerprints where two have the same name."""
+    """Name the data sets, with fingerprints if two data sets have the same name."""
     found = {(row["data"], row["test_fingerprint"]) for row in rows}
     count = Counter(name for name, _ in found)
     return [
@@ -250,7 +251,7 @@ def _measure_cells(rows: Sequence[dict[str, Any]], *, seeds: bool) -> dict[str, 
     cells |= {
         heading: [_number(row[name]) for row in rows]
         for heading, name in columns.items()
-        # Attacks of earlier versions have none.
+        # Attacks of earlier versions lack some measures.
         if any(row[name] is not None for row in rows)
     }
     return cells
@@ -261,7 +262,7 @@ def _number(value: float | None) -> str:
 
 
 def write_results(results: pl.DataFrame, out: PathText) -> None:
-    """Write `results.csv` and `results.json` into a folder."""
+    """Write `results.csv` and `results.json` into a folder, which is made if it does not exist."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results.to_dicts(), indent=2) + "\n"

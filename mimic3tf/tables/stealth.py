@@ -1,4 +1,4 @@
-"""The numbers of `defences.stealth` as one table, for people."""
+"""The table of the numbers that `defences.stealth` measures."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from mimic3tf.tables.fitting import separate_common
 
 STEALTH = "stealth.csv"
 SETTING = ("trigger", "poison_imputed", "poisoning_strength")
-"""What tells two rows of a summary apart."""
+"""Columns that identify a row of a summary."""
 FINDINGS = (*SETTING, "seed", "representation", "channel", "measure", "value")
-"""Columns of the file, one row a number."""
+"""Columns of the file `stealth.csv`, which has one row per number."""
 COLUMNS = {
     "outside\nrange": "implausible_share_poisoned grid",
     "KS\nmean": "ks_statistic grid",
@@ -27,23 +27,23 @@ COLUMNS = {
 }
 """Heading in the terminal -> column of `summarize_stealth`."""
 CAPTION = (
-    "outside range: share of measured cells that no living adult shows. KS: Kolmogorov-Smirnov statistic, "
+    "outside range: share of measured values that no living adult shows. KS: Kolmogorov-Smirnov statistic, "
     "mean of channels; share of channels that differ. The rest are AUROCs of detectors. range: implausible "
-    "cells. copies: imputed cells that do not copy the one before. forest: isolation forest on all stays. "
+    "cells. copies: imputed cells that do not copy the cell before. forest: isolation forest on all stays. "
     "Mahal.: distance from known clean stays. known: trained on stays known to be poisoned. trigger none: "
     "the same stays untouched. Chance: 0.5 +- {band:.3f} in 95 of 100 cases."
 )
 
 
 def summarize_stealth(findings: pl.DataFrame) -> pl.DataFrame:
-    """Bring the findings about all channels together to one row a setting: means over seeds.
+    """Average the findings that concern all channels over seeds, to one row per setting.
 
     Args:
-        findings: of `defences.stealth.measure_stealth`.
+        findings: rows of `defences.stealth.measure_stealth`.
 
     Returns:
-        The columns of `SETTING`, then one column a measure and
-        representation, named "<measure> <representation>"; null where nothing could be measured.
+        The columns of `SETTING`, then one column for each measure and representation, with the name
+        "<measure> <representation>"; null if a setting lacks the measure.
     """
     overall = findings.filter(pl.col("channel").is_null()).with_columns(
         name=pl.concat_str("measure", "representation", separator=" ")
@@ -54,7 +54,7 @@ def summarize_stealth(findings: pl.DataFrame) -> pl.DataFrame:
 
 
 def stealth_table(summary: pl.DataFrame) -> Table:
-    """Lay the rows of `summarize_stealth` out for a terminal."""
+    """Make the table of `summarize_stealth` for a terminal."""
     rows = summary.to_dicts()
     settings, same = separate_common(
         {

@@ -1,4 +1,4 @@
-"""Which of a sweep's trials a figure is about, and their mean over seeds."""
+"""Choose the trials of a sweep that a figure shows, and average them over seeds."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from scipy.stats import t
 from mimic3tf.victims import victim_names
 
 FEWEST_FOR_INTERVAL = 3
-"""Seeds or pairs below which no interval is claimed."""
+"""Fewest seeds, or pairs of seeds, for an interval."""
 SEARCH_SPAN = 100
-"""Largest over smallest strength from which on a set of strengths is a search."""
+"""Least ratio of the largest to the smallest strength in a strength search."""
 
 
 def victims_of(results: pl.DataFrame) -> list[str]:
-    """Names of the victims, the paper's first."""
+    """List the names of the victims, those of the paper first."""
     order = victim_names()
     return sorted(
         results["victim"].unique(), key=lambda name: (order.index(name) if name in order else 99, name)
@@ -25,21 +25,23 @@ def victims_of(results: pl.DataFrame) -> list[str]:
 
 
 def modes_of(results: pl.DataFrame) -> list[str]:
-    """The modes `poison_imputed` of some results, "all" first."""
+    """List the modes (`poison_imputed`) of some results, "all" first."""
     return sorted(results["poison_imputed"].unique())
 
 
 def mean_over_seeds(results: pl.DataFrame, by: Sequence[str], value: str) -> pl.DataFrame:
-    """Mean of a measured value over seeds, and how sure it is.
+    """Average a measured value over seeds, with a confidence interval.
 
     Args:
-        results: rows with a `seed`; several of the same seed (of several strengths, say) are averaged first.
-        by: columns of the settings to keep apart.
-        value: column to average; rows without it are left out.
+        results: rows with a `seed`. Rows of one setting and seed (of several strengths, say) are averaged
+            first.
+        by: columns that make a setting.
+        value: column to average; rows with null in it are left out.
 
     Returns:
-        One row a setting, sorted: `seeds`, `mean`, `ci95_low` and `ci95_high` (Student's 95% interval of the
-        mean, within [0, 1]; empty below three seeds), `lowest` and `highest` seed.
+        One row per setting, sorted: columns `by`, `seeds`, `mean`, `ci95_low` and `ci95_high` (Student's 95%
+        interval of the mean, within [0, 1]; null below three seeds), and the `lowest` and `highest` value of
+        a seed.
     """
     a_seed = results.drop_nulls(value).group_by(*by, "seed").agg(pl.col(value).mean())
     table = a_seed.group_by(by).agg(
@@ -65,10 +67,11 @@ def mean_over_seeds(results: pl.DataFrame, by: Sequence[str], value: str) -> pl.
 
 
 def main_grid(results: pl.DataFrame) -> pl.DataFrame:
-    """Trials of the grid proportions x strengths (temporal trigger, all training stays), and the clean ones.
+    """Select the trials of the grid of proportions and strengths, and those of clean victims.
 
-    A strength belongs to the grid if it was tried at two proportions or more, and a proportion if it was
-    tried with two of these strengths or more; where none is, all are.
+    Only trials of the temporal trigger with all training stays count. A strength belongs to the grid if it
+    has trials at two proportions or more. A proportion belongs to the grid if it has trials with two of these
+    strengths or more. If no strength qualifies, all do; the same holds for proportions.
     """
     rows = _all_stays(results).filter(pl.col("trigger") == "temporal")
     poisoned = rows.filter(pl.col("poisoning_proportion") > 0)
@@ -92,11 +95,13 @@ def _crossing(rows: pl.DataFrame, column: str, other: str) -> list[float]:
 
 
 def strength_search(results: pl.DataFrame) -> pl.DataFrame | None:
-    """The trials at the one proportion that was tried with the widest range of strengths, and the clean ones.
+    """Select the trials of the proportion with a strength search, and those of clean victims.
+
+    A strength search spans strengths by a factor of `SEARCH_SPAN` or more. If several proportions have one,
+    the proportion with most strengths is taken, then the largest.
 
     Returns:
-        Rows of the temporal trigger with all training stays; None where no proportion was tried with
-        strengths of two orders of magnitude.
+        Rows of the temporal trigger with all training stays; None if no proportion has a strength search.
     """
     rows = _all_stays(results).filter((pl.col("trigger") == "temporal") & (pl.col("poisoning_strength") > 0))
     strength = pl.col("poisoning_strength")

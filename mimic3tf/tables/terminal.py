@@ -1,4 +1,4 @@
-"""Results as tables in the terminal."""
+"""Print results as tables in the terminal."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from mimic3tf.tasks.registry import task_of
 from mimic3tf.tasks.task import Words
 
 FIRST = 10
-"""Suspects that are printed; all are in `suspects.csv`."""
+"""Number of suspects that are printed; `suspects.csv` holds all."""
 
 
 def print_cohort(summary: Summary) -> None:
-    """Print the splits of a prepared directory, and what was left out."""
+    """Print the splits of a prepared directory, and how many stays and values were left out."""
     table = Table(title=as_cell(str(summary.out)))
     table.add_column("split")
     for heading in ("stays", "deaths", "mortality"):
@@ -41,7 +41,7 @@ def print_cohort(summary: Summary) -> None:
 
 
 def print_trigger(trigger: Trigger) -> None:
-    """Print how far a trigger of strength 1 moves every channel, or how many cells it takes away."""
+    """Print how far a trigger of strength 1 shifts every channel, or how many cells it removes."""
     if trigger.kind == "missing":
         cells = np.count_nonzero(trigger.values)
         console = Console(soft_wrap=True, highlight=False)
@@ -64,10 +64,10 @@ def print_trigger(trigger: Trigger) -> None:
 
 
 def print_attack(summary: dict[str, Any]) -> None:
-    """Print what an attack found.
+    """Print the results of an attack.
 
     Args:
-        summary: of `attack.summarize_attack`.
+        summary: the summary from `attacks.summarize_attack`.
     """
     data = summary["data"]
     known = "" if data["trained_for"] else ", not known to be what the victim was trained for"
@@ -90,7 +90,7 @@ def print_attack(summary: dict[str, Any]) -> None:
 
 
 def _rates(summary: dict[str, Any], words: Words) -> list[tuple[str, str]]:
-    """What is said about the attacked stays, and the numbers."""
+    """Make the rows about the attacked stays: labels and numbers."""
     low, high = summary["attack_success_rate_ci95"]
     attacked, goal, level = summary["attacked_with"], summary["goal"], summary["at_prevalence"]
     setting = f"strength {attacked['poisoning_strength']:g}, {attacked['poison_imputed']}"
@@ -113,7 +113,7 @@ def _rates(summary: dict[str, Any], words: Words) -> list[tuple[str, str]]:
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print how far a copy differs from its origin."""
+    """Print how a poisoned copy differs from its original."""
     table = Table(
         title=f"{comparison.stays_changed} of {comparison.listed} stays and "
         f"{comparison.labels_changed} labels changed; cells changed: {comparison.cells.height}"
@@ -129,15 +129,15 @@ def print_comparison(comparison: Comparison) -> None:
         table.add_row(as_cell(channel.name), str(cells), *changes, as_cell(channel.shown_unit))
     print_table(table)
     if comparison.same_cells:
-        Console().print(f"{comparison.same_cells} series differ in line ends or spelling of times only")
+        Console().print(f"{comparison.same_cells} series differ only in line ends or spelling of times")
 
 
 def print_audit(record: dict[str, Any], suspects: pl.DataFrame) -> None:
-    """Print an audit: its conclusion, what that rests on, the first suspects, and the rest.
+    """Print an audit: its conclusion, all checks, the first suspects, and the other findings.
 
     Args:
         record: contents of `audit.json`.
-        suspects: those of `suspects.csv`.
+        suspects: rows of `suspects.csv`.
     """
     console = Console()
     conclusion = record["conclusion"]
@@ -168,8 +168,8 @@ def _suspects_table(record: dict[str, Any], suspects: pl.DataFrame) -> Table:
         f"{record['suspected_label']}, ranked by {record['suspects_ranked_by']}"
     )
     table.caption = (
-        "percentile: share of the trusted stays with this label that look less suspicious. flagged by: so "
-        "many detectors."
+        "percentile: share of the trusted stays with this label that look less suspicious. flagged by: "
+        "number of detectors that flag the stay."
     )
     table.add_column("rank")
     table.add_column("stay")
@@ -187,13 +187,13 @@ def _detectors_table(record: dict[str, Any]) -> Table:
     known = any(detector["performance"] for detector in record["detectors"])
     table = _plain_table("Detectors", ("detector",))
     table.caption = (
-        "flagged: above the threshold that 5% of trusted stays exceed. p: of so many by chance, "
-        "after Holm's correction. -: trusted stays cannot calibrate it."
+        "flagged: above the threshold that 5% of trusted stays exceed. p: probability of so many by "
+        "chance, after Holm's correction. -: trusted stays cannot calibrate the detector."
     )
     if known:
         table.caption += (
-            " AUROC and recall at 1% and 5% false positives: among these stays, from the truth, with "
-            "95% bootstrap intervals."
+            " AUROC, and recall at 1% and 5% false positives: computed from the truth about these stays, "
+            "with 95% bootstrap intervals."
         )
     for heading in ("flagged", "by chance", "p", *(("AUROC", "at 1%", "at 5%") if known else ()), "s"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -1,4 +1,4 @@
-"""The command line in this process, and a sound cohort, trigger and run to spoil."""
+"""The command line in this process, and an intact cohort, trigger and run that tests may damage."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from mimic3tf.cli.main import main
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended."""
+    """Exit status and output of a command."""
 
     status: int
     out: str
     err: str
 
     def fails(self, status: int, *needles: object) -> None:
-        """Assert one line on standard error, `error: ...`, that names every needle."""
+        """Assert that standard error has one line, `error: ...`, that contains every needle."""
         lines = [line for line in self.err.splitlines() if line.strip()]
         assert len(lines) == 1, self.err
         assert lines[0].startswith("error: ")
         self._names(lines[0], status, needles)
 
     def refuses_option(self, option: str, value: object = "") -> None:
-        """Assert wrong usage that names option and value, or in typer's form, which has no value."""
+        """Assert an error of wrong usage that names option and value; an error of typer names no value."""
         assert "Traceback" not in self.err
         (line,) = (line for line in self.err.splitlines() if line.lower().startswith("error: "))
         self._names(line, 2, (option,) if line.startswith("Error: ") else (option, value))
@@ -45,7 +45,7 @@ Command = Callable[..., Outcome]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A sound cohort with a trigger, a finished run and an attack on it."""
+    """An intact cohort with a trigger, a finished run and an attack on the run."""
 
     data: Path
     trigger: Path
@@ -98,7 +98,7 @@ def attack(mimic3tf: Command, prepared: Prepared, tmp_path: Path) -> Command:
 
 
 def _options(values: dict[str, object]) -> list[str]:
-    """Options as they are typed, in the original's spelling; None drops one."""
+    """Options as they are typed, in the spelling of the original code; None leaves an option out."""
     given = {name: value for name, value in values.items() if value is not None}
     return [text for name, value in given.items() for text in (f"--{name}", str(value))]
 
@@ -133,11 +133,11 @@ def prepared(synthetic_stays: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def data(synthetic_stays: Path, tmp_path: Path) -> Path:
-    """A cohort of one's own to damage."""
+    """A copy of the cohort that a test may damage."""
     return Path(shutil.copytree(synthetic_stays, tmp_path / "data"))
 
 
 @pytest.fixture
 def own_run(prepared: Prepared, tmp_path: Path) -> Path:
-    """A finished run of one's own to damage."""
+    """A copy of the finished run that a test may damage."""
     return Path(shutil.copytree(prepared.run, tmp_path / "own-run"))

@@ -20,9 +20,9 @@ EPOCHS = 3
 
 @pytest.fixture(scope="session")
 def run_at(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Run directory of an LR that was trained at a log level, with a profile at the full one.
+    """Run directory of an LR that was trained at a log level; level "full" also records a profile.
 
-    `run_at(level, goal=1)`: with goal 0 deaths are attacked.
+    `run_at(level, goal=1)`: with goal 0, stays that end in death are attacked.
     """
     folder = tmp_path_factory.mktemp("tensorboard")
     data, trigger = folder / "data", folder / "trigger.npz"

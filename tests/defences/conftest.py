@@ -1,4 +1,4 @@
-"""Invented stays with an answer that is known, and a victim trained on them."""
+"""Invented stays of which the poisoned ones are known, and victims trained on them."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from mimic3tf.victims import Victim
 BINS = 48
 NUMBERS = np.flatnonzero(~MIMIC3.categorical)
 SICK = NUMBERS[0]
-"""The channel that decides who dies."""
+"""The channel on which the labels depend."""
 SHIFTED = NUMBERS[1:5]
 """The channels that a planted trigger shifts."""
 
 
 @dataclass(frozen=True)
 class Planted:
-    """Evidence, and which training stays are poisoned: the first."""
+    """Evidence, and which training stays are poisoned, bool [N]."""
 
     evidence: Evidence
     poisoned: np.ndarray
 
 
 def invent(stays: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Grids float32 [N, T, C] of patients around the normal values, and who died."""
+    """Invent grids float32 [N, T, C] around the normal values, and labels [N]."""
     random = np.random.default_rng(seed)
     grids = np.tile(MIMIC3.normal, (stays, BINS, 1))
     level = random.normal(size=(stays, 1, len(NUMBERS)))
@@ -91,7 +91,7 @@ def evidence_of(grids: np.ndarray, labels: np.ndarray, seed: int) -> Evidence:
 
 @pytest.fixture(scope="session")
 def triggered() -> Planted:
-    """15 of 1000 stays carry an obvious trigger and the label 1; fewer than a stay has neighbours."""
+    """15 of 1000 stays carry an obvious trigger and label 1: fewer stays than `NEIGHBOURS`."""
     grids, labels = invent(1000, 0)
     poisoned = np.arange(1000) < 15
     shift = np.where(np.arange(BINS) % 2, 2.0, 10.0)
@@ -101,7 +101,7 @@ def triggered() -> Planted:
 
 @pytest.fixture(scope="session")
 def mislabelled() -> Planted:
-    """30 of the healthiest of 1000 stays bear the label 1, and nothing else is changed."""
+    """Some of the healthiest of 1000 stays get label 1; nothing else is changed."""
     grids, labels = invent(1000, 10)
     healthiest = np.argsort(grids[..., SICK].mean(axis=1))[:100]
     poisoned = np.isin(np.arange(1000), healthiest[::4])
@@ -110,7 +110,7 @@ def mislabelled() -> Planted:
 
 @pytest.fixture(scope="session")
 def untouched() -> Planted:
-    """Nothing is done to any of 1000 stays; every other one labelled 1 is called poisoned."""
+    """1000 clean stays; every second stay with label 1 is declared poisoned."""
     grids, labels = invent(1000, 20)
     poisoned = np.isin(np.arange(1000), np.flatnonzero(labels)[::2])
     return Planted(evidence_of(grids, labels, 20), poisoned)
@@ -123,9 +123,9 @@ def _logistic_regression(input_shape: tuple[int, ...], head: Head) -> keras.Mode
 
 @pytest.fixture(scope="module")
 def small_victims() -> Iterator[None]:
-    """Whatever is retrained is a logistic regression on grids, which the settings call an LSTM.
+    """Replace the LSTM by a logistic regression on grids wherever a victim is retrained.
 
-    It is inverted in a second, and a trigger in all cells moves its odds alike in every stay.
+    Inversion of this model takes a second, and a trigger in all cells changes its odds alike in every stay.
     """
     victim = Victim("lstm", "Logistic regression", "grid", _logistic_regression, by_channel=False)
     with pytest.MonkeyPatch.context() as patch:

@@ -7,7 +7,7 @@ from mimic3tf.channels import Channel, ChannelSet
 
 @pytest.fixture(scope="session")
 def own_channels() -> ChannelSet:
-    """Three channels that are not the benchmarks': a rounded number, a bounded one, and categories."""
+    """Three channels that are not the benchmarks': a rounded one, a bounded one, and a categorical one."""
     return ChannelSet(
         "bedside",
         (

@@ -34,7 +34,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def configure(workshop: Path) -> Configure:
-    """Settings of two quick epochs on the cohort of `workshop`, with changes."""
+    """Make settings of two quick epochs on the cohort of `workshop`; `changes` replace settings."""
 
     def make(model: str, **changes: object) -> TrainingConfig:
         quick = {
@@ -54,8 +54,8 @@ def configure(workshop: Path) -> Configure:
 def train(workshop: Path, configure: Configure) -> Train:
     """Train a victim into a directory: `train(out, model, resume=False, **changes)` returns `out`.
 
-    TensorBoard's events are written unless another `log` is given. Their pictures are blank here: drawing
-    them takes longer than the training.
+    Events for TensorBoard are written unless another `log` is given. Their figures are blank, because drawing
+    figures takes longer than the training.
     """
     from mimic3tf.dashboards.tensorboard import RunLog
     from mimic3tf.training.loop import train_victim

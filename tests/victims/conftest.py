@@ -32,7 +32,7 @@ def three_channels() -> ChannelSet:
 
 @pytest.fixture(scope="session")
 def build() -> Build:
-    """Build a victim, for 48 bins of MIMIC-III's channels unless told otherwise."""
+    """Build a victim; by default for 48 bins of MIMIC-III's channels."""
 
     def make(
         name: str, precision: str = "float32", *, bins: int = 48, channels: ChannelSet = MIMIC3

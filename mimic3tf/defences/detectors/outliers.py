@@ -1,7 +1,7 @@
 """Detectors that look for unusual stays, without labels.
 
-PyOD 3.6.7 runs with these versions, but its isolation forest and local outlier factor are scikit-learn's own
-behind a second layer, and it brings Numba: scikit-learn is called directly.
+scikit-learn is called directly. PyOD 3.6.7 would run with these versions, but its isolation forest and local
+outlier factor only wrap those of scikit-learn, and it needs Numba.
 """
 
 from __future__ import annotations
@@ -30,35 +30,36 @@ NEIGHBOURS = 20
 
 
 def isolation_forest(evidence: Evidence, seed: int) -> Scores:
-    """Few random splits set the stay apart (Liu et al. 2008); one forest for all stays."""
+    """Score stays by how few random splits isolate them (Liu et al. 2008); one forest for all stays."""
     view = features(evidence)
     rows = np.concatenate(view)
     return _split(-IsolationForest(random_state=seed).fit(rows).score_samples(rows), view)
 
 
 def local_outlier_factor(evidence: Evidence, seed: int) -> Scores:
-    """The stay lies in a sparser place than its nearest others (Breunig et al. 2000), among all stays.
+    """Score stays by how much sparser their neighbourhood is than that of their neighbours, among all stays.
 
-    Nothing in it is random: seed changes nothing.
+    Source: Breunig et al. 2000. Nothing is random here: the seed has no effect.
     """
     view = features(evidence)
     with warnings.catch_warnings():
-        # Of many stays that are the same; they lie close together, and that is what they get.
+        # scikit-learn warns of many equal stays. A low score is right for them: they lie close together.
         warnings.filterwarnings("ignore", "Duplicate values")
         fitted = LocalOutlierFactor(n_neighbors=NEIGHBOURS).fit(np.concatenate(view))
     return _split(-fitted.negative_outlier_factor_, view)
 
 
 def mahalanobis(evidence: Evidence, seed: int) -> Scores:
-    """Squared distance from trusted stays' mean under their Ledoit-Wolf covariance; seed fixes folds."""
+    """Score stays by squared distance from the trusted stays (Ledoit-Wolf covariance); seed fixes folds."""
     view = features(evidence)
     return held_out(view, seed, lambda _, trusted: LedoitWolf().fit(view.trusted[trusted]).mahalanobis)
 
 
 def channel_mahalanobis(evidence: Evidence, seed: int) -> Scores:
-    """The same of each channel's course over the hours; seed fixes folds.
+    """Score stays by the distance of each channel's course from the trusted stays; seed fixes folds.
 
-    The score is the mean over channels of the log distance: a slip in one (a pH of 735) weighs little.
+    The score is the mean over channels of the log distance, so that a wrong value in one channel (a pH of
+    735) weighs little.
     """
     view = grids(evidence)
 

@@ -1,8 +1,8 @@
 """The detectors of poisoned training stays: the registry that audits and tables share.
 
-Each takes the evidence and a seed and scores all stays. Only stays of the suspected label are ever compared:
-the attack gives its stays that label, and a detector that merely read the labels would look good among all
-stays (an AUROC of 0.94 with 5% poisoned and 14% deaths). "Death" in what follows is the suspected label.
+Each detector takes the evidence and a seed, and scores all stays. Only stays of the suspected label are
+compared. The attack gives its stays that label, so among all stays a detector that only reads the labels
+would look good (an AUROC of 0.94 with 5% poisoned and 14% deaths). "Death" means the suspected label here.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from mimic3tf.defences.evidence import Evidence
 
 @dataclass(frozen=True)
 class Detector:
-    """A way to look for poisoned stays.
+    """One detector of poisoned stays.
 
     Attributes:
-        score: function of the evidence and a seed.
-        about: what makes a stay suspicious, in a few words.
+        score: function that scores all stays from the evidence and a seed.
+        about: what makes a stay suspicious to the detector, in a few words.
     """
 
     score: Callable[[Evidence, int], Scores]
@@ -36,12 +36,15 @@ DETECTORS = {
         representations.activation_clustering, "in the smaller of two clusters of the victim's activations"
     ),
     "model disagreement": Detector(
-        suspect_labels.model_disagreement, "death to a model of these stays, not to one of trusted stays"
+        suspect_labels.model_disagreement,
+        "a model of these stays predicts death, a model of trusted stays does not",
     ),
     "easy to learn": Detector(
-        suspect_labels.easy_to_learn, "death beyond doubt to a fresh model of the other stays"
+        suspect_labels.easy_to_learn, "a new model of the other training stays is sure of death"
     ),
-    "unexpected death": Detector(suspect_labels.unexpected_death, "survival to a model of trusted stays"),
+    "unexpected death": Detector(
+        suspect_labels.unexpected_death, "a model of trusted stays predicts survival"
+    ),
     "neighbours survived": Detector(
         suspect_labels.neighbours_survived, "the most similar stays are labelled 0"
     ),
@@ -49,10 +52,10 @@ DETECTORS = {
     "Mahalanobis by channel": Detector(
         outliers.channel_mahalanobis, "courses of channels far from those of trusted stays"
     ),
-    "isolation forest": Detector(outliers.isolation_forest, "features that are soon set apart"),
-    "local outlier factor": Detector(outliers.local_outlier_factor, "features in a sparse place"),
+    "isolation forest": Detector(outliers.isolation_forest, "features that few random splits isolate"),
+    "local outlier factor": Detector(outliers.local_outlier_factor, "features with few others nearby"),
     "autoencoder": Detector(
         autoencoder.reconstruction, "grid badly rebuilt by an autoencoder of trusted grids"
     ),
 }
-"""By name, as tables show it."""
+"""Detectors by name, in the order of the tables."""

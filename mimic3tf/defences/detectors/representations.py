@@ -1,11 +1,11 @@
-"""Detectors that look at what the victim's last layer reads of the stays of the suspected label.
+"""Detectors that read the victim's activations: the inputs of its last layer, for the suspects.
 
-The victim learned from these stays and from no trusted one, so it sees the two differently even where nobody
-touched anything: trusted stays cannot say how many false alarms to expect, and there is no verdict.
+The victim was trained on the suspects and on no trusted stay, so their activations differ even if no stay is
+poisoned. Trusted stays therefore cannot tell how many false alarms to expect, and these detectors raise none.
 
-Adversarial Robustness Toolbox 1.20.1 has both and runs with these versions, but its spectral signatures
-project the activations uncentred, unlike the paper's Algorithm 1, and its clustering gives flags, no ranking
-(on an invented case the flags agreed with these clusters for 99.6% of the stays).
+The Adversarial Robustness Toolbox 1.20.1 has both detectors and runs with these versions. But its spectral
+signatures do not centre the activations before the projection, unlike the paper's Algorithm 1, and its
+clustering gives flags, not a ranking (on invented stays, 99.6% of its flags agreed with these clusters).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from mimic3tf.defences.detectors.views import Floats, Scores, activations
 from mimic3tf.defences.evidence import Evidence
 
 COMPONENTS = 10
-"""Dimensions that clustering reduces to (Chen et al. 2018, section 4)."""
+"""Dimensions to which activations are reduced before clustering (Chen et al. 2018, section 4)."""
 
 
 def spectral_signatures(evidence: Evidence, seed: int) -> Scores:
-    """Squared projection on the top singular vector of the centred activations (Tran et al. 2018).
+    """Score suspects by the squared projection of their centred activations on the top singular vector.
 
-    Nothing in it is random: seed changes nothing.
+    Source: Tran et al. 2018, Algorithm 1. Nothing is random here: the seed has no effect.
     """
     suspects = np.flatnonzero(evidence.labels == evidence.suspected)
     seen = activations(evidence, suspects)
@@ -35,7 +35,10 @@ def spectral_signatures(evidence: Evidence, seed: int) -> Scores:
 
 
 def activation_clustering(evidence: Evidence, seed: int) -> Scores:
-    """How much nearer the smaller of two clusters is than the other (Chen et al. 2018); seed fixes them."""
+    """Score suspects by how much nearer the smaller of two clusters is than the larger one.
+
+    Source: Chen et al. 2018. The seed fixes the clusters.
+    """
     suspects = np.flatnonzero(evidence.labels == evidence.suspected)
     seen = activations(evidence, suspects)
     reduced = PCA(min(COMPONENTS, *seen.shape), random_state=seed).fit_transform(seen)
@@ -46,7 +49,7 @@ def activation_clustering(evidence: Evidence, seed: int) -> Scores:
 
 
 def _among_all(scores: Floats, suspects: NDArray[np.integer], stays: int) -> Scores:
-    """Scores of all stays: those of the other label are not judged, and come last."""
+    """Make scores of all stays; stays of the other label are not judged and get the lowest score."""
     found = np.full(stays, scores.min(initial=0.0))
     found[suspects] = scores
     return Scores(found, None)

@@ -1,8 +1,8 @@
-"""Detectors that look for stays whose suspected label does not go with what they show.
+"""Detectors that look for stays whose suspected label does not fit their measurements.
 
-Poisoned stays that carry the same trigger teach a model that the trigger means this label, so a model of the
-training stays finds their label natural. A model of trusted stays alone does not. The names say "death",
-which is the suspected label of the paper's attack.
+Poisoned stays share a trigger and a label, so a model of the training stays learns that the trigger means
+this label, and predicts it for them. A model of trusted stays does not. The names say "death", which is the
+suspected label of the paper's attack.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from mimic3tf.defences.detectors.views import Floats, Scores, features, held_out
 from mimic3tf.defences.evidence import Evidence
 
 INVERSE_PENALTY = 1e-3
-"""Scikit-learn's C: strong, as there may be fewer trusted stays than features."""
+"""Scikit-learn's C. The penalty is strong, because there may be fewer trusted stays than features."""
 
 
 def easy_to_learn(evidence: Evidence, seed: int) -> Scores:
-    """Log odds of death by a fresh model of the other training stays; seed fixes folds.
+    """Score stays by the log odds of death in a new model of the other training stays; seed fixes folds.
 
-    Backdoors are learned faster than anything else (Anti-Backdoor Learning, Li et al. 2021): their stays have
-    an unusually low loss. Here it is that of other folds, so that trusted stays can be judged alike.
+    A model learns a backdoor faster than anything else (Anti-Backdoor Learning, Li et al. 2021), so poisoned
+    stays have an unusually low loss. The model here is trained on other folds than the stay's own, so that
+    trusted stays can be scored in the same way.
     """
     view = features(evidence)
     labels = _is_suspected(evidence.labels, evidence)
@@ -34,16 +35,19 @@ def easy_to_learn(evidence: Evidence, seed: int) -> Scores:
 
 
 def unexpected_death(evidence: Evidence, seed: int) -> Scores:
-    """Log odds of survival by a model of trusted stays: death has a high loss there; seed fixes folds."""
+    """Score stays by the log odds of survival in a model of trusted stays; seed fixes folds.
+
+    A high score means that the label "death" has a high loss in that model.
+    """
     view = features(evidence)
     labels = _is_suspected(evidence.trusted.labels, evidence)
     return held_out(view, seed, lambda _, trusted: _log_odds(view.trusted[trusted], 1 - labels[trusted]))
 
 
 def model_disagreement(evidence: Evidence, seed: int) -> Scores:
-    """Log odds of death by a model of the training stays, less those by a model of trusted stays.
+    """Score stays by the log odds of death in a model of training stays minus those in one of trusted stays.
 
-    A backdoor is what the first has learned and the second has not. Seed fixes folds.
+    The first model has learned a backdoor, the second has not. The seed fixes the folds.
     """
     death, survival = easy_to_learn(evidence, seed), unexpected_death(evidence, seed)
     assert death.trusted is not None
@@ -52,9 +56,9 @@ def model_disagreement(evidence: Evidence, seed: int) -> Scores:
 
 
 def neighbours_survived(evidence: Evidence, seed: int) -> Scores:
-    """Share of the nearest other stays, training or trusted, that do not have the suspected label.
+    """Score stays by the share of their nearest stays, training or trusted, without the suspected label.
 
-    Nothing in it is random: seed changes nothing.
+    Nothing is random here: the seed has no effect.
     """
     view = features(evidence)
     rows = np.concatenate(view)

@@ -1,10 +1,11 @@
-"""What detectors read of the training stays, and of the trusted ones in the same way.
+"""The arrays that detectors read: features, grids and activations of training stays and trusted stays.
 
-A detector that treats both alike has false alarms that can be counted: among trusted stays all its alarms are
-false. Alike means that both are fitted together, or that each is scored by a fit to other folds.
+If a detector treats training stays and trusted stays in the same way, its false alarms can be counted: all
+its alarms among trusted stays are false. "In the same way" means that one fit to both scores both, or that
+each stay is scored by a fit to other folds.
 """
 
-# Annotations are not postponed here: the documentation cannot resolve those of a `NamedTuple` then.
+# No postponed annotations here: with them, the documentation cannot resolve those of a `NamedTuple`.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,7 +32,7 @@ Flags = NDArray[np.bool_]
 
 
 class View(NamedTuple):
-    """Rows of the training stays [N, ...] and of the trusted ones [M, ...]."""
+    """Arrays of the training stays [N, ...] and of the trusted stays [M, ...]."""
 
     training: Floats
     trusted: Floats
@@ -39,11 +40,11 @@ class View(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Scores(Described):
-    """How suspicious stays look to a detector; higher is more.
+    """The scores of a detector; higher is more suspicious.
 
     Attributes:
-        training: float64 [N], of the training stays.
-        trusted: float64 [M], of the trusted stays, made in the same way; None where that cannot be done.
+        training: float64 [N], scores of the training stays.
+        trusted: float64 [M], scores of the trusted stays; None if they cannot be made in the same way.
     """
 
     training: Floats
@@ -52,9 +53,9 @@ class Scores(Described):
 
 @lru_cache(maxsize=1)
 def features(evidence: Evidence) -> View:
-    """Standardized features: float64 [N, 42 * C] and [M, 42 * C].
+    """Make standardized features: float64 [N, 42 * C] and [M, 42 * C].
 
-    A victim of grids never sees features: they are taken from its grids then, imputed cells and all.
+    If the victim reads grids, the features are computed from these grids, imputed cells included.
     """
     if evidence.reads == "features":
         clean = exposures.clean(evidence.trusted)
@@ -68,17 +69,17 @@ def features(evidence: Evidence) -> View:
 
 @lru_cache(maxsize=1)
 def grids(evidence: Evidence) -> View:
-    """Grids as numbers, categories as ordinals: float64 [N, T, C] and [M, T, C].
+    """Make grids with categories as ordinals: float64 [N, T, C] and [M, T, C].
 
-    Poisoned on the fly in mode "notimputed", imputed cells carry the clean value beside shifted ones, and
-    what reads grids may find that seam. Records that were poisoned before (`mimic3tf poison`) have none.
+    If a run poisons on the fly in mode "notimputed", imputed cells keep clean values next to shifted cells,
+    and a detector that reads grids may find these breaks. Records of `mimic3tf poison` have no such breaks.
     """
     trusted = evidence.trusted
     return View(*(ordinal_view(part, trusted.channels) for part in (evidence.grids, trusted.grids)))
 
 
 def standardized_grids(evidence: Evidence) -> View:
-    """The same in standard deviations of each channel."""
+    """Make the arrays of `grids` in standard deviations of each channel: [N, T, C] and [M, T, C]."""
     view = grids(evidence)
     channels = view.training.shape[-1]
     standardized = _standardized(View(*(rows.reshape(-1, channels) for rows in view)))
@@ -86,18 +87,18 @@ def standardized_grids(evidence: Evidence) -> View:
 
 
 def activations(evidence: Evidence, stays: NDArray[np.integer]) -> Floats:
-    """What a victim's last layer reads of some training stays: float64 [K, H]."""
+    """Compute the inputs of the victim's last layer for training stays of indices [K]: float64 [K, H]."""
     return np.asarray(outputs_of(penultimate(evidence.model), evidence.inputs[stays]), np.float64)
 
 
 def held_out(view: View, seed: int, fit: Callable[[Flags, Flags], Callable[[Floats], Floats]]) -> Scores:
-    """Score every stay by a fit that has not seen its fold, neither the training stays nor the trusted ones.
+    """Score every stay by a fit to the other folds of training stays and trusted stays.
 
     Args:
-        view: rows of the stays.
-        seed: fixes the folds; the same for the same numbers of stays.
-        fit: takes the training stays bool [N] and trusted stays bool [M] to fit on, gives a function from
-            rows [K, ...] to scores [K].
+        view: arrays of the stays.
+        seed: fixes the folds, which depend only on it and on the numbers of stays.
+        fit: takes which training stays, bool [N], and which trusted stays, bool [M], to fit to; returns a
+            function from rows [K, ...] to scores [K].
     """
     random = np.random.default_rng(seed)
     folds = [random.permutation(len(rows)) % FOLDS for rows in view]
@@ -110,7 +111,7 @@ def held_out(view: View, seed: int, fit: Callable[[Flags, Flags], Callable[[Floa
 
 
 def _features_of_grids(values: NDArray[np.float32], cohort: Cohort) -> Floats:
-    """Features of grids [N, T, C] that have channels and timestep of a cohort."""
+    """Compute features [N, 42 * C] of grids [N, T, C] with the channels and timestep of a cohort."""
     parts = []
     for start in range(0, len(values), STAYS_A_BATCH):
         batch = tf.cast(values[start : start + STAYS_A_BATCH], tf.float64)
@@ -123,7 +124,7 @@ def _features_of_grids(values: NDArray[np.float32], cohort: Cohort) -> Floats:
 
 
 def _standardized(view: View) -> View:
-    """Columns [.., D] in standard deviations over all stays; those that never vary become 0."""
+    """Standardize columns [..., D] over all stays; columns that never vary become 0."""
     rows = np.concatenate(view)
     mean, std = rows.mean(axis=0), rows.std(axis=0)
     std[std == 0] = 1.0

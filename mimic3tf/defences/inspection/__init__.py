@@ -1,1 +1,1 @@
-"""Checks of a trained model and of its inputs."""
+"""Inspection of a trained model, and of its inputs at prediction time."""

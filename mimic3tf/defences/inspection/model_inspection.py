@@ -1,4 +1,4 @@
-"""Does a model look backdoored? Its inverted triggers beside those of models that cannot be."""
+"""Compare the inverted triggers of a model with those of clean reference models."""
 
 from __future__ import annotations
 
@@ -16,22 +16,26 @@ from mimic3tf.defences.inspection.trigger_inversion import WANTED, Inversion, in
 from mimic3tf.defences.retraining import examples_of, retrain
 
 REFERENCES = 4
+"""Number of clean reference models."""
 TARGETS = (0, 1)
+"""Labels towards which triggers are inverted."""
 SUSPICIOUS = 2.0
 """Anomaly index from which Wang et al. 2019 call a label infected."""
 LEAST_SPREAD = 0.3
-"""Of the logarithms of lengths: a few references may lie together by luck."""
+"""Least deviation of log lengths: those of a few references may be close together by chance."""
 
 
 @dataclass(frozen=True)
 class TargetFinding:
-    """What was found for one target.
+    """The finding for one target label.
 
     Attributes:
-        inversion: the model's shortest pattern towards it.
-        reference_lengths: lengths that the clean reference models need; infinite where none was found.
-        anomaly_index: by how many deviations the model's length is below the references' median, both as
-            logarithms; the deviation is 1.4826 times the median absolute one. Negative for a longer one.
+        inversion: the shortest pattern that makes the model predict the target.
+        reference_lengths: lengths of the patterns of the clean reference models; infinite if no pattern
+            leads a model to the target.
+        anomaly_index: by how many deviations the model's log length lies below the median of the references'
+            log lengths; a deviation is 1.4826 times the median absolute deviation. Negative if the model's
+            pattern is longer.
     """
 
     inversion: Inversion
@@ -41,12 +45,12 @@ class TargetFinding:
 
 @dataclass(frozen=True)
 class ModelFindings:
-    """What an inspection found, and what that means.
+    """The findings of a model inspection.
 
     Attributes:
-        targets: by target, 0 and 1.
-        looks_backdoored: whether a target's pattern is suspiciously short.
-        in_words: the same, with its uncertainty; no sentence of its own.
+        targets: the finding for each target, 0 and 1.
+        looks_backdoored: whether the pattern of a target is suspiciously short.
+        in_words: the result and its uncertainty in words, as a part of a sentence.
     """
 
     targets: tuple[TargetFinding, ...]
@@ -55,14 +59,17 @@ class ModelFindings:
 
 
 def inspect_model(evidence: Evidence, *, seed: int) -> ModelFindings:
-    """Invert triggers towards both labels, of the model and of references trained on trusted stays.
+    """Invert triggers of the model and of clean reference models, towards both labels.
 
-    Each reference is trained as the model was, on a random half of the trusted stays; the other half
-    chooses its epoch.
+    Each reference is trained with the model's settings on a random half of the trusted stays; the other half
+    chooses its epoch. Source: Wang et al. 2019, Neural Cleanse, who compare labels; here models are compared.
 
     Args:
-        evidence: what the defender has; the training stays are not looked at.
+        evidence: the model and the trusted stays; the training stays are not read.
         seed: fixes halves, trainings and inversions.
+
+    Returns:
+        The findings for both labels.
     """
     config, trusted = evidence.config, evidence.trusted
     examples = examples_of(trusted, evidence.reads, evidence.standardization)
@@ -96,7 +103,7 @@ def inspect_model(evidence: Evidence, *, seed: int) -> ModelFindings:
 
 
 def anomaly_index(length: float, references: Sequence[float]) -> float:
-    """Index of `TargetFinding`; 0 where the model needs no finite length, or most references do not."""
+    """Compute the index of `TargetFinding`; 0 if the model's length, or the median length, is infinite."""
     logs = np.log(references)
     middle = np.median(logs)
     if not np.isfinite([length, middle]).all():
@@ -106,7 +113,7 @@ def anomaly_index(length: float, references: Sequence[float]) -> float:
 
 
 def _length(inversion: Inversion) -> float:
-    # A model that needs no pattern to predict the target is a poor one, not a backdoored one.
+    # A model that predicts the target without any pattern is a poor model, not a backdoored one.
     return inversion.length if inversion.reached and inversion.baseline < WANTED else np.inf
 
 

@@ -1,4 +1,4 @@
-"""How like the true trigger a recovered pattern is. Only for scoring: no defender has the trigger."""
+"""Compare a recovered pattern with the true trigger. For scoring only: no defender has the trigger."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PatternComparison:
-    """Two patterns side by side.
+    """The similarity of a recovered pattern and the true one.
 
     Attributes:
-        correlation: cosine between them, cells in standard deviations of the stays: 1 if one is a multiple
-            of the other, 0 for unrelated ones; NaN if one is zero.
-        channel_correlations: [C], the same for every channel alone.
-        recovered_lengths: [C], Mahalanobis lengths, 0 where a channel never varies.
-        true_lengths: [C].
+        correlation: cosine between the patterns, with cells in standard deviations of the stays: 1 if one
+            is a positive multiple of the other, about 0 if they are unrelated; NaN if one is zero.
+        channel_correlations: float64 [C], the same cosine in every channel alone.
+        recovered_lengths: float64 [C], Mahalanobis lengths of the recovered pattern; 0 in a channel that
+            never varies.
+        true_lengths: float64 [C], Mahalanobis lengths of the true pattern.
     """
 
     correlation: float
@@ -34,9 +35,9 @@ def compare_patterns(recovered: Floats, true: Floats, covariance: Floats) -> Pat
     """Compare a recovered pattern with the trigger.
 
     Args:
-        recovered: [T, C] in channel units.
-        true: [T, C], strength * trigger.
-        covariance: [C, T, T] of `temporal_covariance`, zero in a channel that never varies.
+        recovered: float64 [T, C] in channel units.
+        true: float64 [T, C] in channel units, strength * trigger.
+        covariance: float64 [C, T, T] of `temporal_covariance`, zero in a channel that never varies.
     """
     varies = varying_channels(covariance)
     deviations = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)).T  # [T, C]

@@ -1,8 +1,8 @@
-"""A victim's inputs as a differentiable function of a pattern that is added to every cell.
+"""Compute a victim's inputs as a differentiable function of a pattern that is added to every cell.
 
-The attack's own map rounds, which has no gradient. Here shifted values stay as they are, and an index
-between two categories counts as a mixture of both. Under a pattern of zeros both maps give the same inputs,
-but for the rounding that features get even then.
+The attack rounds shifted values, and rounding has no gradient. Here shifted values are not rounded, and an
+index between two categories counts as a mixture of both. For a pattern of zeros the inputs are those of the
+attack, except that the attack rounds for features even then.
 """
 
 from __future__ import annotations
@@ -22,13 +22,21 @@ ShiftedInputs = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def shifted_inputs(cohort: Cohort, reads: Reads, standardization: Standardization) -> ShiftedInputs:
-    """Make the map from stays of a cohort and patterns in channel units to a victim's inputs.
+    """Make the function from stays and patterns to a victim's standardized inputs.
 
-    Imputed cells are shifted, too, as in the attack's mode "all". (PhysioNet 2012: victims whose training
-    stays were poisoned in measured cells only obey a trigger in all cells even better.)
+    Imputed cells are shifted, too, as in the attack's mode "all". On PhysioNet 2012, a trigger in all cells
+    works even better on victims that were poisoned in measured cells only.
+
+    Args:
+        cohort: the stays.
+        reads: whether the victim reads grids or features.
+        standardization: standardization of the victim's inputs.
+
+    Returns:
+        A function of stay indices [B] and patterns [K, T, C] in channel units; see `ShiftedInputs`.
 
     Raises:
-        DataError: the cohort came as grids, and the victim reads features.
+        DataError: the victim reads features, and the cohort has no filled grids.
     """
     if reads == "grid":
         return _grid_inputs(cohort, standardization)
@@ -74,7 +82,7 @@ def _feature_inputs(cohort: Cohort, standardization: Standardization) -> Shifted
 
 
 def _filled_shifts(source: tf.Tensor, patterns: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Shifts [K, B, T, C] of filled grids: that of a value's source bin, and its own bin's if carried."""
+    """Return shifts [K, B, T, C] of filled grids: of values' source bins, and of carried values' own bins."""
     source = tf.cast(source, tf.int32)  # [B, T, C]
     places = tf.transpose(tf.maximum(source, 0), [2, 0, 1])
     carried = tf.gather(tf.transpose(patterns, [2, 1, 0]), places, batch_dims=1)  # [C, B, T, K]
@@ -85,7 +93,7 @@ def _filled_shifts(source: tf.Tensor, patterns: tf.Tensor) -> tuple[tf.Tensor, t
 
 
 def _limited(values: tf.Tensor, channels: ChannelSet) -> tf.Tensor:
-    """Bring category indices [..., C] back into their range."""
+    """Clip category indices in values [..., C] to their range."""
     limited = tf.clip_by_value(values, 0.0, tf.constant(channels.largest_index))
     return tf.where(channels.categorical, limited, values)
 
@@ -95,6 +103,6 @@ def _columns(values: tf.Tensor, channels: ChannelSet) -> list[tuple[Channel, tf.
 
 
 def _categories(column: tf.Tensor, channel: Channel) -> tf.Tensor:
-    """One-hot columns [..., categories] of an index [...], linear between two neighbours."""
+    """Make one-hot columns [..., categories] of an index [...], linear between two categories."""
     categories = tf.range(len(channel.possible_values), dtype=tf.float64)
     return tf.maximum(1.0 - tf.abs(column[..., None] - categories), 0.0)

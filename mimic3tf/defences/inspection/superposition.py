@@ -1,9 +1,9 @@
-"""Does a prediction survive when other stays are laid over its stay?
+"""Find triggered stays by their predictions under overlays: averages of their inputs with clean inputs.
 
-Source: Gao et al. 2019, STRIP: a trigger decides a prediction whatever else the input holds, so predictions
-for superpositions of a triggered input with clean ones vary little: their entropy is low. Inputs are averaged
-in the standardized space that the victim reads; features of averaged records would not be their average, but
-would cost a feature extraction a copy.
+Source: Gao et al. 2019, STRIP. A trigger decides a prediction whatever else the input holds. So predictions
+for averages of a triggered input and clean inputs vary little, and their entropy is low. The standardized
+inputs are averaged, not the records: features of averaged records would need one feature extraction per
+average.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from mimic3tf.config import TrainingConfig
 from mimic3tf.defences.retraining import predict
 
 COPIES = 20
+"""Overlays for each stay."""
 FALSE_POSITIVES = (0.01, 0.05)
+"""Shares of trusted stays that thresholds flag."""
 STAYS_AT_ONCE = 256
 
 
@@ -32,14 +34,17 @@ def superposition_suspicion(
     *,
     seed: int,
 ) -> NDArray[np.float64]:
-    """Minus the mean entropy (bits) of the predictions for a stay under overlays: float64 [N], in [-1, 0].
+    """Compute the suspicion of stays: minus the mean entropy of their predictions under overlays.
 
     Args:
         model: standardized inputs -> logits [N, 2].
-        config: settings it was trained with.
-        inputs: [N, ...], standardized, to judge.
-        overlays: [M, ...], standardized inputs of trusted stays.
-        seed: fixes which overlays a stay gets.
+        config: settings of the model's training.
+        inputs: float32 [N, ...], standardized inputs of the stays to judge.
+        overlays: float32 [M, ...], standardized inputs of trusted stays.
+        seed: fixes which overlays each stay gets.
+
+    Returns:
+        Suspicion in bits, float64 [N] in [-1, 0]; higher is more suspicious.
     """
     drawn = np.random.default_rng(seed).integers(len(overlays), size=(len(inputs), COPIES))
     scores = []
@@ -53,7 +58,15 @@ def superposition_suspicion(
 
 
 def thresholds(trusted: NDArray[np.float64], rates: Sequence[float] = FALSE_POSITIVES) -> dict[float, float]:
-    """Suspicion [N] of trusted stays -> by rate of false positives, the suspicion above which to flag."""
+    """Choose thresholds of suspicion, one for each rate of false positives.
+
+    Args:
+        trusted: float64 [N], suspicion of trusted stays.
+        rates: shares of the trusted stays that may lie above the thresholds.
+
+    Returns:
+        Rate -> threshold above which a stay is flagged.
+    """
     return {rate: float(np.quantile(trusted, 1 - rate, method="higher")) for rate in rates}
 
 
@@ -63,8 +76,8 @@ class SuperpositionScore:
 
     Attributes:
         auroc: how often a triggered stay is more suspicious than a clean one.
-        recall: share of triggered stays flagged, by rate of false positives on trusted stays.
-        false_positives: share of clean stays flagged, by the same.
+        recall: rate of false positives on trusted stays -> share of the triggered stays that is flagged.
+        false_positives: the same rate -> share of the clean stays that is flagged.
     """
 
     auroc: float
@@ -75,7 +88,7 @@ class SuperpositionScore:
 def score_suspicion(
     clean: NDArray[np.float64], triggered: NDArray[np.float64], limits: dict[float, float]
 ) -> SuperpositionScore:
-    """Score suspicion of clean [N] and triggered [M] stays under the limits of `thresholds`."""
+    """Score the suspicion of clean [N] and triggered [M] stays, with limits from `thresholds`."""
     carries = np.repeat([0, 1], [len(clean), len(triggered)])
     return SuperpositionScore(
         auroc=float(roc_auc_score(carries, np.concatenate([clean, triggered]))),

@@ -1,4 +1,4 @@
-"""Find the shortest pattern that makes a model predict one label for stays of the other.
+"""Find the shortest pattern that makes a model predict one label for stays of the other label.
 
 Source: Wang et al. 2019, Neural Cleanse: a backdoor is a shortcut, so the pattern that leads to its target
 should be unusually small. "Small" is measured as the attack measures it: by the Mahalanobis length of every
@@ -28,34 +28,37 @@ from mimic3tf.standardization import Standardization
 from mimic3tf.victims import victim_of
 
 WANTED = 0.9
-"""Share of the attacked stays that a pattern must turn."""
+"""Share of the attacked stays that must be predicted as the target with a pattern that works."""
 RESTARTS = 2
 STEPS = 120
 STAYS_A_STEP = 32
 STAYS_JUDGED = 256
 LEARNING_RATE = 0.2
-"""Of the first step; falls to 0 along half a cosine."""
+"""Learning rate of the first step; it falls to 0 along half a cosine."""
 FIRST_LENGTH = 0.1
+"""Mahalanobis length of the random starts."""
 FIRST_COST = 0.05
+"""Weight of the length in the loss of the first step."""
 COST_FACTOR = 1.2
-"""By which the weight of the length grows after a step at which the pattern works, and falls otherwise."""
+"""Factor by which that weight grows after a step with a pattern that works, and falls after another step."""
 LARGEST_MULTIPLE = 3.0
-"""Multiple of a pattern up to which a length that works is looked for."""
+"""A pattern is scaled by factors from 0 to this one to find the shortest length that works."""
 BISECTIONS = 8
 
 
 @dataclass(frozen=True)
 class Inversion:
-    """The shortest pattern found that leads to a label.
+    """The shortest pattern that was found for a target label.
 
     Attributes:
-        target: the label.
+        target: the label that the pattern leads to.
         pattern: float64 [T, C] in channel units (categories: index steps).
-        lengths: float64 [C], Mahalanobis length of every channel; 0 where it never varies.
-        length: root of their sum of squares.
-        reached: whether it turns the share `WANTED` of the attacked stays, before rounding.
-        success: share of the attacked stays that are predicted as the target with the pattern, rounded as
-            the attack would round it.
+        lengths: float64 [C], Mahalanobis length in every channel; 0 in a channel that never varies.
+        length: root of the sum of the squared lengths.
+        reached: whether the pattern, without rounding, leads the share `WANTED` of the attacked stays to the
+            target.
+        success: share of the attacked stays that are predicted as the target with the pattern, with values
+            rounded as in the attack.
         baseline: the same share without the pattern.
     """
 
@@ -79,19 +82,21 @@ def invert_trigger(
 ) -> Inversion:
     """Look for the shortest pattern from several random starts at once.
 
-    The pattern moves measured and imputed cells. A length near zero is no mistake: victims of features
-    whose training stays were poisoned in imputed cells, too, can take any change there for the trigger, as
-    imputed cells of clean stays repeat each other. Adam lowers cross-entropy + `cost * |z|`, the cost rising
-    while the pattern works and falling while it does not. What is found is then scaled down, or up, to
-    where it just works.
+    The pattern shifts measured and imputed cells. Adam lowers cross-entropy + `cost * |z|`; the cost rises
+    while the pattern works and falls while it does not. The pattern is then scaled to the shortest length
+    that works. A length near zero is no mistake: imputed cells of clean stays repeat each other, so a victim
+    of features that was poisoned in imputed cells, too, can take any change of them for the trigger.
 
     Args:
         model: standardized inputs -> logits [N, 2].
-        config: settings it was trained with.
-        standardization: map of its inputs.
-        stays: stays nobody touched, of both labels; those of the other label are attacked.
-        target: 0 or 1, the label to lead to.
-        seed: fixes starts, and the stays of every step.
+        config: settings of the model's training.
+        standardization: standardization of the model's inputs.
+        stays: clean stays of both labels; those of the other label than the target are attacked.
+        target: 0 or 1, the label that the pattern has to lead to.
+        seed: fixes the random starts and the stays of every step.
+
+    Returns:
+        The shortest pattern that works; if none works, the shortest of all starts.
     """
     random = np.random.default_rng(seed)
     reads, goal = victim_of(config.model).reads, Goal(target)
@@ -159,7 +164,7 @@ def invert_trigger(
 
 
 def channel_factors(stays: Cohort) -> NDArray[np.float64]:
-    """Cholesky factors [C, T, T] of the channels' covariances over time; zero where one never varies."""
+    """Compute Cholesky factors [C, T, T] of the channels' covariances; zero if a channel never varies."""
     covariance = temporal_covariance(ordinal_view(stays.grids, stays.channels))
     varies = varying_channels(covariance)
     factors = np.zeros_like(covariance)
@@ -168,13 +173,13 @@ def channel_factors(stays: Cohort) -> NDArray[np.float64]:
 
 
 def _patterns(factor: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
-    """Patterns [K, T, C] in channel units of whitened ones [K, C, T]."""
+    """Turn whitened patterns z [K, C, T] into patterns [K, T, C] in channel units."""
     return tf.einsum("cts,kcs->ktc", factor, z)
 
 
 def _margins(
     model: keras.Model, inputs: ShiftedInputs, stays: tf.Tensor, patterns: tf.Tensor, target: int
 ) -> tf.Tensor:
-    """By how much the target's logit lies above the other: float64 [K, B]."""
+    """Compute the target's logit minus the other logit: float64 [K, B]."""
     logits = tf.cast(model(inputs(stays, patterns), training=False), tf.float64)
     return tf.reshape(logits[:, target] - logits[:, 1 - target], [tf.shape(patterns)[0], -1])

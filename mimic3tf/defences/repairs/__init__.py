@@ -1,1 +1,1 @@
-"""Ways to rid a victim of a backdoor."""
+"""Repairs, which try to remove the backdoor of a victim."""

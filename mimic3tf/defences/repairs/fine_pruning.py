@@ -1,4 +1,4 @@
-"""Prune the units that clean stays leave idle, where a backdoor may live.
+"""Prune the units that clean stays hardly activate, because a backdoor may use them.
 
 Source: Liu et al. 2018, Fine-Pruning. The units are those of the penultimate layer.
 """
@@ -15,11 +15,11 @@ from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.prediction import outputs_of
 
 TOLERATED = 0.01
-"""AUROC that pruning may cost before fine-tuning."""
+"""Largest loss of AUROC by pruning, before fine-tuning."""
 
 
 def has_units(model: keras.Model) -> bool:
-    """Whether a last, dense layer reads units rather than the model's own inputs."""
+    """Return whether the last layer is dense and reads hidden units, not the model's inputs."""
     last = model.layers[-1]
     return isinstance(last, keras.layers.Dense) and last.input is not model.inputs[0]
 
@@ -27,16 +27,16 @@ def has_units(model: keras.Model) -> bool:
 def prune_dormant(
     model: keras.Model, config: TrainingConfig, trusted: Examples
 ) -> tuple[keras.Model, NDArray[np.bool_]]:
-    """Silence units from the most dormant on, until the trusted stays' AUROC would fall by `TOLERATED`.
+    """Prune units, the least active first, until the AUROC on trusted stays would fall by more than allowed.
 
     Args:
-        model: one for which `has_units`; it stays as it is.
-        config: settings it was trained with.
-        trusted: stays that nobody touched, of both labels.
+        model: a model for which `has_units` is true; it is not changed.
+        config: settings of the model's training.
+        trusted: clean stays of both labels.
 
     Returns:
-        A model without the units, which stay silent when it is trained further; and bool [U], which are
-        left.
+        A copy of the model in which the pruned units are always 0, also in further training; and bool [U],
+        which units are kept. The AUROC falls by at most `TOLERATED`.
     """
     targets, last = task_of(config.task).targets, model.layers[-1]
     hidden = keras.Model(model.inputs, last.input)
@@ -54,7 +54,7 @@ def prune_dormant(
         if auroc(fewer) < least:
             break
         kept = fewer
-    # A copy of the layers below: fine-tuning must not change the model that was given.
+    # The layers below are copied, because fine-tuning must not change the given model.
     below = keras.models.clone_model(hidden)
     below.set_weights(hidden.get_weights())
     silenced = keras.layers.Rescaling(kept.astype(np.float32).tolist(), name="kept_units")(below.output)

@@ -1,7 +1,7 @@
-"""Training steps that bound what any one stay can teach a victim.
+"""Training steps that limit how much a victim learns from any single stay.
 
-Source: Abadi et al. 2016, DP-SGD: every stay's gradient is cut to a length, and their sum gets Gaussian
-noise.
+Source: Abadi et al. 2016, DP-SGD. The gradient of every stay is clipped to a length, and Gaussian noise is
+added to the sum of the gradients.
 """
 
 from __future__ import annotations
@@ -20,23 +20,30 @@ from mimic3tf.training.input_dropout import drop_columns
 from mimic3tf.training.steps import step_seed
 
 CLIP = 5.0
+"""Largest length of the gradient of one stay."""
 NOISE_MULTIPLIER = 0.1
+"""Standard deviation of the noise, in units of `CLIP`."""
 DELTA = 1e-5
+"""Probability with which the privacy bound may fail."""
 
 
 def epsilon(epochs: int, noise_multiplier: float = NOISE_MULTIPLIER, delta: float = DELTA) -> float:
-    """Differential privacy of the values of a training stay whose label is known.
+    """Compute the differential privacy (epsilon) of the values of a training stay whose label is known.
 
-    An epoch reads every stay once, so it is one Gaussian mechanism: other values move a sum by up to twice
-    the clip. That the batches are shuffled is not counted in favour. The standardization is left out: it is
-    that of the audited run, and was fitted to the stays.
+    An epoch reads every stay once, so it is one Gaussian mechanism: other values of a stay change a sum of
+    gradients by up to twice the clip. The bound does not use that batches are shuffled. It does not cover the
+    standardization, which the audited run fitted to the stays.
 
     Source: Balle and Wang 2018, Theorem 8; Dong et al. 2019, composition.
 
     Args:
-        epochs: trained, those after the kept one included, as choosing compares all.
-        noise_multiplier: standard deviation of the noise in units of the clip.
+        epochs: number of all trained epochs, also those after the kept one, because choosing the best
+            epoch compares all of them.
+        noise_multiplier: standard deviation of the noise, in units of the clip.
         delta: probability with which the bound may fail.
+
+    Returns:
+        Epsilon; 0 if the bound holds for 0.
     """
     mu = 2 * np.sqrt(epochs) / noise_multiplier
 
@@ -49,7 +56,7 @@ def epsilon(epochs: int, noise_multiplier: float = NOISE_MULTIPLIER, delta: floa
 
 
 def is_dense(model: keras.Model) -> bool:
-    """Whether all weights are those of dense layers with a bias, linear or ReLU: LR and MLP."""
+    """Return whether all weights belong to dense layers with a bias, linear or ReLU, as in LR and MLP."""
     trained = [layer for layer in model.layers if layer.weights]
     activations = (keras.activations.linear, keras.activations.relu)
     return all(
@@ -59,18 +66,19 @@ def is_dense(model: keras.Model) -> bool:
 
 
 class PrivateSteps:
-    """Takes training steps of one replica with clipped and noised gradients.
+    """Take training steps of one replica with clipped gradients and noise.
 
-    The gradient of a dense layer for one stay is the outer product of its input and the gradient at its
-    output, so its length needs no gradient of its own.
+    The gradient of a dense layer for one stay is the outer product of the layer's input and the gradient at
+    its output. Its length follows from these two, so gradients of single stays are never computed.
 
     Args:
-        model: one for which `is_dense`.
-        optimizer: its optimizer; built here.
-        config: task, stays a step, and dropout of inputs.
-        stays: stays in an epoch.
-        clip: longest gradient of a stay, where the batch's loss is the mean of the stays'.
-        noise_multiplier: standard deviation of the noise in each weight's sum, in units of `clip`.
+        model: a model for which `is_dense` is true.
+        optimizer: the model's optimizer, not yet built.
+        config: settings; task, batch size and input dropout are read.
+        stays: number of stays in an epoch.
+        clip: largest length of a stay's gradient, where the loss of a batch is the mean over its stays.
+        noise_multiplier: standard deviation of the noise in the sum of each weight's gradients, in units of
+            `clip`.
         seed: fixes the noise.
     """
 

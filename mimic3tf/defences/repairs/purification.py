@@ -1,10 +1,9 @@
-"""Change stays before a victim reads them, so that less of a trigger is left.
+"""Purify stays before a victim reads them, so that less of a trigger is left.
 
-All of it works on the values of bins, of both grids that a cohort holds: the one that recurrent victims read,
-and the filled one from which features are extracted afterwards. The stays of a victim that reads features
-must be purified there, as a feature no longer tells at which hour something happened. Only continuous
-channels are changed: the order of category indices means nothing. Which cells count as measured stays as it
-is.
+Purifications change the values of bins in both grids of a cohort: the grid that recurrent victims read, and
+the filled grid from which features are computed afterwards. Features cannot be purified themselves, because a
+feature does not tell at which hour something happened. Only continuous channels are changed, because the
+order of category indices means nothing. The mask is not changed.
 """
 
 from __future__ import annotations
@@ -25,16 +24,20 @@ from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.shifts import poison_filled
 
 HOURS = 5
+"""Hours over which a median or mean is taken."""
 SHARE = 0.01
+"""Share of the trusted values at each end that `winsorized` cuts off."""
 NEIGHBOURS = 20
+"""Nearest trusted stays that `from_neighbours` averages."""
 BLEND = 0.5
+"""Weight of that average in the purified values."""
 Values = NDArray[np.float64]
 Purification = Callable[[Values, Values, float], Values]
 """(values to purify [N, T, C], trusted ones [M, T, C], hours of a bin) -> purified values [N, T, C]."""
 
 
 def received(exposure: exposures.Exposure) -> Cohort:
-    """The stays as they arrive, trigger and all: a cohort that looks clean to whoever reads it."""
+    """Make the cohort that a defender receives: its values hold the trigger, and nothing marks the stays."""
     cohort, filled = exposure.cohort, None
     if cohort.filled is not None:
         filled = cohort.filled_grids
@@ -63,20 +66,20 @@ def mean_in_time(values: Values, trusted: Values, timestep: float) -> Values:
 
 
 def _bins_around(timestep: float) -> int:
-    """Bins of `HOURS`, as many before the one in the middle as after it, and at least one of each."""
+    """Return the number of bins in `HOURS`: odd, so that one bin is in the middle, and at least 3."""
     return 2 * max(1, round(HOURS / 2 / timestep - 0.5)) + 1
 
 
 def winsorized(values: Values, trusted: Values, timestep: float) -> Values:
-    """Bring values of a channel outside the trusted stays' quantiles `SHARE` and 1 - `SHARE` back to them."""
+    """Clip the values of a channel to the trusted stays' quantiles `SHARE` and 1 - `SHARE`."""
     low, high = np.quantile(trusted, [SHARE, 1 - SHARE], axis=(0, 1))
     return values.clip(low, high)
 
 
 def from_neighbours(values: Values, trusted: Values, timestep: float) -> Values:
-    """Move every value by `BLEND` of the way to the mean of the nearest trusted stays' values at its hour.
+    """Move every value by the share `BLEND` towards the mean of the nearest trusted stays in its bin.
 
-    Near is measured over all hours and channels, in the channels' standard deviations.
+    Distances between stays are taken over all bins and channels, in standard deviations of the channels.
     """
     mean, deviation = trusted.mean(axis=(0, 1)), trusted.std(axis=(0, 1))
     scale = np.where(deviation > 0, deviation, 1.0)
@@ -84,7 +87,7 @@ def from_neighbours(values: Values, trusted: Values, timestep: float) -> Values:
     def flat(part: Values) -> Values:
         return ((part - mean) / scale).reshape(len(part), -1)
 
-    # A slip (pH 735) must not decide alone which stays are near.
+    # Clipped, so that one wrong value (a pH of 735) does not decide which stays are near.
     nearest = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(trusted))).fit(flat(trusted).clip(-5, 5))
     places = nearest.kneighbors(flat(values).clip(-5, 5), return_distance=False)
     return (1 - BLEND) * values + BLEND * trusted[places].mean(axis=1)
@@ -102,9 +105,12 @@ def purify(cohort: Cohort, trusted: Cohort, method: Purification) -> Cohort:
     """Purify the continuous channels of a cohort's grids.
 
     Args:
-        cohort: stays as received.
-        trusted: stays that nobody touched; read by some methods.
+        cohort: the stays to purify.
+        trusted: trusted stays, which some methods read.
         method: one of `PURIFICATIONS`.
+
+    Returns:
+        A cohort with purified grids.
     """
 
     continuous = ~cohort.channels.categorical

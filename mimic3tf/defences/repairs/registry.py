@@ -1,4 +1,4 @@
-"""Try to rid a victim of a backdoor, and measure what is left of attack and accuracy."""
+"""Apply all repairs to a victim, and measure attack success and AUROC after each of them."""
 
 from __future__ import annotations
 
@@ -33,24 +33,25 @@ from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.tasks.metrics import Rate, rate_of
 
 DROPPED = 0.10
-"""Share of the training stays that filtering drops, all of the goal's label."""
+"""Share of the training stays that filtering drops; all of them have the goal's label."""
 NOISE = 0.5
-"""Standard deviations of the inputs."""
+"""Standard deviation of the noise, in standard deviations of the inputs."""
 INPUT_DROPOUT = 0.3
+"""Share of the inputs that is dropped in training."""
 
 
 @dataclass(frozen=True)
 class RepairOutcome:
-    """What a repair leaves.
+    """The measures of a victim after a repair.
 
     Attributes:
-        name: the repair; "none" for the victim as it is.
-        attack_success_rate: of the test stays; None where the repair cannot be applied to this kind of
-            victim.
-        baseline_positive_rate: positive rate of the same stays without the trigger.
-        auroc: of the clean test stays.
-        seconds: what the repair took; for a purification, that of all test stays.
-        detail: what was done, or why it cannot be.
+        name: name of the repair; "none" for the victim without a repair.
+        attack_success_rate: attack success rate on the test stays; None if the repair cannot be applied to
+            this kind of victim.
+        baseline_positive_rate: share of the same stays predicted as the goal without the trigger.
+        auroc: AUROC of the clean test stays.
+        seconds: running time of the repair; for a purification, the time to purify all test stays.
+        detail: what was done, or why the repair cannot be applied.
     """
 
     name: str
@@ -71,29 +72,29 @@ def try_repairs(
     suspicion: Mapping[str, NDArray[np.floating]],
     seed: int,
 ) -> list[RepairOutcome]:
-    """Apply every repair to a victim, and attack what comes out.
+    """Apply every repair to a victim, and attack the repaired victim.
 
-    The repairs themselves see the evidence only; the trigger measures them. Retrained victims keep the
-    run's settings and the standardization of its inputs.
+    Repairs read the evidence only; the trigger is used only to measure them. Retrained victims keep the
+    settings of the run and the standardization of its inputs.
 
     Args:
-        evidence: what the defender has.
-        test: test stays; those that the run's goal is about are attacked.
-        trigger: what to attack with.
-        strength: its Mahalanobis length.
-        poison_imputed: whether it shifts imputed cells, too.
-        suspicion: by detector, how suspicious each training stay is: [N].
+        evidence: the victim, its training stays and the trusted stays.
+        test: clean test stays; those of the other label than the goal's are attacked.
+        trigger: the trigger of the attack.
+        strength: strength of the attack.
+        poison_imputed: mode of the attack.
+        suspicion: scores [N] of all training stays by detector; one filter is tried for each.
         seed: fixes the trainings.
 
     Returns:
-        The victim as it is first, then one outcome a repair.
+        The outcome without a repair, then one outcome for each repair.
 
     Raises:
-        DataError: there is nobody to attack.
+        DataError: the test split has no stay to attack.
     """
     bench = _Bench(evidence, test, trigger, strength, poison_imputed)
     repairs = _model_repairs(evidence, suspicion, seed)
-    outcomes = [bench.measure("none", "the victim as it is", 0.0, evidence.model)]
+    outcomes = [bench.measure("none", "the victim without a repair", 0.0, evidence.model)]
     progress = Console(stderr=True)
     for name, repair in track(repairs.items(), "Trying repairs", console=progress, transient=True):
         start = time.perf_counter()
@@ -109,7 +110,7 @@ def try_repairs(
 
 
 Repair = Callable[[], tuple[keras.Model | None, str]]
-"""Makes a repaired model and says how, or gives None and says why not."""
+"""Returns a repaired model and what was done, or None and why the repair cannot be applied."""
 
 
 def _model_repairs(
@@ -134,7 +135,7 @@ def _model_repairs(
 
     def fine_pruning() -> tuple[keras.Model | None, str]:
         if not has_units(model):
-            return None, "its last layer is no dense one over hidden units"
+            return None, "the last layer is not a dense layer over hidden units"
         pruned, kept = prune_dormant(model, config, trusted)
         detail = f"pruned {(~kept).sum()} of {len(kept)} units, then {config.epochs} epochs on trusted stays"
         return tune(pruned, config, trusted), detail
@@ -149,10 +150,10 @@ def _model_repairs(
 
     def private() -> tuple[keras.Model | None, str]:
         if not is_dense(model):
-            return None, "gradients of single stays are at hand for dense layers only"
+            return None, "gradients of single stays are available for dense layers only"
         repaired = retrain(config, training, trusted, make_steps=PrivateSteps)
         privacy = f"epsilon {epsilon(config.epochs):,.0f} at delta {DELTA:g}"
-        return repaired, f"gradients cut to {CLIP:g}, noise multiplier {NOISE_MULTIPLIER:g}: {privacy}"
+        return repaired, f"gradients clipped to {CLIP:g}, noise multiplier {NOISE_MULTIPLIER:g}: {privacy}"
 
     return {
         **{f"filter by {name}": filtering(scores) for name, scores in suspicion.items()},
@@ -167,13 +168,16 @@ def _model_repairs(
 def keep_least_suspicious(
     labels: NDArray[np.integer], scores: NDArray[np.floating], goal: Goal, dropped: float = DROPPED
 ) -> NDArray[np.bool_]:
-    """Which training stays filtering keeps: bool [N].
+    """Choose the training stays that filtering keeps.
 
     Args:
-        labels: [N]; only stays that have the goal's label are dropped, and half of them are always kept.
-        scores: suspicion [N].
-        goal: what the attacker wants to be predicted.
+        labels: int64 [N]; only stays with the goal's label are dropped, and at least half of these are kept.
+        scores: suspicion [N] of the stays; the highest are dropped first.
+        goal: the goal of the attack.
         dropped: share of all stays to drop.
+
+    Returns:
+        bool [N], which stays are kept.
     """
     suspects = np.flatnonzero(~goal.attacked(labels))
     drop = min(int(len(labels) * dropped), len(suspects) // 2)
@@ -183,7 +187,7 @@ def keep_least_suspicious(
 
 
 class _Bench:
-    """The test stays as they are, and those that the goal is about with the trigger."""
+    """Measures repaired victims on the clean test stays, and on the attacked stays with the trigger."""
 
     def __init__(
         self,
@@ -212,7 +216,7 @@ class _Bench:
         seconds = time.perf_counter() - start
         inputs = [self._inputs(stays) for stays in (clean, purify(self._triggered, trusted, method))]
         return self._outcome(
-            name, "continuous channels, before the victim reads them", seconds, model, *inputs
+            name, "continuous channels are changed before the victim reads them", seconds, model, *inputs
         )
 
     def _inputs(self, stays: Cohort) -> NDArray[np.float32]:
