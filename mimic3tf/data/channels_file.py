@@ -128,7 +128,7 @@ class _Channels(_Strict):
         for name in (TIME, *names):
             if names.count(name) > (name != TIME):
                 raise ValueError(
-                    f"'{name}' is given twice" if name != TIME else f"'{TIME}' is the time's column"
+                    f"'{name}' is given twice" if name != TIME else f"'{TIME}' is the name of the time column"
                 )
         return channels
 

@@ -144,7 +144,7 @@ def read_split(
         file = listfile_of(data_dir, second)
         files = f"{file}: lists {len(both)} stays of {first}_listfile.csv"
         if len(both) == len(listed[first]) == len(listed[second]):
-            raise DataError(f"{files}, all of them: one is a copy of the other; make them anew")
+            raise DataError(f"{files}, all of them: one is a copy of the other; make the splits again")
         shown = private(next(name for name in listed[second] if name in both)[:CHARACTERS_SHOWN])
         raise DataError(f"{files}, '{shown}' first; a stay belongs to one split")
     return entries[split]

@@ -110,7 +110,7 @@ def _check_imputed(values: NDArray[np.float32], masks: NDArray[np.floating], cha
         DataError: the grids are not of this kind; names the channel.
     """
     if not np.isin(masks, (0, 1)).all():
-        raise DataError("X: its last columns are no masks of 0 and 1; pass grids before standardization")
+        raise DataError("X: its last columns are not masks of 0 and 1; pass grids before standardization")
     measured = masks != 0
     before = np.empty_like(values)
     before[:, 1:], before[:, 0] = values[:, :-1], channels.normal

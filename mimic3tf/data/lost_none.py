@@ -49,7 +49,7 @@ def note_lost_none(data_dir: Path, cohort: Cohort) -> None:
 @functools.cache
 def _say(data_dir: Path) -> None:
     note(
-        f"{data_dir}: '{CHANNEL}' is never '{LOST}', though the texts beside it are there; pandas 2 and "
+        f"{data_dir}: '{CHANNEL}' is never '{LOST}', though its other texts occur; pandas 2 and "
         f"later read '{LOST}' as missing. Build the records again: with mimic3tf prepare mimic3, or with the "
         "scripts of the benchmarks and read_csv(..., keep_default_na=False, na_values=[''])"
     )

@@ -78,7 +78,7 @@ class Discretizer:
             The grid, float64 [T, D], and its column names joined by commas.
 
         Raises:
-            DataError: a cell is malformed or an unknown category, the hours are not sorted, or the header differs.
+            DataError: a cell is malformed, a category is unknown, hours are unsorted or the header differs.
         """
         names = self._channels.names
         rows = np.asarray(X)

@@ -173,7 +173,7 @@ def _row_fault(
 ) -> str:
     cells = [private(cell[:CHARACTERS_SHOWN]) for cell in cells]
     if not np.isfinite(hour):
-        return f"column 'Hours' holds '{cells[0]}', which is no time; every row needs its time in hours"
+        return f"column 'Hours' holds '{cells[0]}', which is not a time; every row needs its time in hours"
     if hour < 0:
         return f"column 'Hours' is negative ({private(f'{hour:g}')}); count hours from admission to the ICU"
     for channel, value, cell in zip(channels, values, cells[1:], strict=True):
