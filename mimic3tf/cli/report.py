@@ -17,12 +17,12 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder for report.html, figures/ and tables/.")],
     data: Annotated[
         Path | None,
-        typer.Option(help="Benchmark directory of the patient shown; the sweep's own if not given."),
+        typer.Option(help="Benchmark directory of the patient that is shown; the sweep's own if not given."),
     ] = None,
     patient: Patient = True,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Write a sweep's results as a page with figures and tables.
+    """Write the results of sweeps as a page with figures and tables.
 
     \b
     Examples:
