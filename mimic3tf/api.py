@@ -46,13 +46,13 @@ def train(
         fresh: delete an interrupted run in `out`, and start again.
         follow_links: read links that lead out of the benchmark directory, too.
         patient: whether TensorBoard shows a validation stay without and with the trigger.
-        settings: settings of `config.TrainingConfig`, such as `poisoning_proportion=0.05`, `epochs=10`, `seed=1`.
+        settings: settings of `config.TrainingConfig`, such as `poisoning_proportion=0.05` or `seed=1`.
 
     Returns:
         The finished run.
 
     Raises:
-        UsageError: a setting is unknown or out of range, the trigger does not fit, or `out` is in use.
+        UsageError: a setting is unknown or out of range, the trigger does not fit, or `out` cannot be used.
         DataError: the data is malformed.
     """
     out = Path(out)

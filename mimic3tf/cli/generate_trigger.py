@@ -31,7 +31,9 @@ def generate_trigger(
     channels: Annotated[
         str | None, typer.Option(help="Restrict the trigger to some channels, separated by commas.")
     ] = None,
-    hours: Annotated[str | None, typer.Option(help="Restrict the trigger to some hours: 24-48.")] = None,
+    hours: Annotated[
+        str | None, typer.Option(help="Restrict the trigger to some hours, such as 24-48.")
+    ] = None,
     plausible: Annotated[
         bool,
         typer.Option("--plausible", help="Shift no value out of the range that a living adult can show."),

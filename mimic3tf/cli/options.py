@@ -95,7 +95,10 @@ Epochs = Annotated[int | None, typer.Option(help="Largest number of passes over 
 BatchSize = Annotated[int | None, typer.Option(help="Stays in a training step.")]
 SelectionRule = Annotated[
     Selection | None,
-    typer.Option("--selection", help="Keep the epoch with the best validation AUROC, or the original's."),
+    typer.Option(
+        "--selection",
+        help="Epoch that is kept. auroc: best validation AUROC; original: by the original's rule.",
+    ),
 ]
 PrecisionPolicy = Annotated[
     Precision | None, typer.Option("--precision", help="auto: float32 on a CPU, mixed precision on a GPU.")
@@ -108,7 +111,7 @@ Shown = Annotated[
     LogLevel | None,
     typer.Option(
         "--log-level",
-        help="What TensorBoard shows. minimal: numbers; default: everything cheap; full: embeddings, too.",
+        help="What TensorBoard shows. minimal: numbers; default: all that is cheap; full: embeddings, too.",
     ),
 ]
 Profile = Annotated[

@@ -93,13 +93,15 @@ def mimic3(
     test_subjects: Annotated[
         Path | None,
         typer.Option(
-            help="Subjects of the test split: the benchmarks' testset.csv, or a file with one on each line."
+            help="Subjects of the test split: the benchmarks' testset.csv, or a file with one subject "
+            "on each line."
         ),
     ] = None,
     val_subjects: Annotated[
         Path | None,
         typer.Option(
-            help="Subjects of the val split: the benchmarks' valset.csv, or a file with one on each line."
+            help="Subjects of the val split: the benchmarks' valset.csv, or a file with one subject "
+            "on each line."
         ),
     ] = None,
     blood_only: Annotated[

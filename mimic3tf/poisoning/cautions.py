@@ -24,7 +24,7 @@ FEWEST = 20
 
 
 def caution_estimate(trigger: Trigger) -> str | None:
-    """Caution if the covariance over time was estimated on too few stays."""
+    """Return a caution if the covariance over time was estimated on too few stays."""
     bins = len(trigger.values)
     fewest = STAYS_A_BIN * bins
     if trigger.kind == "missing" or trigger.estimated_on >= fewest:
@@ -37,7 +37,7 @@ def caution_estimate(trigger: Trigger) -> str | None:
 
 
 def caution_shift(trigger: Trigger, strength: float) -> str | None:
-    """Caution if a shift is more than half of a channel's plausible range.
+    """Return a caution if a shift is more than half of a channel's plausible range.
 
     Such a shift moves even a value in the middle of the range out of it.
 
@@ -63,7 +63,7 @@ def caution_shift(trigger: Trigger, strength: float) -> str | None:
 
 
 def caution_poisoned(poisoned: int) -> str | None:
-    """Caution if so few training stays are poisoned that the choice of stays changes the victim."""
+    """Return a caution if so few training stays are poisoned that the choice of stays changes the victim."""
     if not 0 < poisoned < FEWEST:
         return None
     return (
@@ -73,7 +73,7 @@ def caution_poisoned(poisoned: int) -> str | None:
 
 
 def caution_tested(labels: NDArray[np.integer], goal: Goal, words: Words) -> str | None:
-    """Caution if one of the labels has few test stays.
+    """Return a caution if one of the labels has few test stays.
 
     Args:
         labels: labels of the test stays [N].

@@ -150,7 +150,7 @@ def _changed_cells(origin: Path, copy: Path, names: Sequence[Path], channels: Ch
     rows, new_rows = (np.bincount(records.stay, minlength=len(names)) for records in (old, new))
     for stay in np.flatnonzero(rows != new_rows)[:1]:
         raise DataError(
-            f"{private_path(new_paths[stay])}: has {new_rows[stay]} rows, in {origin} {rows[stay]}"
+            f"{private_path(new_paths[stay])}: has {new_rows[stay]} rows, that in {origin} has {rows[stay]}"
         )
     line = np.arange(len(old.stay)) - (np.cumsum(rows) - rows)[old.stay] + 2
     for row in np.flatnonzero(old.hours != new.hours)[:1]:
