@@ -111,11 +111,7 @@ def an_audit() -> None:
                 "sentence": "Suspicious: it rests on the share of deaths.",
                 "checks": [
                     {"name": "share of deaths", "raised": True, "found": "17.8% of the training stays died"},
-                    {
-                        "name": "inverted triggers",
-                        "raised": None,
-                        "found": "not run: no validation stay died",
-                    },
+                    {"name": "inverted triggers", "raised": None, "found": "not run: no validation stay died"},
                 ],
             },
             "suspected_label": 1,
