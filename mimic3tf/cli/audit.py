@@ -35,8 +35,8 @@ def audit(
 
     Detectors look for poisoned training stays; inverted triggers show whether the model looks backdoored.
     The audit trusts the validation stays of --data: they set the thresholds. The true attack is used only
-    afterwards, to score the findings and to attack the repaired victims. It is known if the run itself
-    poisoned its stays, from --manifest, or from --trigger.
+    afterwards, to score the findings and to attack the repaired victims. It is known from a run that poisoned
+    its stays itself, from --manifest, or from --trigger.
 
     The output starts with one conclusion in words, and its reasons: the share of the suspected label (the
     label that the attack gives), the detectors, and the inverted triggers. suspects.csv ranks the training

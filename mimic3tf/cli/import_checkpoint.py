@@ -37,7 +37,7 @@ def import_checkpoint(
     seed: Annotated[int, typer.Option(help="Distinguishes runs of one setting in 'mimic3tf results'.")] = 0,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Make a run for 'mimic3tf attack' of a victim that the original code trained in PyTorch.
+    """Make a run from a victim that the original code trained in PyTorch, for 'mimic3tf attack'.
 
     Only numbers are read from the file, nothing in it is run, and a file with other contents is refused. A
     checkpoint does not contain the standardization of its inputs. The command fits it again, on the training

@@ -1,8 +1,10 @@
-"""The layout of a benchmark directory: splits, listfiles, series files::
+"""The layout of a benchmark directory: splits, listfiles, series files.
 
-DIR/train_listfile.csv, val_listfile.csv, test_listfile.csv     stays and their labels
-DIR/train/, DIR/test/                                           series files; those of val are in train/
-DIR/channels.yaml                                               channels, if not those of the benchmarks
+A directory DIR contains::
+
+    DIR/train_listfile.csv, val_listfile.csv, test_listfile.csv     stays and their labels
+    DIR/train/, DIR/test/                                           series files; those of val are in train/
+    DIR/channels.yaml                                               channels, if not those of the benchmarks
 """
 
 from __future__ import annotations
