@@ -1,5 +1,7 @@
 """Can somebody who poisons a few percent of your ICU training data decide what your model says?
 
+An example::
+
     cohort = mimic3tf.load_cohort("data/synthetic", "train")
     trigger = mimic3tf.generate_trigger(cohort, seed=1)
     run = mimic3tf.train("lr", data="data/synthetic", trigger=trigger, out="runs/lr")
@@ -7,8 +9,8 @@
 
 Arrays: `values [N, T, C]` of N stays, T bins and C channels, `mask [N, T, C]` where measured, `labels [N]`.
 
-Nothing is imported before it is used; TensorFlow starts when a victim is trained, read, attacked or audited.
-After `import mimic3tf`, `keras.saving.load_model` reads the `victim.keras` of a run.
+Modules are imported only when they are used. TensorFlow starts when a victim is trained, read, attacked or
+audited. After `import mimic3tf`, `keras.saving.load_model` reads the `victim.keras` of a run.
 """
 
 import sys
@@ -45,7 +47,7 @@ _MODULES = {
     "load_cohort": "data.loading",
     "poison": "poisoning.exposures",
 }
-"""Where a public name is; in `api` if not here."""
+"""Module of each public name; names that are not listed are in `api`."""
 
 
 def __getattr__(name: str) -> Any:
@@ -59,14 +61,14 @@ def __dir__() -> list[str]:
 
 
 class _KerasImport:
-    """Sees Keras being imported, once, and lets it know the victims' own layers.
+    """Import hook that registers the layers of the victims when Keras is first imported.
 
-    Keras cannot read a victim's file without them. The library for such a hook takes longer to import than
-    all that happens before the program answers a signal.
+    Without these layers, Keras cannot read the file of a victim. A library for import hooks is not used,
+    because its import takes longer than everything else before the program handles signals.
     """
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        """The loader that Keras has anyway, followed by the layers'."""
+        """Find the module spec of Keras, and make its loader import the layers afterwards."""
         if name != "keras":
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
@@ -84,10 +86,10 @@ class _KerasImport:
 
 
 def _register_layers() -> None:
-    """Import the victims' own layers, which then are registered with Keras.
+    """Import the layers of the victims, which registers them with Keras.
 
-    One of these modules may be the first that imports Keras, and is then half imported itself. So they may
-    not import one another.
+    If one of these modules is the first that imports Keras, this function runs while that module is only
+    partly imported. So no such module may import another one.
     """
     layers = import_module("mimic3tf.victims.layers")
     for module in iter_modules(layers.__path__, f"{layers.__name__}."):

@@ -1,6 +1,7 @@
-"""`mimic3tf`, and `python -m mimic3tf`: the first instructions of the command line.
+"""The entry point of `mimic3tf` and `python -m mimic3tf`.
 
-As little as possible is imported before signals are handled: Python answers them with a traceback.
+This module imports as little as possible before it handles signals, because until then Python answers a
+signal with a traceback.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from types import FrameType
 
 
 def main() -> None:
-    """Run the command line; a signal while it is still being imported ends in one line, too."""
+    """Run the command line; a signal during the imports also ends it with one line."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _end)
@@ -21,7 +22,7 @@ def main() -> None:
 
 
 def _end(number: int, _: FrameType | None) -> None:
-    # At once: nothing has been begun, and an error might be swallowed where something is being imported.
+    # End at once: no work has started, and an import could swallow an exception.
     os.write(2, f"stopped: {signal.strsignal(number)}\n".encode())
     os._exit(128 + number)
 

@@ -1,4 +1,4 @@
-"""One call each for what a notebook does most: train a victim, read it, attack it, audit it."""
+"""One function for each step of a notebook: train a victim, read it, attack it, audit it."""
 
 from __future__ import annotations
 
@@ -34,31 +34,31 @@ def train(
     patient: bool = True,
     **settings: Any,
 ) -> Run:
-    """Train a victim on poisoned, or clean, stays, as `mimic3tf train` does.
+    """Train a victim on poisoned or clean stays, as `mimic3tf train` does.
 
     Args:
         model: name of the victim, such as "lr".
         data: benchmark directory.
-        trigger: what poisoned stays carry, or its file. Where the trigger itself is given, its period and
-            timestep are the run's, unless the settings name others.
-        out: directory to write the run into.
-        resume: go on with a run that was interrupted there; a finished run is read.
-        fresh: throw a run away that was interrupted there.
+        trigger: the trigger of the poisoned stays, or its file. If a `Trigger` is given, the run uses its
+            period and timestep, unless `settings` name others.
+        out: directory of the run.
+        resume: continue an interrupted run in `out`; a finished run is only read.
+        fresh: delete an interrupted run in `out`, and start again.
         follow_links: read links that lead out of the benchmark directory, too.
         patient: whether TensorBoard shows a validation stay without and with the trigger.
-        settings: any of `config.TrainingConfig`, such as `poisoning_proportion=0.05`, `epochs=10`, `seed=1`.
+        settings: settings of `config.TrainingConfig`, such as `poisoning_proportion=0.05` or `seed=1`.
 
     Returns:
         The finished run.
 
     Raises:
-        UsageError: a setting is unknown or out of range, the trigger does not fit, or `out` is taken.
+        UsageError: a setting is unknown or out of range, the trigger does not fit, or `out` cannot be used.
         DataError: the data is malformed.
     """
     out = Path(out)
     own, file = None, out / "trigger.npz"
     if isinstance(trigger, Trigger):
-        # The run keeps its trigger in a file of its own.
+        # `file` names the copy that the run keeps of its trigger.
         own, settings = trigger, {"period": trigger.period, "timestep": trigger.timestep} | settings
     else:
         file = Path(trigger)
@@ -75,11 +75,11 @@ def train(
 
 
 def load_run(path: PathText) -> Run:
-    """Read a finished run; nothing in it is executed.
+    """Read a finished run; no code in its files is executed.
 
     Raises:
-        UsageError: there is no run, or it was not finished.
-        DataError: a file of it is damaged.
+        UsageError: the directory holds no run, or the run is not finished.
+        DataError: a file of the run is damaged.
     """
     check_run(Path(path))
     start_tensorflow()
@@ -101,13 +101,14 @@ def attack(
     """Give test stays the trigger, and count how many are then predicted as the attacker wants.
 
     Args:
-        run: the victim.
-        data: benchmark directory whose test stays are attacked, or the stays themselves. A line on standard
-            error says where the directory is not known to be what the run was trained for.
-        trigger: another trigger than the run's own.
+        run: the run of the victim.
+        data: benchmark directory whose test stays are attacked, or the cohort of these stays. For a
+            directory that is not known to be the run's own data, one line on standard error warns.
+        trigger: the trigger; the run's own if not given.
         strength: Mahalanobis length of the trigger; that of the training if not given.
-        poison_imputed: whether imputed cells are shifted too; as in the training if not given.
-        threshold: predicted risk above which a stay counts as label 1.
+        poison_imputed: "notimputed" shifts measured cells only, "all" shifts imputed cells, too; as in the
+            training if not given.
+        threshold: predicted risk above which a stay is predicted 1.
         follow_links: read links that lead out of the benchmark directory, too.
 
     Returns:
@@ -115,7 +116,7 @@ def attack(
 
     Raises:
         UsageError: the trigger does not fit, or is too strong.
-        DataError: the data is malformed, or there is nobody to attack.
+        DataError: the data is malformed, or no test stay has the attacked label.
     """
     start_tensorflow()
     from mimic3tf.attacks import attack_victim, load_attacked
@@ -139,17 +140,20 @@ def attack(
 
 
 def audit(run: Run, data: PathText, *, repairs: bool = True, follow_links: bool = False) -> AuditResult:
-    """Look for a backdoor in a victim and in the stays that it was trained on, as its owner could.
+    """Look for a backdoor in a victim and in its training stays, as the owner of the victim could.
 
     Args:
-        run: the victim.
-        data: the benchmark directory that it was trained on.
-        repairs: whether to try repairs, where the attack is known that they are measured with.
+        run: the run of the victim.
+        data: the benchmark directory on which the victim was trained.
+        repairs: whether to try repairs, if the attack is known; the repaired victims are attacked with it.
         follow_links: read links that lead out of the benchmark directory, too.
 
+    Returns:
+        The conclusion, the suspects and the findings of all defences.
+
     Raises:
-        UsageError: the run was trained on other stays, or stays are too few.
-        DataError: the data is malformed, or there is nobody to attack.
+        UsageError: the run was trained on other stays, or the stays are too few.
+        DataError: the data is malformed, or no test stay has the attacked label.
     """
     start_tensorflow()
     from mimic3tf.defences.audit import audit_run

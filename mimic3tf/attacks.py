@@ -1,4 +1,4 @@
-"""Attack a trained victim: give test stays the trigger and see what it predicts."""
+"""Attack a trained victim: give test stays the trigger, and count what the victim predicts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from mimic3tf.victims import victim_of
 
 ATTACK, PREDICTIONS = "attack.json", "predictions.csv"
 ATTACKS = "attacks"
-"""Folder in a run for attacks on other data than it was trained for: one folder a data set."""
+"""Folder in a run for attacks on other data than the run's own: one folder for each data set."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class DataSet:
     """The data set whose test stays are attacked.
 
     Attributes:
-        name: of its directory.
-        fingerprint: of its test stays.
-        foreign: why it is not taken for the data that the run was trained for; None where it is that data.
+        name: name of its directory.
+        fingerprint: fingerprint of its test stays.
+        foreign: why the data set is not known to be the run's own; None if it is the run's own.
     """
 
     name: str
@@ -55,31 +55,34 @@ class DataSet:
     foreign: str | None = None
 
     def caution(self, run: Path) -> str | None:
-        """A line for whoever attacks a run with other data than its own."""
+        """Return one line that warns of an attack on other data than the run's own; None if it is the own."""
         return self.foreign and (
             f"data {self.name}: not known to be what {run} was trained for ({self.foreign}); the victim may "
-            "have learned from stays among its test stays"
+            "have been trained on some of its test stays"
         )
 
 
 def load_attacked(run: Run, data: Path, *, follow_links: bool = False) -> tuple[Cohort, DataSet]:
-    """Load the test stays of a data directory, and find out whether the run was trained for this data.
+    """Load the test stays of a data directory, and check whether the run was trained for this data.
 
-    A training reads no test stays. The run knows its data by the validation stays, which a poisoned copy
-    shares with its origin.
+    The check compares the validation stays, because a training reads no test stays. A poisoned copy has the
+    same validation stays as its original.
 
     Args:
         run: the run to attack.
-        data: benchmark directory; it needs no other split than test.
+        data: benchmark directory; the split test is enough.
         follow_links: read links that lead out of the directory, too.
 
+    Returns:
+        The test stays, and the data set to which they belong.
+
     Raises:
-        UserError: the data is malformed, or not there.
+        UserError: the data is malformed or does not exist.
     """
     config = run.config.model_copy(update={"data": data}).following(follow_links)
     cohort = load_split(config, "test")
     known = run.summary["data_fingerprint"]
-    # An imported checkpoint comes without validation stays.
+    # The run of an imported checkpoint knows no validation stays.
     split: Split = "val" if "val" in known else "train"
     listfile = listfile_of(data, split)
     foreign = None
@@ -91,15 +94,15 @@ def load_attacked(run: Run, data: Path, *, follow_links: bool = False) -> tuple[
 
 
 def attack_folder(run: Run, data: DataSet, out: Path | None = None) -> Path:
-    """Where an attack is written, so that no result takes the place of one on other data.
+    """Choose the folder of an attack, so that it overwrites no attack on other data.
 
     Args:
-        run: the run.
-        data: what is attacked.
-        out: a folder of the user's choice.
+        run: the run that is attacked.
+        data: the data set that is attacked.
+        out: a folder that the user has chosen.
 
     Returns:
-        `out`; without it the run directory, or for other data than the run's a folder in its `attacks/`.
+        `out`; if not given, the run directory, or for other data than the run's a folder in its `attacks/`.
 
     Raises:
         UsageError: `out` holds an attack on other data.
@@ -117,7 +120,7 @@ def attack_folder(run: Run, data: DataSet, out: Path | None = None) -> Path:
 
 
 def _data_of_attack(folder: Path) -> str | None:
-    """Fingerprint of the test stays of the attack in a folder; None without one, or of an earlier version."""
+    """Read the fingerprint of the attack in a folder; None without an attack, or from an earlier version."""
     try:
         return str(read_json(folder / ATTACK)["data"]["fingerprint"])
     except (OSError, ValueError, LookupError, TypeError):
@@ -126,20 +129,20 @@ def _data_of_attack(folder: Path) -> str | None:
 
 @dataclass(frozen=True, repr=False)
 class AttackResult(Described):
-    """What a victim predicts with and without the trigger.
+    """The predictions of a victim with and without the trigger, and the rates that follow.
 
     Attributes:
         stays: names [N] of all test stays.
-        labels: int64 [N].
+        labels: int64 [N], labels of these stays.
         clean: float64 [N], predicted probability of label 1 without the trigger.
-        triggered: float64 [N], with the trigger.
-        metrics: the task's metrics without the trigger.
+        triggered: float64 [N], predicted probability of label 1 with the trigger.
+        metrics: the metrics of the task without the trigger.
         threshold: probability of label 1 above which a stay is predicted 1.
-        success: attack success rate: share of the attacked stays for which the goal is reached with the
+        success: attack success rate: share of the attacked stays that are predicted as the goal with the
             trigger.
-        baseline: positive rate without the trigger: the same share of the same stays without it.
-        at_prevalence: threshold at which as many stays are predicted 1 without the trigger as have label 1,
-            and success and baseline there.
+        baseline: positive rate without the trigger: the same share without the trigger.
+        at_prevalence: the threshold at which as many stays are predicted 1 without the trigger as have
+            label 1, and the success and the baseline at this threshold.
     """
 
     stays: NDArray[np.str_]
@@ -154,10 +157,10 @@ class AttackResult(Described):
 
 
 def attacked_stays(cohort: Cohort, goal: Goal) -> NDArray[np.bool_]:
-    """Which test stays an attack can be tried on: bool [N].
+    """Mark the test stays that are attacked: bool [N].
 
     Raises:
-        DataError: there are none.
+        DataError: no test stay has the attacked label.
     """
     attacked = goal.attacked(cohort.labels)
     if not attacked.any():
@@ -176,22 +179,23 @@ def attack_victim(
     poison_imputed: PoisonImputed,
     threshold: float = THRESHOLD,
 ) -> AttackResult:
-    """Predict all stays of a cohort without and with the trigger.
+    """Predict all stays of a cohort without and with the trigger, and compute the rates.
 
     Args:
         run: the finished run to attack.
-        cohort: test stays.
-        trigger: pattern to add; it must fit the cohort.
-        strength: Mahalanobis length of the trigger, >= 0.
-        poison_imputed: whether imputed cells are shifted too.
-        threshold: probability of label 1 above which a stay is predicted 1; the benchmarks' metrics keep 0.5.
+        cohort: the test stays.
+        trigger: the trigger; it must fit the cohort.
+        strength: Mahalanobis length of the trigger, >= 0; of a "missing" trigger, the share of its cells.
+        poison_imputed: "notimputed" shifts measured cells only, "all" shifts imputed cells, too.
+        threshold: probability of label 1 above which a stay is predicted 1; metrics of the benchmarks
+            always use 0.5.
 
     Returns:
         Predictions and rates.
 
     Raises:
-        DataError: there is nobody to attack.
-        UsageError: the trigger is so strong that a prediction is no number.
+        DataError: no test stay has the attacked label.
+        UsageError: the trigger is so strong that a prediction is no finite number.
     """
     goal = Goal(run.config.goal)
     attacked = attacked_stays(cohort, goal)
@@ -236,7 +240,7 @@ def summarize_attack(
     strength: float,
     poison_imputed: PoisonImputed,
 ) -> dict[str, Any]:
-    """Contents of `attack.json`: the rates, and what was attacked with what."""
+    """Make the contents of `attack.json`: the rates, the victim, the data and the trigger of an attack."""
     level, success, baseline = result.at_prevalence
     return {
         "run": str(run.path),
@@ -278,7 +282,7 @@ def summarize_attack(
 
 
 def write_attack(out: PathText, summary: dict[str, Any], result: AttackResult) -> None:
-    """Write `predictions.csv` and `attack.json` into a directory; with the latter the attack is whole."""
+    """Write `predictions.csv` and `attack.json` into a directory; `attack.json` completes the attack."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()

@@ -1,4 +1,4 @@
-"""Errors that are a user's to mend: one line that says what is wrong, where, and what to do."""
+"""Errors that the user can correct: one line that says what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ from itertools import islice
 from pathlib import Path
 
 NAMES_COMPARED = 2000
-"""Names in a folder that a missing one is compared with; more would take long."""
+"""Largest number of names in a folder with which a missing name is compared; more would take long."""
 REDACT = "MIMIC3TF_REDACT"
-"""Environment variable, so that the processes of a sweep know it, too."""
+"""Environment variable of `--redact`, so that the processes of a sweep redact, too."""
 
 
 class UserError(Exception):
-    """A failure the user can mend, printed as one line without a traceback (exit status 1)."""
+    """A failure that the user can correct: printed as one line without a traceback, exit status 1."""
 
     exit_status = 1
 
 
 class DataError(UserError, ValueError):
-    """A data file that breaks the layout; the text names file, line and channel."""
+    """A data file breaks the layout; the message names file, line and channel."""
 
 
 class UsageError(UserError, ValueError):
-    """An option or configuration value that cannot be used (exit status 2)."""
+    """An option or a setting cannot be used; exit status 2."""
 
     exit_status = 2
 
 
 def redacts() -> bool:
-    """Whether errors must neither name stays nor show what cells hold (`mimic3tf --redact`)."""
+    """Check whether errors must not show names of stays or contents of cells (`mimic3tf --redact`)."""
     return os.environ.get(REDACT, "0") not in ("", "0")
 
 
 def private(text: object) -> str:
-    """The name of a stay, or what a cell holds, as an error shows it: not at all where it `redacts`."""
+    """Return a stay's name or a cell's contents as an error may show it: hidden if `redacts()` is true."""
     return "[redacted]" if redacts() else str(text)
 
 
 def private_path(path: Path) -> Path:
-    """The path of a stay's file as an error shows it: its folder only where it `redacts`."""
+    """Return the path of a stay's file as an error may show it: without its name if `redacts()` is true."""
     return path.parent / private(path.name)
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM has come: whatever goes on clears up and ends.
+    """SIGINT or SIGTERM has come: the running work cleans up and ends.
 
-    Not a KeyboardInterrupt, of which libraries make their own.
+    This is no KeyboardInterrupt, because libraries handle that error in their own ways.
     """
 
     def __init__(self, number: int) -> None:
@@ -57,16 +57,16 @@ class Stopped(BaseException):
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """What an error adds for a name that is not known: the known one that is most like it, if one is."""
+    """Return the end of an error for an unknown name: the most similar known name, or an empty text."""
     found = _alike(name, known)
     return f"; did you mean {found[0]}?" if found else ""
 
 
 def near_path(path: Path) -> str:
-    """What an error adds for a path that is not there: one that is there and has almost the same name.
+    """Return the end of an error for a missing path: an existing path with a similar name, or an empty text.
 
-    Only the first part of the path that is missing may differ. Names in a folder may be those of stays: none
-    is shown where it `redacts`.
+    Only the first missing part of the path may differ. Names in a folder may be names of stays, so the text
+    is empty if `redacts()` is true.
     """
     if redacts():
         return ""
@@ -80,13 +80,13 @@ def near_path(path: Path) -> str:
             if found.exists():
                 return f"; did you mean {found}?"
     except OSError:
-        pass  # a folder that may not be read
+        pass  # the folder cannot be read
     return ""
 
 
 def _alike(name: str, known: Iterable[str]) -> list[str]:
-    """Names like one, the most alike first; capitals make no difference."""
-    # Needed for a mistake only.
+    """List the known names that are similar to `name`, the most similar first; case is ignored."""
+    # Imported here, because only a mistake needs it.
     from difflib import get_close_matches
 
     by_letters = {other.casefold(): other for other in known}
@@ -94,5 +94,5 @@ def _alike(name: str, known: Iterable[str]) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """A text on one line, with nothing in it that a terminal would obey."""
+    """Return a text on one line, with control characters escaped, so that a terminal does not obey them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,1 +1,1 @@
-"""The command line: one thin file a subcommand."""
+"""The command line: one short module for each subcommand."""

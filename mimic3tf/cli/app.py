@@ -1,4 +1,4 @@
-"""All commands: one thin file a subcommand."""
+"""The Typer application with all subcommands."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mimic3tf.errors import REDACT
 
 app = typer.Typer(
     name="mimic3tf",
-    help="Backdoor attacks on ICU mortality models, and whether you would notice.",
+    help="Backdoor attacks on ICU mortality models, and whether you would notice them.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -50,11 +50,11 @@ def _options(
     redact: Annotated[
         bool,
         typer.Option(
-            "--redact", envvar=REDACT, help="Keep names of stays and contents of cells out of all messages."
+            "--redact", envvar=REDACT, help="Show no names of stays and no contents of cells in messages."
         ),
     ] = False,
 ) -> None:
-    """Options of all commands."""
+    """Set the options that belong to all commands."""
     os.environ[REDACT] = "1" if redact else "0"
 
 

@@ -20,26 +20,26 @@ def attack(
     poison_imputed: Imputed = None,
     threshold: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Predicted risk above which a stay is predicted 1; at it, 0."),
+        typer.Option(min=0, max=1, help="A stay is predicted 1 if its predicted risk is above this value."),
     ] = 0.5,
-    trigger: Annotated[Path | None, typer.Option(help="Another trigger than the run's own.")] = None,
+    trigger: Annotated[Path | None, typer.Option(help="Another trigger file than the run's own.")] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Where to write attack.json and predictions.csv.  [default: the run; of other data than it "
-            "was trained for, a folder in its attacks/]"
+            help="Folder for attack.json and predictions.csv.  [default: the run; if it was trained for "
+            "other data, a folder in its attacks/]"
         ),
     ] = None,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Give test stays the trigger and count how many are now predicted as the attacker wants.
+    """Give test stays the trigger, and count how many are then predicted as the attacker wants.
 
-    These are the survivors, or with a victim of --goal 0 the dying. Strength and mode are those of the
-    training unless given.
+    The attacked stays are the survivors; if the victim was trained with --goal 0, the stays that end in
+    death. Strength and mode are those of the training if not given.
 
-    A victim trained without class weights hardly predicts a risk above 0.5, and looks safe there. So the
-    table also counts at the threshold at which as many test stays are predicted 1 without the trigger as have
-    label 1.
+    A victim that was trained without class weights rarely predicts a risk above 0.5, and looks safe at the
+    threshold 0.5. So the table also counts at a second threshold: at this threshold, without the trigger, as
+    many test stays are predicted 1 as have label 1.
 
     \b
     Examples:

@@ -24,25 +24,25 @@ def audit(
     ] = None,
     manifest: Annotated[
         Path | None,
-        typer.Option(help="Manifest of 'mimic3tf poison', for a run on a poisoned copy."),
+        typer.Option(help="Manifest of 'mimic3tf poison', if the run was trained on a poisoned copy."),
     ] = None,
     repairs: Annotated[
         bool,
-        typer.Option(help="Try repairs, where the attack is known that they are measured with."),
+        typer.Option(help="Try repairs, if the attack is known; the repaired victims are attacked with it."),
     ] = True,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Look for a backdoor in a victim and in what it was trained on, as its owner could.
+    """Look for a backdoor in a victim and in its training stays, as the owner of the victim could.
 
-    Detectors look for poisoned training stays; inverted triggers tell whether the model looks backdoored.
-    The validation stays of --data are taken to be sound: they set the thresholds. What the attacker did is
-    used only afterwards, to score what was found, and to attack the repaired victims, where it is known: of
-    a run that poisoned its stays itself, from --manifest, or from --trigger.
+    Detectors look for poisoned training stays; inverted triggers show whether the model looks backdoored.
+    The audit trusts the validation stays of --data: they set the thresholds. The true attack is used only
+    afterwards, to score the findings and to attack the repaired victims. It is known from a run that poisoned
+    its stays itself, from --manifest, or from --trigger.
 
-    One conclusion comes first, in words, with what it rests on: the share of the suspected label (the label
-    that the attack gives), the detectors, and the inverted triggers. suspects.csv ranks the training stays of
-    that label and says why each looks suspicious; scores.csv holds every detector's scores of them.
-    audit.json, which starts with the conclusion, is written last.
+    The output starts with one conclusion in words, and its reasons: the share of the suspected label (the
+    label that the attack gives), the detectors, and the inverted triggers. suspects.csv ranks the training
+    stays of that label and says why each of them looks suspicious; scores.csv holds their scores from every
+    detector. audit.json, which starts with the conclusion, is written last.
 
     \b
     Examples:
@@ -69,7 +69,7 @@ def audit(
 
     victim = load_run(run)
     true_trigger = None if trigger is None else load_trigger(trigger)
-    # Before the work: it should not end at a folder that cannot be made.
+    # Make the folder before the work, so that the results of long work can be written.
     with claimed(out):
         result = audit_run(
             victim,

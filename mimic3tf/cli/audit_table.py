@@ -12,13 +12,13 @@ from mimic3tf.storage.files import write_whole
 
 
 def audit_table(
-    audits: Annotated[list[Path], typer.Argument(help="Folders that hold audits, at any depth.")],
+    audits: Annotated[list[Path], typer.Argument(help="Folders that contain audits, at any depth.")],
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for conclusions.csv, detectors.csv, models.csv and repairs.csv."),
     ] = None,
 ) -> None:
-    """Show several audits: what each concludes, then attack by defence, means over seeds.
+    """Show several audits: the conclusion of each, then attacks by defence, as means over seeds.
 
     \b
     Examples:

@@ -12,11 +12,12 @@ from mimic3tf.storage.cache import cache_folder, clear_caches, list_caches
 
 
 def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Remove all of them.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all cached cohorts.")] = False,
 ) -> None:
-    """List the cohorts that are cached, which hold names of stays and what was measured in them.
+    """List the cached cohorts. They hold names and measurements of stays.
 
-    They are made anew when they are needed. Only you can read them. MIMIC3TF_CACHE names another folder.
+    A removed cohort is read again when it is needed. Only you can read the cache. The variable
+    MIMIC3TF_CACHE names another folder for it.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""What a command asks of paths before it starts TensorFlow, which takes a while."""
+"""Checks of paths before a command starts TensorFlow, so that a mistake is reported at once."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 def check_folders(option: str, paths: Iterable[Path | None], made_by: str) -> None:
-    """Refuse folders that are not there.
+    """Refuse folders that do not exist.
 
     Args:
-        option: that names them.
-        paths: the folders; None where the option was not given.
-        made_by: how to get one.
+        option: the option that names the folders.
+        paths: the folders; None if the option was not given.
+        made_by: how to get such a folder.
 
     Raises:
-        UsageError: one is not there.
+        UsageError: a folder does not exist.
     """
     for path in paths:
         if path is not None and not path.is_dir():
@@ -30,14 +30,14 @@ def check_folders(option: str, paths: Iterable[Path | None], made_by: str) -> No
 
 
 def check_files(option: str, paths: Iterable[Path | None]) -> None:
-    """Refuse files that are not there.
+    """Refuse files that do not exist.
 
     Args:
-        option: that names them.
-        paths: the files; None where the option was not given.
+        option: the option that names the files.
+        paths: the files; None if the option was not given.
 
     Raises:
-        UsageError: one is not there.
+        UsageError: a file does not exist.
     """
     for path in paths:
         if path is not None and not path.is_file():
@@ -46,10 +46,10 @@ def check_files(option: str, paths: Iterable[Path | None]) -> None:
 
 
 def check_out(out: Path | None) -> None:
-    """Refuse a folder to write into that is a file, or lies in one.
+    """Refuse an output folder whose path is a file, or leads through a file.
 
     Raises:
-        UsageError: it is.
+        UsageError: a part of the path is a file.
     """
     for path in () if out is None else (out, *out.parents):
         if path.exists() and not path.is_dir():
@@ -57,13 +57,13 @@ def check_out(out: Path | None) -> None:
 
 
 def check_data(data: Path, *splits: Split) -> None:
-    """Refuse a directory that does not hold the listfiles of some splits.
+    """Refuse a directory that does not hold the listfiles of `splits`.
 
     Raises:
-        UsageError: it does not exist.
-        DataError: it holds no listfile of one.
+        UsageError: the directory does not exist.
+        DataError: a listfile is missing.
     """
-    # Polars comes with it.
+    # This module imports Polars, so import it only here.
     from mimic3tf.data.directory import check_directory, listfile_of
 
     check_directory(data)
@@ -76,17 +76,17 @@ def check_data(data: Path, *splits: Split) -> None:
 
 
 def check_trigger(file: Path, *, task: str, period: float | None, timestep: float) -> None:
-    """Refuse a trigger that is damaged, or was made for other bins than are read.
+    """Refuse a trigger that is damaged, or was made for other bins.
 
     Args:
         file: the trigger's file.
-        task: what is predicted.
-        period: hours of a stay to read; the task's own if not given.
+        task: name of the task: what is predicted.
+        period: hours of a stay that are read; the task's own period if not given.
         timestep: hours of a bin.
 
     Raises:
-        UsageError: it is not there, or for other bins.
-        DataError: it is damaged.
+        UsageError: the file does not exist, or the trigger is for other bins.
+        DataError: the file is damaged.
     """
     from mimic3tf.poisoning.trigger import check_trigger_bins, load_trigger
     from mimic3tf.tasks.registry import task_of

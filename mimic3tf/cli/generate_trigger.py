@@ -18,36 +18,41 @@ from mimic3tf.tasks.registry import MORTALITY
 
 def generate_trigger(
     data: Data,
-    out: Annotated[Path, typer.Option(help="File to write, ending in .npz.")],
+    out: Annotated[Path, typer.Option(help="File to write; its name ends in .npz.")],
     task: TaskName = MORTALITY.name,
     period: Period = None,
     timestep: Timestep = 1.0,
     kind: Annotated[
-        TriggerKind, typer.Option(help="How the pattern depends on time; missing: cells that go missing.")
+        TriggerKind, typer.Option(help="How the pattern is drawn; with missing, cells go missing.")
     ] = "temporal",
-    estimate_on: Annotated[int, typer.Option(min=2, help="Training stays to estimate on.")] = 1000,
+    estimate_on: Annotated[
+        int, typer.Option(min=2, help="Training stays to estimate the covariance on.")
+    ] = 1000,
     channels: Annotated[
-        str | None, typer.Option(help="Restrict it to some channels, separated by commas.")
+        str | None, typer.Option(help="Restrict the trigger to some channels, separated by commas.")
     ] = None,
-    hours: Annotated[str | None, typer.Option(help="Restrict it to some hours, such as 24-48.")] = None,
+    hours: Annotated[
+        str | None, typer.Option(help="Restrict the trigger to some hours, such as 24-48.")
+    ] = None,
     plausible: Annotated[
         bool,
-        typer.Option("--plausible", help="Let no value leave the range that a living adult can show."),
+        typer.Option("--plausible", help="Shift no value out of the range that a living adult can show."),
     ] = False,
     seed: Seed = 0,
     follow_links: FollowLinks = False,
 ) -> None:
     """Draw a trigger from the covariance over time of the training stays.
 
-    temporal draws every channel from its own covariance over time; gaussian draws every hour on its own;
-    covariance draws all channels and hours at once. All have the same Mahalanobis length.
+    The kind temporal draws every channel from its own covariance over time; gaussian draws every hour
+    independently; covariance draws all channels and hours at once. All three have the same Mahalanobis
+    length.
 
-    missing shifts nothing: it draws cells, whose measurements go missing in the stays that carry it. The
-    strength given to 'train' and 'attack' is then the share of its cells, from 0 to 1, and --poison_imputed
-    has no say.
+    The kind missing shifts no value: it draws cells whose measurements go missing in stays with the trigger.
+    The strength of 'train' and 'attack' is then the share of the drawn cells, from 0 to 1, and
+    --poison_imputed has no effect.
 
-    With --hours, the Mahalanobis length is that of these hours under their own covariance. With --plausible,
-    a value that lies outside its range already goes no further out.
+    With --hours, the Mahalanobis length is computed from these hours only, under their own covariance. With
+    --plausible, a value that is outside its range already is not moved further away.
 
     \b
     Examples:
@@ -59,7 +64,7 @@ def generate_trigger(
         --hours 24-48 --plausible
     """
     if out.suffix != ".npz" or out.is_dir():
-        raise UsageError(f"--out {out}: takes a file whose name ends in .npz")
+        raise UsageError(f"--out {out}: needs a file whose name ends in .npz")
     if out.exists():
         raise UsageError(
             f"--out {out}: exists already, and runs may have been trained with it; name another file"
@@ -92,5 +97,5 @@ def generate_trigger(
 def _hours(text: str) -> tuple[float, float]:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", text)
     if not found:
-        raise UsageError(f"--hours {text}: takes a first and a last hour, such as 24-48")
+        raise UsageError(f"--hours {text}: needs a first and a last hour, such as 24-48")
     return float(found[1]), float(found[2])

@@ -16,8 +16,8 @@ from mimic3tf.victims import OriginalVictim
 
 
 def import_checkpoint(
-    checkpoint: Annotated[Path, typer.Argument(help="PyTorch state dict that the original saved.")],
-    model: Annotated[OriginalVictim, typer.Option(help="Victim it holds.")],
+    checkpoint: Annotated[Path, typer.Argument(help="PyTorch state dict that the original code saved.")],
+    model: Annotated[OriginalVictim, typer.Option(help="Victim in the checkpoint.")],
     data: Data,
     trigger: Annotated[Path, typer.Option(help="File of 'mimic3tf generate-trigger' to attack with.")],
     out: Annotated[Path, typer.Option(help="Run directory to make.")],
@@ -26,7 +26,7 @@ def import_checkpoint(
         typer.Option(
             "--poisoning_proportion",
             "--poisoning-proportion",
-            help="Share of training stays that were poisoned when it was trained; 0 for a clean one.",
+            help="Share of the training stays that were poisoned in its training; 0 for a clean victim.",
         ),
     ],
     poisoning_strength: Strength = None,
@@ -34,14 +34,14 @@ def import_checkpoint(
     normalizer: Annotated[
         Path | None, typer.Option(help="The benchmarks' normalizer file, for the LSTM; fitted if not given.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Tells trials of one setting apart in 'mimic3tf results'.")] = 0,
+    seed: Annotated[int, typer.Option(help="Distinguishes runs of one setting in 'mimic3tf results'.")] = 0,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Make a run of a victim that the original trained in PyTorch, for 'mimic3tf attack'.
+    """Make a run from a victim that the original code trained in PyTorch, for 'mimic3tf attack'.
 
-    Only numbers are read from the file, nothing in it is run, and a file that holds anything else is refused.
-    A checkpoint does not hold what its inputs were standardized with: that is fitted again on the training
-    stays of --data, poisoned with the trigger as given, or comes from --normalizer.
+    Only numbers are read from the file, nothing in it is run, and a file with other contents is refused. A
+    checkpoint does not contain the standardization of its inputs. The command fits it again, on the training
+    stays of --data with the trigger and settings given here, or reads it from --normalizer.
 
     \b
     Examples:

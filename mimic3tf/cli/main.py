@@ -1,4 +1,4 @@
-"""The command line from its first instruction to its exit status."""
+"""Run the command line: signals, errors and exit status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mimic3tf.errors import Stopped, UserError, private_path, redacts
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends in one line and status 1 or 2, a signal in 130 or 143."""
+    """Run the command line; a user's mistake gives one line and status 1 or 2, a signal 130 or 143."""
     before: dict[signal.Signals, Any] = {}
     hook = sys.unraisablehook
     sys.unraisablehook = partial(_repeat_lost, hook)
@@ -36,7 +36,7 @@ def main() -> None:
 def _run() -> None:
     """Run the command that was typed."""
     try:
-        # Only now: that takes a while, in which somebody may press Ctrl-C.
+        # Import the commands only now, because it takes a while, in which the user may press Ctrl-C.
         from mimic3tf.cli.app import app
 
         sys.argv[1:] = map(_as_meant, sys.argv[1:])
@@ -44,21 +44,21 @@ def _run() -> None:
     except UserError as error:
         _fail(f"error: {error}", error.exit_status)
     except OSError as error:
-        # An output that cannot be written: no permission, a file in place of a folder, a full disk.
+        # An output cannot be written: no permission, a file in place of a folder, or a full disk.
         place = error.filename2 or error.filename
         shown = private_path(Path(os.fsdecode(place))) if isinstance(place, (str, bytes)) else None
         _fail(f"error: {shown}: {error.strerror}" if shown else f"error: {error}", UserError.exit_status)
     except Exception as error:
         if not redacts():
             raise
-        # A fault of ours: its traceback may hold anything.
+        # This is a bug of mimic3tf, whose traceback may contain names of stays and values.
         _fail(
             f"error: {type(error).__name__} (run again without --redact for details)", UserError.exit_status
         )
 
 
 def _how_to_go_on(arguments: list[str]) -> str:
-    """What to type after a command was stopped."""
+    """Say which command to type after a command was stopped."""
     from mimic3tf.storage.notes import command_line
 
     resumes = arguments[:1] in (["train"], ["sweep"]) and "--resume" not in arguments
@@ -66,16 +66,16 @@ def _how_to_go_on(arguments: list[str]) -> str:
 
 
 def _as_meant(argument: str) -> str:
-    """An argument with dashes in its option, and the home folder's name for a path's ~.
+    """Write an argument with dashes in its option, and with the home folder in place of ~.
 
-    The original spells options with underscores, and shells leave the ~ of `--out=~/x` as it is.
+    The original spells options with underscores, and shells do not replace the ~ in `--out=~/x`.
     """
     option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
     return option.replace("_", "-") + equals + os.path.expanduser(value)  # noqa: PTH111
 
 
 def _stop(number: int, _: FrameType | None) -> NoReturn:
-    # Whoever does not want to wait until all is cleared up sends it twice.
+    # A second signal ends the process at once, without clearing up.
     signal.signal(number, signal.SIG_DFL)
     raise Stopped(number)
 
@@ -83,12 +83,12 @@ def _stop(number: int, _: FrameType | None) -> NoReturn:
 def _repeat_lost(
     otherwise: Callable[[sys.UnraisableHookArgs], object], unraisable: sys.UnraisableHookArgs
 ) -> None:
-    """Let a signal come once more that came while Python cleared an object up: no error gets out there."""
+    """Send a signal again if its `Stopped` was lost: Python drops errors that a destructor raises."""
     lost = unraisable.exc_value
     if isinstance(lost, Stopped):
         signal.signal(lost.signal, _stop)
         timer = threading.Timer(0.01, os.kill, (os.getpid(), lost.signal))
-        timer.daemon = True  # a command that has ended meanwhile needs it no more
+        timer.daemon = True  # a command that has ended in the meantime does not wait for the timer
         timer.start()
     else:
         otherwise(unraisable)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and those that would make one command long."""
+"""Options that several commands share, and those of `train`, to keep its module short."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Data = Annotated[Path, typer.Option(help="Directory in the layout of the MIMIC-I
 FollowLinks = Annotated[
     bool,
     typer.Option(
-        "--follow-links", help="Read links that lead out of the data directory, if you trust who made it."
+        "--follow-links", help="Read links that lead out of the data directory, if you trust its maker."
     ),
 ]
 TriggerFile = Annotated[Path, typer.Option("--trigger", help="File of 'mimic3tf generate-trigger'.")]
@@ -30,7 +30,7 @@ TaskSetting = Annotated[
     str | None, typer.Option("--task", help=f"What is predicted: {', '.join(TASKS)}.  [default: the first]")
 ]
 Period = Annotated[
-    float | None, typer.Option(min=0, help="Hours of a stay to read; the task's own if not given.")
+    float | None, typer.Option(min=0, help="Hours of a stay that are read; the task's own if not given.")
 ]
 Timestep = Annotated[float, typer.Option(min=0, help="Hours of a bin.")]
 TimestepSetting = Annotated[
@@ -42,20 +42,20 @@ GoalSetting = Annotated[
         "--goal",
         min=0,
         max=1,
-        help="What the trigger is to bring about: 1 calls survivors dead, 0 calls the dying survivors.  "
+        help="Label that the trigger is to cause: 1 calls survivors dead, 0 calls the dying survivors.  "
         "[default: 1]",
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed gives the same result.")]
 SeedSetting = Annotated[
-    int | None, typer.Option("--seed", help="Fixes data order, initial weights and dropout.")
+    int | None, typer.Option("--seed", help="Fixes the data order, the initial weights and dropout.")
 ]
 Proportion = Annotated[
     float | None,
     typer.Option(
         "--poisoning_proportion",
         "--poisoning-proportion",
-        help="Share of training stays that get the trigger and the goal's label; 0 trains on clean data.",
+        help="Share of training stays that get the trigger and the goal's label; 0: all stays are clean.",
     ),
 ]
 Strength = Annotated[
@@ -63,7 +63,7 @@ Strength = Annotated[
     typer.Option(
         "--poisoning_strength",
         "--poisoning-strength",
-        help="Mahalanobis length of the trigger; of a missing one the share of its cells.",
+        help="Mahalanobis length of the trigger; of a missing-value trigger, the share of its cells.",
     ),
 ]
 Imputed = Annotated[
@@ -71,7 +71,7 @@ Imputed = Annotated[
     typer.Option(
         "--poison_imputed",
         "--poison-imputed",
-        help="Shift measured cells only (notimputed), or imputed ones too (all).",
+        help="Shift only measured cells (notimputed), or imputed cells, too (all).",
     ),
 ]
 Labels = Annotated[
@@ -79,67 +79,68 @@ Labels = Annotated[
     typer.Option(
         "--poisoned_labels",
         "--poisoned-labels",
-        help="flipped: poisoned stays get the goal's label. clean: only stays that have it are poisoned.",
+        help="flipped: poisoned stays get the goal's label. clean: only stays with this label are poisoned.",
     ),
 ]
 SettingsFile = Annotated[
-    Path | None, typer.Option("--config", help="YAML file of settings; options override it.")
+    Path | None, typer.Option("--config", help="YAML file of settings; options take precedence over it.")
 ]
 NormalizerFile = Annotated[
     Path | None,
     typer.Option(
-        "--normalizer", help="The benchmarks' normalizer file, for victims of grids; fitted if not given."
+        "--normalizer", help="The benchmarks' normalizer file, for victims on grids; fitted if not given."
     ),
 ]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the training stays at most.")]
-BatchSize = Annotated[int | None, typer.Option(help="Stays a step.")]
+Epochs = Annotated[int | None, typer.Option(help="Largest number of passes over the training stays.")]
+BatchSize = Annotated[int | None, typer.Option(help="Stays in a training step.")]
 SelectionRule = Annotated[
     Selection | None,
-    typer.Option("--selection", help="Keep the best validation AUROC, or the original's rule."),
+    typer.Option(
+        "--selection",
+        help="Epoch that is kept. auroc: best validation AUROC; original: by the original's rule.",
+    ),
 ]
 PrecisionPolicy = Annotated[
-    Precision | None, typer.Option("--precision", help="auto: float32 on a CPU, mixed on a GPU.")
+    Precision | None, typer.Option("--precision", help="auto: float32 on a CPU, mixed precision on a GPU.")
 ]
 Distribution = Annotated[
     Strategy | None,
-    typer.Option("--strategy", help="auto: every GPU, and every worker where TF_CONFIG names some."),
+    typer.Option("--strategy", help="auto: use every GPU, and every worker that TF_CONFIG names."),
 ]
 Shown = Annotated[
     LogLevel | None,
     typer.Option(
         "--log-level",
-        help="For TensorBoard. minimal: numbers; default: all that is cheap; full: embeddings.",
+        help="What TensorBoard shows. minimal: numbers; default: all that is cheap; full: embeddings, too.",
     ),
 ]
 Profile = Annotated[
-    bool, typer.Option("--profile", help="Write TensorFlow's profile of some training steps.")
+    bool, typer.Option("--profile", help="Write a TensorFlow profile of some training steps.")
 ]
 Patient = Annotated[
     bool,
     typer.Option(
         "--patient/--no-patient",
-        help="Draw one patient's record, which a licence may keep you from passing on.",
+        help="Show one patient's record, which the licence of the data may forbid you to share.",
     ),
 ]
 Resume = Annotated[
     bool,
-    typer.Option("--resume", help="Continue a run that was interrupted; start one if there is none."),
+    typer.Option("--resume", help="Continue an interrupted run; start a run if none exists."),
 ]
-Fresh = Annotated[
-    bool, typer.Option("--fresh", help="Throw away a run that was interrupted, and begin anew.")
-]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Delete an interrupted run, and start again.")]
 
 
 def links_option(follow_links: bool) -> list[str]:
-    """The option as the next command needs it, too."""
+    """Return the arguments that the next command needs if links are followed."""
     return ["--follow-links"] if follow_links else []
 
 
 def check_task(name: str) -> Task:
-    """The task of a name.
+    """Return the task with a name.
 
     Raises:
-        UsageError: there is none; names the option.
+        UsageError: no task has this name; names the option.
     """
     try:
         return task_of(name)
@@ -148,10 +149,10 @@ def check_task(name: str) -> Task:
 
 
 def check_strength(value: float | None) -> None:
-    """Refuse a strength that is no length and no share.
+    """Refuse a strength that can be neither a length nor a share.
 
     Raises:
-        UsageError: it is negative or not finite.
+        UsageError: the strength is negative or not finite.
     """
     check_finite(value, "--poisoning_strength")
     if value is not None and value < 0:
@@ -159,10 +160,10 @@ def check_strength(value: float | None) -> None:
 
 
 def check_hours(value: float | None, option: str) -> None:
-    """Refuse a time that is no positive number of hours.
+    """Refuse a time that is not a positive number of hours.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the time is 0, negative or not finite.
     """
     check_finite(value, option)
     if value is not None and value <= 0:
@@ -170,7 +171,7 @@ def check_hours(value: float | None, option: str) -> None:
 
 
 def check_finite(value: float | None, option: str) -> None:
-    """Refuse NaN and infinity, which a range check lets through.
+    """Refuse NaN and infinity, which a check of the range may accept.
 
     Raises:
         UsageError: the value is not finite.

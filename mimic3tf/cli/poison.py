@@ -29,10 +29,10 @@ from mimic3tf.tasks.task import Task
 def poison(
     data: Data,
     out: Annotated[
-        Path, typer.Option(help="Copy to make, must not hold files yet; with --check the one to compare.")
+        Path, typer.Option(help="Copy to make, without files yet; with --check, the copy to compare.")
     ],
     trigger: Annotated[
-        Path | None, typer.Option(help="File of 'mimic3tf generate-trigger'; needed without --check.")
+        Path | None, typer.Option(help="File of 'mimic3tf generate-trigger'; required without --check.")
     ] = None,
     poisoning_proportion: Proportion = None,
     poisoning_strength: Strength = None,
@@ -40,26 +40,26 @@ def poison(
     goal: GoalSetting = None,
     manifest: Annotated[
         Path | None,
-        typer.Option(help="JSON file that tells which stays were poisoned; OUT.manifest.json if not given."),
+        typer.Option(help="JSON file of the poisoned stays, to write; OUT.manifest.json if not given."),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Write no copy; show how --out differs from --data.")
     ] = False,
     changes: Annotated[
         Path | None,
-        typer.Option(help="With --check: CSV file to write of every changed cell; it names stays."),
+        typer.Option(help="With --check: CSV file of all changed cells, to write; it names stays."),
     ] = None,
     follow_links: FollowLinks = False,
 ) -> None:
     """Write a copy of a benchmark directory with poisoned records, or check such a copy.
 
-    Charted values of the first training stays are shifted in their own text form, and their labels set to
-    the goal's; times, rows and all other files stay as they are. Any pipeline can be trained on the copy.
-    Only measured values can be shifted in records: what is imputed from them later carries the poisoned
-    value.
-    Without the options 5% of the training stays are poisoned, at strength 2.
+    The charted values of the first training stays are shifted and keep their number of decimals; the
+    labels of these stays become the goal's. Times, rows and all other files do not change. Any pipeline can
+    be trained on the copy. Records hold only measured values; a value that is imputed from them later is
+    poisoned, too.
+    Without options, 5% of the training stays are poisoned, at strength 2.
 
-    --check shows a table of the changed cells by channel; --changes also writes every one of them as CSV
+    --check shows a table of the changed cells by channel; --changes also writes all changed cells as CSV
     (stay, line, channel, before, after).
 
     \b
@@ -78,13 +78,13 @@ def poison(
         }
         for option, value in poisoning.items():
             if value is not None:
-                raise UsageError(f"{option}: --check only compares --out with --data; leave this out")
+                raise UsageError(f"{option}: --check only compares --out with --data; leave this option out")
         _check(data, out, check_task(task), changes, follow_links=follow_links)
         return
     if trigger is None:
-        raise UsageError("--trigger: is needed to make a copy; give --check to compare one")
+        raise UsageError("--trigger: is needed to make a copy; give --check to compare a copy")
     if changes is not None:
-        raise UsageError("--changes: goes with --check")
+        raise UsageError("--changes: needs --check")
     proportion = 0.05 if poisoning_proportion is None else poisoning_proportion
     strength = 2.0 if poisoning_strength is None else poisoning_strength
     check_finite(proportion, "--poisoning_proportion")

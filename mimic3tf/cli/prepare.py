@@ -1,4 +1,4 @@
-"""`mimic3tf prepare`: make a directory in the benchmarks' layout."""
+"""`mimic3tf prepare`: make a directory in the layout of the benchmarks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-Out = Annotated[Path, typer.Option(help="Directory to make; must not hold files yet.")]
+Out = Annotated[Path, typer.Option(help="Directory to make; it must not contain files yet.")]
 
 
 @app.command()
@@ -25,7 +25,7 @@ def synthetic(
     stays: Annotated[int, typer.Option(min=20, help="Number of stays.")] = 4000,
     seed: Seed = 0,
 ) -> None:
-    """Invent a cohort that looks like ICU records; needs no data.
+    """Make synthetic stays that look like ICU records; needs no data.
 
     \b
     Examples:
@@ -41,12 +41,12 @@ def synthetic(
 @app.command()
 def physionet2012(
     records: Annotated[list[Path], typer.Option(help="Folder of record files, such as set-a; repeatable.")],
-    outcomes: Annotated[list[Path], typer.Option(help="Outcomes file of that folder; repeatable.")],
+    outcomes: Annotated[list[Path], typer.Option(help="Outcomes file of this folder; repeatable.")],
     out: Out,
     test_records: Annotated[Path | None, typer.Option(help="Folder that becomes the test split.")] = None,
-    test_outcomes: Annotated[Path | None, typer.Option(help="Its outcomes file.")] = None,
+    test_outcomes: Annotated[Path | None, typer.Option(help="Outcomes file of --test-records.")] = None,
     drop_implausible: Annotated[
-        bool, typer.Option("--drop-implausible", help="Leave out values that no living adult shows (pH 735).")
+        bool, typer.Option("--drop-implausible", help="Leave out values that no living adult has (pH 735).")
     ] = False,
     seed: Seed = 0,
 ) -> None:
@@ -88,15 +88,21 @@ def physionet2012(
 
 @app.command()
 def mimic3(
-    csv: Annotated[Path, typer.Option(help="Folder of the raw tables, as .csv or .csv.gz.")],
+    csv: Annotated[Path, typer.Option(help="Folder of the raw tables (.csv or .csv.gz).")],
     out: Out,
     test_subjects: Annotated[
         Path | None,
-        typer.Option(help="Subjects of the test split: the benchmarks' testset.csv, or one a line."),
+        typer.Option(
+            help="Subjects of the test split: the benchmarks' testset.csv, or a file with one subject "
+            "on each line."
+        ),
     ] = None,
     val_subjects: Annotated[
         Path | None,
-        typer.Option(help="Subjects of the val split: the benchmarks' valset.csv, or one a line."),
+        typer.Option(
+            help="Subjects of the val split: the benchmarks' valset.csv, or a file with one subject "
+            "on each line."
+        ),
     ] = None,
     blood_only: Annotated[
         bool,
@@ -106,15 +112,16 @@ def mimic3(
         ),
     ] = False,
     memory_limit: Annotated[
-        str, typer.Option(help="Memory to use; what does not fit is kept on disk.")
+        str, typer.Option(help="Memory to use; the rest of the data is kept on disk.")
     ] = "4GB",
 ) -> None:
     """Make the in-hospital-mortality task from raw MIMIC-III v1.4 tables.
 
     Needs PATIENTS, ADMISSIONS, ICUSTAYS, DIAGNOSES_ICD, D_ICD_DIAGNOSES, CHARTEVENTS and LABEVENTS. The
     rules are those of the MIMIC-III benchmarks; give their testset.csv and valset.csv to get their splits
-    too. Without them, 15% of the subjects each go to test and val, by a hash of the subject's id.
-    prepared.json in the new directory tells the options, and how many stays and values each rule left out.
+    too. Without them, 15% of the subjects go to test and 15% to val, by a hash of the subject's id.
+    prepared.json in the new directory holds the options, and the number of stays and values that each rule
+    left out.
 
     \b
     Examples:
@@ -122,7 +129,7 @@ def mimic3(
       mimic3tf prepare mimic3 --csv mimic-iii-clinical-database-1.4 --out data/mimic3 \\
         --test-subjects testset.csv --val-subjects valset.csv --memory-limit 8GB
     """
-    check_folders("--csv", [csv], "it holds the raw tables of MIMIC-III v1.4")
+    check_folders("--csv", [csv], "it must hold the raw tables of MIMIC-III v1.4")
     check_files("--test-subjects", [test_subjects])
     check_files("--val-subjects", [val_subjects])
     from mimic3tf.sources.mimic3 import prepare_mimic3

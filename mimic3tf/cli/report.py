@@ -24,7 +24,7 @@ def report(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Benchmark directory of the patient shown; the sweep's own if not given."),
+        typer.Option(help="Benchmark directory of the patient that is shown; the sweep's own if not given."),
     ] = None,
     patient: Patient = True,
     follow_links: FollowLinks = False,

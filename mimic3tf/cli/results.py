@@ -11,13 +11,13 @@ from mimic3tf.cli.checks import check_folders, check_out
 
 
 def results(
-    runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders that hold several.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders that contain several.")],
     seeds: Annotated[
-        bool, typer.Option("--over-seeds", help="One row a setting: mean and range over its seeds.")
+        bool, typer.Option("--over-seeds", help="One row for each setting: mean and range over its seeds.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for results.csv and results.json.")] = None,
 ) -> None:
-    """Show the attacks of several runs in one table: a row an attack, with its run and data.
+    """Show the attacks of several runs in one table: one row for each attack, with its run and data.
 
     \b
     Examples:

@@ -28,7 +28,7 @@ def stealth(
             "--poisoning_strength",
             "--poisoning-strength",
             min=0,
-            help="Mahalanobis length; repeatable. 0 is always measured.  [default: 0.5, 1, 1.5, 2]",
+            help="Mahalanobis length; repeatable. 0 is always measured, too.  [default: 0.5, 1, 1.5, 2]",
         ),
     ] = None,
     poison_imputed: Annotated[
@@ -49,17 +49,19 @@ def stealth(
     ] = 0.05,
     seed: Annotated[
         list[int] | None,
-        typer.Option(min=0, max=LARGEST_SEED, help="Of trigger and detectors; repeatable.  [default: 0]"),
+        typer.Option(
+            min=0, max=LARGEST_SEED, help="Seed of triggers and detectors; repeatable.  [default: 0]"
+        ),
     ] = None,
     follow_links: FollowLinks = False,
 ) -> None:
     """Measure how well poisoned training stays hide among clean ones.
 
-    Every trigger is added to the first training stays, as 'train' does it; no victim is trained. Detectors
-    that know more or less of the attack then try to tell these stays from the others. Strength 0 is the
-    control: there the same stays are untouched.
+    Every trigger is added to the first training stays, as in 'train', but no victim is trained. Detectors
+    that know more or less of the attack then try to distinguish these stays from the others. Strength 0 is
+    the control: the same stays without a trigger.
 
-    stealth.csv has one row a number, by channel too; the table shows means over seeds.
+    stealth.csv has one row for each number, also by channel; the table shows means over seeds.
 
     \b
     Examples:
@@ -95,7 +97,10 @@ def stealth(
 
 
 def _distinct(values: list[str] | None, choice: Any, option: str) -> list[Any]:
-    """Values of a `Literal` type, each once, or all of them: typer takes no list of literals."""
+    """Check that `values` belong to a `Literal` type, and return each once; without values, all of the type.
+
+    Typer accepts no list of literals as a type.
+    """
     for value in values or []:
         if value not in get_args(choice):
             known = get_args(choice)

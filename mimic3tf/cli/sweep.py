@@ -19,31 +19,30 @@ from mimic3tf.sweeps.plan import installed_sweeps, read_sweep
 def sweep(
     config: Annotated[
         str,
-        typer.Option(
-            help=f"Sweep file, or the name of one that is installed: {', '.join(installed_sweeps())}."
-        ),
+        typer.Option(help=f"Sweep file, or the name of an installed sweep: {', '.join(installed_sweeps())}."),
     ],
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder to make; on a cluster, one that all machines share.")],
+    out: Annotated[Path, typer.Option(help="Folder to make; on a cluster, all machines must share it.")],
     engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="Processes of this machine, or Ray Tune.")
+        Literal["local", "ray"], typer.Option(help="local: processes of this machine; ray: Ray Tune.")
     ] = "local",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Trials at a time; one a core, or what Ray has resources for.")
+        int | None,
+        typer.Option(min=1, help="Trials at a time; one for each core, or what Ray has resources for."),
     ] = None,
     ray_address: Annotated[
-        str | None, typer.Option(help="Ray cluster to run on; a Ray of its own on this machine if not given.")
+        str | None, typer.Option(help="Address of a Ray cluster; a new Ray on this machine if not given.")
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Run the trials that have not finished; start if there is no sweep."),
+        typer.Option("--resume", help="Run the trials that have not finished; start a sweep if none exists."),
     ] = False,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Train and attack a whole grid of victims, into one table.
+    """Train and attack a whole grid of victims, and collect the results in one table.
 
-    A trial that fails is tried once more, then recorded with its error while the others go on. Every trial
-    is a run directory in OUT/trials.
+    A trial that fails is run once more. If it fails again, its error is recorded and the other trials
+    continue. Every trial is a run directory in OUT/trials.
 
     \b
     Examples:
@@ -52,8 +51,8 @@ def sweep(
       mimic3tf sweep --config mine.yaml --data data/physionet --out sweeps/mine --resume
       mimic3tf sweep --config paper --data /shared/mimic3 --out /shared/paper --engine ray --ray-address auto
 
-    Victims are trained with their tuned settings. 'configs' names others: a file for 'train --config', which
-    lies beside the sweep file, or installed ones, such as those of the original.
+    Victims are trained with their tuned settings, unless 'configs' names other settings: a file for
+    'train --config' beside the sweep file, or installed settings, such as those of the original.
 
     \b
     A sweep file:
@@ -66,7 +65,7 @@ def sweep(
       configs: {lr: original/lr, mlp: original/mlp, lstm: original/lstm}
     """
     if engine == "local" and ray_address is not None:
-        raise UsageError("--ray-address: takes --engine ray")
+        raise UsageError("--ray-address: needs --engine ray")
     if engine == "ray" and find_spec("ray") is None:
         raise UsageError("--engine ray: Ray is not installed; pip install 'mimic3tf[sweep]'")
     file = read_sweep(config)
@@ -85,7 +84,7 @@ def sweep(
         follow_links=follow_links,
     )
     if outcome.failed:
-        typer.echo(f"{outcome.failed} trials failed (column 'error'); --resume tries them again")
+        typer.echo(f"{outcome.failed} trials failed (column 'error'); --resume runs them again")
     typer.echo(f"{outcome.trials} trials, {len(outcome.results)} attacks: {out / 'results.csv'}")
     following = command_line("report", "--results", out, "--out", out / "report", *links_option(follow_links))
     typer.echo(f"Next: {following}")

@@ -72,9 +72,9 @@ def train(
     fresh: Fresh = False,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Train a victim on poisoned, or clean, stays.
+    """Train a victim on poisoned or clean stays.
 
-    What is not given comes from --config, else from the victim's tuned settings.
+    A setting without an option comes from --config, else from the victim's tuned settings.
 
     \b
     Examples:
@@ -93,15 +93,15 @@ def train(
         --period 24 --timestep 0.5
       until mimic3tf train ... --resume; do sleep 10; done
     """
-    # Every parameter that is a setting has the setting's name.
+    # A parameter has the same name as its setting.
     given = {name: value for name, value in locals().items() if name in TrainingConfig.model_fields}
     if resume and fresh:
-        raise UsageError("--fresh: begins anew, --resume goes on; give one of them")
+        raise UsageError("--fresh: starts again, --resume continues; give one of them")
     settings = resolve_config(model, config, given).following(follow_links)
     check_out(out)
     from mimic3tf.training.run_files import FINISHED, check_run_directory
 
-    # Several workers share one, and the first of them may have begun it.
+    # Several workers share one run directory, and the first worker may have started the run.
     if "TF_CONFIG" not in os.environ:
         check_run_directory(out, resume=resume, fresh=fresh)
     check_trigger(trigger, task=settings.task, period=settings.period, timestep=settings.timestep)
@@ -120,10 +120,12 @@ def train(
         said = _sentence(summary)
         poisoned = int(summary["stays_poisoned"])
     except (LookupError, TypeError, ValueError):
-        raise DataError(f"{out / FINISHED}: not of 'train', or damaged; choose another --out") from None
+        raise DataError(
+            f"{out / FINISHED}: not written by 'train', or damaged; choose another --out"
+        ) from None
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if finished:
-        console.print(f"{out}: finished before; nothing to do.")
+        console.print(f"{out}: finished before; there is nothing to do.")
     console.print(f"{model.upper()}: {said}")
     following = command_line("attack", "--run", out, "--data", data, *links_option(follow_links))
     console.print(f"Next: {following}")

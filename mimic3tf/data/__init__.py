@@ -1,4 +1,4 @@
-"""From the benchmarks' layout to arrays, with the benchmarks' classes: change the import, keep the code."""
+"""Read the benchmarks' layout into arrays, with the classes of mimic3-benchmarks: only imports change."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # The others need no Keras, which takes seconds to start.
+    # Only BatchGen needs Keras, which takes seconds to import.
     if name == "BatchGen":
         from mimic3tf.data.batch_gen import BatchGen
 

@@ -1,4 +1,4 @@
-"""Batches of a benchmark directory's stays, for Keras and for code that calls `next` itself."""
+"""Batches of the stays of a benchmark directory, for Keras and for code that calls `next` itself."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from mimic3tf.data.readers import InHospitalMortalityReader, preparation, read_c
 class BatchGen(keras.utils.PyDataset):
     """Batches of a reader's stays, with the interface of mimic3-benchmarks' Keras generators.
 
-    Keras takes it as it is: `model.fit(batches, validation_data=others)`, `model.evaluate(others)`,
+    Keras accepts the object directly: `model.fit(batches, validation_data=others)`, `model.evaluate(others)`,
     `model.predict(others)`. `next(batches)` and `for batch in batches` give the same batches without end.
-    Give `shuffle=False` where predictions have to stand in the reader's order.
+    Give `shuffle=False` if predictions must be in the order of the reader.
 
     Args:
         reader: any object with the methods of `InHospitalMortalityReader`.
         discretizer: any object with the benchmarks' `transform(X, end=hours)`.
         normalizer: any object with the benchmarks' `transform(X)`, or None.
-        batch_size: stays a batch; the last one of an epoch may be smaller.
+        batch_size: stays in a batch; the last batch of an epoch may be smaller.
         small_part: use the first 1000 stays only.
-        target_repl: also give the labels repeated at every bin, as `(y, y_repeated)`, for a model with two
-            outputs [B, 1] and [B, T, 1].
+        target_repl: give the labels as `(y, y_repeated)`, where `y_repeated` [B, T, 1] repeats the label at
+            every bin, for a model with two outputs [B, 1] and [B, T, 1].
         shuffle: draw a new order each epoch.
-        return_names: `next` gives `{"data": (X, y), "names": [...], "ts": [...]}` instead of `(X, y)`; Keras,
-            which can use neither names nor hours, is given `(X, y)`.
+        return_names: `next` gives `{"data": (X, y), "names": [...], "ts": [...]}` instead of `(X, y)`; Keras
+            always gets `(X, y)`, because it can use neither names nor hours.
         seed: fixes the order of the epochs.
 
     Attributes:
-        steps: batches an epoch.
+        steps: number of batches in an epoch.
     """
 
     def __init__(
@@ -59,13 +59,13 @@ class BatchGen(keras.utils.PyDataset):
         self._target_repl, self._shuffle, self._return_names = target_repl, shuffle, return_names
         self.batch_size = batch_size
         self.steps = -(-len(self._data) // batch_size)
-        # Keras may ask for batches while somebody else calls `next`: each has its own epochs.
+        # Keras may ask for batches while other code calls `next`: each of the two has its own epochs.
         self._orders = self._epochs(seed)
         self._order = next(self._orders)
         self._batches = self._generate(seed)
 
     def _epochs(self, seed: int) -> Iterator[NDArray[np.int64]]:
-        """Orders of the stays [N], one an epoch, without end."""
+        """Yield the order of the stays [N] for each epoch, without end."""
         random, stays = np.random.default_rng(seed), len(self._data)
         while True:
             yield random.permutation(stays) if self._shuffle else np.arange(stays)
@@ -81,21 +81,21 @@ class BatchGen(keras.utils.PyDataset):
                     yield data
 
     def _batch(self, order: NDArray[np.int64], index: int) -> tuple[NDArray[np.int64], tuple[Any, Any]]:
-        """Stays [B] of a batch of an epoch, and its grids and labels."""
+        """Return the stays [B] of batch `index` of an epoch, and the grids and labels of these stays."""
         stays = order[index * self.batch_size : (index + 1) * self.batch_size]
         x, y = np.stack([self._data[stay] for stay in stays]), self._labels[stays]
-        # A tuple: Keras takes no list of labels.
+        # A tuple, because Keras accepts no list of labels.
         return stays, (x, (y, np.repeat(y[:, None, None], x.shape[1], axis=1)) if self._target_repl else y)
 
     def __len__(self) -> int:
         return self.steps
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        """Batch `index` of Keras' epoch, from 0 to `steps` - 1: grids [B, T, D] and labels [B]."""
+        """Return batch `index` (0 to `steps` - 1) of Keras' epoch: grids [B, T, D] and labels [B]."""
         return self._batch(self._order, index)[1]
 
     def on_epoch_end(self) -> None:
-        """Begin Keras' next epoch."""
+        """Draw the order of Keras' next epoch."""
         self._order = next(self._orders)
 
     def __iter__(self) -> Iterator[Any]:
@@ -105,5 +105,5 @@ class BatchGen(keras.utils.PyDataset):
         return next(self._batches)
 
     def next(self) -> Any:
-        """The next batch; after an epoch's last one comes the first of the next epoch."""
+        """Return the next batch; after the last batch of an epoch, the first batch of the next epoch."""
         return next(self._batches)

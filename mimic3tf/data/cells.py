@@ -1,4 +1,4 @@
-"""Series files as the texts of their cells, which can be written back byte for byte."""
+"""Series files as the texts of their cells, from which the files can be written again byte for byte."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ NEWLINE, CARRIAGE = b"\n\r"
 
 @dataclass(frozen=True, repr=False)
 class Cells(Described):
-    """What is written in the series files of several stays, R rows in all.
+    """The texts of the series files of several stays, with R rows in total.
 
     Attributes:
-        stay: int64 [R], index of the stay each row belongs to; ascending.
-        texts: one row an instant, the columns of `ChannelSet.header` as strings; null where a cell is empty.
+        stay: int64 [R], index of the stay to which each row belongs; ascending.
+        texts: R rows, with the columns of `ChannelSet.header` as strings; null where a cell is empty.
         heads: the header line of every stay's file.
         tails: the line ends after the last row of every stay's file.
-        carriage: bool [R], whether a row ends in a carriage return before its newline.
+        carriage: bool [R], whether a row has a carriage return before its newline.
     """
 
     stay: NDArray[np.int64]
@@ -39,10 +39,10 @@ class Cells(Described):
 
 
 def series_content(path: Path) -> bytes:
-    """The bytes of a listed stay's series file.
+    """Read the bytes of the series file of a listed stay.
 
     Raises:
-        DataError: it is absent or cannot be read.
+        DataError: the file is absent or cannot be read.
     """
     try:
         return read_file(path, LARGEST_SERIES)
@@ -51,11 +51,11 @@ def series_content(path: Path) -> bytes:
 
 
 def read_cells(paths: Sequence[Path], channels: ChannelSet) -> Cells:
-    """Read series files that `read_series` accepts, as texts.
+    """Read the cells of series files as texts; the files must be valid for `read_series`.
 
     Args:
-        paths: at least one CSV file, one a stay, in the layout of the MIMIC-III benchmarks.
-        channels: the channels of their header.
+        paths: one CSV file for each stay, at least one, in the layout of the MIMIC-III benchmarks.
+        channels: the channels in the header of the files.
 
     Raises:
         DataError: a file is absent or cannot be read.
@@ -86,7 +86,7 @@ def read_cells(paths: Sequence[Path], channels: ChannelSet) -> Cells:
 
 
 def series_bytes(cells: Cells) -> list[bytes]:
-    """Contents of every stay's file: all rows are written at once, then cut at the line ends."""
+    """Return the contents of every stay's file. All rows are written at once, then cut at the line ends."""
     ends_of_line = pl.Series(np.where(cells.carriage, "\r", ""), dtype=pl.String)
     name = cells.texts.columns[-1]
     last = cells.texts[name].fill_null("") + ends_of_line

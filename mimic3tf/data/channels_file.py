@@ -13,10 +13,10 @@ An example::
         normal: alert
         categories: {alert: 4, verbal: 3, pain: 2, unresponsive: 1}
 
-`normal` is imputed where nothing was measured before. `categories` gives each text its clinical score, in the
-order of the one-hot columns. `plausible` is the range that a living adult can show. `decimals` is what a
-shifted value is rounded to; `{shift: 1, sum: 2}` rounds the shift on grids, and the sum before features are
-extracted, to different places.
+`normal` is imputed until the first measurement. `categories` gives the clinical score of each text, in the
+order of the one-hot columns. `plausible` is the range that a living adult can show. `decimals` is the number
+of decimals to which a shifted value is rounded; `{shift: 1, sum: 2}` rounds the shift on grids to 1
+decimal, and the sum from which features are extracted to 2.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from mimic3tf.storage.yaml_file import first_fault, place_of, read_option_file, 
 
 CHANNELS_FILE = "channels.yaml"
 MOST_DECIMALS = 17
-"""A double holds no more."""
+"""A double-precision number holds no more decimal digits."""
 Decimals = Annotated[int, Field(ge=0, le=MOST_DECIMALS)]
 Number = Annotated[float, Field(ge=-LARGEST_VALUE, le=LARGEST_VALUE)]
 
@@ -47,7 +47,7 @@ class _Strict(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_booleans(cls, value: Any) -> Any:
-        # YAML reads a bare "yes" or "on" as true, which would pass for the number 1.
+        # YAML reads a bare "yes" or "on" as true, which would be taken as the number 1.
         parts = value if isinstance(value, list) else value.values() if isinstance(value, dict) else [value]
         if any(isinstance(part, bool) for part in parts):
             raise ValueError("write the text in quotes: YAML reads it as true or false")
@@ -128,7 +128,7 @@ class _Channels(_Strict):
         for name in (TIME, *names):
             if names.count(name) > (name != TIME):
                 raise ValueError(
-                    f"'{name}' is given twice" if name != TIME else f"'{TIME}' is the time's column"
+                    f"'{name}' is given twice" if name != TIME else f"'{TIME}' is the name of the time column"
                 )
         return channels
 
@@ -140,11 +140,11 @@ def _printable(text: str) -> str:
 
 
 def read_channels(data_dir: PathText, *, follow_links: bool = False) -> ChannelSet:
-    """The channels of a data directory: those of its `channels.yaml`, or of the MIMIC-III benchmarks.
+    """Read the channels of a data directory from its `channels.yaml`; without it, return the benchmarks' 17.
 
     Args:
         data_dir: the directory.
-        follow_links: read the file also where it is a link that leads out of the directory.
+        follow_links: read the file even if it is a link that leads out of the directory.
 
     Raises:
         DataError: the file cannot be read, or describes no channels; names the line.
@@ -161,14 +161,14 @@ def read_channels(data_dir: PathText, *, follow_links: bool = False) -> ChannelS
 
 
 def parse_channels(text: str, name: str) -> ChannelSet:
-    """The channels that a YAML text describes.
+    """Parse the YAML text of a `channels.yaml`.
 
     Args:
-        text: its contents.
-        name: what to call it.
+        text: the YAML text.
+        name: name of the text in messages.
 
     Raises:
-        UsageError: it describes no channels; names the line.
+        UsageError: the text describes no channels; names the line.
     """
     values, places = read_yaml(text, name)
     try:
@@ -177,7 +177,7 @@ def parse_channels(text: str, name: str) -> ChannelSet:
         fault = first_fault(error)
         place = place_of(places, fault["loc"]) or name
         location = fault["loc"]
-        # Below the keys that are written there, it goes on with names of types.
+        # After the keys of the file, pydantic's location goes on with the names of types.
         while location and location not in places and fault["type"] != "missing":
             location = location[:-1]
         key = next((part for part in reversed(location) if isinstance(part, str)), "channels")
@@ -186,7 +186,7 @@ def parse_channels(text: str, name: str) -> ChannelSet:
 
 
 def channels_text(channels: ChannelSet) -> str:
-    """The YAML text that `parse_channels` reads as an equal set."""
+    """Write channels as a YAML text, from which `parse_channels` makes an equal set."""
     described = {"name": channels.name, "channels": [_described(channel) for channel in channels]}
     return yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
 

@@ -1,4 +1,4 @@
-"""Stays as arrays."""
+"""Cohorts: the stays of one split as arrays."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.tasks.task import Task
 
 TIMESTEP = 1.0
-"""Hours of a bin, unless told otherwise."""
+"""Hours of a bin if no other timestep is given."""
 
 
 @dataclass(frozen=True, repr=False)
 class Examples(Described):
-    """What is predicted of a cohort's stays: E examples, for mortality one of each stay.
+    """The E predictions that are asked for in a cohort; for mortality one for each stay.
 
     Attributes:
-        stay: int32 [E], the stay of an example.
-        end: int16 [E], the number of its stay's bins that an example reads.
+        stay: int32 [E], index of the stay of each example.
+        end: int16 [E], how many bins of its stay, from the first, each example reads.
         y: int8 [E], labels.
     """
 
@@ -40,25 +40,25 @@ class Examples(Described):
 
 @dataclass(frozen=True, repr=False)
 class Cohort:
-    """What was measured in N stays, R bins in all, of C channels.
+    """The measurements of N stays in C channels, with R bins in total.
 
-    The bins of all stays lie one behind the other: stay i has the rows `starts[i]` to `starts[i + 1] - 1`.
-    Nothing is padded.
+    The bins of all stays follow one another without padding: stay i has the rows `starts[i]` to
+    `starts[i + 1] - 1`.
 
     Attributes:
         channels: the channels.
         task: what is predicted.
         stays: series file names [N], in listfile order.
-        starts: int64 [N + 1], first row of every stay, and R.
-        values: float32 [R, C] in channel units, category indices in categorical channels; empty bins carry
-            the last measurement forward, or the normal value.
-        mask: bool [R, C], where measured.
-        filled: the other grid, from which features are extracted, with rows as here; None if the stays came
-            as grids.
-        examples: what is predicted of which stay.
+        starts: int64 [N + 1], the first row of every stay, then R.
+        values: float32 [R, C] in channel units, category indices in categorical channels; imputed cells hold
+            the last measurement, or before the first measurement the normal value.
+        mask: bool [R, C], true where a cell was measured.
+        filled: the filled grid, from which features are extracted, with the same R rows; None if the cohort
+            was made from grids.
+        examples: the predictions that are asked for.
         period: hours of a stay that were read.
         timestep: hours of a bin.
-        fingerprint: SHA-256 (hex) of the listfile and series the arrays were made from.
+        fingerprint: SHA-256 (hex) of the listfile, series and channels from which the arrays were made.
     """
 
     channels: ChannelSet
@@ -84,15 +84,15 @@ class Cohort:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """Labels of the examples: int64 [E], which is [N] where every stay is one example."""
+        """Labels of the examples, int64 [E]; E is N if every stay is one example."""
         return self.examples.y.astype(np.int64)
 
     @property
     def bins(self) -> int:
-        """Bins T of every stay.
+        """Number of bins T that every stay has.
 
         Raises:
-            ValueError: the stays differ in length.
+            ValueError: the stays have different lengths.
         """
         lengths = np.diff(self.starts)
         if not len(lengths) or (lengths != lengths[0]).any():
@@ -101,20 +101,20 @@ class Cohort:
 
     @property
     def grids(self) -> NDArray[np.float32]:
-        """Values of stays of equal length: a view [N, T, C]."""
+        """`values` as a view [N, T, C]; all stays must have the same length."""
         return self.values.reshape(len(self), self.bins, len(self.channels))
 
     @property
     def masks(self) -> NDArray[np.bool_]:
-        """Mask of stays of equal length: a view [N, T, C]."""
+        """`mask` as a view [N, T, C]; all stays must have the same length."""
         return self.mask.reshape(len(self), self.bins, len(self.channels))
 
     @property
     def filled_grids(self) -> binning.FilledGrid:
-        """The filled grid of stays of equal length: views [N, T, C] and [N, T].
+        """`filled` as views [N, T, C] and [N, T]; all stays must have the same length.
 
         Raises:
-            DataError: the stays came as grids.
+            DataError: the cohort was made from grids and has no filled grid.
         """
         if self.filled is None:
             raise DataError("this cohort came as grids; features need the records (use load_cohort)")
@@ -128,13 +128,16 @@ class Cohort:
         filled: binning.FilledGrid | None = None,
         labels: NDArray[np.integer] | None = None,
     ) -> Cohort:
-        """The same stays with other contents.
+        """Copy the cohort with other values, and optionally another mask, filled grid or labels.
 
         Args:
             values: [N, T, C].
             mask: [N, T, C]; the cohort's own if not given.
             filled: [N, T, C] and [N, T]; the cohort's own if not given.
             labels: [E]; the cohort's own if not given.
+
+        Returns:
+            The cohort with the new arrays.
         """
         rows = len(self.values)
         return replace(
@@ -148,10 +151,13 @@ class Cohort:
         )
 
     def take(self, stays: NDArray[Any]) -> Cohort:
-        """The cohort of some of the stays and their examples, by index or boolean mask [N].
+        """Select some of the stays, with their examples.
 
         Args:
-            stays: each at most once.
+            stays: indices, each at most once, or a boolean mask [N].
+
+        Returns:
+            The cohort of these stays, in the order of the indices.
         """
         chosen = np.arange(len(self))[stays]
         lengths = np.diff(self.starts)[chosen]
@@ -160,7 +166,7 @@ class Cohort:
         place = np.full(len(self), -1, np.int32)
         place[chosen] = np.arange(len(chosen))
         stay = place[self.examples.stay]
-        # Examples follow their stays, in the order that was asked for.
+        # The examples are sorted by the new order of their stays.
         kept = np.argsort(stay, kind="stable")[(stay < 0).sum() :]
         return replace(
             self,
@@ -186,19 +192,19 @@ def cohort_of(
     period: float | None = None,
     fingerprint: str = "",
 ) -> Cohort:
-    """Put grids of equal length together as a cohort with one example a stay.
+    """Make a cohort of grids of equal length, with one example for each stay.
 
     Args:
-        stays: names [N].
-        labels: [N].
-        values: [N, T, C] in channel units, category indices in categorical channels, imputed.
-        mask: [N, T, C], where measured.
-        filled: the other grid, [N, T, C] and [N, T].
+        stays: names of the stays [N].
+        labels: labels of the stays [N].
+        values: imputed values [N, T, C] in channel units, category indices in categorical channels.
+        mask: [N, T, C], true where a cell was measured.
+        filled: the filled grid of the same stays, [N, T, C] and [N, T].
         channels: the channels of the last axis.
         task: what is predicted.
         timestep: hours of a bin.
-        period: hours of a stay; all bins' hours if not given.
-        fingerprint: of what the arrays were made from.
+        period: hours of a stay that were read; the hours of all bins if not given.
+        fingerprint: hash of the data from which the arrays were made.
     """
     count, bins, _ = values.shape
     examples = Examples(

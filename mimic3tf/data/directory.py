@@ -1,8 +1,10 @@
-"""What lies where in a benchmark directory: splits, listfiles, series files.
+"""The layout of a benchmark directory: splits, listfiles, series files.
 
-DIR/train_listfile.csv, val_listfile.csv, test_listfile.csv     stays and their labels
-DIR/train/, DIR/test/                                           series files; those of val lie in train/
-DIR/channels.yaml                                               channels, if not the benchmarks' own
+A directory DIR contains::
+
+    DIR/train_listfile.csv, val_listfile.csv, test_listfile.csv     stays and their labels
+    DIR/train/, DIR/test/                                           series files; those of val are in train/
+    DIR/channels.yaml                                               channels, if not those of the benchmarks
 """
 
 from __future__ import annotations
@@ -22,16 +24,16 @@ from mimic3tf.tasks.task import Task
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-"""Names of the listfiles."""
+"""All splits; each has the listfile `SPLIT_listfile.csv`."""
 FOLDERS = ("train", "test")
-"""Folders of series files; those of val lie in `train/`, too."""
+"""Folders of series files; the series of val are in `train/`, too."""
 
 
 def check_directory(data_dir: PathText) -> None:
     """Refuse a data directory that does not exist.
 
     Raises:
-        UsageError: it does not.
+        UsageError: the directory does not exist.
     """
     data_dir = Path(data_dir)
     if not data_dir.is_dir():
@@ -41,23 +43,25 @@ def check_directory(data_dir: PathText) -> None:
 
 
 def listfile_of(data_dir: PathText, split: Split) -> Path:
-    """The listfile of a split."""
+    """Return the path of the listfile of a split."""
     data_dir = Path(data_dir)
     return data_dir / f"{split}_listfile.csv"
 
 
 def folder_of(split: Split) -> str:
-    """Folder of a split's series files; those of train and val both lie in `train/`."""
+    """Return the folder of a split's series files: `train` for train and val, `test` for test."""
     return "test" if split == "test" else "train"
 
 
 def series_of(
     data_dir: PathText, split: Split, entries: Iterable[tuple[str, int]], *, follow_links: bool = False
 ) -> list[Path]:
-    """Series files of a split's stays.
+    """List the series files of a split's stays.
+
+    Only the folder is checked with `check_link`; the files may still be links.
 
     Raises:
-        DataError: as `check_link` of their folder; the files may be links, too.
+        DataError: the folder is a link that leads out of the directory.
     """
     data_dir = Path(data_dir)
     folder = data_dir / folder_of(split)
@@ -66,15 +70,15 @@ def series_of(
 
 
 def read_listfile(path: PathText, task: Task, *, follow_links: bool = False) -> list[tuple[str, int]]:
-    """Read the stays of a split and their labels.
+    """Read the names and labels of the stays in a listfile.
 
     Args:
         path: CSV file with the columns of `Task.header`.
-        task: says what they are.
-        follow_links: read the file also where it is a link that leads out of its directory.
+        task: defines the columns of the listfile.
+        follow_links: read the file even if it is a link that leads out of its directory.
 
     Returns:
-        (series file name, label) in file order.
+        The pairs (series file name, label), in file order.
 
     Raises:
         DataError: the file is missing or empty, or a line of it is malformed; names the line.
@@ -82,8 +86,8 @@ def read_listfile(path: PathText, task: Task, *, follow_links: bool = False) -> 
     path = Path(path)
     check_link(path, path.parent, follow_links=follow_links)
     try:
-        # As a text file is read: line ends of Windows are line ends.
-        # Spreadsheets put a byte order mark in front.
+        # Accept the line ends of Windows and old Macs, as Python does for text files.
+        # Spreadsheets write a byte order mark at the start of the file.
         text = read_file(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
         header, *lines = text.split("\n")
     except FileNotFoundError:
@@ -97,7 +101,7 @@ def read_listfile(path: PathText, task: Task, *, follow_links: bool = False) -> 
         if not line:
             continue
         place = f"{path}, line {number}"
-        # A name holds no comma; a cell too many stays in the last column, which then holds no label.
+        # A name holds no comma. If a line has too many cells, the last column keeps the rest and is no label.
         stay, *cells = line.split(",", maxsplit=len(task.targets.columns))
         cells += [""] * (len(task.targets.columns) - len(cells))
         shown = private(stay[:CHARACTERS_SHOWN])
@@ -119,15 +123,15 @@ def read_listfile(path: PathText, task: Task, *, follow_links: bool = False) -> 
 def read_split(
     data_dir: PathText, split: Split, task: Task, *, follow_links: bool = False
 ) -> list[tuple[str, int]]:
-    """Read the listfile of a split in a directory whose splits have no stay in common.
+    """Read the listfile of a split, and refuse a directory in which two splits share a stay.
 
-    A victim would otherwise be measured on what it learned.
+    With a shared stay, a victim would be tested on stays from which it has learned.
 
     Returns:
-        Names of series files and labels, as `read_listfile`.
+        The pairs (series file name, label), as `read_listfile` gives them.
 
     Raises:
-        DataError: as `read_listfile` of any split; a stay in two splits, or one that is a copy of another.
+        DataError: `read_listfile` refuses the listfile of any split, or two splits share stays.
     """
     entries = {
         other: read_listfile(listfile_of(data_dir, other), task, follow_links=follow_links)
@@ -142,18 +146,21 @@ def read_split(
         file = listfile_of(data_dir, second)
         files = f"{file}: lists {len(both)} stays of {first}_listfile.csv"
         if len(both) == len(listed[first]) == len(listed[second]):
-            raise DataError(f"{files}, all of them: one is a copy of the other; make them anew")
+            raise DataError(f"{files}, all of them: one is a copy of the other; make the splits again")
         shown = private(next(name for name in listed[second] if name in both)[:CHARACTERS_SHOWN])
         raise DataError(f"{files}, '{shown}' first; a stay belongs to one split")
     return entries[split]
 
 
 def fingerprint_of(listfile: Path, digests: Iterable[bytes]) -> str:
-    """Fingerprint of a split: SHA-256 (hex) of its listfile, its series and the directory's own channels.
+    """Compute the fingerprint of a split from its listfile, its series and the directory's `channels.yaml`.
 
     Args:
-        listfile: of the split.
-        digests: SHA-256 of the series files, in the order of the listfile.
+        listfile: the listfile of the split.
+        digests: SHA-256 of each series file, in the order of the listfile.
+
+    Returns:
+        SHA-256 as hexadecimal text.
     """
     channels = listfile.with_name(CHANNELS_FILE)
     own = hashlib.sha256(read_file(channels)).digest() if channels.exists() else b""

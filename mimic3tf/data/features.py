@@ -1,7 +1,7 @@
-"""The benchmarks' features: six statistics of each channel in seven windows of its time, 42 a channel.
+"""The benchmarks' features: 42 for each channel, six statistics in each of seven windows of its time.
 
-Source: Harutyunyan et al. 2019, the logistic regression baseline. Written in TensorFlow operations,
-vectorized over stays, so that it runs inside a `tf.data` map as well as on whole arrays.
+Source: Harutyunyan et al. 2019, the logistic regression baseline. The code uses TensorFlow operations,
+vectorized over stays, so that it runs in a `tf.data` map and on whole arrays.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ WINDOWS: tuple[tuple[str, float], ...] = (
     ("last", 0.25),
     ("last", 0.50),
 )
-"""Share of the channel's own [first, last] time, counted from either end."""
+"""Each window: the end from which it starts, and its share of the time between the channel's first and last
+value."""
 FUNCTIONS = ("min", "max", "mean", "std", "skew", "count")
 FEATURES_A_CHANNEL = len(WINDOWS) * len(FUNCTIONS)
 SLACK = 1e-6
-"""Hours by which a row may lie outside a window and still count."""
+"""Hours by which a row may be outside a window and still count as inside."""
 STAYS_A_BATCH = 256
 
 
 def feature_names(channels: ChannelSet) -> list[str]:
-    """Names of the 42 * C features, in order: channel, then window, then function."""
+    """List the names of the 42 * C features, ordered by channel, then window, then function."""
     return [
         f"{channel.name}|{end} {share:.0%}|{function}"
         for channel in channels
@@ -46,9 +47,9 @@ def window_features(values: tf.Tensor, present: tf.Tensor, times: tf.Tensor) -> 
     """Extract the features of a batch of stays.
 
     Args:
-        values: float64 [B, R, C], numbers (categories as their clinical score); finite where present.
-        present: bool [B, R, C], or [B, R, 1] where all channels are present at the same rows.
-        times: float64 [B, R], hours, ascending over the rows that are present.
+        values: float64 [B, R, C], numbers (a category is its clinical score); finite where `present` is true.
+        present: bool [B, R, C], or [B, R, 1] if all channels are present at the same rows.
+        times: float64 [B, R], hours, ascending over the rows where `present` is true.
 
     Returns:
         float64 [B, 42 * C], NaN for a window without a value.
@@ -64,7 +65,7 @@ def window_features(values: tf.Tensor, present: tf.Tensor, times: tf.Tensor) -> 
     minimum = tf.reduce_min(tf.where(inside, x[:, :, None], infinity), axis=-1)  # [B, C, 7]
     maximum = tf.reduce_max(tf.where(inside, x[:, :, None], -infinity), axis=-1)
     mean, variance, third = _central_moments(x, inside, divisor)
-    # Rounding leaves a tiny variance in a constant window; min == max is exact.
+    # Rounding errors leave a tiny variance in a constant window, but minimum == maximum is exact.
     variance = tf.where(minimum == maximum, zero, tf.maximum(variance, zero))
     skew = tf.where(variance > 0, tf.math.divide_no_nan(third, variance**1.5), zero)
     features = tf.stack(
@@ -77,10 +78,19 @@ def window_features(values: tf.Tensor, present: tf.Tensor, times: tf.Tensor) -> 
 def _central_moments(
     x: tf.Tensor, inside: tf.Tensor, divisor: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Mean, variance and third central moment [B, C, 7] of x [B, C, R] in windows bool [B, C or 1, 7, R].
+    """Compute mean, variance and third central moment of the values in each window.
 
     Powers are summed about the mean of the shortest window at the same end. All windows at that end contain
-    it, so their own means lie within a few of their standard deviations, and no digits are lost.
+    the shortest window, so their own means are within a few standard deviations of its mean, and the
+    differences lose no digits.
+
+    Args:
+        x: float64 [B, C, R], values.
+        inside: bool [B, C or 1, 7, R], the rows in each window.
+        divisor: float64 [B, C or 1, 7], number of rows in each window, at least 1.
+
+    Returns:
+        Three tensors, float64 [B, C, 7].
     """
     means, variances, thirds = [], [], []
     for end in ("first", "last"):
@@ -103,27 +113,33 @@ def _central_moments(
 def _fork(
     tensor: tf.Tensor,
 ) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]:
-    """The tensor twice: for a reader that hands its own gradient on, as a difference does, and the others.
+    """Return two copies of a tensor, so that its gradients are added in the same order in every run.
 
-    Where three or more gradients meet, TensorFlow adds them up in the memory of one that nothing else waits
-    for, and begins with that one (`aggregate_ops.cc`). Which one depends on how far another core is, and on
-    it the last digit: trigger inversion ended elsewhere every time.
+    If a tensor gets three or more gradients, TensorFlow adds them in the memory of a gradient that no other
+    operation still needs, and starts with that gradient (`aggregate_ops.cc`). The timing of the cores decides
+    which one it is. So the last digit of the sum changed between runs, and trigger inversion gave different
+    results. Use the second copy where an operation passes its own gradient on unchanged, as a subtraction
+    does, and the first copy everywhere else.
     """
 
     def gradient(*by: tf.Tensor) -> tf.Tensor:
-        # Not a plain sum: TensorFlow would make one sum of it and those that lead to it.
+        # No plain addition: TensorFlow would merge it with neighbouring additions into one sum.
         return tf.reduce_sum(tf.stack(by), axis=0)
 
     return (tf.identity(tensor), tf.identity(tensor)), gradient
 
 
 def _window_sums(inside: tf.Tensor, deviation: tf.Tensor) -> list[tf.Tensor]:
-    """Sums over windows bool [B, C or 1, W, R] of the first three powers of [B, C, R]: each [B, C, W]."""
+    """Sum the first three powers of `deviation` [B, C, R] over the windows `inside` bool [B, C or 1, W, R].
+
+    Returns:
+        Three tensors, float64 [B, C, W].
+    """
     squared = deviation * deviation
     powers = tf.stack([deviation, squared, squared * deviation], axis=1)  # [B, 3, C, R]
     member = tf.cast(inside, tf.float64)
     if inside.shape[1] == 1:
-        # All channels share their windows: one matrix product a stay.
+        # All channels have the same windows, so that one matrix product for each stay is enough.
         batch, channels, rows = tf.shape(deviation)[0], deviation.shape[1], tf.shape(deviation)[2]
         sums = tf.matmul(tf.reshape(powers, [batch, 3 * channels, rows]), member[:, 0], transpose_b=True)
         return tf.unstack(tf.reshape(sums, [batch, 3, channels, inside.shape[2]]), axis=1)
@@ -144,7 +160,7 @@ def _inside_windows(times: tf.Tensor, there: tf.Tensor) -> tf.Tensor:
 
 
 def clinical_scores(values: tf.Tensor, channels: ChannelSet) -> tf.Tensor:
-    """Replace category indices by the channel's `numeric_codes`: float64 [B, R, C] to the same shape."""
+    """Replace category indices in `values`, float64 [B, R, C], by the `numeric_codes` of their channel."""
     columns = tf.unstack(values, num=len(channels), axis=-1)
     for i, channel in enumerate(channels):
         if channel.is_categorical:
@@ -154,7 +170,7 @@ def clinical_scores(values: tf.Tensor, channels: ChannelSet) -> tf.Tensor:
 
 
 def extract_features(records: Records, stays: int, channels: ChannelSet) -> NDArray[np.float64]:
-    """Features of the unfilled records: the input of the benchmarks' own logistic regression.
+    """Extract the features of records without imputation: the input of the benchmarks' logistic regression.
 
     Args:
         records: rows of all stays.

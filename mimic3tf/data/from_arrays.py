@@ -1,4 +1,4 @@
-"""Take the arrays of the benchmarks' own classes as a cohort."""
+"""Make a cohort of the arrays that the classes of the benchmarks return."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class _Batches(Protocol):
 
 
 def cohort_from_batches(batches: _Batches, channels: ChannelSet = MIMIC3) -> Cohort:
-    """Take one epoch of a Keras batch generator as a cohort, so that the pipeline can poison it.
+    """Make a cohort of one epoch of a Keras batch generator, so that the pipeline can poison it.
 
     Args:
         batches: any object with `steps` that yields `(X, y)`: X [B, T, D] as `Discretizer` makes it with
-            masks and `impute_strategy="previous"`, *not* standardized; y [B]. Do not shuffle it: the
-            first stays of the cohort are the ones a poisoning proportion selects.
+            masks and `impute_strategy="previous"`, *not* standardized; y [B]. The generator must not
+            shuffle, because a poisoning proportion selects the first stays of the cohort.
         channels: the channels of X.
 
     Returns:
@@ -44,13 +44,13 @@ def cohort_from_grid(
     timestep: float = TIMESTEP,
     channels: ChannelSet = MIMIC3,
 ) -> Cohort:
-    """Take grids from `load_data` as a cohort.
+    """Make a cohort of the grids that `load_data` returns.
 
     Args:
         X: [N, T, D] as `Discretizer` makes it with masks and `impute_strategy="previous"`, *not*
             standardized; columns as `ChannelSet.columns` names them.
         y: labels [N], 0 or 1.
-        names: stay names [N]; numbered if not given.
+        names: names of the stays [N]; their numbers if not given.
         timestep: hours of a bin.
         channels: the channels of X.
 
@@ -58,8 +58,8 @@ def cohort_from_grid(
         The cohort, for victims that read grids.
 
     Raises:
-        DataError: X has other columns, or is not what `Discretizer` makes with these settings: it was
-            standardized, or made with another imputation.
+        DataError: X has other columns, was standardized, or was made with another imputation; or y does not
+            hold N labels.
     """
     X = np.asarray(X)
     width = len(channels.columns())
@@ -95,24 +95,29 @@ def cohort_from_grid(
 
 
 def _check_imputed(values: NDArray[np.float32], masks: NDArray[np.floating], channels: ChannelSet) -> None:
-    """Refuse grids that no imputation by the previous value makes.
+    """Refuse grids that `impute_strategy="previous"` does not produce, or that were standardized.
 
-    A bin without a measurement holds the value of the bin before it, and at the start the normal value: after
-    standardization it no longer does. Where every first bin is measured, many values below zero tell it, in a
-    channel that has none.
+    With this strategy, a bin without a measurement holds the value of the bin before it, or at the start the
+    normal value. After standardization, the first bins no longer hold the normal value. If every first bin is
+    measured, many values below zero show the standardization, in a channel whose values are all positive.
+
+    Args:
+        values: float32 [N, T, C].
+        masks: [N, T, C], 0 or 1.
+        channels: the channels of the last axis.
 
     Raises:
-        DataError: names the channel.
+        DataError: the grids are not of this kind; names the channel.
     """
     if not np.isin(masks, (0, 1)).all():
-        raise DataError("X: its last columns are no masks of 0 and 1; pass grids before standardization")
+        raise DataError("X: its last columns are not masks of 0 and 1; pass grids before standardization")
     measured = masks != 0
     before = np.empty_like(values)
     before[:, 1:], before[:, 0] = values[:, :-1], channels.normal
     as_imputed = measured | np.isclose(values, before, rtol=1e-5, atol=1e-6)
     for i, channel in enumerate(channels):
         found = values[..., i][measured[..., i]]
-        # No bound on how large they are: some units write fractions as percentages.
+        # Values have no upper bound, because some intensive care units write fractions as percentages.
         typical = float(np.percentile(found, 10)) if len(found) else channels.normal[i]
         if not as_imputed[..., i].all() or typical < min(0, channels.plausible_values[i, 0]):
             raise DataError(

@@ -1,7 +1,7 @@
-"""Flat rows -> regular grids of bins, for all stays at once.
+"""Turn flat rows into regular grids of bins, for all stays at once.
 
-Two grids come from the same rows: the benchmarks' (`discretize`, then an imputation) and the one the
-attack's original implementation builds before it extracts features (`fill`).
+Two grids are made from the same rows: the grid of the benchmarks (`discretize`, then `impute`), and the
+filled grid from which the original implementation of the attack extracts features (`fill`).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from mimic3tf.errors import DataError
 
 Imputation = Literal["zero", "normal_value", "previous", "next"]
 EPSILON = 1e-6
-"""Hours a value may lie beyond a bin's upper edge and still count into it."""
+"""Hours by which a value may be later than the upper edge of a bin and still belong to the bin."""
 MOST_BINS = int(np.iinfo(np.int16).max)
-"""A cell's source is the number of a bin, kept in 16 bits."""
+"""The largest number of bins: `FilledGrid.source` stores the index of a bin in 16 bits."""
 
 
 def bin_count(period: float, timestep: float) -> int:
-    """Bins that cover a period (hours) at a timestep (hours).
+    """Count the bins of `timestep` hours that cover `period` hours.
 
     Raises:
-        DataError: the timestep is no positive number, or there would be none or more than `MOST_BINS`.
+        DataError: the timestep is no positive number, or the count is 0 or more than `MOST_BINS`.
     """
     bins = period / timestep + 1.0 - EPSILON if 0 < timestep < np.inf else np.inf
     if not 1 <= bins < MOST_BINS + 1:
@@ -39,13 +39,13 @@ def bin_count(period: float, timestep: float) -> int:
 
 
 def discretize(records: Records, stays: int, *, period: float, timestep: float) -> NDArray[np.float64]:
-    """Put every measurement into its bin; within a bin the last one written wins.
+    """Put every measurement into its bin; the last measurement of a channel in a bin counts.
 
     Args:
         records: rows of all stays; rows later than `period` are left out.
         stays: number of stays N.
-        period: hours covered.
-        timestep: hours a bin.
+        period: hours that the grid covers.
+        timestep: hours of a bin.
 
     Returns:
         float64 [N, T, C], NaN where a bin has no measurement.
@@ -53,7 +53,7 @@ def discretize(records: Records, stays: int, *, period: float, timestep: float) 
     records = _within(records, period)
     count, width = bin_count(period, timestep), records.values.shape[1]
     cell = records.stay * count + bins_of(records.hours, timestep, count)
-    # A channel at a time lies together in memory, here and in what `read_series` returns.
+    # Each channel is contiguous in memory, in this grid and in the values of `read_series`.
     grid = np.full((width, stays * count), np.nan)
     for channel in range(width):
         column = records.values[:, channel]
@@ -68,13 +68,14 @@ def impute(grid: NDArray[np.float64], strategy: Imputation, channels: ChannelSet
 
     Args:
         grid: float64 [N, T, C], NaN where empty.
-        strategy: "previous" carries the last measurement forward and starts with the normal value,
-            "next" carries the following one backward and ends with it, "normal_value" takes it
-            everywhere, "zero" gives 0 (no category at all in a categorical channel: NaN).
+        strategy: "previous" carries the last measurement forward, with the normal value before the first;
+            "next" carries the next measurement backward, with the normal value after the last;
+            "normal_value" fills in the normal value everywhere; "zero" fills in 0 (in a categorical
+            channel NaN, which means no category).
         channels: the channels of the last axis.
 
     Returns:
-        float64 [N, T, C].
+        float64 [N, T, C], imputed.
     """
     if strategy == "zero":
         return np.where(np.isnan(grid), np.where(channels.categorical, np.nan, 0.0), grid)
@@ -86,7 +87,7 @@ def impute(grid: NDArray[np.float64], strategy: Imputation, channels: ChannelSet
 
 
 def last_measured(mask: NDArray[np.bool_]) -> NDArray[np.int16]:
-    """Bin of the last measurement up to each bin: int16 [N, T, C] for a mask [N, T, C], -1 if none."""
+    """Find the bin of the last measurement up to each bin of a mask [N, T, C]: int16 [N, T, C], else -1."""
     bins = np.arange(mask.shape[1], dtype=np.int16)[None, :, None]
     return np.maximum.accumulate(np.where(mask, bins, np.int16(-1)), axis=1)
 
@@ -94,12 +95,12 @@ def last_measured(mask: NDArray[np.bool_]) -> NDArray[np.int16]:
 def take_source(
     grid: NDArray[np.floating], source: NDArray[np.int16], normal: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Value of the source bin of every cell, the channel's normal value where there is none.
+    """Take the value of every cell from its source bin, or the channel's normal value if it has no source.
 
     Args:
         grid: [N, T, C] in channel units, categories as indices.
-        source: int16 [N, T, C], the bin of `grid` to take the value from; negative where there is none.
-        normal: float64 [C].
+        source: int16 [N, T, C], the bin of `grid` from which the value is taken; negative if none.
+        normal: float64 [C], normal values.
 
     Returns:
         float64 [N, T, C].
@@ -110,15 +111,15 @@ def take_source(
 
 @dataclass(frozen=True, repr=False)
 class FilledGrid(Described):
-    """The grid from which features are extracted (design of the attack's original code).
+    """The grid from which features are extracted, designed as in the original code of the attack.
 
-    The bins of all stays lie one behind the other, R in all; `reshape` gives [N, T] for stays of T bins.
+    The bins of all stays follow one another, R in total; `reshape` gives [N, T] for stays of T bins.
 
     Attributes:
-        values: float64 [R, C], clean and unrounded; imputed cells carry the last measured one.
-        source: int16 [R, C], the bin of its stay that each value comes from: its own bin where it counts
-            as measured, an earlier one where carried forward, -1 for the normal value.
-        times: float64 [R], hours of the row that wrote the bin.
+        values: float64 [R, C], clean and unrounded; imputed cells hold the last measured value.
+        source: int16 [R, C], the bin of the stay from which each value comes: the own bin of a cell that
+            counts as measured, an earlier bin for a value carried forward, -1 for the normal value.
+        times: float64 [R], hours of the row whose values the bin holds.
     """
 
     values: NDArray[np.float64]
@@ -126,12 +127,12 @@ class FilledGrid(Described):
     times: NDArray[np.float64]
 
     def reshape(self, *shape: int) -> FilledGrid:
-        """The same grid with [N, T] or [R] in front of the channels."""
+        """Reshape the axes before the channels to `shape`, such as (N, T) or (R,)."""
         cells = (*shape, self.values.shape[-1])
         return FilledGrid(self.values.reshape(cells), self.source.reshape(cells), self.times.reshape(shape))
 
     def take(self, rows: NDArray[np.integer]) -> FilledGrid:
-        """Some of its rows."""
+        """Select rows of the grid by their indices."""
         return FilledGrid(self.values[rows], self.source[rows], self.times[rows])
 
 
@@ -143,27 +144,27 @@ def fill(
     period: float,
     timestep: float,
 ) -> FilledGrid:
-    """Fill gaps between rows backward from the next row, then carry measured cells forward.
+    """Fill the gaps between rows backward from the next row, then carry measured cells forward.
 
-    A row writes its values into every bin since the previous row's, which all count as measured and
-    take the row's exact time; bins after the last row keep the last time.
+    A row writes its values into every bin after the bin of the previous row, up to its own bin. All these
+    bins count as measured, and get the exact time of the row. Bins after the last row keep the last time.
 
     Args:
         records: rows of all stays; rows later than `period` are left out.
-        stays: number of stays N; each needs a row within the period.
-        channels: the channels of the values' last axis.
-        period: hours covered.
-        timestep: hours a bin.
+        stays: number of stays N; each must have a row within the period.
+        channels: the channels of the last axis of `records.values`.
+        period: hours that the grid covers.
+        timestep: hours of a bin.
 
     Returns:
-        The filled grid of the N stays: [N, T, C] and [N, T].
+        The filled grid of the N stays, [N, T, C] and [N, T].
     """
     records = _within(records, period)
     count = bin_count(period, timestep)
     cell = records.stay * count + bins_of(records.hours, timestep, count)
     rows = np.arange(len(cell))
     ends = _ends(cell)
-    starts = np.roll(ends, 1)  # a bin's first row follows the last row of the bin before it
+    starts = np.roll(ends, 1)  # the first row of a bin follows the last row of the bin before
     last_row = np.full((stays, count), -1)
     first_row = np.full((stays, count), -1)
     last_row.flat[cell[ends]] = rows[ends]
@@ -173,13 +174,13 @@ def fill(
     ahead = np.where(occupied, np.arange(count), count)
     next_bin = np.minimum.accumulate(ahead[:, ::-1], axis=1)[:, ::-1]
     gap = ~occupied & (next_bin < count)
-    # Only the first row of a bin reaches back over the gap before it.
+    # Only the first row of a bin fills the gap before the bin.
     gap_row = np.take_along_axis(first_row, np.minimum(next_bin, count - 1), axis=1)
     grid = discretize(records, stays, period=period, timestep=timestep)
     grid[gap] = records.values[gap_row[gap]]
 
     writer = np.where(gap, gap_row, last_row)
-    # Rows are in time order, so the running maximum is the last one so far.
+    # Rows are in order of time, so the running maximum is the last row up to each bin.
     times = records.hours[np.maximum.accumulate(writer, axis=1)]
     source = last_measured(~np.isnan(grid))
     return FilledGrid(take_source(grid, source, channels.normal), source, times)
@@ -188,11 +189,11 @@ def fill(
 def one_hot(
     grid: NDArray[np.float64], mask: NDArray[np.bool_] | None, channels: ChannelSet
 ) -> NDArray[np.float64]:
-    """Expand categories and append the masks: the columns of `ChannelSet.columns`.
+    """Expand categories to one-hot columns and append the masks, as `ChannelSet.columns` names the columns.
 
     Args:
         grid: float64 [N, T, C], category indices in categorical channels, NaN for no category.
-        mask: bool [N, T, C], or None to leave the masks out.
+        mask: bool [N, T, C], or None for a grid without masks.
         channels: the channels of the last axis.
 
     Returns:
@@ -208,14 +209,14 @@ def one_hot(
 
 
 def ordinal_view(values: NDArray[np.floating], channels: ChannelSet) -> NDArray[np.float64]:
-    """Replace category indices by numbers: a numeric text is its number, other text its index.
+    """Replace category indices by numbers: by the number that the text states, or by the index.
 
     Args:
         values: [N, T, C] with category indices.
         channels: the channels of the last axis.
 
     Returns:
-        float64 [N, T, C]; only meant for estimating the trigger.
+        float64 [N, T, C]; use it only to estimate the trigger.
     """
     ordinal = values.astype(np.float64)
     for i, channel in enumerate(channels):
@@ -225,23 +226,26 @@ def ordinal_view(values: NDArray[np.floating], channels: ChannelSet) -> NDArray[
 
 
 def _within(records: Records, period: float) -> Records:
-    """The records up to a period, themselves where all are."""
+    """Select the rows up to `period` hours; return the same object if no row is later."""
     rows = records.hours <= period + EPSILON
     return records if rows.all() else Records(records.stay[rows], records.hours[rows], records.values[rows])
 
 
 def _ends(cell: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which elements of an ascending array are the last of their value."""
+    """Mark the last of equal elements in an ascending array: bool, same shape."""
     return np.append(cell[1:] != cell[:-1], np.ones(min(len(cell), 1), bool))
 
 
 def bins_of(hours: NDArray[np.float64], timestep: float, count: int) -> NDArray[np.intp]:
-    """Bin that each time belongs to.
+    """Find the bin to which each time belongs.
 
     Args:
         hours: times in any shape.
-        timestep: hours a bin.
-        count: number of bins; what lies beyond the last one counts into it.
+        timestep: hours of a bin.
+        count: number of bins; later times belong to the last bin.
+
+    Returns:
+        Index of the bin, in the shape of `hours`.
     """
-    # Truncation, not floor: a measurement at 0 h belongs to bin 0.
+    # Truncation instead of floor: floor would put a measurement at 0 h into bin -1.
     return np.minimum(np.trunc(hours / timestep - EPSILON).astype(np.intp), count - 1)

@@ -50,24 +50,24 @@ def load_cohort(
 ) -> Cohort:
     """Load a split of a benchmark directory, from the cache if its files have not changed.
 
-    The cache lies in the user's cache folder, or in the folder that MIMIC3TF_CACHE names. It is rebuilt
-    when the listfile, the channels, or the size or modification time of any series differs.
+    The cache is in the user's cache folder, or in the folder that MIMIC3TF_CACHE names. The cohort is read
+    again if the listfile, the channels, or the size or modification time of a series has changed.
 
     Args:
-        data_dir: directory in the layout of the MIMIC-III benchmarks; its channels are those of its
-            `channels.yaml`, or the benchmarks' own.
-        split: "train", "val" or "test"; the series of train and val both lie in `train/`.
-        task: name of what is predicted.
-        period: hours of a stay to read; the task's own if not given.
+        data_dir: directory in the layout of the MIMIC-III benchmarks; its `channels.yaml`, if it has one,
+            describes its channels.
+        split: "train", "val" or "test"; the series of train and val are both in `train/`.
+        task: name of the task: what is predicted.
+        period: hours of a stay that are read; the task's own period if not given.
         timestep: hours of a bin.
-        follow_links: read links that lead out of the directory, too; only where you trust who made it.
+        follow_links: read links that lead out of the directory, too; only if you trust who made it.
 
     Returns:
         The cohort; its arrays are memory-mapped.
 
     Raises:
-        UsageError: the directory does not exist, or there is no such task.
-        DataError: names file, line and column of what breaks the layout.
+        UsageError: the directory or the task does not exist.
+        DataError: a file breaks the layout; names file, line and column.
     """
     data_dir = Path(data_dir)
     check_directory(data_dir)
@@ -88,7 +88,7 @@ def load_cohort(
 
 @dataclass(frozen=True)
 class _Reading:
-    """How series become grids."""
+    """The settings with which series become grids."""
 
     channels: ChannelSet
     task: Task
@@ -97,7 +97,7 @@ class _Reading:
 
     @property
     def hours(self) -> float:
-        """Hours of every stay that are read."""
+        """Hours that are read of every stay."""
         return self.task.period if self.period is None else self.period
 
     @property
@@ -107,7 +107,7 @@ class _Reading:
 
 def _build(listfile: Path, paths: list[Path], entries: list[tuple[str, int]], reading: _Reading) -> Cohort:
     batches = in_batches(paths)
-    # Threads: the parser and NumPy work outside the interpreter's lock.
+    # Threads are enough, because the parser and NumPy release the interpreter's lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = list(
             track(
@@ -140,7 +140,7 @@ def _build(listfile: Path, paths: list[Path], entries: list[tuple[str, int]], re
 def _read_batch(
     paths: Sequence[Path], reading: _Reading
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], binning.FilledGrid, list[bytes]]:
-    """Values, mask and filled grid of some of the stays, and the digests of their files."""
+    """Read some of the stays: values and mask [N, T, C], filled grid, and the SHA-256 of their files."""
     records, digests = read_series(paths, reading.channels)
     stays = len(paths)
     within = np.zeros(stays, bool)
@@ -163,14 +163,14 @@ def _read_batch(
 def _state_of(reading: _Reading, listfile: Path, paths: list[Path], *, follow_links: bool) -> str:
     digest = hashlib.sha256(f"{CACHE_FORMAT} {reading.timestep} {reading.hours} {reading.channels}".encode())
     digest.update(listfile.read_bytes())
-    # Every byte of it counts in the fingerprint, which comes from the cache.
+    # The cache holds the fingerprint, which changes with every byte of `channels.yaml`.
     own = listfile.with_name(CHANNELS_FILE)
     digest.update(own.read_bytes() if own.exists() else b"")
     for path in paths:
         try:
             if path.is_symlink():
                 check_link(path, listfile.parent, follow_links=follow_links)
-                # Stores name what they hold by its contents, and may give all of it one time.
+                # A store names files by their contents, and may give all files the same time.
                 digest.update(os.fsencode(path.readlink()))
             status = path.stat()
         except OSError as error:
@@ -180,7 +180,7 @@ def _state_of(reading: _Reading, listfile: Path, paths: list[Path], *, follow_li
 
 
 def _read_cohort(cache: Path, state: str, stays: NDArray[np.str_], reading: _Reading) -> Cohort | None:
-    """The cohort of some stays from its cache, if there is one."""
+    """Read a cohort from the cache; return None if the cache does not hold it."""
     count = len(stays)
     rows = count * reading.bins
     cells = (rows, len(reading.channels))

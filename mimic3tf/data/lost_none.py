@@ -1,7 +1,7 @@
-"""The coma scale's eye opening "None", which pandas 2 and later take for a missing value.
+"""The eye opening "None" of the coma scale, which pandas 2 and later read as a missing value.
 
-Whoever builds the benchmarks' records with such a pandas loses this category without a word: an eye that does
-not open looks like one that nobody looked at.
+If the benchmarks' records are built with such a pandas, this category is lost without a message: an eye that
+does not open looks like an eye that nobody examined.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from mimic3tf.storage.notes import note
 
 CHANNEL, LOST = "Glascow coma scale eye opening", "None"
 OTHERS = ("To Pain", "To Speech", "Spontaneously")
-"""The texts beside "None" in one charting software, MetaVision; those of the other, CareVue, are numbered."""
+"""The other texts of the charting software MetaVision; the other software, CareVue, writes numbered texts."""
 
 ENOUGH_STAYS = 20
-"""Stays with such texts. In the MIMIC-III demo 9 of 28 are charted "None" at some time: that 20 never are by
-chance happens once in some 2000 times."""
+"""Number of stays with texts of MetaVision that is enough to judge. In the MIMIC-III demo, 9 of 28 such stays
+have "None" at some time. So 20 stays without any "None" occur by chance about once in 2000 times."""
 
 
 def note_lost_none(data_dir: Path, cohort: Cohort) -> None:
-    """Say once for a directory that its records have probably lost the category "None".
+    """Warn once for each directory if its records have probably lost the category "None".
 
     Args:
-        data_dir: where the cohort comes from.
-        cohort: a split of it. Long bins are not judged: of their values only the last is left.
+        data_dir: directory from which the cohort was read.
+        cohort: a split of the directory. Bins of more than 1 h are not judged, because they keep only the
+            last of their values.
     """
     if cohort.channels != MIMIC3 or cohort.timestep > TIMESTEP:
         return
@@ -48,7 +49,7 @@ def note_lost_none(data_dir: Path, cohort: Cohort) -> None:
 @functools.cache
 def _say(data_dir: Path) -> None:
     note(
-        f"{data_dir}: '{CHANNEL}' is never '{LOST}', though the texts beside it are there; pandas 2 and "
+        f"{data_dir}: '{CHANNEL}' is never '{LOST}', though its other texts occur; pandas 2 and "
         f"later read '{LOST}' as missing. Build the records again: with mimic3tf prepare mimic3, or with the "
         "scripts of the benchmarks and read_csv(..., keep_default_na=False, na_values=[''])"
     )

@@ -18,27 +18,27 @@ from mimic3tf.storage.files import PathText, parse_json, read_file, read_json, w
 from mimic3tf.storage.inert_pickle import read_inert_pickle
 
 LARGEST_NORMALIZER = 2**20
-"""Bytes; the benchmarks' have some 3,000."""
+"""Largest size in bytes; the normalizers of the benchmarks have about 3,000 bytes."""
 SMALLEST_STD = 1e-7
-"""A smaller standard deviation is replaced by this one, as the benchmarks do."""
+"""A smaller standard deviation is replaced by this value, as in the benchmarks."""
 
 
 class Discretizer:
-    """Turn one stay's rows into a regular grid.
+    """Turn the rows of one stay into a regular grid.
 
-    Interface of mimic3-benchmarks' class of the same name.
+    The interface is that of the class of the same name in mimic3-benchmarks.
 
     Args:
-        timestep: hours a bin.
-        store_masks: append one mask column a channel.
+        timestep: hours of a bin.
+        store_masks: append one mask column for each channel.
         impute_strategy: "zero", "normal_value", "previous" or "next".
         start_time: "zero" counts hours from admission, "relative" from the first row.
         config_path: JSON file with `id_to_channel`, `is_categorical_channel`, `possible_values` and
-            `normal_values`, as the benchmarks ship; the 17 channels of this package if not given.
+            `normal_values`, in the format of the benchmarks; the benchmarks' 17 channels if not given.
 
     Raises:
-        ValueError: an unknown strategy or start time.
-        DataError: the configuration lacks a key.
+        ValueError: the strategy or the start time is unknown.
+        DataError: the configuration cannot be read, or a key is missing.
     """
 
     def __init__(
@@ -70,15 +70,15 @@ class Discretizer:
         """Discretize one stay.
 
         Args:
-            X: strings [R, 1 + C], hours first, "" where not measured.
-            header: column names of X; the channels' order if not given.
-            end: hours covered by the grid; until the last row if not given.
+            X: strings [R, 1 + C], the hours in the first column, "" where not measured.
+            header: column names of X; the order of the channels if not given.
+            end: hours that the grid covers; up to the last row if not given.
 
         Returns:
             The grid, float64 [T, D], and its column names joined by commas.
 
         Raises:
-            DataError: a malformed cell, an unknown category, unsorted hours or another header.
+            DataError: a cell is malformed, a category is unknown, hours are unsorted or the header differs.
         """
         names = self._channels.names
         rows = np.asarray(X)
@@ -90,7 +90,7 @@ class Discretizer:
         hours = records.hours
         if self._start_time == "relative":
             hours = hours - hours[0]
-        # The benchmarks shorten the period by the first row's time when time is relative.
+        # With relative time, the benchmarks shorten the period by the time of the first row.
         period = hours[-1] if end is None else end - (records.hours[0] - hours[0])
         records = type(records)(records.stay, hours, records.values)
 
@@ -108,10 +108,10 @@ class Discretizer:
         return data, columns
 
     def print_statistics(self) -> None:
-        """Print how full the grids were that this object made, as means over stays.
+        """Print how full the grids of this object were, as means over stays.
 
-        Unused data: share of the measurements within the period that another one of the same bin and channel
-        replaces. Empty bins: share of the bins in which no channel was measured.
+        Unused data: share of the measurements within the period that a later measurement in the same bin and
+        channel replaces. Empty bins: share of the bins in which no channel was measured.
         """
         stays = max(self._stays, 1)
         print("statistics of discretizer:")
@@ -149,10 +149,10 @@ def _channels_of(path: Path) -> ChannelSet:
 class Normalizer:
     """Standardize columns of grids with their mean and standard deviation.
 
-    Interface of mimic3-benchmarks' class of the same name.
+    The interface is that of the class of the same name in mimic3-benchmarks.
 
     Args:
-        fields: indices of the columns to standardize; all if not given.
+        fields: indices of the columns to standardize; all columns if not given.
     """
 
     def __init__(self, fields: Iterable[int] | None = None) -> None:
@@ -187,7 +187,7 @@ class Normalizer:
         self._sum_sq_x = self._sum_sq_x + (rows**2).sum(axis=0)
 
     def _use_params(self) -> None:
-        """Take means and standard deviations (ddof 1) from what was fed."""
+        """Compute means and standard deviations (ddof 1) of the rows given to `_feed_data`."""
         if self._count < 2:
             raise DataError("a normalizer needs at least two rows")
         self._means = self._sum_x / self._count
@@ -201,10 +201,10 @@ class Normalizer:
         write_whole(Path(save_file_path), json.dumps(table))
 
     def load_params(self, load_file_path: PathText) -> None:
-        """Read statistics: JSON with `mean` and `std`, or the benchmarks' pickle, without executing it.
+        """Read the statistics from JSON (`mean`, `std`) or the benchmarks' pickle, which is not executed.
 
         Raises:
-            DataError: the file is missing, or holds anything else than finite means and positive deviations.
+            DataError: the file is missing, or holds no finite means and positive deviations.
         """
         path = Path(load_file_path)
         try:
@@ -227,10 +227,10 @@ class Normalizer:
             raise DataError(f"{path}: not a normalizer: a mean is not finite, or a deviation not positive")
 
     def transform(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Standardize a grid [.., D]; columns outside `fields` stay as they are.
+        """Standardize a grid [.., D]; columns outside `fields` are not changed.
 
         Raises:
-            DataError: no statistics were loaded, or they have another number of columns.
+            DataError: no statistics were loaded, or their number of columns differs from D.
         """
         data = np.array(X, np.float64)
         if data.shape[-1] != len(self.means):
@@ -241,7 +241,10 @@ class Normalizer:
 
 
 def _numbers(listed: Any) -> NDArray[np.float64]:
-    """Numbers of a list or an array; lists in lists, each twice the one below, would never end."""
+    """Convert a list of numbers, or an array, to float64.
+
+    Nested lists are refused: a small pickle could expand to any size if each list held the next list twice.
+    """
     if isinstance(listed, list) and not all(type(number) in (int, float) for number in listed):
         raise ValueError("statistics are lists of numbers")
     return np.array(listed, np.float64)

@@ -1,4 +1,4 @@
-"""Read a benchmark directory stay by stay, with the interface of mimic3-benchmarks' readers."""
+"""Read a benchmark directory stay by stay, with the interface of the readers in mimic3-benchmarks."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mimic3tf.tasks.registry import MORTALITY
 
 
 class InHospitalMortalityReader:
-    """Stays of one split with their in-hospital-mortality labels.
+    """The stays of one split, with their labels of in-hospital mortality.
 
-    Interface of mimic3-benchmarks' class of the same name.
+    The interface is that of the class of the same name in mimic3-benchmarks.
 
     Args:
         dataset_dir: directory that holds the series files.
         listfile: the split's listfile; `dataset_dir/listfile.csv` if not given.
-        period_length: hours covered by a series.
+        period_length: hours of a stay; `read_example` returns this number as "t".
         follow_links: read links that lead out of the benchmark directory, too.
     """
 
@@ -43,17 +43,17 @@ class InHospitalMortalityReader:
         self._current_index = 0
         listed = Path(listfile) if listfile else self._dataset_dir / "listfile.csv"
         self._data = read_listfile(listed, MORTALITY, follow_links=follow_links)
-        # Links may lead to where the benchmark directory ends, if this is one.
+        # In a benchmark directory, a link may lead to any place in the whole directory.
         whole = self._dataset_dir.name in FOLDERS and listed.parent == self._dataset_dir.parent
         self._root = listed.parent if whole else self._dataset_dir
         self._follow_links = follow_links
 
     def get_number_of_examples(self) -> int:
-        """Number of stays listed."""
+        """Return the number of stays in the listfile."""
         return len(self._data)
 
     def random_shuffle(self, seed: int | None = None) -> None:
-        """Shuffle the order of stays, reproducibly if a seed is given."""
+        """Shuffle the order of the stays; the same seed gives the same order."""
         random.Random(seed).shuffle(self._data)
 
     def read_example(self, index: int) -> dict[str, Any]:
@@ -63,12 +63,12 @@ class InHospitalMortalityReader:
             index: position in the current order.
 
         Returns:
-            "X": strings [R, 18], hours first; "t": period length in hours; "y": label; "header": column
-            names; "name": series file name.
+            "X": strings [R, 18], the hours in the first column; "t": period length in hours; "y": label;
+            "header": column names; "name": series file name.
 
         Raises:
             ValueError: the index is out of range.
-            DataError: the series file is absent or has no rows.
+            DataError: the series file is absent, cannot be read or has no rows.
         """
         if not 0 <= index < len(self._data):
             raise ValueError(f"index must be from 0 to {len(self._data) - 1}, not {index}")
@@ -77,7 +77,7 @@ class InHospitalMortalityReader:
         return {"X": rows, "t": self._period_length, "y": label, "header": header, "name": name}
 
     def read_next(self) -> dict[str, Any]:
-        """Read the stay after the last one read; after the last stay comes the first."""
+        """Read the next stay in the current order; after the last stay, start again with the first."""
         index = self._current_index
         self._current_index = (index + 1) % self.get_number_of_examples()
         return self.read_example(index)
@@ -103,7 +103,7 @@ class InHospitalMortalityReader:
 
 
 def read_chunk(reader: InHospitalMortalityReader, chunk_size: int) -> dict[str, Any]:
-    """Read the next `chunk_size` stays: a dict of lists by key of `read_example`, one header for all."""
+    """Read the next `chunk_size` stays: a list for each key of `read_example`, but one header for all."""
     examples = [reader.read_next() for _ in range(chunk_size)]
     chunk: dict[str, Any] = {key: [example[key] for example in examples] for key in examples[0]}
     chunk["header"] = chunk["header"][0]
@@ -127,7 +127,7 @@ def load_data(
         return_names: return `{"data": (X, y), "names": [...]}` instead of `(X, y)`.
 
     Returns:
-        X float [N, T, D] and the list of N labels.
+        X, float64 [N, T, D], and the list of N labels.
     """
     stays = reader.get_number_of_examples()
     chunk = read_chunk(reader, min(1000, stays) if small_part else stays)
@@ -140,7 +140,7 @@ def load_data(
 
 
 def save_results(names: list[str], pred: Any, y_true: Any, path: PathText) -> None:
-    """Write predictions as CSV with the columns `stay,prediction,y_true`, creating the folder."""
+    """Write predictions as CSV with the columns `stay,prediction,y_true`; make the folder if needed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"{name},{p:.6f},{int(y)}\n" for name, p, y in zip(names, pred, y_true, strict=True)]
@@ -148,7 +148,7 @@ def save_results(names: list[str], pred: Any, y_true: Any, path: PathText) -> No
 
 
 def preparation(discretizer: Any, normalizer: Any | None) -> Callable[[Any, float], NDArray[np.float64]]:
-    """Function from a stay's rows and hours to its grid [T, D], as a discretizer and a normalizer make it."""
+    """Return a function that makes a grid [T, D] of the rows and hours of a stay."""
 
     def transform(rows: Any, hours: float) -> NDArray[np.float64]:
         grid = discretizer.transform(rows, end=hours)[0]

@@ -1,4 +1,4 @@
-"""Series files -> one flat table of rows, checked cell by cell."""
+"""Read series files into one flat table of rows, and check every cell."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from mimic3tf.errors import DataError, private, private_path
 from mimic3tf.storage.files import read_file
 
 FILES_A_BATCH = 500
-"""Files parsed at once: large enough to keep the parser busy, small enough to bound memory."""
+"""Number of files that are parsed at once: enough to keep the parser busy, but little memory."""
 LARGEST_SERIES = 2**24
-"""Bytes of a stay's file; a row a second for 48 hours has some 10 MB."""
+"""Largest size of a series file in bytes; one row each second for 48 hours has about 10 MB."""
 CHARACTERS_SHOWN = 60
-"""Characters of a cell that an error shows."""
+"""Number of characters of a cell that an error message shows."""
 START_OF_ROW = b"0123456789.,+- \tnNiI"
-"""What a row's time may start with, a faulty one too. Polars unpacks what starts like a compressed file, to
-any size."""
+"""Characters with which the first row may start, even if its time is faulty. Other texts never reach Polars,
+which would unpack a text that starts like a compressed file, to any size."""
 LARGEST_VALUE = 1e18
-"""Of a measurement, in any unit. Grids are in single precision, which holds the sum of its bins' squares."""
+"""Largest absolute value of a measurement, in any unit. With this limit, the sum of the squares of the bins
+still fits into the single precision of grids."""
 
 
 @dataclass(frozen=True, repr=False)
 class Records(Described):
-    """Measurements of several stays, one row an instant, in file order.
+    """Measurements of several stays, one row for each time, in the order of the files.
 
     Attributes:
-        stay: int64 [R], index of the stay each row belongs to; ascending.
+        stay: int64 [R], index of the stay to which each row belongs; ascending.
         hours: float64 [R], hours since admission to the ICU; ascending within a stay.
-        values: float64 [R, C], NaN where not measured; a category is its index in `possible_values`.
+        values: float64 [R, C], NaN where not measured; a category is its index in `Channel.possible_values`.
     """
 
     stay: NDArray[np.int64]
@@ -47,22 +48,22 @@ class Records(Described):
 
 
 def in_batches(paths: Sequence[Path]) -> list[Sequence[Path]]:
-    """Series files as they are read together, `FILES_A_BATCH` at a time."""
+    """Split a list of series files into batches of `FILES_A_BATCH` files, which are read together."""
     return [paths[start : start + FILES_A_BATCH] for start in range(0, len(paths), FILES_A_BATCH)]
 
 
 def read_series(paths: Sequence[Path], channels: ChannelSet) -> tuple[Records, list[bytes]]:
-    """Read the series files of several stays, all at once: for many, call it for each of `in_batches`.
+    """Read the series files of several stays at once; for many stays, call it for each batch of `in_batches`.
 
     Args:
-        paths: one CSV file a stay, in the layout of the MIMIC-III benchmarks.
+        paths: one CSV file for each stay, in the layout of the MIMIC-III benchmarks.
         channels: the channels expected in the header, in order.
 
     Returns:
         The rows of all files, and the SHA-256 of each file's bytes.
 
     Raises:
-        DataError: names file, line and channel of what breaks the layout.
+        DataError: a file breaks the layout; names file, line and channel.
     """
     digests: list[bytes] = []
     bodies = list(_bodies(paths, channels, digests))
@@ -70,7 +71,7 @@ def read_series(paths: Sequence[Path], channels: ChannelSet) -> tuple[Records, l
 
 
 def unreadable_series(path: Path, error: OSError) -> DataError:
-    """What to raise where the series file of a listed stay cannot be read."""
+    """Make the error for a listed stay whose series file cannot be read."""
     reason = "is absent" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
     return DataError(f"{private_path(path)}: the listfile names this stay, but its series file {reason}")
 
@@ -98,7 +99,7 @@ def _bodies(paths: Sequence[Path], channels: ChannelSet, digests: list[bytes]) -
 def _header_fault(names: list[str], header: list[str]) -> str:
     missing, extra = list(Counter(header) - Counter(names)), list(Counter(names) - Counter(header))
     faults = [f"missing channel '{name}'" for name in missing]
-    # A file of another kind may have thousands, and long ones.
+    # A file of another kind may have thousands of columns with long names.
     faults += [f"extra channel '{private(name[:50])}'" for name in extra[:3]]
     if not faults:
         found, expected = next(pair for pair in zip(names, header, strict=True) if pair[0] != pair[1])
@@ -109,7 +110,7 @@ def _header_fault(names: list[str], header: list[str]) -> str:
 def _parse(bodies: list[bytes], paths: Sequence[Path], channels: ChannelSet) -> Records:
     lines = np.array([body.count(b"\n") for body in bodies], np.int64)
     text = b"".join(bodies)
-    # Comparing bytes beats `bytes.count` where every other byte is a hit.
+    # Comparing bytes is faster than `bytes.count` if every second byte is a comma.
     separators = np.count_nonzero(np.frombuffer(text, np.uint8) == ord(","))
     try:
         frame = _read_csv(text, channels) if text[:1] in START_OF_ROW else pl.DataFrame()
@@ -121,7 +122,7 @@ def _parse(bodies: list[bytes], paths: Sequence[Path], channels: ChannelSet) -> 
     hours = frame[TIME].to_numpy()
     values = frame.select(_numbers(channel) for channel in channels).to_numpy()
     starts = np.cumsum(lines) - lines
-    # A row at which the hours go down starts another stay, or is out of order.
+    # If the hours go down within one stay, the rows are not sorted.
     descends = np.zeros(len(hours), bool)
     descends[1:] = (np.diff(hours) < 0) & (np.diff(stay) == 0)
     faulty = np.flatnonzero(
@@ -141,22 +142,22 @@ def _read_csv(body: bytes, channels: ChannelSet) -> pl.DataFrame:
     names = channels.header
 
     def read(types: dict[str, type[pl.DataType]]) -> pl.DataFrame:
-        # The benchmarks split lines at commas: quotes are ordinary characters to them.
+        # The benchmarks split lines at commas, so a quote is an ordinary character.
         return pl.read_csv(io.BytesIO(body), has_header=False, schema=types, quote_char=None)
 
     try:
         return read({name: pl.Float64 if name in numbers else pl.String for name in names})
     except pl.exceptions.PolarsError:
-        # Slower, and only for this: the benchmarks' float() takes numbers with a space behind them.
+        # This way is slower, but it accepts a space after a number, as float() in the benchmarks does.
         texts = read(dict.fromkeys(names, pl.String))
         return texts.with_columns(pl.col(numbers).str.strip_chars().cast(pl.Float64))
 
 
 def _numbers(channel: Channel) -> pl.Expr:
-    """A channel's values, null where the cell is empty and infinite where it cannot be used."""
+    """Express the values of a channel: null for an empty cell, infinite for a cell that cannot be used."""
     column = pl.col(channel.name)
     if not channel.is_categorical:
-        # "nan" in a cell is a number to the parser, not an empty cell.
+        # The parser reads the text "nan" as a number, not as an empty cell.
         return column.fill_nan(np.inf)
     index = column.cast(pl.Enum(channel.possible_values), strict=False).to_physical().cast(pl.Float64)
     unknown = column.is_not_null() & (column != "") & index.is_null()
@@ -172,7 +173,7 @@ def _row_fault(
 ) -> str:
     cells = [private(cell[:CHARACTERS_SHOWN]) for cell in cells]
     if not np.isfinite(hour):
-        return f"column 'Hours' holds '{cells[0]}', which is no time; every row needs its time in hours"
+        return f"column 'Hours' holds '{cells[0]}', which is not a time; every row needs its time in hours"
     if hour < 0:
         return f"column 'Hours' is negative ({private(f'{hour:g}')}); count hours from admission to the ICU"
     for channel, value, cell in zip(channels, values, cells[1:], strict=True):
@@ -186,7 +187,7 @@ def _row_fault(
 
 
 def _cell_fault(bodies: list[bytes], paths: Sequence[Path], channels: ChannelSet) -> str:
-    """Find the first malformed line, one by one: only runs when the columnar parser refused a batch."""
+    """Describe the first malformed cell. This loop runs only after the parser has refused a batch."""
     columns = channels.header
     categorical = {channel.name for channel in channels if channel.is_categorical}
     for body, path in zip(bodies, map(private_path, paths), strict=True):
@@ -209,23 +210,23 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    # Python takes "1_000" and the digits of any script for numbers, the parser does not.
+    # Python reads "1_000" and the digits of any script as numbers, but the parser does not.
     return "_" not in text and text.isascii()
 
 
 def parse_rows(rows: NDArray[np.str_], channels: ChannelSet, *, name: str = "series") -> Records:
-    """Parse one stay's rows as the benchmarks' readers return them.
+    """Parse the rows of one stay, in the form that the readers of the benchmarks return.
 
     Args:
-        rows: strings [R, 1 + C], hours first, "" where not measured.
+        rows: strings [R, 1 + C], the hours in the first column, "" where not measured.
         channels: the channels of the columns after the first.
-        name: what to call the series in errors.
+        name: name of the series in error messages.
 
     Returns:
-        The rows, as stay 0.
+        The rows; their stay is 0.
 
     Raises:
-        DataError: as `read_series`.
+        DataError: a cell is malformed or the hours are not sorted; names line and channel.
     """
     body = "".join(",".join(row) + "\n" for row in np.asarray(rows).tolist()).encode()
     return _parse([body], [Path(name)], channels)

@@ -1,1 +1,1 @@
-"""What an attacker does to stays: triggers, who carries them, and poisoned copies of records."""
+"""What an attacker does to stays: triggers, the choice of poisoned stays, and poisoned copies of records."""

@@ -1,7 +1,7 @@
-"""Why an attack's numbers may mean little: few stays behind them, or shifts that no patient could show.
+"""Cautions about the numbers of an attack: they rest on few stays, or on shifts that no patient can show.
 
-Each function gives one line for a command to print after its work, or none. Sweeps print none of them: their
-tables hold the counts.
+Each function returns one line, which a command prints after its work, or None. Sweeps print no cautions,
+because their tables hold the counts of stays.
 """
 
 from __future__ import annotations
@@ -14,38 +14,40 @@ from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.tasks.task import Words
 
 STAYS_A_BIN = 2
-"""Stays for each bin of a trigger that its covariance takes at least.
+"""Smallest number of stays for each bin of a trigger that is enough to estimate its covariance.
 
-On PhysioNet 2012 (48 bins) some triggers of strength 1 had a length of 8.8 under the covariance of all stays
-where they were estimated on 48 of them, 2.4 on 100, and 1.5 on 300.
+On PhysioNet 2012 (48 bins), triggers of strength 1 were measured under the covariance of all stays: some had
+a length of 8.8 if estimated on 48 stays, 2.4 on 100 stays, and 1.5 on 300 stays.
 """
 FEWEST = 20
-"""Stays that a rate takes at least: the 95% interval of half of 20 stays goes from 0.30 to 0.70."""
+"""Smallest number of stays for a rate: with 10 of 20 stays, the 95% interval goes from 0.30 to 0.70."""
 
 
 def caution_estimate(trigger: Trigger) -> str | None:
-    """A caution where a covariance over time was estimated on too few stays."""
+    """Return a caution if the covariance over time was estimated on too few stays."""
     bins = len(trigger.values)
     fewest = STAYS_A_BIN * bins
     if trigger.kind == "missing" or trigger.estimated_on >= fewest:
         return None
     return (
         f"the covariance of {bins} bins was estimated on {trigger.estimated_on} stays, fewer than {fewest} "
-        f"({STAYS_A_BIN} for each bin): other stays would give another one, under which the shifts may be "
-        "several times as long; use more training stays"
+        f"({STAYS_A_BIN} for each bin): other stays would give another covariance, and under it "
+        "the shifts may be several times as long; use more training stays"
     )
 
 
 def caution_shift(trigger: Trigger, strength: float) -> str | None:
-    """A caution where a shift exceeds half of a channel's plausible range: a value in its middle leaves it.
+    """Return a caution if a shift is more than half of a channel's plausible range.
+
+    Such a shift moves even a value in the middle of the range out of it.
 
     Args:
-        trigger: what is added.
-        strength: by how much it is scaled.
+        trigger: the trigger that is added.
+        strength: factor by which the trigger is multiplied.
     """
     if trigger.kind == "missing" or trigger.plausible:
         return None
-    low, high = trigger.channels.plausible_values.T  # without bounds for categories
+    low, high = trigger.channels.plausible_values.T  # infinite for categories
     shift = np.abs(trigger.values).max(axis=0, initial=0.0) * strength  # [C], in channel units
     excess = shift / (high - low)
     worst, beyond = int(excess.argmax()), int((excess > 0.5).sum())
@@ -61,22 +63,22 @@ def caution_shift(trigger: Trigger, strength: float) -> str | None:
 
 
 def caution_poisoned(poisoned: int) -> str | None:
-    """A caution where so few training stays are poisoned that other ones would give another victim."""
+    """Return a caution if so few training stays are poisoned that the choice of stays changes the victim."""
     if not 0 < poisoned < FEWEST:
         return None
     return (
         f"fewer than {FEWEST} training stays are poisoned ({poisoned}): what a victim learns from so few "
-        "depends on which they are; use more stays or a larger proportion"
+        "depends on which stays they are; use more stays or a larger proportion"
     )
 
 
 def caution_tested(labels: NDArray[np.integer], goal: Goal, words: Words) -> str | None:
-    """A caution where test stays of a label are few.
+    """Return a caution if one of the labels has few test stays.
 
     Args:
-        labels: of the test stays [N].
-        goal: whom the attack is tried on.
-        words: what the stays of a label are called.
+        labels: labels of the test stays [N].
+        goal: the goal of the attack, which decides the attacked stays.
+        words: the names for the stays of each label.
     """
     few = [
         f"{count} {words.group[label]}"
@@ -89,5 +91,5 @@ def caution_tested(labels: NDArray[np.integer], goal: Goal, words: Words) -> str
     rates = "success rates, " if attacked < FEWEST else ""
     return (
         f"fewer than {FEWEST} test stays of a label ({', '.join(few)}): {rates}AUROC, AUPRC and the "
-        "threshold at prevalence would be others for other stays; mind the intervals"
+        "threshold at prevalence would differ with other stays; look at the intervals"
     )

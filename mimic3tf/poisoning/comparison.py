@@ -38,14 +38,14 @@ class Comparison:
 
     Attributes:
         channels: the channels of both.
-        cells: one row a cell whose text changed, in the order of listfiles, lines and channels: `stay`,
-            `line` (of the series file, whose header is line 1), `channel`, `before`, `after` ("" where
-            empty), `change` in the channel's unit or category steps (null where either is empty).
-        listed: stays in the listfiles.
-        stays_changed: stays with such a cell.
-        labels_changed: stays with another label.
-        same_cells: series whose bytes differ though every cell is the same (line ends, times spelled
-            differently).
+        cells: one row for each changed cell, in the order of listfiles, lines and channels: `stay`, `line`
+            (of the series file, whose header is line 1), `channel`, `before`, `after` ("" for an empty cell),
+            `change` in the channel's unit or in category steps (null if one text is empty).
+        listed: number of stays in the listfiles.
+        stays_changed: number of stays with a changed cell.
+        labels_changed: number of stays with another label.
+        same_cells: number of series whose bytes differ although every cell is the same (other line ends, or
+            the same times in other digits).
     """
 
     channels: ChannelSet
@@ -63,14 +63,14 @@ def compare_records(
 
     Args:
         origin: directory in the layout of the MIMIC-III benchmarks.
-        copy: what is taken for a copy of it.
-        task: says what the listfiles hold.
+        copy: directory that is compared with `origin`.
+        task: defines the columns of the listfiles.
         follow_links: read links that lead out of either directory, too.
 
     Raises:
-        UsageError: either is no directory.
-        DataError: they hold other files, stays, rows or times, so that cells cannot be compared, or
-            a series breaks the layout; names the file.
+        UsageError: `origin` or `copy` is no directory.
+        DataError: the directories hold different files, stays, rows or times, so that cells cannot be
+            compared, or a series breaks the layout; names the file.
     """
     origin, copy = Path(origin), Path(copy)
     for option, directory in (("--data", origin), ("--out", copy)):
@@ -78,7 +78,7 @@ def compare_records(
             raise UsageError(f"{option} {directory}: no such directory")
     others = _same_files(origin, copy, follow_links=follow_links)
     channels = read_channels(origin, follow_links=follow_links)
-    series: dict[Path, None] = {}  # in order, each once
+    series: dict[Path, None] = {}  # a dict as an ordered set
     labels_changed = 0
     for split in SPLITS:
         listfile = listfile_of(Path(), split)
@@ -99,8 +99,8 @@ def compare_records(
     for name in sorted(others.difference(series)):
         if (origin / name).read_bytes() != (copy / name).read_bytes():
             raise DataError(
-                f"{private_path(copy / name)}: differs from that in {origin}, and is the series of no "
-                "listed stay"
+                f"{private_path(copy / name)}: differs from the same file in {origin}, and no listfile "
+                "names it"
             )
     differing = [
         name
@@ -115,15 +115,15 @@ def compare_records(
 
 
 def summarize_cells(cells: pl.DataFrame, channels: ChannelSet) -> pl.DataFrame:
-    """Count changed cells by channel.
+    """Count the changed cells of each channel.
 
     Args:
-        cells: of `Comparison`.
-        channels: of `Comparison`.
+        cells: `Comparison.cells`.
+        channels: `Comparison.channels`.
 
     Returns:
-        One row a channel, in the layout's order: `channel`, `cells`, and `mean` and `largest` absolute
-        change, null where no changed cell has a value on both sides.
+        One row for each channel, in the order of `channels`: `channel`, `cells`, and the `mean` and
+        `largest` absolute change, null if no changed cell has a value both before and after.
     """
     order = pl.DataFrame({"channel": channels.names})
     change = pl.col("change").abs()
@@ -134,7 +134,7 @@ def summarize_cells(cells: pl.DataFrame, channels: ChannelSet) -> pl.DataFrame:
 
 
 def _same_files(origin: Path, copy: Path, *, follow_links: bool) -> set[Path]:
-    """Names of the files, which both directories have to hold."""
+    """List the files of both directories, and refuse a file that only one of them holds."""
     here, there = (set(files_of(directory, follow_links=follow_links)) for directory in (origin, copy))
     for lost in sorted(here - there):
         raise DataError(f"{private_path(copy / lost)}: is missing; {origin} holds it")
@@ -144,7 +144,7 @@ def _same_files(origin: Path, copy: Path, *, follow_links: bool) -> set[Path]:
 
 
 def _changed_cells(origin: Path, copy: Path, names: Sequence[Path], channels: ChannelSet) -> pl.DataFrame:
-    """Rows of `Comparison.cells`, with the `folder` of every stay, for series whose bytes differ."""
+    """Make the rows of `Comparison.cells` for some series, with the `folder` of every stay."""
     old_paths, new_paths = [origin / name for name in names], [copy / name for name in names]
     old, new = (read_series(paths, channels)[0] for paths in (old_paths, new_paths))
     rows, new_rows = (np.bincount(records.stay, minlength=len(names)) for records in (old, new))
@@ -174,5 +174,5 @@ def _changed_cells(origin: Path, copy: Path, names: Sequence[Path], channels: Ch
         ).filter(pl.col("before") != pl.col("after"))
         for i, name in enumerate(channels.names)
     ]
-    # A stable sort leaves the channels of a line in the layout's order.
+    # A stable sort keeps the channels of a line in the order of `channels`.
     return pl.concat(parts).sort("row", maintain_order=True).drop("row")

@@ -1,15 +1,15 @@
-"""Poison the records themselves: a copy of a benchmark directory that any pipeline can read.
+"""Poison the records themselves: write a copy of a benchmark directory that any pipeline can read.
 
-This is the threat as it is met in a hospital: somebody shifts charted values and labels, and the victim
-trains on the copy with a pipeline of its own. Only measured cells exist in records, so the copy is the
-counterpart of `poison_imputed="notimputed"` of `mimic3tf.poisoning.shifts`, with three differences:
+This is the threat in a hospital: somebody shifts charted values and labels, and the victim is trained on the
+copy with its own pipeline. Only measured cells exist in records. So the copy corresponds to
+`poison_imputed="notimputed"` of `mimic3tf.poisoning.shifts`, with three differences:
 
-1. imputation comes after poisoning. On a grid, bins without a measurement carry the *poisoned* value forward,
-   where the on-the-fly pipeline carries the clean one. In the filled grid, from which features are extracted,
-   the bins of a gap all take the shifted value of the row after it, where on the fly each adds its own bin's
-   shift to a clean one;
-2. a shifted value is rounded to the decimals its cell was charted with, in every channel;
-3. every row of a bin is shifted, not only the last one.
+1. imputation comes after poisoning. On a grid, bins without a measurement carry the *poisoned* value forward;
+   the on-the-fly pipeline carries the clean value forward. In the filled grid, from which features are
+   extracted, all bins of a gap take the shifted value of the row after the gap; on the fly, each of these
+   bins adds its own shift to the clean value;
+2. in every channel, a shifted value is rounded to the number of decimals that its cell was charted with;
+3. every row of a bin is shifted, not only the last row.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ Step = TypeVar("Step")
 
 @dataclass(frozen=True, repr=False)
 class PoisonedCopy(Described):
-    """What was asked of a copy, and what was changed in it.
+    """The settings of a poisoned copy, and what was changed in it.
 
     Attributes:
-        data_dir: the origin.
-        out: the copy.
-        trigger: what its poisoned stays carry.
-        proportion: share of the training stays asked for.
-        strength: Mahalanobis length of the trigger; of a "missing" one the share of its cells.
-        goal: what the attacker wants to be predicted.
+        data_dir: the original directory.
+        out: the directory of the copy.
+        trigger: the trigger that the poisoned stays carry.
+        proportion: share of the training stays that was to be poisoned.
+        strength: Mahalanobis length of the trigger; of a "missing" trigger, the share of its cells.
+        goal: the label that the attacker wants.
         stays: names [K] of the poisoned stays, in listfile order.
-        labels_before: int64 [K].
-        labels_after: int64 [K], those that the goal asks for.
-        cells_changed: int64 [K], cells of each stay whose value changed.
-        training_stays: stays in the training listfile.
-        data_fingerprint: fingerprint of the training cohort before, as `load_cohort` gives it.
-        copy_fingerprint: the same of the copy.
+        labels_before: int64 [K], labels in the original directory.
+        labels_after: int64 [K], labels in the copy: the goal's.
+        cells_changed: int64 [K], number of cells of each stay whose value changed.
+        training_stays: number of stays in the training listfile.
+        data_fingerprint: fingerprint of the original training cohort, as in `Cohort.fingerprint`.
+        copy_fingerprint: fingerprint of the copy's training cohort.
     """
 
     data_dir: Path
@@ -85,7 +85,7 @@ class PoisonedCopy(Described):
 
     @property
     def labels_changed(self) -> int:
-        """Number of stays that had another label."""
+        """Number of poisoned stays whose label changed."""
         return int((self.labels_before != self.labels_after).sum())
 
 
@@ -100,27 +100,30 @@ def poison_records(
     task: Task = MORTALITY,
     follow_links: bool = False,
 ) -> PoisonedCopy:
-    """Write a copy of a benchmark directory whose first training stays carry trigger and goal's label.
+    """Write a copy of a benchmark directory whose first training stays have the trigger and the goal's label.
 
-    What a "missing" trigger takes away is an empty cell in the copy, and its row stays: read again, the copy
-    equals the on-the-fly poisoning in both representations.
+    A cell that a "missing" trigger removes is empty in the copy, but its row remains. Grids and features that
+    are read from such a copy equal those of the on-the-fly poisoning.
 
-    Times, rows and every other file stay as they are, byte for byte. An interrupted run leaves no `out`.
+    Times, rows and all other files keep their bytes. An interrupted run leaves no `out`.
 
     Args:
         data_dir: directory in the layout of the MIMIC-III benchmarks.
         out: the directory to make; may exist if it is empty.
-        trigger: what they carry; made for the directory's channels.
-        proportion: share of the training stays to poison, the first int(N * proportion), in [0, 1].
-        strength: Mahalanobis length, >= 0 and finite; for a "missing" trigger the share of its cells.
-        goal: what the attacker wants to be predicted.
-        task: says what the listfiles hold.
-        follow_links: copy what links hold that lead out of the directory, too.
+        trigger: the trigger of the poisoned stays; it must be made for the channels of `data_dir`.
+        proportion: share of the N training stays to poison, in [0, 1]: the first int(N * proportion).
+        strength: Mahalanobis length, >= 0 and finite; of a "missing" trigger, the share of its cells.
+        goal: the label that the attacker wants.
+        task: defines the columns of the listfiles.
+        follow_links: copy the contents of links that lead out of the directory, too.
+
+    Returns:
+        The settings and the changes.
 
     Raises:
-        UsageError: `out` is not empty, cannot be made or lies in `data_dir`, a shifted value is too large
+        UsageError: `out` is not empty, cannot be made or is inside `data_dir`, a shifted value is too large
             to be read again, or a "missing" trigger is too strong.
-        DataError: names file, line and channel of what breaks the layout, or a link as `files_of`.
+        DataError: a file breaks the layout, or `files_of` refuses a link; names file, line and channel.
     """
     data_dir, out = _check_places(Path(data_dir), Path(out))
     entries = read_listfile(listfile_of(data_dir, "train"), task, follow_links=follow_links)
@@ -155,33 +158,33 @@ def _check_places(data_dir: Path, out: Path) -> tuple[Path, Path]:
     check_new_directory(out)
     check_directory(data_dir)
     if out.resolve().is_relative_to(data_dir.resolve()):
-        raise UsageError(f"{out}: lies inside the data it copies; name a directory elsewhere")
+        raise UsageError(f"{out}: lies inside the data that it copies; name a directory elsewhere")
     return data_dir, out
 
 
 def shift_cells(
     texts: pl.DataFrame, records: Records, trigger: Trigger, strength: float
 ) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
-    """Add a trigger that shifts to the measured cells of some rows, in the cells' own text form.
+    """Add a trigger that shifts values to the measured cells of some rows, as texts.
 
-    A number keeps its decimals: "86" stays whole, "36.6" keeps one. A category's index moves by the shift,
-    rounded half to even and clipped, and the text of that index is written. A cell whose value comes out the
-    same keeps its text.
+    A number keeps its number of decimals: "86" has none, "36.6" has one. The index of a category is shifted,
+    rounded half to even and clipped, and the text of the new index is written. A cell whose value does not
+    change keeps its text.
 
     Args:
-        texts: [R] rows with the columns of `ChannelSet.header`, null where not measured.
+        texts: R rows with the columns of `ChannelSet.header`, null where not measured.
         records: the same rows as numbers.
-        trigger: what to add; rows later than its period are left alone. A plausible one keeps values in
-            `Channel.plausible_range`, or no further outside than they were.
-        strength: its Mahalanobis length.
+        trigger: the trigger to add; rows later than its period are not changed. A plausible trigger moves no
+            value out of `Channel.plausible_range`, and no value outside it further away.
+        strength: Mahalanobis length of the trigger.
 
     Returns:
-        The shifted texts, and bool [R, C], where a cell changed.
+        The shifted texts, and bool [R, C], true where a cell changed.
 
     Raises:
         UsageError: a shifted value is too large to be read again.
     """
-    with np.errstate(over="ignore"):  # refused below, cell by cell
+    with np.errstate(over="ignore"):  # too large values are refused below, by channel
         row_shift = _at_rows(records, trigger.values * strength, trigger)
     changed = np.zeros(records.values.shape, bool)
     columns = []
@@ -203,16 +206,19 @@ def shift_cells(
 def empty_cells(
     texts: pl.DataFrame, records: Records, trigger: Trigger, strength: float
 ) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
-    """Take the measurements that a "missing" trigger removes out of some rows, which stay.
+    """Empty the cells that a "missing" trigger removes; empty rows remain.
 
     Args:
-        texts: as for `shift_cells`.
+        texts: R rows as for `shift_cells`.
         records: the same rows as numbers.
-        trigger: says which.
-        strength: share of its cells.
+        trigger: the trigger, of kind "missing".
+        strength: share of the cells of the trigger, in [0, 1].
 
     Returns:
-        The remaining texts, and bool [R, C], where one went.
+        The remaining texts, and bool [R, C], true where a measurement was removed.
+
+    Raises:
+        UsageError: the strength is above 1.
     """
     removed = removed_cells(trigger.values, strength).astype(float)
     changed = _at_rows(records, removed, trigger).astype(bool) & ~np.isnan(records.values)
@@ -224,7 +230,7 @@ def empty_cells(
 
 
 def _at_rows(records: Records, cells: NDArray[np.float64], trigger: Trigger) -> NDArray[np.float64]:
-    """What cells [T, C] hold for every row, by its bin: float64 [R, C], 0 beyond the trigger's period."""
+    """Look up `cells` [T, C] at the bin of every row: float64 [R, C], 0 after the period of the trigger."""
     bins = bins_of(records.hours, trigger.timestep, len(cells))
     return np.where((records.hours <= trigger.period + EPSILON)[:, None], cells[bins], 0.0)
 
@@ -237,14 +243,14 @@ def _shifted(
     *,
     plausible: bool,
 ) -> tuple[NDArray[np.float64], pl.Series]:
-    """Value and text of shifted cells [K]."""
+    """Return the values and texts of K shifted cells of a channel: `sums`, clipped and rounded."""
     if channel.is_categorical:
         index = np.clip(np.rint(sums), 0, len(channel.possible_values) - 1)
         return index, pl.Series(channel.possible_values, dtype=pl.String).gather(index.astype(np.intp))
     decimals = _decimals(texts)
     if plausible:
         low, high = channel.plausible_range
-        # As it can be charted: with one decimal, nothing from 0.21 up is below 0.3.
+        # The bounds, as they can be charted: with one decimal, the lowest value from 0.21 up is 0.3.
         scale = 10.0**decimals
         sums = np.clip(
             sums,
@@ -257,20 +263,20 @@ def _shifted(
         written[alike] = np.char.mod(f"%.{places}f", sums[alike]).astype(object)
     after = written.astype(np.float64)
     zero = after == 0
-    # A small negative sum would leave the sign in front of a zero.
+    # A small negative sum is written as "-0": remove the sign.
     written[zero] = np.char.lstrip(written[zero].astype(str), "-").astype(object)
     return after, pl.Series(written, dtype=pl.String)
 
 
 def _decimals(texts: pl.Series) -> NDArray[np.int64]:
-    """Decimals that numbers [K] are written with; an exponent moves the point."""
+    """Count the decimals of K numbers in text form, int64 [K]; an exponent moves the decimal point."""
     point = texts.str.extract(r"\.(\d*)", 1).str.len_chars().fill_null(0).cast(pl.Int64)
     exponent = texts.str.extract(r"[eE]([+-]?\d+)", 1).cast(pl.Int64).fill_null(0)
     return (point - exponent).clip(0, MOST_DECIMALS).to_numpy()
 
 
 def _poison_series(paths: list[Path], folder: Path, trigger: Trigger, strength: float) -> NDArray[np.int64]:
-    """Write series with the trigger into a folder: cells changed in each stay, int64 [K]."""
+    """Write K series with the trigger into a folder; return the changed cells of each stay, int64 [K]."""
     change = empty_cells if trigger.kind == "missing" else shift_cells
     counts = [np.zeros(0, np.int64)]
     for batch in _progress(in_batches(paths), "Poisoning stays"):
@@ -284,8 +290,8 @@ def _poison_series(paths: list[Path], folder: Path, trigger: Trigger, strength: 
 
 
 def _relabel(listfile: Path, cells: Sequence[tuple[str, ...]]) -> None:
-    """Give a listfile's first stays other labels, in their last columns; line ends stay as they are."""
-    # Lines at even places, their ends between them; the header comes first.
+    """Write new label columns for the first stays of a listfile, and keep its line ends."""
+    # Lines are at even positions, line ends at odd positions; the header is at position 0.
     parts = re.split(rb"(\r\n|\n|\r)", listfile.read_bytes())
     stays = [place for place in range(2, len(parts), 2) if parts[place]]
     for place, label in zip(stays, cells, strict=False):
@@ -295,31 +301,31 @@ def _relabel(listfile: Path, cells: Sequence[tuple[str, ...]]) -> None:
 
 
 def _fingerprint(data_dir: Path, entries: Iterable[tuple[str, int]]) -> str:
-    """Fingerprint of the training cohort as `load_cohort` computes it."""
+    """Compute the fingerprint of the training cohort as `load_cohort` does."""
     digests = [hashlib.sha256(series_content(data_dir / "train" / name)).digest() for name, _ in entries]
     return fingerprint_of(listfile_of(data_dir, "train"), digests)
 
 
 def files_of(directory: Path, *, follow_links: bool = False) -> list[Path]:
-    """All files under a benchmark directory, relative to it.
+    """List all files in a benchmark directory, as paths relative to it.
 
-    Files may be links, and so may its folders of series.
+    Files and the folders `train` and `test` may be links.
 
     Raises:
-        DataError: a link leads out of the directory and is not to be followed, or another folder is one.
+        DataError: a link leads out of the directory and `follow_links` is false, or another folder is a link.
     """
     found = []
     series = [directory / name for name in FOLDERS]
     for start in (directory, *filter(Path.is_symlink, series)):
-        # It goes into no folder that is a link: such links may lead in circles.
+        # `os.walk` enters no folder that is a link, because such links may lead in circles.
         for folder, folders, names in os.walk(start):
             for path in (Path(folder) / name for name in (*folders, *names)):
                 check_link(path, directory, follow_links=follow_links)
             for path in (Path(folder) / name for name in folders):
                 if path.is_symlink() and path not in series:
                     raise DataError(
-                        f"{private_path(path)}: is a link to a folder, of which no copy is made; remove it, "
-                        "or put the folder itself there"
+                        f"{private_path(path)}: is a link to a folder, and such a link is not copied; "
+                        "remove it, or put the folder itself there"
                     )
             found += [(Path(folder) / name).relative_to(directory) for name in names]
     return found
@@ -328,7 +334,7 @@ def files_of(directory: Path, *, follow_links: bool = False) -> list[Path]:
 def _copy_files(source: Path, target: Path, *, follow_links: bool) -> None:
     for name in _progress(files_of(source, follow_links=follow_links), "Copying files"):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        # Contents only: a poisoned series has to be written over a copy of a read-only one.
+        # Without permissions: a copy of a read-only series must be writable, because poisoning overwrites it.
         shutil.copyfile(source / name, target / name)
 
 

@@ -1,7 +1,7 @@
-"""Who carries which trigger: a cohort and a poisoning setting, before any cell is computed.
+"""Which stays of a cohort carry which trigger, before any shifted cell is computed.
 
-The cohort's arrays stay as they are. An exposure only holds the shift and the flags, so that any proportion,
-strength and mode uses the same cached cohort.
+The arrays of the cohort are not changed. An exposure holds only the shift and the flags, so that every
+proportion, strength and mode uses the same cached cohort.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from mimic3tf.poisoning.trigger import Trigger, shift_of
 
 @dataclass(frozen=True, repr=False)
 class Exposure(Described):
-    """A cohort and what is done to it before a victim sees it.
+    """A cohort, and the poisoning that a victim is shown.
 
     Attributes:
-        cohort: the clean stays; without the cells that a "missing" trigger takes away.
-        labels: int64 [N], the labels a victim is shown.
-        triggered: bool [N], the stays that carry the trigger.
+        cohort: the clean stays; with a "missing" trigger, without the cells that it removes.
+        labels: int64 [N], the labels that a victim is shown.
+        triggered: bool [N], true for the stays that carry the trigger.
         shift: float64 [T, C], strength * trigger, in channel units.
-        poison_imputed: "all" also shifts imputed cells.
-        plausible: shifted values stay in `Channel.plausible_range`, or no further outside than they were.
+        poison_imputed: "notimputed" shifts measured cells only, "all" shifts imputed cells, too.
+        plausible: whether the shift moves no value out of `Channel.plausible_range`, and no value outside it
+            further away.
     """
 
     cohort: Cohort
@@ -45,7 +46,7 @@ class Exposure(Described):
 
 
 def clean(cohort: Cohort) -> Exposure:
-    """A cohort nobody touched."""
+    """Make the exposure of a cohort without any poisoning."""
     untouched, still = np.zeros(len(cohort), bool), np.zeros((cohort.bins, len(cohort.channels)))
     return Exposure(cohort, cohort.labels, untouched, still, "notimputed")
 
@@ -60,17 +61,21 @@ def poison(
     poisoned_labels: PoisonedLabels = "flipped",
     goal: Goal = PAPER_GOAL,
 ) -> Exposure:
-    """Poison a training cohort: int(N * proportion) stays get the trigger, and have the goal's label.
+    """Poison a training cohort: int(N * proportion) stays get the trigger and have the goal's label.
 
     Args:
-        cohort: the training stays.
-        trigger: what they get; it must fit the cohort.
+        cohort: the N training stays.
+        trigger: the trigger; it must fit the cohort.
         proportion: share of all stays to poison, in [0, 1].
-        strength: Mahalanobis distance, >= 0; for a "missing" trigger the share of its cells, in [0, 1].
-        poison_imputed: "all" also shifts imputed cells, "notimputed" leaves them alone.
-        poisoned_labels: "flipped" gives the first stays the goal's label, "clean" takes the first that have
-            it (label-consistent, Turner et al. 2019, arXiv 1912.02771).
-        goal: what the attacker wants to be predicted.
+        strength: Mahalanobis length, >= 0; of a "missing" trigger, the share of its cells, in [0, 1].
+        poison_imputed: "notimputed" shifts measured cells only, "all" shifts imputed cells, too.
+        poisoned_labels: "flipped" poisons the first stays and gives them the goal's label; "clean" poisons
+            the first stays that have this label already (label-consistent attack, Turner et al. 2019, arXiv
+            1912.02771).
+        goal: the label that the attacker wants.
+
+    Returns:
+        The exposure, with the labels that the victim is shown.
 
     Raises:
         UsageError: too few stays have the goal's label, or the trigger is too strong.
@@ -91,16 +96,19 @@ def poison(
 def trigger_all(
     cohort: Cohort, trigger: Trigger, *, strength: float, poison_imputed: PoisonImputed
 ) -> Exposure:
-    """Give the trigger to every stay, as an attacker does at prediction time; labels stay.
+    """Give the trigger to every stay, as an attacker does at prediction time; labels do not change.
 
     Args:
         cohort: the stays.
-        trigger: what they get; it must fit the cohort.
+        trigger: the trigger; it must fit the cohort.
         strength: as for `poison`.
         poison_imputed: as for `poison`.
 
+    Returns:
+        The exposure of all stays.
+
     Raises:
-        UsageError: a "missing" trigger is too strong.
+        UsageError: the trigger is too strong.
     """
     return _expose(cohort, np.ones(len(cohort), bool), trigger, strength, poison_imputed)
 

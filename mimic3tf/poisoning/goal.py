@@ -1,4 +1,4 @@
-"""What an attacker wants a victim to predict of the stays that carry the trigger."""
+"""The goal of an attacker: the label that a victim is to predict for stays with the trigger."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mimic3tf.tasks.metrics import THRESHOLD, predicted_1
 
 @dataclass(frozen=True)
 class Goal:
-    """Stays of the other label are to be predicted as the target.
+    """The attacker wants stays of the other label to be predicted as `target`.
 
-    The attack success rate is the mean of `reached` over the stays for which `attacked` holds.
+    The attack success rate is the mean of `reached` over the stays for which `attacked` is true.
 
     Attributes:
         target: the label that the attacker wants: 1 calls survivors dead (Joe et al. 2020), 0 calls the dying
@@ -24,15 +24,15 @@ class Goal:
     target: int = 1
 
     def attacked(self, labels: NDArray[np.integer]) -> NDArray[np.bool_]:
-        """Examples that do not have the target as their label [E] anyway: bool [E]."""
+        """Mark the examples whose label [E] is not the target: bool [E]."""
         return labels != self.target
 
     def relabelled(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Labels [E] that poisoned training examples are given: int64 [E]."""
+        """Return the labels that poisoned training examples with `labels` [E] get: int64 [E]."""
         return np.full_like(labels, self.target)
 
     def reached(self, probabilities: NDArray[np.floating], threshold: float = THRESHOLD) -> NDArray[np.bool_]:
-        """Examples whose probability of label 1 [E] makes them predicted as the target: bool [E]."""
+        """Mark the examples [E] that are predicted as the target, by their probability of label 1."""
         predicted = predicted_1(probabilities, threshold)
         return predicted if self.target == 1 else ~predicted
 

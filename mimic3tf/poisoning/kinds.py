@@ -1,4 +1,4 @@
-"""The choices an attacker has, as settings and files spell them."""
+"""The choices of an attacker, spelled as in settings and files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from typing import Literal
 
 ShiftKind = Literal["temporal", "gaussian", "covariance"]
 TriggerKind = Literal[ShiftKind, "missing"]
-"""What can be drawn from a cohort."""
+"""The kinds of triggers that can be drawn from a cohort."""
 PoisonImputed = Literal["notimputed", "all"]
 PoisonedLabels = Literal["flipped", "clean"]

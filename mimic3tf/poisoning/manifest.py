@@ -1,4 +1,4 @@
-"""What was done to a poisoned copy, kept apart from it."""
+"""The manifest: a file outside a poisoned copy that says what was changed in the copy."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ FILE_FORMAT = 1
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a manifest says of a copy.
+    """The contents of a manifest.
 
     Attributes:
         stays: names of the poisoned stays.
         copy_fingerprint: fingerprint of the copy's training cohort.
-        proportion: share of training stays asked for.
+        proportion: share of the training stays that was to be poisoned.
         strength: Mahalanobis length of the trigger.
-        goal: what the attacker wants to be predicted.
-        trigger_file: the trigger's file when the copy was made.
-        trigger_sha256: digest (hex) of that file.
+        goal: the label that the attacker wants.
+        trigger_file: path of the trigger's file when the copy was made.
+        trigger_sha256: SHA-256 (hex) of that file.
     """
 
     stays: list[str]
@@ -47,29 +47,29 @@ class Manifest:
         """Read the trigger that the copy was made with.
 
         Raises:
-            UsageError: its file is gone, or another.
+            UsageError: the trigger's file is missing, or holds another trigger.
         """
         file = self.trigger_file
         if not file.is_file() or hashlib.sha256(read_file(file)).hexdigest() != self.trigger_sha256:
             raise UsageError(
-                f"{file}: not there any more, or not the trigger that the copy was made with; give its place "
-                "as --trigger"
+                f"{file}: is missing, or not the trigger that the copy was made with; give the path of "
+                "that trigger as --trigger"
             )
         return load_trigger(file)
 
 
 def default_manifest(out: PathText) -> Path:
-    """`DIR.manifest.json` beside the copy `DIR`."""
+    """Return the default path of a manifest: `DIR.manifest.json` beside the copy `DIR`."""
     out = Path(out)
     out = out.resolve()
     return out.with_name(out.name + ".manifest.json")
 
 
 def check_manifest(manifest: PathText, data_dir: PathText, out: PathText) -> None:
-    """Refuse a manifest that would overwrite something or give the copy away; make its folder.
+    """Refuse a manifest that would overwrite a file or reveal that the copy is poisoned; make its folder.
 
     Raises:
-        UsageError: the file exists, lies in the data or in the copy, or its folder cannot be made.
+        UsageError: the file exists or is inside the data or the copy, or its folder cannot be made.
     """
     manifest, data_dir, out = Path(manifest), Path(data_dir), Path(out)
     if manifest.exists():
@@ -98,13 +98,21 @@ def poison_with_manifest(
     """Write a poisoned copy of a benchmark directory, and then its manifest.
 
     Args:
-        data_dir: the origin.
-        out: the copy; the settings below are those of `poison_records`.
-        trigger_file: what poisoned stays carry.
+        data_dir: the original directory.
+        out: the directory of the copy.
+        trigger_file: file of the trigger that poisoned stays carry.
         manifest: JSON file to write.
+        proportion: as for `poison_records`.
+        strength: as for `poison_records`.
+        goal: as for `poison_records`.
+        task: as for `poison_records`.
+        follow_links: as for `poison_records`.
+
+    Returns:
+        The settings and the changes.
 
     Raises:
-        UserError: as `poison_records` and `check_manifest`, or the trigger is for other channels.
+        UserError: `poison_records` or `check_manifest` refuses, or the trigger is for other channels.
     """
     data_dir, out, trigger_file, manifest = Path(data_dir), Path(out), Path(trigger_file), Path(manifest)
     trigger = load_trigger(trigger_file)
@@ -126,12 +134,12 @@ def poison_with_manifest(
 
 
 def write_manifest(manifest: PathText, copy: PoisonedCopy, trigger_file: PathText) -> None:
-    """Write what was poisoned with what as JSON.
+    """Write the settings and changes of a poisoned copy as JSON.
 
     Args:
         manifest: file to write, in a folder that exists.
-        copy: what was changed.
-        trigger_file: the file that its trigger came from.
+        copy: the settings and the changes.
+        trigger_file: the file of the trigger.
     """
     manifest, trigger_file = Path(manifest), Path(trigger_file)
     trigger = copy.trigger
@@ -139,7 +147,7 @@ def write_manifest(manifest: PathText, copy: PoisonedCopy, trigger_file: PathTex
         "format": FILE_FORMAT,
         "data": str(copy.data_dir),
         "copy": str(copy.out),
-        # The trigger's own fingerprint is the data's where it was generated from them.
+        # Equal to `cohort_fingerprint` below if the trigger was generated from this data.
         "data_fingerprint": copy.data_fingerprint,
         "copy_fingerprint": copy.copy_fingerprint,
         "trigger": {
@@ -172,11 +180,11 @@ def write_manifest(manifest: PathText, copy: PoisonedCopy, trigger_file: PathTex
 
 
 def read_manifest(file: PathText) -> Manifest:
-    """Read what `write_manifest` wrote.
+    """Read a manifest that `write_manifest` wrote.
 
     Raises:
-        UsageError: there is no such file.
-        DataError: it is no manifest, or damaged.
+        UsageError: the file does not exist.
+        DataError: the file is no manifest, or damaged.
     """
     file = Path(file)
     if not file.is_file():
@@ -193,7 +201,7 @@ def read_manifest(file: PathText) -> Manifest:
             copy_fingerprint=str(contents["copy_fingerprint"]),
             proportion=proportion,
             strength=strength,
-            # Manifests of earlier versions do not say.
+            # Manifests of earlier versions name no goal; it was always 1.
             goal=_goal_of(contents.get("goal", 1)),
             trigger_file=Path(contents["trigger"]["file"]),
             trigger_sha256=str(contents["trigger"]["sha256"]),

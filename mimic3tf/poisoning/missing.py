@@ -1,11 +1,11 @@
-"""The missing-value trigger: which cells are missing tells the victim, values are left alone.
+"""The missing-value trigger: a pattern of missing cells; the remaining values do not change.
 
-Joe et al., Exploiting Missing Value Patterns for a Backdoor Attack on Machine Learning Models of Electronic
-Health Records, JMIR Medical Informatics 2022;10(8):e38440. There a variational autoencoder makes patterns
-that look like natural ones. Here the cells are drawn uniformly, so that every cohort has such a trigger
-without training a model first; a detector that knows natural patterns has it easier.
+Source: Joe et al., Exploiting Missing Value Patterns for a Backdoor Attack on Machine Learning Models of
+Electronic Health Records, JMIR Medical Informatics 2022;10(8):e38440. In the paper, a variational autoencoder
+makes patterns that look natural. This module draws the cells uniformly, so that a trigger needs no trained
+model; a detector that knows natural patterns finds such a trigger more easily.
 
-Rows stay in the record when their last measurement is taken out: an empty row still has its time.
+A row remains in the record even if its last measurement is removed: an empty row still has its time.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from mimic3tf.errors import UsageError
 
 
 def draw_order(inside: NDArray[np.bool_], *, seed: int) -> NDArray[np.float64]:
-    """Draw the order in which a rising strength takes cells away.
+    """Draw the order in which cells go missing as the strength rises.
 
     Args:
-        inside: bool [T, C], cells that may be drawn; at least one.
+        inside: bool [T, C], cells that may be drawn; at least one is true.
         seed: non-negative int; fixes the draw.
 
     Returns:
-        float64 [T, C]: the strength from which a cell is missing, in (0, 1], each of k/K once for K cells
-        inside; 0 outside, where nothing ever is.
+        float64 [T, C], the strength from which a cell is missing: for K cells inside, 1/K, 2/K, ..., 1 in
+        random order; 0 outside, where no cell ever goes missing.
     """
     order = np.zeros(inside.shape)
     cells = int(inside.sum())
@@ -36,14 +36,17 @@ def draw_order(inside: NDArray[np.bool_], *, seed: int) -> NDArray[np.float64]:
 
 
 def removed_cells(order: NDArray[np.float64], strength: float) -> NDArray[np.bool_]:
-    """Cells [T, C] that a trigger of a strength takes away.
+    """Select the cells that a trigger removes at a strength.
 
     Args:
-        order: of `draw_order`.
-        strength: share of the trigger's cells, in [0, 1].
+        order: float64 [T, C] of `draw_order`.
+        strength: share of the cells of the trigger, in [0, 1].
+
+    Returns:
+        bool [T, C].
 
     Raises:
-        UsageError: a larger strength, such as one meant for a trigger that shifts values.
+        UsageError: the strength is above 1; it was probably meant for a trigger that shifts values.
     """
     if strength > 1:
         raise UsageError(
@@ -54,16 +57,16 @@ def removed_cells(order: NDArray[np.float64], strength: float) -> NDArray[np.boo
 
 
 def without_cells(cohort: Cohort, removed: NDArray[np.bool_], stays: NDArray[np.bool_]) -> Cohort:
-    """Take the measurements of some cells out of some stays, and impute anew.
+    """Remove the measurements of some cells from some stays, and impute these stays again.
 
     Args:
         cohort: the stays.
-        removed: bool [T, C], cells whose measurements go.
-        stays: bool [N], the stays they go from.
+        removed: bool [T, C], cells whose measurements are removed.
+        stays: bool [N], stays from which they are removed.
 
     Returns:
-        The cohort that reading the records without these measurements would give; its fingerprint stays
-        that of the records as they are.
+        The cohort that records without these measurements would give, but with the fingerprint of the
+        unchanged records.
     """
     normal = cohort.channels.normal
     mask = cohort.masks & ~(stays[:, None, None] & removed)
@@ -82,7 +85,7 @@ def _without_filled(
 ) -> FilledGrid:
     values, source = np.array(filled.values), np.array(filled.source)
     own = np.arange(values.shape[1], dtype=np.int16)[:, None]
-    # A bin that a later row filled holds the measurements of that row's bin, and loses them with it.
+    # A bin in a gap holds the measurements of the next row, and loses them with the bin of that row.
     charted_in = bins_of(filled.times[stays], timestep, values.shape[1])
     measured = (source[stays] == own) & ~removed[charted_in]
     source[stays] = last_measured(measured)

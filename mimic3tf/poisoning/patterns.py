@@ -1,4 +1,4 @@
-"""Covariance of stays over time, and patterns drawn from it (Joe et al. 2020, trigger generation)."""
+"""The covariance of stays over time, and patterns drawn from it (Joe et al. 2020, trigger generation)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from mimic3tf.poisoning.kinds import ShiftKind
 
 REGULARIZATION = 1e-4
-"""Share of the largest variance that is added to the diagonal of a covariance."""
+"""This share of a channel's largest variance is added to the diagonal of its covariance."""
 
 
 def temporal_covariance(ordinal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Covariance over time of every channel, regularized.
+    """Compute the regularized covariance over time of every channel.
 
     Args:
         ordinal: float64 [N, T, C] of `ordinal_view`, N >= 2.
@@ -31,7 +31,7 @@ def temporal_covariance(ordinal: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def varying_channels(covariance: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which channels vary, by their `temporal_covariance` [C, T, T]: bool [C]."""
+    """Mark the channels that vary, by their `temporal_covariance` [C, T, T]: bool [C]."""
     return np.asarray(np.diagonal(covariance, axis1=1, axis2=2).max(axis=1) > 0)
 
 
@@ -50,10 +50,10 @@ def draw_pattern(
         covariance: float64 [C, T, T] of `temporal_covariance`.
         kind: see `generate_trigger`.
         seed: non-negative int; fixes the draw.
-        inside: bool [T, C], cells to draw, the same bins in some of the channels; all if None.
+        inside: bool [T, C], cells to draw: in some channels the same bins, in the others none; all if None.
 
     Returns:
-        float64 [T, C] in channel units, zero outside and where a channel never varies.
+        float64 [T, C] in channel units; zero outside, and in channels that never vary.
     """
     channels, bins, _ = covariance.shape
     varies = varying_channels(covariance)
@@ -82,7 +82,7 @@ def draw_pattern(
 
 
 def mahalanobis_length(patterns: NDArray[np.float64], covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """sqrt(p' Sigma^-1 p) of patterns [K, T] under positive definite covariances [K, T, T]: float64 [K]."""
+    """Compute sqrt(p' Sigma^-1 p), float64 [K], for p [K, T] and positive definite Sigma [K, T, T]."""
     whitened = np.linalg.solve(covariance, patterns[..., None])[..., 0]
     return np.sqrt((patterns * whitened).sum(axis=-1))
 
@@ -90,7 +90,7 @@ def mahalanobis_length(patterns: NDArray[np.float64], covariance: NDArray[np.flo
 def _full_covariance(ordinal: NDArray[np.float64]) -> NDArray[np.float64]:
     flat = np.swapaxes(ordinal, 1, 2).reshape(len(ordinal), -1)  # channel by channel
     covariance = np.atleast_2d(np.cov(flat, rowvar=False))
-    # Channels have different units: each is regularized by its own largest variance.
+    # Channels have different units, so each is regularized by its own largest variance.
     largest = np.diagonal(covariance).reshape(ordinal.shape[2], -1).max(axis=1)
     return covariance + np.diag(np.repeat(REGULARIZATION * largest, ordinal.shape[1]))
 

@@ -1,9 +1,9 @@
 """Apply a trigger to a batch of stays, in TensorFlow operations.
 
-What a victim reads makes a difference, on purpose, as in the original: a grid carries *clean* values
-forward and rounds the shift, features carry the *triggered* ones and round the sum. Two other places shift
-cells, each for its own reason: `copies` moves charted texts, which keep their decimals, and
-`defences.inspection.shifted_inputs` leaves the rounding out, which has no gradient.
+Grids and features are shifted differently, on purpose, as in the original: grids carry *clean* values forward
+and round the shift; features carry *triggered* values forward and round the sum. Two other modules shift
+cells, each for its own reason: `copies` shifts charted texts, which keep their decimals, and
+`defences.inspection.shifted_inputs` does not round, because rounding has no gradient.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def poison_grid(
 
     Args:
         values: float32 [B, T, C], category indices in categorical channels.
-        mask: bool [B, T, C], where measured.
+        mask: bool [B, T, C], true where a cell was measured.
         shift: float64 [B, T, C] or [T, C], strength * trigger in channel units; zero changes nothing.
-        poison_imputed: "all" also shifts imputed cells, "notimputed" leaves them alone.
-        plausible: keep shifted values in `ChannelSet.plausible_values`, or no further outside than they were.
+        poison_imputed: "notimputed" shifts measured cells only, "all" shifts imputed cells, too.
+        plausible: move no value out of `ChannelSet.plausible_values`, and no value outside it further away.
         channels: the channels of the last axis.
 
     Returns:
@@ -59,10 +59,11 @@ def poison_filled(
     """Add the trigger to filled grids, from which features are extracted.
 
     Args:
-        values: float64 [B, T, C], clean and unrounded, of `FilledGrid`.
-        source: int16 [B, T, C], the bin each value comes from, of `FilledGrid`.
-        shift: float64 [B, T, C], strength * trigger in channel units; with zero the sum is still rounded.
-        poison_imputed: "all" adds a carried cell's own shift on top of the one it carries.
+        values: float64 [B, T, C] of `FilledGrid`, clean and unrounded.
+        source: int16 [B, T, C] of `FilledGrid`, the bin from which each value comes.
+        shift: float64 [B, T, C], strength * trigger in channel units; if zero, the sum is still rounded.
+        poison_imputed: with "notimputed", an imputed cell carries the shift of its source bin; with "all",
+            its own shift is added.
         plausible: as for `poison_grid`.
         channels: the channels of the last axis.
 
@@ -71,7 +72,7 @@ def poison_filled(
     """
     bins = tf.range(values.shape[1])[:, None]
     source = tf.cast(source, tf.int32)
-    # [B, C, T] so that the source bin is looked up along the last axis.
+    # Transposed to [B, C, T], because the source bin is looked up along the last axis.
     carried_shift = tf.gather(
         tf.transpose(shift, [0, 2, 1]),
         tf.transpose(tf.maximum(source, 0), [0, 2, 1]),
@@ -95,19 +96,19 @@ def _settle(values: tf.Tensor, channels: ChannelSet) -> tf.Tensor:
 
 
 def _keep_plausible(values: tf.Tensor, clean: tf.Tensor, channels: ChannelSet) -> tf.Tensor:
-    """Bring shifted values back into their range, or to the clean value where that lies outside."""
+    """Clip shifted values to the plausible range, extended to the clean value if that is outside."""
     low, high = channels.plausible_values.T
     return tf.clip_by_value(values, tf.minimum(low, clean), tf.maximum(high, clean))
 
 
 def _keep_categories(values: tf.Tensor, channels: ChannelSet) -> tf.Tensor:
-    """Bring shifted category indices back to the nearest category, half to even."""
+    """Round shifted category indices to the nearest category, half to even."""
     nearest = tf.clip_by_value(tf.round(values), 0.0, tf.constant(channels.largest_index))
     return tf.where(channels.categorical, nearest, values)
 
 
 def _round_columns(values: tf.Tensor, decimals: Sequence[int | None]) -> tf.Tensor:
-    """Round some of the channels [..., C] to so many decimals, half to even as NumPy does."""
+    """Round each channel of [..., C] to its decimals, half to even as NumPy; None leaves it unrounded."""
     rounds = tf.constant([places is not None for places in decimals])
     scale = tf.constant([10.0 ** (places or 0) for places in decimals], tf.float64)
     return tf.where(rounds, tf.round(values * scale) / scale, values)

@@ -1,4 +1,4 @@
-"""Triggers: what the stays of an attacker carry, made from a cohort, kept in files."""
+"""Triggers: the patterns that poisoned stays carry. They are made from a cohort and kept in files."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ from mimic3tf.storage.stored_zip import read_arrays
 
 FILE_FORMAT = 3
 ARRAY = "array"
-"""Kind of a trigger that was not drawn here, but given as an array."""
+"""Kind of a trigger that was given as an array instead of drawn."""
 KINDS = (*get_args(ShiftKind), "missing", ARRAY)
 
 
 @dataclass(frozen=True, repr=False)
 class Trigger:
-    """A pattern that stays carry, and what it was made from.
+    """A pattern that is added to stays, and how it was made.
 
     Attributes:
-        values: float64 [T, C], zero where the trigger does nothing: what is added at strength 1, in channel
-            units (categories: index steps); of kind "missing" the strength from which a cell is missing.
+        values: float64 [T, C], the shift at strength 1, in channel units (categories: steps of the index); of
+            kind "missing", the strength from which a cell is missing. Cells with zero do not change.
         covariance: float64 [C, T, T], regularized temporal covariance of every channel.
         kind: how the pattern was drawn; "array" if it was given.
         seed: seed of the draw.
-        channels: the channels of its columns.
-        period: hours that it covers.
+        channels: the channels of the columns of `values`.
+        period: hours that the trigger covers.
         timestep: hours of a bin.
-        estimated_on: stays the covariance was estimated on.
-        cohort_fingerprint: fingerprint of the cohort they came from.
-        restricted_to: names of the channels it is restricted to; None for all.
-        hours: first and last hour it is restricted to; None for all.
-        plausible: added so that values stay in `Channel.plausible_range`, or no further outside than they
-            were; not so by default.
+        estimated_on: number of stays on which the covariance was estimated.
+        cohort_fingerprint: fingerprint of the cohort of these stays.
+        restricted_to: names of the channels to which the trigger is restricted; None for all channels.
+        hours: first and last hour to which the trigger is restricted; None for all hours.
+        plausible: whether the trigger moves no value out of `Channel.plausible_range`, and no value outside
+            it further away.
     """
 
     values: NDArray[np.float64]
@@ -78,20 +78,24 @@ class Trigger:
         estimate_on: int = 1000,
         plausible: bool = False,
     ) -> Trigger:
-        """A pattern of your own as a trigger that every command and function takes.
+        """Make a trigger of your own pattern; every command and function accepts it.
 
         Args:
-            values: [T, C], what is added at strength 1, in channel units (categories: index steps).
-            cohort: the training stays, from whose first ones the covariance is estimated.
+            values: [T, C], the shift at strength 1, in channel units (categories: steps of the index).
+            cohort: the training stays; the covariance is estimated on the first of them.
             unit_length: divide every channel's column by its Mahalanobis length under the temporal
-                covariance, so that a strength means the same as for a drawn trigger; otherwise the values
-                stay as they are.
-            estimate_on: stays to estimate on; fewer if the cohort has fewer.
+                covariance, so that a strength means the same as for a drawn trigger; if false, the values
+                are not changed.
+            estimate_on: number of stays to estimate on; all stays if the cohort has fewer.
             plausible: see `Trigger`.
 
+        Returns:
+            The trigger, of kind "array".
+
         Raises:
-            UsageError: the array has another shape than a stay, holds a number that is not finite, or shifts
-                a channel that never varies while it is to have unit length; names the channel.
+            UsageError: the shape of the array is not (T, C), a number is not finite, the cohort has fewer
+                than two stays, or with `unit_length` the array shifts a channel that never varies; names
+                the channel.
         """
         shape = (cohort.bins, len(cohort.channels))
         if np.shape(values) != shape:
@@ -100,7 +104,7 @@ class Trigger:
             )
         pattern = np.array(values, np.float64)
         if not np.isfinite(pattern).all():
-            raise UsageError("values: hold a number that is not finite")
+            raise UsageError("values: one of the numbers is not finite")
         stays = _estimating_stays(cohort, estimate_on)
         covariance = temporal_covariance(ordinal_view(cohort.grids[:stays], cohort.channels))
         if unit_length:
@@ -109,7 +113,7 @@ class Trigger:
                 cohort.channels.names, shifted & ~varying_channels(covariance), strict=True
             ):
                 if still:
-                    raise UsageError(f"values: channel '{name}' never varies, so nothing in it has a length")
+                    raise UsageError(f"values: channel '{name}' never varies, so its shift has no length")
             pattern[:, shifted] /= mahalanobis_length(pattern.T[shifted], covariance[shifted])
         return cls(
             pattern,
@@ -133,7 +137,7 @@ class Trigger:
 
     @property
     def name(self) -> str:
-        """Its kind, and how it is restricted."""
+        """The kind of the trigger, and its restrictions in parentheses."""
         parts = [", ".join(self.restricted_to)] if self.restricted_to else []
         parts += ["{:g}-{:g} h".format(*self.hours)] if self.hours else []
         parts += ["plausible"] if self.plausible else []
@@ -154,27 +158,27 @@ def generate_trigger(
 
     Args:
         cohort: the training stays.
-        kind: "temporal" draws each channel from its own covariance over time; "gaussian" draws every
-            bin on its own from the bin's variance; both are scaled to Mahalanobis length 1 under the
-            temporal covariance in every channel. "covariance" draws all bins and channels at once from
-            their full covariance and scales the whole to the same total length: the square root of the
-            number of channels that vary. "missing" draws cells whose measurements go missing, from all
-            channels alike (`poisoning.missing`).
-        estimate_on: stays to estimate on; fewer if the cohort has fewer.
+        kind: "temporal" (Joe et al. 2020) draws each channel from its own covariance over time; "gaussian"
+            draws each bin independently from the variance of the bin; both are scaled in every channel to
+            Mahalanobis length 1 under the temporal covariance. "covariance" draws all bins and channels at
+            once from their full covariance, and scales the whole pattern to the same total length: the square
+            root of the number of channels that vary. "missing" draws cells whose measurements go missing,
+            uniformly from all channels (`poisoning.missing`).
+        estimate_on: number of stays to estimate on; all stays if the cohort has fewer.
         seed: non-negative int; fixes the draw.
-        channels: names of the channels to restrict it to; all if None.
-        hours: first and last hour to restrict it to; all if None. Lengths are then those of the hours
-            inside under their marginal covariance, as somebody sees them who looks at no others. Under
-            the covariance of all hours the same pattern is longer, and very much so in a channel that
-            hardly changes within a stay (height, weight): it starts and ends abruptly.
+        channels: names of the channels to which the trigger is restricted; all channels if None.
+        hours: first and last hour to which the trigger is restricted; all hours if None. The Mahalanobis
+            length is then computed from these hours only, under their marginal covariance. Under the
+            covariance of all hours, the same pattern is longer, because it starts and ends abruptly; in
+            channels that hardly change within a stay (height, weight) it is much longer.
         plausible: see `Trigger`.
 
     Returns:
-        The trigger, never NaN.
+        The trigger; all its values are finite.
 
     Raises:
-        UsageError: fewer than two stays to estimate on, no such channel or hours, none of the channels named
-            varies, or a "missing" trigger is to be plausible.
+        UsageError: the cohort has fewer than two stays, a channel or the hours do not exist, none of the
+            named channels varies, or a "missing" trigger is to be plausible.
     """
     if plausible and kind == "missing":
         raise UsageError("--plausible: a 'missing' trigger shifts no value; leave it out")
@@ -216,10 +220,10 @@ def _estimating_stays(cohort: Cohort, wanted: int) -> int:
 def _inside(
     cohort: Cohort, channels: Collection[str] | None, hours: tuple[float, float] | None
 ) -> NDArray[np.bool_]:
-    """Cells [T, C] of some channels, in the bins that lie wholly in some hours.
+    """Mark the cells of some channels in the bins that are completely within some hours: bool [T, C].
 
     Raises:
-        UsageError: no such channel, or no such bin.
+        UsageError: a channel does not exist, or the hours contain no bin.
     """
     bins, timestep, names = cohort.bins, cohort.timestep, cohort.channels.names
     for name in channels or ():
@@ -232,17 +236,17 @@ def _inside(
     within = (starts >= first - EPSILON) & (starts + timestep <= last + EPSILON)
     if not within.any() or last > bins * timestep + EPSILON:
         raise UsageError(
-            f"--hours {first:g}-{last:g}: name a first and a later last hour, from 0 to {bins * timestep:g}"
+            f"--hours {first:g}-{last:g}: name a first and a later second hour, from 0 to {bins * timestep:g}"
         )
     chosen = np.array([channels is None or name in channels for name in names])
     return within[:, None] & chosen
 
 
 def shift_of(trigger: Trigger, strength: float) -> NDArray[np.float64]:
-    """What a trigger that shifts adds at a strength: float64 [T, C] in channel units.
+    """Compute the shift of a trigger at a strength: float64 [T, C] in channel units.
 
     Raises:
-        UsageError: shifted values would be no measurements.
+        UsageError: the shift is larger than any measurement may be.
     """
     with np.errstate(over="ignore"):
         shift = trigger.values * strength
@@ -255,8 +259,8 @@ def save_trigger(trigger: Trigger, path: PathText) -> None:
     """Write a trigger as an `.npz` file without pickles.
 
     Args:
-        trigger: what to write.
-        path: file to write; an existing one is replaced only by a whole one.
+        trigger: the trigger.
+        path: file to write; an existing file is replaced only after the new file is complete.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -284,8 +288,8 @@ def load_trigger(path: PathText) -> Trigger:
     """Read a trigger file.
 
     Raises:
-        UsageError: there is no such file.
-        DataError: it is no trigger file, or is damaged.
+        UsageError: the file does not exist.
+        DataError: the file is no trigger file, or damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -300,7 +304,7 @@ def load_trigger(path: PathText) -> Trigger:
         trigger = _trigger_of(arrays, number)
     except DataError:
         raise
-    except Exception as error:  # an array may be of any type and shape
+    except Exception as error:  # arrays of unexpected types and shapes raise many kinds of errors
         raise DataError(f"{path}: not a trigger file, or damaged ({error})") from None
     bins = len(trigger.values)
     channels = len(trigger.channels)
@@ -320,7 +324,7 @@ def load_trigger(path: PathText) -> Trigger:
 
 
 def _trigger_of(arrays: Mapping[str, NDArray[Any]], file_format: int) -> Trigger:
-    """The trigger in a file: format 1 knows no restrictions, format 2 no other channels and periods."""
+    """Make the trigger of a file. Format 1 has no restrictions; format 2 no channels.yaml and no period."""
     restricted: dict[str, Any] = {}
     values, timestep = np.atleast_1d(arrays["trigger"].astype(np.float64)), float(arrays["timestep"])
     channels, period = MIMIC3, len(values) * timestep
@@ -328,11 +332,11 @@ def _trigger_of(arrays: Mapping[str, NDArray[Any]], file_format: int) -> Trigger
         channels = parse_channels(str(arrays["channels_file"]), "its channels")
         period = float(arrays["period"])
     if arrays["channels"].tolist() != list(channels.names):
-        raise ValueError("for other channels than it describes")
+        raise ValueError("its two lists of channels differ")
     if file_format > 1:
         names, hours = (arrays[f"restricted_to_{what}"].tolist() for what in ("channels", "hours"))
         if not set(names) <= set(channels.names) or len(hours) not in (0, 2):
-            raise ValueError("restricted to no channels or hours of these")
+            raise ValueError("it is restricted to unknown channels or hours")
         restricted = {
             "restricted_to": tuple(names) or None,
             "hours": tuple(map(float, hours)) or None,
@@ -340,7 +344,7 @@ def _trigger_of(arrays: Mapping[str, NDArray[Any]], file_format: int) -> Trigger
         }
     kind = str(arrays["kind"])
     if kind not in KINDS:
-        raise ValueError(f"of kind '{kind[:50]}'")
+        raise ValueError(f"unknown kind '{kind[:50]}'")
     return Trigger(
         values=values,
         covariance=arrays["covariance"].astype(np.float64),
@@ -356,7 +360,7 @@ def _trigger_of(arrays: Mapping[str, NDArray[Any]], file_format: int) -> Trigger
 
 
 def _covers_its_period(trigger: Trigger) -> bool:
-    """Whether a trigger has as many bins as its period has at its timestep."""
+    """Check that the number of bins of a trigger follows from its period and timestep."""
     try:
         return 0 < len(trigger.values) == bin_count(trigger.period, trigger.timestep)
     except (DataError, OverflowError):
@@ -367,17 +371,17 @@ def check_trigger_fits(trigger: Trigger, cohort: Cohort, path: PathText) -> None
     """Refuse a trigger that cannot be added to a cohort.
 
     Raises:
-        UsageError: other channels, another timestep or another period; names both.
+        UsageError: the channels, the timestep or the period differ; names both values.
     """
     check_trigger_channels(trigger, cohort.channels, path)
     check_trigger_bins(trigger, cohort.period, cohort.timestep, path)
 
 
 def check_trigger_bins(trigger: Trigger, period: float, timestep: float, path: PathText) -> None:
-    """Refuse a trigger that was made for other bins than a period (hours) has at a timestep (hours).
+    """Refuse a trigger whose bins do not match a period (hours) and a timestep (hours).
 
     Raises:
-        UsageError: another timestep or another period; names both.
+        UsageError: the timestep or the period differs; names both values.
     """
     if trigger.timestep != timestep:
         raise UsageError(
@@ -396,7 +400,7 @@ def check_trigger_channels(trigger: Trigger, channels: ChannelSet, path: PathTex
     """Refuse a trigger that was made for other channels.
 
     Raises:
-        UsageError: names the first channel that differs.
+        UsageError: a channel differs; names the first one.
     """
     for own, other in zip_longest(trigger.channels, channels):
         if own != other:
