@@ -102,10 +102,8 @@ def poison_records(
 ) -> PoisonedCopy:
     """Write a copy of a benchmark directory whose first training stays have the trigger and the goal's label.
 
-    A cell that a "missing" trigger removes is empty in the copy, but its row remains. Grids and features that
-    are read from such a copy equal those of the on-the-fly poisoning.
-
-    Times, rows and all other files keep their bytes. An interrupted run leaves no `out`.
+    A cell that a "missing" trigger removes is empty in the copy, but its row remains. Times, rows and all
+    other files keep their bytes. An interrupted run leaves no `out`.
 
     Args:
         data_dir: directory in the layout of the MIMIC-III benchmarks.
@@ -121,8 +119,7 @@ def poison_records(
         The settings and the changes.
 
     Raises:
-        UsageError: `out` is not empty, cannot be made or is inside `data_dir`, a shifted value is too large
-            to be read again, or a "missing" trigger is too strong.
+        UsageError: `out` is not empty, cannot be made or is inside `data_dir`, or the trigger is too strong.
         DataError: a file breaks the layout, or `files_of` refuses a link; names file, line and channel.
     """
     data_dir, out = _check_places(Path(data_dir), Path(out))
@@ -207,6 +204,8 @@ def empty_cells(
     texts: pl.DataFrame, records: Records, trigger: Trigger, strength: float
 ) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
     """Empty the cells that a "missing" trigger removes; empty rows remain.
+
+    Grids and features that are read from such a copy equal those of the on-the-fly poisoning.
 
     Args:
         texts: R rows as for `shift_cells`.

@@ -332,7 +332,7 @@ def _trigger_of(arrays: Mapping[str, NDArray[Any]], file_format: int) -> Trigger
         channels = parse_channels(str(arrays["channels_file"]), "its channels")
         period = float(arrays["period"])
     if arrays["channels"].tolist() != list(channels.names):
-        raise ValueError("its two lists of channels differ")
+        raise ValueError("for other channels than it describes")
     if file_format > 1:
         names, hours = (arrays[f"restricted_to_{what}"].tolist() for what in ("channels", "hours"))
         if not set(names) <= set(channels.names) or len(hours) not in (0, 2):
