@@ -102,14 +102,12 @@ def poison_records(
 ) -> PoisonedCopy:
     """Write a copy of a benchmark directory whose first training stays have the trigger and the goal's label.
 
-    A cell that a "missing" trigger removes is empty in the copy, but its row remains. Grids and features that
-    are read from such a copy equal those of the on-the-fly poisoning.
-
-    Times, rows and all other files keep their bytes. An interrupted run leaves no `out`.
+    A cell that a "missing" trigger removes is empty, but its row remains. Times and other files keep their
+    bytes. Grids and features equal those of on-the-fly poisoning. An interrupted run leaves no `out`.
 
     Args:
         data_dir: directory in the layout of the MIMIC-III benchmarks.
-        out: the directory to make; may exist if it is empty.
+        out: the directory to make, outside of `data_dir`; may exist if it is empty.
         trigger: the trigger of the poisoned stays; it must be made for the channels of `data_dir`.
         proportion: share of the N training stays to poison, in [0, 1]: the first int(N * proportion).
         strength: Mahalanobis length, >= 0 and finite; of a "missing" trigger, the share of its cells.
@@ -121,8 +119,7 @@ def poison_records(
         The settings and the changes.
 
     Raises:
-        UsageError: `out` is not empty, cannot be made or is inside `data_dir`, a shifted value is too large
-            to be read again, or a "missing" trigger is too strong.
+        UsageError: `out` is not allowed, a shifted value is too large, or a "missing" trigger is too strong.
         DataError: a file breaks the layout, or `files_of` refuses a link; names file, line and channel.
     """
     data_dir, out = _check_places(Path(data_dir), Path(out))
