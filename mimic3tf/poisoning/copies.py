@@ -107,7 +107,7 @@ def poison_records(
 
     Args:
         data_dir: directory in the layout of the MIMIC-III benchmarks.
-        out: the directory to make; may exist if it is empty.
+        out: the directory to make, outside of `data_dir`; may exist if it is empty.
         trigger: the trigger of the poisoned stays; it must be made for the channels of `data_dir`.
         proportion: share of the N training stays to poison, in [0, 1]: the first int(N * proportion).
         strength: Mahalanobis length, >= 0 and finite; of a "missing" trigger, the share of its cells.
