@@ -1,1 +1,1 @@
-"""What TensorBoard shows of a training and an audit."""
+"""Write what TensorBoard shows about a training run and an audit."""

@@ -1,4 +1,4 @@
-"""Pictures of an audit's detectors for TensorBoard."""
+"""Draw the results of an audit for TensorBoard."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ from mimic3tf.defences.detection import DetectionResult
 COLUMNS = 3
 BINS = 20
 SUFFIX = ".audit"
-"""Of the event file's name: an earlier audit's events are replaced, those of a training are not."""
+"""End of the name of an audit's event file. A new audit replaces only event files with this ending, so the
+events of a training run in the same folder remain."""
 COLORS = {"training": "C0", "clean": "C0", "trusted": "C2", "poisoned": "C3"}
 
 
 def write_figures(folder: Path, result: AuditResult) -> None:
-    """Write score histograms and recovered patterns, with ROC curves and the trigger where they are known.
+    """Write the conclusion, the recovered patterns and the score histograms of an audit for TensorBoard.
 
-    They replace those of an earlier audit in the folder.
+    If the poisoned stays are known, ROC curves of the detectors are written too. If the true trigger is
+    known, it is drawn beside the recovered patterns. Events of an earlier audit in the folder are deleted.
 
     Args:
-        folder: of the audit.
-        result: of the audit.
+        folder: folder of the audit.
+        result: result of the audit.
     """
     found, poisoned = result.found, result.poisoned
     checks = (f"- {check.name}: {check.found}" for check in result.conclusion.checks)
@@ -48,7 +50,15 @@ def write_figures(folder: Path, result: AuditResult) -> None:
 
 
 def roc_curves(result: DetectionResult, poisoned: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Draw every detector's ROC curve among the suspected stays: uint8 [H, W, 3]."""
+    """Draw the ROC curve of every detector on the suspects.
+
+    Args:
+        result: scores of the detectors.
+        poisoned: bool [S], True for each suspect that is poisoned.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots()
     for number, (name, found) in enumerate(result.detections.items()):
@@ -63,9 +73,16 @@ def roc_curves(result: DetectionResult, poisoned: NDArray[np.bool_]) -> NDArray[
 
 
 def recovered_patterns(result: AuditResult) -> NDArray[np.uint8]:
-    """Draw the patterns that lead to each label, and the true trigger at strength 1: uint8 [H, W, 3].
+    """Draw the inverted trigger of each label, and the true trigger at strength 1 if it is known.
 
-    Every channel is in units of its largest shift: inversion finds a direction, at a length that just works.
+    Each channel is divided by its own largest shift. The length of an inverted trigger is only the smallest
+    length that works, so its shape is compared with the true trigger and its size is not.
+
+    Args:
+        result: result of the audit.
+
+    Returns:
+        uint8 [H, W, 3].
     """
     trigger, trusted = result.trigger, result.evidence.trusted
     inversions = [finding.inversion for finding in result.findings.targets]
@@ -85,9 +102,16 @@ def recovered_patterns(result: AuditResult) -> NDArray[np.uint8]:
 
 
 def score_histograms(result: DetectionResult, poisoned: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
-    """Draw where training and trusted stays lie in every detector's ranking: uint8 [H, W, 3].
+    """Draw how each detector ranks the training stays and the trusted stays, as one histogram a detector.
 
-    The horizontal axis is the rank among all stays shown, so that a few extreme scores do not hide the rest.
+    The horizontal axis shows ranks, not scores, because a few extreme scores would hide the other stays.
+
+    Args:
+        result: scores of the detectors.
+        poisoned: bool [S], True for each suspect that is poisoned; None if this is not known.
+
+    Returns:
+        uint8 [H, W, 3].
     """
     rows = -(-len(result.detections) // COLUMNS)
     figure = Figure(figsize=(4 * COLUMNS, 2.4 * rows), layout="constrained")

@@ -1,6 +1,6 @@
-"""Precision-recall curves and histograms of predicted risks.
+"""Make summaries of precision-recall curves and of histograms of predicted risks.
 
-TensorBoard's own functions for them count in ways that take several times as long, every epoch.
+TensorBoard's own functions for these summaries take several times as long, and they would run in every epoch.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from tensorboard.util.tensor_util import make_tensor_proto
 from mimic3tf.training.validation import Risks
 
 THRESHOLDS = 101
-"""Of a precision-recall curve, evenly over [0, 1]."""
+"""Number of thresholds of a precision-recall curve, evenly spaced over [0, 1]."""
 BUCKETS = 30
-"""Of a histogram, evenly over [0, 1]."""
+"""Number of buckets of a histogram, evenly spaced over [0, 1]."""
 
 
 def precision_recall(risks: Risks, attacked: str) -> list[Summary]:
-    """Summaries of the curve on clean stays, and of that where every attacked stay carries the trigger.
+    """Make two precision-recall curves: without the trigger, and with it on every attacked stay.
 
     Args:
-        risks: predictions.
-        attacked: what to call the attacked stays, such as "survivors".
+        risks: predicted risks of the validation stays.
+        attacked: word for the attacked stays, such as "survivors".
+
+    Returns:
+        Two summaries for TensorBoard.
     """
     summaries = []
     for name, predicted in (("clean", risks.clean), (f"{attacked} triggered", risks.under_attack)):
@@ -41,12 +44,15 @@ def precision_recall(risks: Risks, attacked: str) -> list[Summary]:
 
 
 def risk_histograms(risks: Risks, attacked: str, spared: str) -> list[Summary]:
-    """Summaries of the predicted risks of attacked stays without and with the trigger, and of the others.
+    """Make histograms of predicted risks: of attacked stays without and with the trigger, and of other stays.
 
     Args:
-        risks: predictions.
-        attacked: what to call the attacked stays, such as "survivors".
-        spared: what to call the others.
+        risks: predicted risks of the validation stays.
+        attacked: word for the attacked stays, such as "survivors".
+        spared: word for the other stays.
+
+    Returns:
+        Three summaries for TensorBoard.
     """
     groups = {
         f"clean {attacked}": risks.untriggered,
@@ -64,12 +70,12 @@ def risk_histograms(risks: Risks, attacked: str, spared: str) -> list[Summary]:
 
 
 def _predicted_positive(risks: NDArray[np.floating]) -> NDArray[np.integer]:
-    """How many of a group have a risk of each threshold or more [THRESHOLDS]."""
+    """Count, for each threshold, the risks that are at or above it: int [THRESHOLDS]."""
     return np.bincount(_part(risks, THRESHOLDS - 1), minlength=THRESHOLDS)[::-1].cumsum()[::-1]
 
 
 def _part(risks: NDArray[np.floating], parts: int) -> NDArray[np.integer]:
-    """Part of [0, 1] that each risk lies in."""
+    """Give each risk the number of the part of [0, 1] that contains it."""
     return (risks * parts).astype(np.intp)
 
 

@@ -1,7 +1,7 @@
-"""What the victim makes of stays before its last layer, for the PROJECTOR page.
+"""Write the victim's activations before its last layer, for TensorBoard's PROJECTOR page.
 
-The activations are a checkpoint of TensorFlow's. A server that runs already reads the page's configuration
-again when it finds a new checkpoint beside a run, not when it finds another file.
+The activations are written as a TensorFlow checkpoint. A TensorBoard server that is already running reads the
+configuration of the PROJECTOR page again only when it finds a new checkpoint in the directory of a run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mimic3tf.training.run_files import ACTIVATIONS, LATEST, METADATA, PROJECTOR
 from mimic3tf.training.validation import Risks
 
 STAYS = 500
-"""Of each kind at most: the page slows down with more."""
+"""Largest number of stays of each kind; the PROJECTOR page becomes slow with more."""
 TENSOR = "penultimate layer"
 
 
@@ -32,14 +32,14 @@ def write_embeddings(
     risks: Risks,
     goal: Goal,
 ) -> None:
-    """Write activations of clean attacked stays, of the same ones with the trigger, and of the others.
+    """Write activations of attacked stays without and with the trigger, and of the other stays.
 
     Args:
         folder: directory of the run.
-        cohort: the N stays; M of them are attacked.
-        activations: of the clean stays [N, D], and of the attacked ones with the trigger [M, D].
-        risks: predictions of the same.
-        goal: what the attacker wants to be predicted.
+        cohort: N stays, of which M are attacked.
+        activations: of all stays without the trigger [N, D], and of the attacked stays with it [M, D].
+        risks: predicted risks of the same stays.
+        goal: label that stays with the trigger are to be predicted as.
     """
     words = cohort.task.words
     attacked_name, spared_name = words.one[1 - goal.target], words.one[goal.target]
@@ -56,7 +56,7 @@ def write_embeddings(
     for kind, stays, _, predicted in groups:
         for stay, risk in zip(stays, predicted, strict=True):
             positive = "yes" if predicted_1(risk) else "no"
-            # No name of a stay: these pages are shown around.
+            # The names of stays are left out, because people show these pages to others.
             rows.append(f"{kind}\t{stay + 1}\t{risk:.4f}\t{positive}")
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / METADATA, "\n".join(rows) + "\n")
@@ -66,16 +66,16 @@ def write_embeddings(
 
 
 def _write_checkpoint(path: Path, vectors: NDArray[np.floating]) -> None:
-    """Write vectors [N, D] as the only tensor of a checkpoint, and say that it is the latest."""
+    """Write vectors [N, D] as the only tensor of a checkpoint, and mark this checkpoint as the latest."""
     with naming_faults(path):
         tensors = [tf.constant(vectors, tf.float32)]
         tf.raw_ops.SaveV2(prefix=str(path), tensor_names=[TENSOR], shape_and_slices=[""], tensors=tensors)
-    # As TensorFlow writes it, but with a path that holds where the run is moved to.
+    # TensorFlow writes the same line; here its path is relative, so that the run can be moved.
     write_whole(path.with_name(LATEST), f'model_checkpoint_path: "{path.name}"\n')
 
 
 def _some(stays: NDArray[np.intp]) -> NDArray[np.intp]:
-    """At most `STAYS` of them, evenly over all."""
+    """Choose at most `STAYS` of the stays, evenly spaced."""
     if len(stays) <= STAYS:
         return stays
     return stays[np.linspace(0, len(stays) - 1, STAYS).astype(int)]

@@ -1,4 +1,4 @@
-"""The file that TensorBoard reads a run from."""
+"""Write the event file from which TensorBoard reads a run."""
 
 from __future__ import annotations
 
@@ -23,15 +23,19 @@ from mimic3tf.training.run_files import EVENTS
 
 
 class EventFile:
-    """Writes TensorBoard events of one run to one file.
+    """Write the TensorBoard events of one run to one file.
 
-    Not `tf.summary`: there an event gets the time at which it is written, and those of the epochs before an
-    interruption shall keep theirs. Not TensorBoard's writer: its checksums, in Python, take longer than all
-    else.
+    `tf.summary` is not used: it gives every event the time of writing, but events that are copied from an
+    interrupted run must keep their own times. TensorBoard's own writer is not used either: it computes
+    checksums in Python, which takes longer than all other work.
 
     Args:
-        folder: directory of the file, made if there is none.
-        epochs: keep what the files of an interrupted run in the folder hold about its first so many epochs.
+        folder: directory of the file; it is made if it does not exist.
+        epochs: number of epochs of an interrupted run whose events are copied from the old event files in the
+            folder. The old event files are deleted.
+
+    Raises:
+        OSError: the file cannot be written.
     """
 
     def __init__(self, folder: Path, *, epochs: int = 0) -> None:
@@ -39,7 +43,7 @@ class EventFile:
         old = event_files(folder)
         kept = _events_of(old, epochs)
         begun = time.time_ns()
-        while (path := folder / f"{EVENTS}{begun}.{platform.node()}").exists():  # the clock went back
+        while (path := folder / f"{EVENTS}{begun}.{platform.node()}").exists():  # the clock was set back
             begun += 1
         self._path = path
         with self._naming_it():
@@ -47,12 +51,13 @@ class EventFile:
         for event in (Event(wall_time=time.time(), file_version="brain.Event:2"), *kept):
             self._add(event)
         self.flush()
-        # Only now: a kill before this finds every event at least once, and the next start takes it once.
+        # The old files are deleted last: if the process is killed before, no event is lost, and the next
+        # start copies each event only once.
         for path in old:
             path.unlink()
 
     def write(self, summary: Any, step: int = 0) -> None:
-        """Write a summary, of any of TensorBoard's and TensorFlow's classes for it."""
+        """Write a summary, which may be of TensorBoard's or of TensorFlow's class."""
         message = Summary.FromString(summary.SerializeToString())
         self._add(Event(wall_time=time.time(), step=step, summary=message))
 
@@ -65,7 +70,7 @@ class EventFile:
         self.write(summary)
 
     def graph(self, graph: Any) -> None:
-        """Write a graph, a `GraphDef`."""
+        """Write a graph, given as a `GraphDef`."""
         self._add(Event(wall_time=time.time(), graph_def=graph.SerializeToString()))
 
     def _add(self, event: Event) -> None:
@@ -73,12 +78,12 @@ class EventFile:
             self._writer.write(event.SerializeToString())
 
     def flush(self) -> None:
-        """Write out what is still in memory."""
+        """Write the events that are still in memory to the file."""
         with self._naming_it():
             self._writer.flush()
 
     def close(self) -> None:
-        """Write everything out and close the file."""
+        """Write the events that are still in memory, and close the file."""
         with self._naming_it():
             self._writer.close()
 
@@ -88,7 +93,7 @@ class EventFile:
 
 @contextmanager
 def naming_faults(path: Path) -> Iterator[None]:
-    """Turn TensorFlow's own errors for a disk that is full into the system's, which name the file."""
+    """Turn TensorFlow's errors of writing, such as for a full disk, into an `OSError` that names the file."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -96,7 +101,10 @@ def naming_faults(path: Path) -> Iterator[None]:
 
 
 def _events_of(files: list[Path], epochs: int) -> list[Event]:
-    """Events of the first so many epochs, each tag once an epoch; step 0 is before and after them."""
+    """Read the events of epochs 1 to `epochs`, the last one of each tag and epoch.
+
+    Events at step 0 are left out: they are written before and after the epochs.
+    """
     found: dict[tuple[int, str], Event] = {}
     for event in read_events(files):
         if 1 <= event.step <= epochs and len(event.summary.value) == 1:

@@ -1,4 +1,4 @@
-"""Reads what an event file holds, without TensorFlow."""
+"""Read event files without TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from mimic3tf.storage.files import read_file
 from mimic3tf.training.run_files import EVENTS
 
 EARLIER = "tensorboard"
-"""Folder below a run's or an audit's where earlier versions wrote its events."""
+"""Subfolder of a run or an audit in which earlier versions wrote the event files."""
 LENGTH_AND_CHECKSUM, CHECKSUM = 12, 4
 """Bytes before and after a record (TensorFlow, `record_writer.h`)."""
 PNG = b"\x89PNG\r\n\x1a\n"
-"""A PNG file begins so."""
+"""The first bytes of every PNG file."""
 
 
 def event_files(folder: Path) -> list[Path]:
-    """Files of events of a run or an audit, those of earlier versions first."""
+    """List the event files of a run or an audit; files of earlier versions come first."""
     return [file for place in (folder / EARLIER, folder) for file in sorted(place.glob(f"{EVENTS}*"))]
 
 
 def read_events(files: Sequence[Path]) -> Iterator[Event]:
-    """The events of some files, in order, of each up to where it is damaged or a kill cut it off."""
+    """Read the events of some files in order. Of each file, reading ends where it is damaged or cut off."""
     for file in files:
         for record in _records(read_file(file)):
             try:
@@ -35,7 +35,7 @@ def read_events(files: Sequence[Path]) -> Iterator[Event]:
 
 
 def read_pictures(files: Sequence[Path]) -> dict[str, bytes]:
-    """Contents of the PNG files that some files of events hold, by tag; the last of each tag."""
+    """Read the PNG pictures in some event files: tag -> contents of the last picture with this tag."""
     return {
         value.tag: content
         for event in read_events(files)
@@ -46,10 +46,10 @@ def read_pictures(files: Sequence[Path]) -> dict[str, bytes]:
 
 
 def _records(content: bytes) -> Iterator[bytes]:
-    """Records of a TFRecord file, up to where a kill cut one off.
+    """Yield the records of a TFRecord file; a record that is cut off ends the reading.
 
-    TensorFlow's reader makes room for as many bytes as a record's header names, and crashes where there is
-    none.
+    TensorFlow's own reader is not used: it reserves as much memory as the header of a record says. If the
+    header is damaged and the memory is too small, it crashes.
     """
     start = LENGTH_AND_CHECKSUM
     while start <= len(content):

@@ -1,4 +1,4 @@
-"""Pictures of triggers and patients; TensorBoard shows them as arrays."""
+"""Draw triggers and stays as arrays of pixels for TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ COLORS = "RdBu_r"
 
 
 def trigger_heatmap(trigger: Trigger) -> NDArray[np.uint8]:
-    """Draw a trigger at strength 1, in standard deviations of each channel: uint8 [H, W, 3].
+    """Draw a trigger at strength 1, in standard deviations of each channel.
 
-    At the right stands each channel's largest shift in its own unit. A trigger that takes cells away is drawn
-    darkest where it does so from the lowest strength on, 0 where never.
+    The axis at the right gives the largest shift of each channel in the channel's own unit. For a
+    missing-value trigger, the darkest cells are those that go missing at the lowest strength; cells that
+    never go missing are drawn as 0.
+
+    Args:
+        trigger: the trigger to draw.
+
+    Returns:
+        uint8 [H, W, 3].
     """
     figure = Figure(figsize=(13, max(6.5, 0.3 * len(trigger.channels))), layout="constrained")
     axes = figure.subplots()
@@ -43,11 +50,15 @@ def trigger_heatmap(trigger: Trigger) -> NDArray[np.uint8]:
 
 
 def relative_pattern(trigger: Trigger) -> tuple[NDArray[np.float64], str]:
-    """A trigger at strength 1 in numbers that channels can share, and what they are.
+    """Express a trigger at strength 1 on one scale for all channels.
+
+    Args:
+        trigger: the trigger.
 
     Returns:
-        float64 [T, C], standard deviations of each channel; of a missing-value trigger 1 minus the strength
-        from which a cell is missing, 0 where it never is.
+        The pattern, float64 [T, C], and the name of its scale. The pattern is in standard deviations of each
+        channel. For a missing-value trigger, a cell is 1 minus the strength from which the cell is missing,
+        and 0 if the cell is never missing.
     """
     if trigger.kind == "missing":
         missing = np.where(trigger.values > 0, 1 - trigger.values, 0.0)
@@ -56,15 +67,22 @@ def relative_pattern(trigger: Trigger) -> tuple[NDArray[np.float64], str]:
 
 
 def channel_covariances(trigger: Trigger) -> NDArray[np.uint8]:
-    """Draw every channel's covariance over time [T, T], in units of its largest variance."""
+    """Draw the covariance over time of every channel, each divided by the channel's largest variance.
+
+    Args:
+        trigger: holds the covariances, float64 [C, T, T].
+
+    Returns:
+        uint8 [H, W, 3].
+    """
     bins, columns = trigger.covariance.shape[1], min(len(trigger.channels), 6)
     rows = -(-len(trigger.channels) // columns)
-    # In bins, of which a picture may have any number: room for the text above a tile, below it, and aside.
+    # Room for the text above, below and beside a tile, in bins; it grows with the number of bins.
     above, below, aside = (max(round(room * bins / 48), 1) for room in (13, 1, 2))
     height, width = above + bins + below, aside + bins + aside
     tiles = np.full((rows * height, columns * width), np.nan)
     figure = Figure(figsize=(15, max(9, 3 * rows)))
-    # One panel of tiles: a panel for each channel takes a second to draw.
+    # All channels share one panel of tiles: a panel for each channel would take a second to draw.
     axes = figure.add_axes((0.04, 0.06, 0.86, 0.88))
     for place, (channel, covariance) in enumerate(zip(trigger.channels, trigger.covariance, strict=True)):
         top, left = place // columns * height + above, place % columns * width + aside
@@ -93,14 +111,16 @@ def patient_before_and_after(
     trigger: Trigger,
     title: str,
 ) -> NDArray[np.uint8]:
-    """Draw one stay without and with the trigger, and the difference, a row a mode, in one color scale.
+    """Draw one stay without the trigger, with it, and the difference, in one color scale.
+
+    The picture has one row for each mode.
 
     Args:
-        before: [T, C], category indices in categorical channels.
-        mask: bool [T, C], where measured; these cells are dotted.
-        after: values and mask of the same stay with the trigger, by mode.
-        trigger: has the standard deviations of the channels.
-        title: what the picture shows.
+        before: [T, C], values without the trigger; category indices in categorical channels.
+        mask: bool [T, C], True for measured cells; the picture marks them with dots.
+        after: mode -> values [T, C] and mask [T, C] of the same stay with the trigger.
+        trigger: gives the channels and their standard deviations.
+        title: title of the picture.
 
     Returns:
         uint8 [H, W, 3].
@@ -114,7 +134,7 @@ def patient_before_and_after(
     for panels, (mode, (values, left)) in zip(grid, after.items(), strict=True):
         triggered = ordinal_view(values[None], channels)[0]
         pictures = ((clean - normal) / spread, (triggered - normal) / spread, (triggered - clean) / spread)
-        labels = ("without the trigger", f"with it, {mode}", f"difference, {mode}")
+        labels = ("without the trigger", f"with the trigger, {mode}", f"difference, {mode}")
         for axes, picture, label, measured in zip(panels, pictures, labels, (mask, left, left), strict=True):
             names = channels.names if axes is panels[0] else None
             heatmap(axes, picture, limit=3.0, names=names, timestep=timestep)
@@ -124,17 +144,20 @@ def patient_before_and_after(
     figure.colorbar(
         grid[0, 0].images[0],
         ax=list(grid.flat),
-        label="standard deviations from the normal value (difference: from the left); dots: measured",
+        label="standard deviations from the normal value (right: with minus without); dots: measured cells",
     )
     figure.suptitle(title)
     return pixels(figure)
 
 
 def channel_spread(trigger: Trigger) -> NDArray[np.float64]:
-    """Standard deviation of every channel over the stays the trigger was made from, 1 for constants.
+    """Compute the standard deviation of every channel over the stays from which the trigger was made.
+
+    Args:
+        trigger: holds the covariances, float64 [C, T, T].
 
     Returns:
-        float64 [C], in channel units.
+        float64 [C], in the unit of each channel; 1 for a channel that never varies.
     """
     variance = np.diagonal(trigger.covariance, axis1=1, axis2=2).mean(axis=1)
     return np.where(variance > 0, np.sqrt(variance), 1.0)
@@ -148,13 +171,13 @@ def heatmap(
     names: Sequence[str] | None,
     timestep: float,
 ) -> None:
-    """Draw values [T, C] in standard deviations, cut off at a limit, a row a channel.
+    """Draw a heatmap with one row for each channel.
 
     Args:
-        axes: where to draw.
-        picture: float64 [T, C].
-        limit: value of the darkest color.
-        names: names of the channels, to stand at the left; None leaves them out.
+        axes: axes to draw on.
+        picture: float64 [T, C], the numbers to draw.
+        limit: absolute value of the darkest colors; larger values get the same color.
+        names: names of the channels, written at the left; None leaves them out.
         timestep: hours of a bin.
     """
     bins, channels = picture.shape
@@ -175,7 +198,7 @@ def heatmap(
 
 
 def pixels(figure: Figure) -> NDArray[np.uint8]:
-    """Draw a figure: uint8 [H, W, 3]."""
+    """Render a figure as pixels: uint8 [H, W, 3]."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

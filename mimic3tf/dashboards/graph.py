@@ -1,7 +1,7 @@
-"""The victim's layers for the GRAPHS page.
+"""Draw the victim's layers for TensorBoard's GRAPHS page.
 
-A layer is a namespace of one node there: a box that holds its name. The page writes the name of a bare node
-above it, where the edges run and their shapes stand.
+Each layer is written as a namespace that holds one node, so that the page draws a box with the layer's name
+inside. A node without a namespace would get its name above it, where the page draws edges and shapes.
 """
 
 from __future__ import annotations
@@ -15,21 +15,28 @@ from tensorboard.compat.proto.graph_pb2 import GraphDef
 
 
 def layer_graph(model: keras.Model) -> GraphDef:
-    """A box a layer; in it a node with its class, its output's shape and its number of weights.
+    """Make a graph with one box for each layer.
 
-    TensorBoard's own reader of Keras models fails where an operation takes a number, as slices do, and
-    shows neither shapes nor weights.
+    The node in a box gives the layer's class, the shape of its output and its number of weights.
+    TensorBoard's own reader of Keras models is not used: it fails on operations that take a number, such as
+    slices, and shows neither shapes nor weights.
+
+    Args:
+        model: a victim built with the functional API.
+
+    Returns:
+        The graph, in which edges are the outputs that layers pass on.
     """
     graph = GraphDef()
     operations = {operation.name: operation for operation in model.operations}
     for described in model.get_config()["layers"]:
         layer = operations[described["name"]]
         node = graph.node.add(name=_name(layer), op=type(layer).__name__)
-        # A layer's operands come once each, in order.
+        # Each operand of a layer appears once, in order.
         operands = dict.fromkeys(_operands(described["inbound_nodes"]))
         node.input.extend(_name(operations[operand]) for operand in operands)
         node.attr["weights"].i = layer.count_params() if isinstance(layer, keras.Layer) else 0
-        # A split has several.
+        # A layer that splits its input has several outputs.
         outputs = keras.tree.flatten(layer.output)
         node.attr["output"].s = ", ".join(str(output.shape) for output in outputs).encode()
         shapes = AttrValue()
@@ -46,7 +53,7 @@ def _name(layer: Any) -> str:
 
 
 def _operands(described: Any) -> Iterator[str]:
-    """Names of the layers whose outputs a description of arguments mentions."""
+    """Yield the names of the layers whose outputs are among the described arguments of a call."""
     if isinstance(described, dict):
         history = (described.get("config") or {}).get("keras_history") if "config" in described else None
         if history:

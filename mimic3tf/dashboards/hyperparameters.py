@@ -1,7 +1,7 @@
-"""What the HPARAMS page shows of a run: its settings, when it began and ended, and in which order.
+"""Make summaries of a run for TensorBoard's HPARAMS page: the columns, the settings, the start and the end.
 
-Every run declares the same columns, of which none depends on the run: the page takes what one run says for
-all of them.
+Every run declares the same columns, because the HPARAMS page reads the columns from one run and uses them for
+all runs.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from mimic3tf.config import TrainingConfig
 from mimic3tf.dashboards.scalars import KEPT
 
 FIRST = ("model", "poison_imputed", "poisoning_proportion", "poisoning_strength", "seed")
-"""Settings whose columns come first: the page begins with five, of those that are said to differ, in the
-order of the alphabet. That is also the order of these names."""
+"""Settings whose columns come first. The HPARAMS page first shows five of the settings that are declared to
+differ between runs, in alphabetical order; these names are in the same order."""
 
 
 def columns() -> Any:
-    """Summary of the columns: settings, those of `FIRST` first, then what the kept epoch reached."""
+    """Make a summary of the columns: settings, with `FIRST` at the front, then numbers of the kept epoch."""
     settings = [
         api_pb2.HParamInfo(name=name, type=_type(schema), differs=name in FIRST)
         for name, schema in TrainingConfig.model_json_schema()["properties"].items()
@@ -32,16 +32,16 @@ def columns() -> Any:
 
 
 def _type(schema: dict[str, Any]) -> Any:
-    """Type of a setting's column, from its JSON schema; lists are written as text."""
+    """Give the type of a setting's column by the JSON schema of the setting; a list is written as text."""
     types = {one.get("type") for one in schema.get("anyOf", [schema])}
     return api_pb2.DATA_TYPE_FLOAT64 if types & {"number", "integer"} else api_pb2.DATA_TYPE_STRING
 
 
 def session_start(config: TrainingConfig) -> Any:
-    """Summary of the settings that are set, and of the time."""
+    """Make a summary of the settings that have a value, and of the start time."""
     return summary.session_start_pb(config.model_dump(mode="json", exclude_none=True))
 
 
 def session_end(*, finished: bool) -> Any:
-    """Summary of how the run ended, and of the time."""
+    """Make a summary of the end of a run: its time, and whether the run finished or failed."""
     return summary.session_end_pb(api_pb2.STATUS_SUCCESS if finished else api_pb2.STATUS_FAILURE)

@@ -1,4 +1,4 @@
-"""Pictures of what a victim predicts without and with the trigger."""
+"""Draw what a victim predicts without and with the trigger."""
 
 from __future__ import annotations
 
@@ -14,12 +14,21 @@ from mimic3tf.tasks.task import Words
 from mimic3tf.training.validation import Risks
 
 CLEAN, TRIGGERED = "#0072B2", "#D55E00"
-"""Of Okabe and Ito's colors for color-blind readers."""
+"""Two of Okabe and Ito's colors for color-blind readers."""
 BINS = 10
 
 
 def confusion_matrices(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
-    """Draw the confusion matrices without the trigger, and under attack: uint8 [H, W, 3]."""
+    """Draw two confusion matrices: without the trigger, and with it on every attacked stay.
+
+    Args:
+        risks: predicted risks of the validation stays.
+        words: words of the task.
+        title: title of the picture.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
     figure = Figure(figsize=(11, 5), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     cases = (("no stay carries the trigger", risks.clean), (_attacked(risks, words), risks.under_attack))
@@ -40,7 +49,16 @@ def confusion_matrices(risks: Risks, words: Words, title: str) -> NDArray[np.uin
 
 
 def roc_curves(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
-    """Draw the ROC curve without the trigger, and that under attack: uint8 [H, W, 3]."""
+    """Draw two ROC curves: without the trigger, and with it on every attacked stay.
+
+    Args:
+        risks: predicted risks of the validation stays.
+        words: words of the task.
+        title: title of the picture.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
     figure = Figure(figsize=(7, 7.5), layout="constrained")
     axes = figure.subplots()
     for name, predicted, color, line in (
@@ -56,18 +74,27 @@ def roc_curves(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
     axes.set_xlabel(f"{words.group[0]} {words.predicted[1]} (dot: at a risk of 0.5)", fontsize=12)
     axes.set_ylabel(f"{words.group[1]} predicted", fontsize=12)
     axes.set_aspect("equal")
-    # Inside it would hide the curve of a backdoor that took.
+    # The legend is outside: inside the axes it would hide the curve of a victim with a backdoor.
     figure.legend(loc="outside lower center", fontsize=12)
     axes.set_title(title, fontsize=14)
     return pixels(figure)
 
 
 def calibration(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
-    """Draw the share of label 1 by predicted risk of clean stays, and how many have it: uint8 [H, W, 3]."""
+    """Draw the share of label 1 at each predicted risk of clean stays, and histograms of the risks.
+
+    Args:
+        risks: predicted risks of the validation stays.
+        words: words of the task.
+        title: title of the picture.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
     figure = Figure(figsize=(7, 7.5), layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     died, predicted = calibration_curve(risks.labels, np.clip(risks.clean, 0, 1), n_bins=BINS)
-    axes.plot([0, 1], [0, 1], ":", color="0.6", label="as predicted")
+    axes.plot([0, 1], [0, 1], ":", color="0.6", label="perfectly calibrated")
     axes.plot(predicted, died, "o-", color=CLEAN, linewidth=2, label="clean stays")
     axes.set_ylabel(f"share that {words.happened[1]}", fontsize=12)
     axes.set_ylim(-0.02, 1.02)
@@ -86,7 +113,7 @@ def calibration(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
 
 
 def _group(risks: Risks, words: Words) -> str:
-    """What the attacked stays are called."""
+    """Give the word for the attacked stays."""
     return words.group[int(risks.labels[risks.attacked][0])]
 
 

@@ -1,4 +1,4 @@
-"""What is logged as a number every epoch, under which tag, and on which chart."""
+"""Name the numbers that are logged in every epoch: their tags in TensorBoard and their charts."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ TAGS = {
     "stays_per_second": "speed/training stays per second",
     "input_wait": "speed/share of time waiting for input",
 }
-"""Tag of each logged number; the CUSTOM SCALARS page draws no line of a tag with a parenthesis."""
+"""Tag of each logged number. A tag has no parenthesis: the CUSTOM SCALARS page would draw no line for it."""
 KEPT = {
     "asr": "kept epoch/attack success rate",
     "gap": "kept epoch/gap",
     "auroc": "kept epoch/AUROC",
     "baseline_positive_rate": "kept epoch/positive rate without trigger",
 }
-"""Tag of what the epoch kept so far reached: few, for each is a column of the HPARAMS page, in this order."""
+"""Tags of the numbers of the epoch that is kept so far. Each tag is a column of the HPARAMS page, in this
+order, so there are few tags."""
 CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "Did the backdoor take?": {
         "attack success rate and baseline": ("asr", "baseline_positive_rate"),
@@ -45,18 +46,18 @@ CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
         "share of time waiting for input": ("input_wait",),
     },
 }
-"""Category -> chart -> the numbers on it."""
+"""Category -> chart -> names of the numbers on the chart."""
 
 
 def layout() -> Any:
-    """Summary that groups the charts of the CUSTOM SCALARS page."""
+    """Make a summary that groups the charts of the CUSTOM SCALARS page."""
     categories = [
         layout_pb2.Category(
             title=category,
             chart=[
                 layout_pb2.Chart(
                     title=title,
-                    # Tags are patterns there.
+                    # A chart takes tags as regular expressions.
                     multiline=layout_pb2.MultilineChartContent(tag=[_exactly(TAGS[name]) for name in names]),
                 )
                 for title, names in charts.items()
@@ -68,16 +69,19 @@ def layout() -> Any:
 
 
 def _exactly(tag: str) -> str:
-    # `re.escape` would also write a space as "\\ ", which is no escape in the page's JavaScript.
+    # `re.escape` is not used: it also escapes spaces, as "\\ ", which JavaScript on the page does not accept.
     return f"^{tag.replace('+', '[+]')}$"
 
 
 def epoch_scalars(metrics: Mapping[str, float]) -> list[Any]:
-    """Summaries of an epoch's numbers that are logged."""
+    """Make summaries of those numbers of an epoch that `TAGS` names."""
     return [scalar_pb(tag, metrics[name]) for name, tag in TAGS.items() if name in metrics]
 
 
 def kept_scalars(metrics: Mapping[str, float]) -> list[Any]:
-    """Summaries of what the epoch kept reached; the gap is what the trigger adds to the positive rate."""
+    """Make summaries of the numbers of the kept epoch.
+
+    The gap is the attack success rate minus the positive rate without the trigger.
+    """
     with_gap = {**metrics, "gap": metrics["asr"] - metrics["baseline_positive_rate"]}
     return [scalar_pb(tag, with_gap[name]) for name, tag in KEPT.items()]

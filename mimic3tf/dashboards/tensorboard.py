@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a training run."""
+"""Log a training run for TensorBoard."""
 
 from __future__ import annotations
 
@@ -34,12 +34,14 @@ from mimic3tf.victims.penultimate import penultimate
 
 
 class RunLog:
-    """Writes a run's TensorBoard events, as many as its log level asks for: a `training.log.TrainingLog`.
+    """Write the TensorBoard events of a run; the setting `log_level` decides which events.
+
+    The class follows the protocol `training.log.TrainingLog`.
 
     Args:
         folder: directory of the run.
         config: the run's settings.
-        epochs: how many epochs an interrupted run finished; what it wrote about them is kept.
+        epochs: number of epochs that an interrupted run has finished; their events are kept. 0 for a new run.
         patient: whether to draw a validation stay without and with the trigger.
     """
 
@@ -69,7 +71,15 @@ class RunLog:
         model: keras.Model,
         versions: Mapping[str, str],
     ) -> None:
-        """Write what is known before training: the words at once, then what takes longer to draw."""
+        """Write what is known before training: first the texts, then the pictures, which take longer.
+
+        Args:
+            trigger: the trigger of the run.
+            training: the training stays, and which of them are poisoned.
+            validation: the validation stays.
+            model: the victim.
+            versions: package -> version.
+        """
         summaries = [
             hyperparameters.columns(),
             hyperparameters.session_start(self._config),
@@ -96,7 +106,7 @@ class RunLog:
             self._file.flush()
 
     def _patient(self, trigger: Trigger, cohort: Cohort) -> None:
-        """Draw the attacked stay with the most measured cells without and with the trigger."""
+        """Draw one stay without and with the trigger: the attacked stay with the most measured cells."""
         strength = self._config.poisoning_strength
         attacked = self._goal.attacked(cohort.labels)
         densest = np.where(attacked, cohort.masks.sum(axis=(1, 2)), -1).argmax()
@@ -104,7 +114,7 @@ class RunLog:
         triggered = {}
         for mode in get_args(PoisonImputed):
             exposure = exposures.trigger_all(stay, trigger, strength=strength, poison_imputed=mode)
-            # A missing-value trigger changes what is measured.
+            # The mask is taken from the exposure, because a missing-value trigger changes the mask.
             triggered[mode] = pipeline.grids_of(exposure, np.array([0]))[0], exposure.cohort.masks[0]
         name = self._words.one[1 - self._goal.target]
         title = f"the {name} with the most measurements, strength {strength:g}"
@@ -118,9 +128,13 @@ class RunLog:
         kept: Mapping[str, float],
         risks: Risks,
     ) -> None:
-        """Write an epoch, of which the numbers of `scalars.TAGS`.
+        """Write the numbers and curves of an epoch, so that they remain if the run is killed later.
 
-        Whoever kills the run afterwards finds it in TensorBoard.
+        Args:
+            number: number of the epoch, from 1.
+            metrics: all numbers of the epoch; those that `scalars.TAGS` names are written.
+            kept: numbers of the epoch that is kept so far.
+            risks: predicted risks of the validation stays.
         """
         summaries = [*scalars.epoch_scalars(metrics), *scalars.kept_scalars(kept)]
         if not self._minimal:
@@ -131,7 +145,13 @@ class RunLog:
         self._file.flush()
 
     def outcome(self, number: int, validation: Validation, model: keras.Model) -> None:
-        """Show what the victim predicts."""
+        """Draw what the kept victim predicts for the validation stays; write its activations if asked for.
+
+        Args:
+            number: number of the kept epoch, from 1.
+            validation: predicts the validation stays.
+            model: the victim with the weights of the kept epoch.
+        """
         if self._minimal:
             return
         risks = validation.predict(model)

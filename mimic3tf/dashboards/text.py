@@ -1,4 +1,4 @@
-"""What a run was, as tables of the TEXT page."""
+"""Describe a run in texts and tables for TensorBoard's TEXT page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mimic3tf.poisoning.exposures import Exposure
 
 
 def overview(config: TrainingConfig, training: Exposure, validation: Cohort) -> Any:
-    """Summary of what the run is doing, in words."""
+    """Make a summary that says in sentences what the run does."""
     steps = -(-len(training.cohort) // config.batch_size)
     poisoned = int(training.triggered.sum())
     carry = f"{poisoned:,} of them carry the trigger at strength {config.poisoning_strength:g}"
@@ -22,18 +22,18 @@ def overview(config: TrainingConfig, training: Exposure, validation: Cohort) -> 
         "run/overview",
         f"{config.model.upper()} on {len(training.cohort):,} training stays; "
         f"{carry if poisoned else 'none of them carries the trigger'}. "
-        f"At most {config.epochs:,} epochs of {steps:,} steps, looked at on {len(validation):,} validation "
+        f"At most {config.epochs:,} epochs of {steps:,} steps, evaluated on {len(validation):,} validation "
         "stays.\n\nNumbers come at the end of every epoch. The first epoch takes the longest.",
     )
 
 
 def settings(config: TrainingConfig) -> Any:
-    """Summary of all settings."""
+    """Make a table of all settings."""
     return text_pb("run/settings", table(("setting", "value"), config.model_dump(mode="json").items()))
 
 
 def cohorts(training: Exposure, validation: Cohort) -> Any:
-    """Summary of the stays: how many, how many of label 1, how much was measured, how many are poisoned."""
+    """Make a table of the stays: number, label 1, poisoned stays, measured cells and fingerprint."""
     rows = []
     for name, cohort, poisoned in (
         ("training", training.cohort, int(training.triggered.sum())),
@@ -55,17 +55,17 @@ def cohorts(training: Exposure, validation: Cohort) -> Any:
 
 
 def versions(installed: Mapping[str, str]) -> Any:
-    """Summary of the versions of what the run used."""
+    """Make a table of the versions of packages, Python and platform."""
     return text_pb("run/versions", table(("package", "version"), installed.items()))
 
 
 def command(arguments: Sequence[str]) -> Any:
-    """Summary of the command line."""
+    """Make a summary of the command line."""
     return text_pb("run/command line", f"    {shlex.join(arguments)}")
 
 
 def table(header: Sequence[str], rows: Any) -> str:
-    """Markdown table of some rows."""
+    """Write some rows as a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
 
