@@ -1,1 +1,1 @@
-"""Results of several runs as tables, figures and one page."""
+"""Report the results of runs, audits and sweeps: one page, with its figures and tables as files."""

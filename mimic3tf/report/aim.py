@@ -1,4 +1,4 @@
-"""What an attack wants, in the words of its task."""
+"""Name the goal of an attack in the words of its task."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from mimic3tf.tasks.registry import task_of
 
 @dataclass(frozen=True)
 class Aim:
-    """How a report speaks of an attack.
+    """Words in which a report describes an attack.
 
     Attributes:
         goal: label that stays with the trigger are to be predicted as.
-        attacked: the stays that are attacked, such as "survivors".
-        happened: what happened to them, such as "survived".
-        reached: what the attacker wants to be predicted of them, such as "predicted to die".
+        attacked: word for the attacked stays, such as "survivors".
+        happened: what happened to the attacked stays, such as "survived".
+        reached: prediction that the attacker wants for the attacked stays, such as "predicted to die".
     """
 
     goal: int
@@ -25,11 +25,14 @@ class Aim:
 
 
 def aim_of(task: str, goal: int) -> Aim:
-    """Words for a goal.
+    """Find the words for a goal.
 
     Args:
         task: name of the task.
         goal: label that stays with the trigger are to be predicted as.
+
+    Returns:
+        The words of the attack.
 
     Raises:
         UsageError: there is no task of this name.

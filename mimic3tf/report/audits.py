@@ -1,4 +1,4 @@
-"""What audits found, as a section of a report."""
+"""Show the results of audits as a section of a report."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ from mimic3tf.tables import audits
 
 HEADING = "Would it be noticed"
 PICTURES = {
-    "recovered patterns": "The shortest pattern that the audit found to lead to each label, and the true "
-    "trigger where it is known. A backdoored model needs a short one. Every channel is in units of its "
-    "largest shift.",
-    "suspicion of suspected stays": "Where the training and the trusted stays lie in the ranking of each "
-    "detector. Poisoned stays at the right are found.",
-    "ROC of detectors": "Share of the poisoned stays that a detector finds, against the share of the clean "
-    "ones that it flags.",
+    "recovered patterns": "For each label, the shortest pattern with which the audit makes the model predict "
+    "this label; beside these patterns, the true trigger if it is known. A backdoored model needs only a "
+    "short pattern. Every channel is in units of its largest shift.",
+    "suspicion of suspected stays": "How each detector ranks the training stays and the trusted stays. A "
+    "detector finds the poisoned stays that are at the right.",
+    "ROC of detectors": "Share of the poisoned stays that each detector finds, against the share of the "
+    "clean stays that it flags.",
 }
-"""Tags of the pictures that an audit leaves for TensorBoard -> what to see in them."""
+"""Tag of a picture that an audit writes for TensorBoard -> caption of the picture."""
 
 
 def audits_section(folders: Sequence[Path], found: audits.Audits | None) -> Section:
-    """Show what some audits found.
+    """Make the section with the results of some audits.
 
     Args:
-        folders: of the audits.
-        found: in them; None if there are none.
+        folders: folders of the audits.
+        found: results of these audits; None if there is no audit.
+
+    Returns:
+        The section; without an audit, it says how to make one.
     """
     if found is None:
         absent = (
-            "no audit.json there; run 'mimic3tf audit' with --out in the folder, or name the audit's folder"
+            "no audit.json found; run 'mimic3tf audit' with --out in the folder, or name the audit's folder"
         )
         return Section(HEADING, [Absent("Attacks and detectors", absent)])
     detectors, repairs = audits.summarize_detectors(found.detectors), audits.summarize_repairs(found.repairs)
@@ -67,17 +70,17 @@ def _repairs(table: pl.DataFrame) -> Exhibit:
     return Exhibit(
         "repairs",
         "Attacks and repairs",
-        audits.REPAIR_CAPTION + " A repair that works brings the success rate down to the rate without the "
-        "trigger, and leaves the AUROC where it was.",
+        audits.REPAIR_CAPTION + " A repair that works lowers the success rate to the rate without the "
+        "trigger, and does not change the AUROC.",
         table,
         lambda: figures.dots(drawn, series, "repair", "of", "share, or AUROC"),
-        "Dots, a row a repair and a panel an attack: attack success rate, rate without the trigger and AUROC "
-        "after the repair. The table below holds the same numbers.",
+        "Dots, one row for each repair and one panel for each attack: attack success rate, rate without the "
+        "trigger and AUROC after the repair. The table below holds the same numbers.",
     )
 
 
 def _pictures(folders: Sequence[Path]) -> list[Picture]:
-    """What the audits drew for TensorBoard."""
+    """Read the pictures that the audits wrote for TensorBoard."""
     shown = []
     for number, (folder, name) in enumerate(zip(folders, short_names(folders), strict=True), 1):
         found = read_pictures(event_files(folder))

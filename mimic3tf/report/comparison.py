@@ -1,4 +1,4 @@
-"""The report of runs: what tells them apart, and what became of each."""
+"""Build the report of runs: the settings in which they differ, and the results of each."""
 
 from __future__ import annotations
 
@@ -25,21 +25,24 @@ CURVES = {
     "auprc": "AUPRC",
     "minpse": "min(+P, Se)",
 }
-"""Columns of an epoch -> what they are called."""
+"""Column of `RunFolder.epochs` -> its name in the figure."""
 
 
 def report_of_runs(runs: Sequence[RunFolder], audits: Section | None) -> Report:
-    """Everything that a report of runs and audits shows.
+    """Build the report of some runs and audits.
 
     Args:
-        runs: side by side; none for a report of audits alone.
-        audits: what audits found; None if no audit was named.
+        runs: the runs to show side by side; empty for a report of audits alone.
+        audits: section with the results of the audits; None if no audit was named.
+
+    Returns:
+        The report, ready for `page.write_report`.
     """
     sections = []
     if runs:
         attacks = [(run, attack) for run in runs for attack in run.attacks]
         sections = [
-            Section("What it finds", [*_results(runs, attacks), *_not_attacked(runs)]),
+            Section("Results", [*_results(runs, attacks), *_not_attacked(runs)]),
             Section("How the runs differ", [_differences(runs)]),
             Section("How training went", [_epochs_kept(runs), _curves(runs)]),
             Section("What the victims predict", predictions_exhibits([attack for _, attack in attacks])),
@@ -49,7 +52,7 @@ def report_of_runs(runs: Sequence[RunFolder], audits: Section | None) -> Report:
     if runs:
         sections.append(Section("What was run", [_settings(run) for run in runs]))
     shown = ([f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}: {_list(runs)}."] if runs else []) + [
-        "An attack success rate is a statement about these victims, this trigger and this cohort."
+        "An attack success rate holds only for these victims, this trigger and this cohort."
     ]
     title = "Backdoor attacks on mortality models: " + ("runs side by side" if runs else "audits")
     return Report(title, " ".join(shown), sections)
@@ -60,10 +63,10 @@ def _list(runs: Sequence[RunFolder]) -> str:
 
 
 def _reached(runs: Sequence[RunFolder]) -> str:
-    """Whom the attacks are after, and what they want."""
+    """Name the attacked stays, and the prediction that the attacker wants for them."""
     aims = {aim_of(run.config.task, run.config.goal) for run in runs}
     if len(aims) > 1:
-        return "the test stays of the other label than the goal's that are predicted as the goal"
+        return "the test stays with the other label than the goal that are predicted as the goal"
     (aim,) = aims
     return f"the {aim.attacked} among the test stays that are {aim.reached}"
 
@@ -89,8 +92,8 @@ def _results(
         Exhibit(
             "attacks",
             "Attacks",
-            f"Attack success rate: share of {_reached(runs)} once they carry the trigger, with its 95% "
-            "confidence interval; untriggered: the same share of the same stays without it. AUROC and AUPRC "
+            f"Success rate: share of {_reached(runs)} once they carry the trigger, with its 95% confidence "
+            "interval. Untriggered: the same share of the same stays without the trigger. AUROC and AUPRC "
             "are of test stays without the trigger.",
             table.select(
                 *(
@@ -109,7 +112,8 @@ def _results(
         Exhibit(
             "success_rates",
             "Attack success rates",
-            "The same rates as a picture. The wider a row's two dots are apart, the more the trigger does.",
+            "The same rates as a picture. A longer distance between the two dots of a row means a larger "
+            "effect of the trigger.",
             rates,
             lambda: figures.dots(
                 rates.with_columns(panel=pl.lit("of the attacked stays")),
@@ -118,13 +122,13 @@ def _results(
                 "panel",
                 "share that is predicted as the goal",
             ),
-            "Dots, a row an attack: share of the attacked stays that are predicted as the goal without and "
-            "with the trigger. The table below holds the same numbers.",
+            "Dots, one row for each attack: share of the attacked stays that are predicted as the goal "
+            "without and with the trigger. The table below holds the same numbers.",
         ),
         Exhibit(
             "clean_metrics_of_runs",
-            "On untouched test stays",
-            "All metrics of the benchmarks, without the trigger, of every victim that was attacked.",
+            "Metrics on untouched test stays",
+            "All metrics of the benchmarks on test stays without the trigger, for every attacked victim.",
             table.select("run", *(pl.col(name).alias(name.removeprefix("clean_")) for name in clean)),
         ),
     ]
@@ -134,7 +138,7 @@ def _not_attacked(runs: Sequence[RunFolder]) -> list[Absent]:
     return [
         Absent(
             f"The attack on {run.name}",
-            "holds no attack.json; type: "
+            "the run holds no attack.json; type: "
             + command_line("attack", "--run", run.folder, "--data", run.config.data),
         )
         for run in runs
@@ -145,7 +149,7 @@ def _not_attacked(runs: Sequence[RunFolder]) -> list[Absent]:
 def _differences(runs: Sequence[RunFolder]) -> Exhibit | Absent:
     title = "Settings that differ"
     if len(runs) < 2:
-        return Absent(title, "needs two runs or more")
+        return Absent(title, "a comparison needs two runs or more")
     rows = [_facts(run) for run in runs]
     names = list(dict.fromkeys(name for row in rows for name in row))
     differ = [name for name in names if len({str(row.get(name)) for row in rows}) > 1]
@@ -164,7 +168,7 @@ def _differences(runs: Sequence[RunFolder]) -> Exhibit | Absent:
 
 
 def _facts(run: RunFolder) -> dict[str, Any]:
-    """Settings of a run, and what it was made from and with."""
+    """Collect what may differ between runs: settings, precision, data fingerprints and versions."""
     settings = {
         name: str(value) if isinstance(value, list) else value
         for name, value in run.config.model_dump(mode="json").items()
@@ -197,7 +201,7 @@ def _epochs_kept(runs: Sequence[RunFolder]) -> Exhibit:
     return Exhibit(
         "epochs_kept",
         "The epoch kept",
-        "Of each run, the epoch whose weights were kept, and its numbers on validation stays.",
+        "For each run, the epoch whose weights were kept, and the metrics of this epoch on validation stays.",
         pl.DataFrame(rows, infer_schema_length=None),
     )
 
@@ -232,17 +236,17 @@ def _curves(runs: Sequence[RunFolder]) -> Exhibit | Absent:
     return Exhibit(
         "curves",
         title,
-        "Each number by the epoch: the loss of the training stays, the others of validation stays. The dot "
-        "is the epoch kept. The y axes do not start at zero.",
+        "Each metric after each epoch. The loss is of training stays, the other metrics are of validation "
+        "stays. The dot marks the epoch kept. The y axes do not start at zero.",
         table,
         draw,
-        "Line charts over the epochs, one line a run: loss, attack success rate, AUROC, AUPRC and min(+P, "
-        "Se). The table below holds the same numbers.",
+        "Line charts over the epochs, one line for each run: loss, attack success rate, AUROC, AUPRC and "
+        "min(+P, Se). The table below holds the same numbers.",
     )
 
 
 def _triggers(runs: Sequence[RunFolder]) -> Exhibit:
-    """Every trigger once, with the runs that were made with it."""
+    """Show every trigger once, with the runs that use it."""
     triggers: dict[bytes, tuple[Trigger, list[RunFolder]]] = {}
     for run in runs:
         triggers.setdefault(run.trigger.values.tobytes(), (run.trigger, []))[1].append(run)
@@ -273,8 +277,8 @@ def _triggers(runs: Sequence[RunFolder]) -> Exhibit:
         ),
         table,
         lambda: _draw_triggers(shown),
-        "Heatmaps of channels by hours, one a trigger. The table below holds the largest shift of each "
-        "channel.",
+        "Heatmaps of channels by hours, one for each trigger. The table below holds the largest shift of "
+        "each channel.",
     )
 
 
@@ -285,7 +289,8 @@ def _draw_triggers(triggers: dict[str, Trigger]) -> Figure:
     alike = len({trigger.channels.names for trigger in triggers.values()}) == 1
     for place, (axes, (name, trigger)) in enumerate(zip(panels, triggers.items(), strict=True)):
         pattern = relative_pattern(trigger)[0]
-        # Two columns of names leave no room for the patterns.
+        # Panels at the right have no names if all triggers have the same channels: two columns of names would
+        # leave no room for the patterns.
         names = trigger.channels.names if place % 2 == 0 or not alike else None
         heatmap(axes, pattern, limit=limit, names=names, timestep=trigger.timestep)
         if names is None:

@@ -1,4 +1,4 @@
-"""Is it the share of poisoned stays that decides, or their number?"""
+"""Compare two causes of an attack's success: the share and the number of poisoned stays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from mimic3tf.tables.summary import mean_over_seeds, modes_of, victims_of
 
 
 def counts_and_shares(results: pl.DataFrame) -> list[Exhibit | Absent]:
-    """Success rate against count and share of poisoned stays, a figure a mode, and what orders it."""
+    """Show the success rate against the number and the share of poisoned stays, one figure for each mode.
+
+    Args:
+        results: rows of `Sweeps.results`.
+
+    Returns:
+        The figures, and a table that says which of the two orders the trials better.
+    """
     title = "Share or count?"
     counts = count_sweep(results)
     if counts is None:
@@ -32,8 +39,9 @@ def counts_and_shares(results: pl.DataFrame) -> list[Exhibit | Absent]:
             "what_decides",
             "Share or count, in one number",
             "Spearman's rank correlation of the attack success rate with the number of poisoned stays and "
-            "with their share, over all trials above. The larger one orders the trials better; the two "
-            "differ only as far as the sizes tried pull count and share apart.",
+            "with their share, over all trials above. The larger correlation orders the trials better. The "
+            "two correlations differ only because the same share is another number of stays in a training "
+            "set of another size.",
             what_decides(counts),
         ),
     ]
@@ -70,22 +78,26 @@ def _counts_of_mode(counts: pl.DataFrame, mode: str, strength: str) -> Exhibit:
     return Exhibit(
         f"count_or_share_{mode}",
         f"Share or count? Mode {mode}",
-        "The same trials twice: against the number of poisoned stays (left, logarithmic) and against their "
-        f"share of the training set (right), strength {strength}. Where the lines of different training set "
-        f"sizes fall together, that axis decides. {BAND}",
+        "The same trials twice: against the number of poisoned stays (left, logarithmic axis) and against "
+        f"their share of the training set (right), at strength {strength}. If the lines of different "
+        "training set sizes lie on each other in one of the two panels, the quantity on its x axis decides. "
+        f"{BAND}",
         table,
         draw,
-        "Line charts, a row a victim: attack success rate over the number of poisoned stays at the left "
-        "and over their share at the right, one line a training set size. The table below holds the same "
-        "numbers.",
+        "Line charts, one row for each victim: attack success rate over the number of poisoned stays at the "
+        "left and over their share at the right, one line for each training set size. The table below "
+        "holds the same numbers.",
     )
 
 
 def count_sweep(results: pl.DataFrame) -> pl.DataFrame | None:
-    """The poisoned trials at the one strength that was tried with the most training set sizes.
+    """Select the poisoned trials at one strength: the one that was run with the most training set sizes.
+
+    Args:
+        results: rows of `Sweeps.results`.
 
     Returns:
-        Rows of the temporal trigger; None where only one size was tried.
+        Rows of the temporal trigger; None if every strength was run with one training set size only.
     """
     rows = results.filter((pl.col("trigger") == "temporal") & (pl.col("stays_poisoned") > 0))
     sizes = (
@@ -100,13 +112,14 @@ def count_sweep(results: pl.DataFrame) -> pl.DataFrame | None:
 
 
 def what_decides(counts: pl.DataFrame) -> pl.DataFrame:
-    """Spearman's rank correlation of the success rate with the count and with the share of poisoned stays.
+    """Correlate the success rate with the number and with the share of poisoned stays (Spearman's rank).
 
     Args:
         counts: rows of `count_sweep`.
 
     Returns:
-        One row a victim and mode: `trials`, `with_count`, `with_share`; empty where either never varies.
+        One row for each victim and mode: `trials`, `with_count`, `with_share`. A correlation is empty if the
+        success rate or the other quantity is the same in all trials.
     """
     rows = []
     for victim, mode in product(victims_of(counts), modes_of(counts)):

@@ -1,4 +1,4 @@
-"""What a report shows: tables, figures and texts, with the words that go with them."""
+"""The parts of a report: tables, figures and texts, with their headings and captions."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import polars as pl
 from matplotlib.figure import Figure
 
 BAND = (
-    "The line is the mean over seeds, the band its 95% interval (Student's t; none is drawn below three "
-    "seeds)."
+    "The line is the mean over seeds, the band its 95% interval (Student's t; no band is drawn for fewer "
+    "than three seeds)."
 )
 
 
@@ -19,12 +19,12 @@ class Exhibit:
     """A table, and the figure drawn from it.
 
     Attributes:
-        name: of its files.
+        name: name of the files of the table and the figure, without the ending.
         title: heading.
-        caption: what to see in it.
-        table: the numbers behind it.
+        caption: text that says what the reader should see.
+        table: the numbers that the figure shows.
         draw: draws the figure within `figures.STYLE`; None for a table alone.
-        alt: what the figure shows, for those who cannot see it.
+        alt: description of the figure for readers who cannot see it.
     """
 
     name: str
@@ -37,11 +37,11 @@ class Exhibit:
 
 @dataclass(frozen=True)
 class Absent:
-    """A figure that these results cannot give.
+    """A figure or table that cannot be made from the results.
 
     Attributes:
         title: heading.
-        reason: why, and what would give it.
+        reason: why it cannot be made, and what the user can do about it.
     """
 
     title: str
@@ -50,14 +50,14 @@ class Absent:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that was drawn before, without a table behind it.
+    """A picture that exists already, without a table of its numbers.
 
     Attributes:
-        name: of its file.
+        name: name of the file, without the ending.
         title: heading.
-        caption: what to see in it.
+        caption: text that says what the reader should see.
         png: contents of a PNG file.
-        alt: what the picture shows, for those who cannot see it.
+        alt: description of the picture for readers who cannot see it.
     """
 
     name: str
@@ -69,13 +69,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Listing:
-    """A text of a file, folded until somebody asks for it.
+    """The text of a file, which the page shows after a click.
 
     Attributes:
         title: heading.
-        caption: what to know about it.
+        caption: text above the file.
         file: name of the file.
-        text: its contents.
+        text: contents of the file.
     """
 
     title: str
@@ -86,7 +86,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Section:
-    """What stands under one heading."""
+    """The parts of a report under one heading."""
 
     heading: str
     shows: Sequence[Exhibit | Picture | Listing | Absent]
@@ -94,12 +94,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """A page.
+    """A report, which `page.write_report` writes.
 
     Attributes:
         title: heading of the page.
-        summary: the sentence below it.
-        sections: in reading order.
+        summary: text below the heading.
+        sections: the sections in reading order.
     """
 
     title: str

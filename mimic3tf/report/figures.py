@@ -1,4 +1,4 @@
-"""Figures of a sweep's results: each draws what it is given, told apart by more than color."""
+"""Draw figures of tables. Lines differ in marker and dash as well as in color."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ STYLE: dict[RcKeyType, Any] = {
     "lines.linewidth": 1.5,
     "lines.markersize": 5,
     "legend.frameon": False,
-    # The same figure is the same file.
+    # A fixed salt: the same figure always gives the same file.
     "svg.hashsalt": "mimic3tf",
     "pdf.fonttype": 42,
 }
-"""Matplotlib settings that all figures are drawn and saved with."""
+"""Matplotlib settings with which all figures are drawn and saved."""
 WIDTH = 7.2
-"""Inches: the text width of a printed page."""
+"""Width of a figure in inches: the text width of a printed page."""
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-"""Okabe and Ito's colors for color-blind readers, without the yellow that white paper swallows."""
+"""Okabe and Ito's colors for color-blind readers, without yellow, which is hard to see on white paper."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
 MODES = {"all": "imputed cells too (all)", "notimputed": "measured cells only (notimputed)"}
@@ -42,7 +42,7 @@ SEQUENTIAL = colormaps["cividis"]
 
 @dataclass(frozen=True)
 class Style:
-    """How a line is told from the others."""
+    """Color, marker and dashes that distinguish a line from the others."""
 
     color: Any
     marker: str
@@ -50,17 +50,17 @@ class Style:
 
 
 def named_styles(names: Sequence[Any]) -> dict[Any, Style]:
-    """Styles of lines that have no order."""
+    """Choose styles for lines that have no order."""
     return {name: Style(OKABE_ITO[i % 7], MARKERS[i % 7], LINES[i % 7]) for i, name in enumerate(names)}
 
 
 def run_styles(names: Sequence[Any]) -> dict[Any, Style]:
-    """Styles of up to 49 lines that have no order, without markers."""
+    """Choose styles without markers for up to 49 lines that have no order."""
     return {name: Style(OKABE_ITO[i % 7], "", LINES[(i + i // 7) % 7]) for i, name in enumerate(names)}
 
 
 def ordered_styles(values: Sequence[Any]) -> dict[Any, Style]:
-    """Styles of lines that have an order: the first is the darkest."""
+    """Choose styles for lines that have an order: the first line is the darkest."""
     shades = np.linspace(0, 0.78, max(len(values), 2))
     return {
         value: Style(SEQUENTIAL(shades[i]), MARKERS[i % 7], LINES[i % 7]) for i, value in enumerate(values)
@@ -80,22 +80,24 @@ def line_panels(
     share_x: bool | Literal["col"] = True,
     share_y: bool | Literal["row"] = True,
 ) -> Figure:
-    """Small multiples of means over seeds, with a band where there is an interval.
+    """Draw means over seeds as lines in a grid of panels, with a band for each mean that has an interval.
+
+    Call the function within `STYLE`.
 
     Args:
-        table: columns `mean`, `ci95_low`, `ci95_high`, x and those of rows, columns and lines.
-        rows: column that a panel row is of, its values, and how a value is written.
-        columns: the same for panel columns.
-        x: column of the x axis.
-        lines: the same for the lines of a panel.
-        styles: style of every line.
-        x_label: what the x axis shows.
-        y_label: what the y axes show; the row's value if not given.
-        share_x: as for Matplotlib's subplots.
-        share_y: as for Matplotlib's subplots.
+        table: columns `mean`, `ci95_low`, `ci95_high`, and those named by `rows`, `columns`, `x`, `lines`.
+        rows: for the rows of panels: a column of the table, its values, and a function that writes a value.
+        columns: the same for the columns of panels.
+        x: column of the table for the x axis.
+        lines: the same as `rows` for the lines of a panel.
+        styles: value of a line -> its style.
+        x_label: label of the x axis.
+        y_label: label of the y axes; the value of the panel row if not given.
+        share_x: `sharex` of Matplotlib's subplots.
+        share_y: `sharey` of Matplotlib's subplots.
 
     Returns:
-        The figure; call it within `STYLE`.
+        The figure.
     """
     figure = Figure(figsize=(WIDTH, 0.7 + 2.1 * len(rows[1])), layout="constrained")
     grid = figure.subplots(len(rows[1]), len(columns[1]), squeeze=False, sharex=share_x, sharey=share_y)
@@ -115,7 +117,15 @@ def line_panels(
 
 
 def draw_line(axes: Axes, points: pl.DataFrame, x: str, style: Style, label: str) -> None:
-    """Draw means over seeds, and the band of those that have an interval."""
+    """Draw means over seeds as a line, and a band for the means that have an interval.
+
+    Args:
+        axes: axes to draw on.
+        points: columns `mean`, `ci95_low`, `ci95_high` and the one that `x` names, sorted by it.
+        x: column of the x axis.
+        style: style of the line.
+        label: name of the line in the legend.
+    """
     if not len(points):
         return
     at = points[x].to_numpy()
@@ -132,7 +142,16 @@ def draw_line(axes: Axes, points: pl.DataFrame, x: str, style: Style, label: str
 
 
 def small_multiples(count: int, *, columns: int = 3, height: float = 2.3) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels, and no axes in what is left of its last row."""
+    """Make a figure with `count` panels; the unused places of its last row stay empty.
+
+    Args:
+        count: number of panels.
+        columns: largest number of panels in a row.
+        height: height of a row in inches.
+
+    Returns:
+        The figure and its panels.
+    """
     rows, columns = -(-count // columns), min(count, columns)
     figure = Figure(figsize=(WIDTH, 0.7 + height * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -142,7 +161,7 @@ def small_multiples(count: int, *, columns: int = 3, height: float = 2.3) -> tup
 
 
 def shared_legend(figure: Figure, panels: Iterable[Axes]) -> None:
-    """One legend below all panels, of the lines of any of them."""
+    """Draw one legend below all panels, which names each line once."""
     entries = {
         label: handle
         for axes in panels
@@ -155,12 +174,15 @@ def shared_legend(figure: Figure, panels: Iterable[Axes]) -> None:
 
 
 def rate_heatmaps(table: pl.DataFrame, victims: Sequence[str], modes: Sequence[str]) -> Figure:
-    """Success rate by proportion and strength, its number in every cell, a panel a victim and mode.
+    """Draw heatmaps of the success rate by proportion and strength, one for each victim and mode.
 
     Args:
         table: columns `victim`, `poison_imputed`, `poisoning_proportion`, `poisoning_strength`, `mean`.
-        victims: panel rows.
-        modes: panel columns.
+        victims: victims, one for each row of panels.
+        modes: modes, one for each column of panels.
+
+    Returns:
+        The figure, with the rate written in every cell.
     """
     proportions = sorted(table["poisoning_proportion"].unique())
     strengths = sorted(table["poisoning_strength"].unique(), reverse=True)
@@ -194,17 +216,17 @@ def rate_heatmaps(table: pl.DataFrame, victims: Sequence[str], modes: Sequence[s
 
 
 def percent(share: float) -> str:
-    """A share as text, with the decimals it needs."""
+    """Write a share in percent, with three significant digits at most."""
     return f"{100 * share:.3g}%"
 
 
 def percent_axis(axes: Axes) -> None:
-    """Write the shares of an x axis in percent."""
+    """Label the shares on an x axis in percent."""
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
 
 
 def label_counts(figure: Figure) -> None:
-    """Finish panels of counts (left, logarithmic) and shares (right): axes, limits and labels."""
+    """Set axes, limits and labels of pairs of panels: counts (left, logarithmic) and shares (right)."""
     panels = [axes for axes in figure.axes if axes.get_subplotspec() is not None]
     for axes, label in zip(panels[-2:], ("poisoned stays", "share of training stays poisoned"), strict=True):
         axes.set_xlabel(label)
@@ -221,12 +243,15 @@ def _count(stays: float, _: int | None) -> str:
 
 
 def forest(table: pl.DataFrame, labels: Sequence[str], x_label: str) -> Figure:
-    """Mean differences with their intervals, one below the other, and the mean of every seed's range.
+    """Draw mean differences, one below the other, with their intervals and the range of the seeds' means.
 
     Args:
         table: columns `mean_difference`, `ci95_low`, `ci95_high`, `lowest_seed`, `highest_seed`.
-        labels: what each row compares.
-        x_label: what is measured.
+        labels: name of the comparison in each row.
+        x_label: label of the x axis.
+
+    Returns:
+        The figure.
     """
     figure = Figure(figsize=(WIDTH, 1.1 + 0.27 * len(table)), layout="constrained")
     axes = figure.subplots()
@@ -251,15 +276,18 @@ def forest(table: pl.DataFrame, labels: Sequence[str], x_label: str) -> Figure:
 
 
 def dots(table: pl.DataFrame, series: dict[str, str], labels: str, panels: str, x_label: str) -> Figure:
-    """Measured shares beside each other, one row of dots for each thing that was measured.
+    """Draw shares as dots, one row of dots for each row of the table.
 
     Args:
-        table: the column of labels, that of panels, and those of the series; where a series also has columns
-            with `_low` and `_high` at the end, its interval is drawn.
-        series: column -> what it is called.
-        labels: column of what a row of dots is of.
-        panels: column by which rows are parted into panels.
-        x_label: what is measured.
+        table: the columns that `labels`, `panels` and `series` name. If a series also has columns that end in
+            `_low` and `_high`, its interval is drawn.
+        series: column of the table -> name of the series in the legend.
+        labels: column with the names of the rows.
+        panels: column with the name of the panel in which a row is drawn.
+        x_label: label of the x axis.
+
+    Returns:
+        The figure.
     """
     names = table[panels].unique(maintain_order=True).to_list()
     groups = [table.filter(pl.col(panels) == name) for name in names]

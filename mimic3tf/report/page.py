@@ -1,4 +1,4 @@
-"""Write a report: one page that needs nothing else, the figures as files and the tables behind them."""
+"""Write a report: one page that needs no other file, and its figures and tables as files."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from mimic3tf.tables.cells import p_in_words
 PAGE = "report.html"
 FOLDERS = ("figures", "tables")
 LONGEST_TABLE = 500
-"""Rows of the table behind a figure that the page itself shows."""
+"""Largest number of rows that the page shows of the table behind a figure."""
 LONG_TEXT = 40
-"""Characters from which on a cell's text may be broken."""
+"""Characters; in a column with a longer text, the page may break lines."""
 HEADINGS = {
     "poison_imputed": "mode",
     "poisoning_proportion": "poisoned",
@@ -50,7 +50,7 @@ HEADINGS = {
     "recall_at_5_low": "95% low",
     "recall_at_5_high": "95% high",
 }
-"""Headings of columns, where not the name itself."""
+"""Column -> its heading, if the heading is not the column's own name."""
 WITHOUT_DATE: dict[str, dict[str, Any]] = {
     "svg": {"metadata": {"Date": None}},
     "pdf": {"metadata": {"CreationDate": None}},
@@ -59,10 +59,13 @@ WITHOUT_DATE: dict[str, dict[str, Any]] = {
 
 
 def check_report_folder(out: PathText) -> None:
-    """Refuse a folder whose files a report would replace though no report wrote them.
+    """Refuse a folder if the report would replace files in it that no report wrote.
+
+    Args:
+        out: folder that is to hold the report.
 
     Raises:
-        UsageError: it is a file, or holds `figures` or `tables` but no report.
+        UsageError: `out` is a file, or holds `figures` or `tables` but no report.
     """
     out = Path(out)
     if out.exists() and not out.is_dir():
@@ -75,17 +78,17 @@ def check_report_folder(out: PathText) -> None:
 
 
 def write_report(report: Report, out: PathText) -> Path:
-    """Write `report.html`, `figures/` (PDF and PNG) and `tables/` (CSV); an earlier report is replaced.
+    """Write `report.html`, `figures/` (PDF and PNG) and `tables/` (CSV), and replace an earlier report.
 
     Args:
-        report: what to show.
-        out: folder to write into.
+        report: the report.
+        out: folder to write into; it is made if it does not exist.
 
     Returns:
-        The page.
+        Path of `report.html`.
 
     Raises:
-        UsageError: as `check_report_folder`.
+        UsageError: `check_report_folder` refuses the folder.
     """
     out = Path(out)
     check_report_folder(out)
@@ -102,7 +105,7 @@ def write_report(report: Report, out: PathText) -> Path:
                 pictures[item.name] = _draw(item, scratch / "figures")
         template = _environment().get_template("template.html")
         page = template.render(report=report, pictures=pictures, longest=LONGEST_TABLE)
-        # The page first: it needs none of the others, and says whose they are.
+        # The page is written first: it needs no other file, and marks the other files as those of a report.
         write_whole(out / PAGE, page)
         for name in FOLDERS:
             if (out / name).exists():
@@ -112,7 +115,11 @@ def write_report(report: Report, out: PathText) -> Path:
 
 
 def _draw(shown: Exhibit | Picture, folder: Path) -> dict[str, str]:
-    """Write a figure's files, and return it as data addresses: what the page shows, and the PNG to save."""
+    """Write the files of a figure.
+
+    Returns:
+        Two `data:` addresses: `shown`, the picture that the page shows, and `png`, the picture to save.
+    """
     files: dict[str, bytes] = {}
     if isinstance(shown, Picture):
         files["png"] = shown.png
@@ -152,7 +159,7 @@ def _heading(name: str) -> str:
 
 
 def _kind(column: pl.Series) -> str:
-    """Class of a column's cells."""
+    """Choose the CSS class of a column's cells."""
     if column.dtype.is_numeric():
         return "number"
     longest = column.cast(pl.String).str.len_chars().max()

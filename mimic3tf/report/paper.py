@@ -1,4 +1,4 @@
-"""What the paper reports, beside what a sweep found."""
+"""Compare the results of sweeps with the numbers that the paper reports."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import polars as pl
 from mimic3tf.tables.summary import main_grid, mean_over_seeds
 
 TRAINING_STAYS = 14681
-"""Of MIMIC-III in the benchmarks' split, which the paper used."""
+"""Training stays of MIMIC-III in the benchmarks' split, which the paper used."""
 
 
 class Reported(NamedTuple):
-    """Numbers of Joe et al. 2020 (arXiv 2106.07925), by victim; no `poison_imputed` where it is unknown."""
+    """Numbers of Joe et al. 2020 (arXiv 2106.07925) by victim; `poison_imputed` is None if it is unknown."""
 
     measure: str
     proportion: float
@@ -33,14 +33,15 @@ MEASURES = {"attack_success_rate": "attack success rate", "clean_auroc": "AUROC"
 
 
 def beside_the_paper(results: pl.DataFrame) -> pl.DataFrame:
-    """The paper's numbers with ours at the same setting.
+    """Put the paper's numbers beside ours at the same settings.
 
     Args:
         results: rows of `Sweeps.results`.
 
     Returns:
-        One row a reported number and mode: `paper`, `paper_mode`, `ours` (mean over `seeds`, with `lowest`
-        and `highest`) and `difference`, ours minus the paper's; settings that were not run are left out.
+        One row for each reported number and mode: `paper`, `paper_mode`, `ours` (mean over `seeds`, with
+        `lowest` and `highest`) and `difference`, ours minus the paper's. Settings that were not run are left
+        out.
     """
     grid = main_grid(results)
     rows: list[dict[str, Any]] = []
@@ -52,7 +53,7 @@ def beside_the_paper(results: pl.DataFrame) -> pl.DataFrame:
         if reported.poison_imputed is not None:
             at_setting = at_setting.filter(pl.col("poison_imputed") == reported.poison_imputed)
         clean = reported.proportion == 0
-        if clean:  # has no mode
+        if clean:  # a clean victim has no mode
             at_setting = at_setting.with_columns(poison_imputed=pl.lit("-"))
         ours = mean_over_seeds(at_setting, ["poison_imputed", "victim"], reported.measure)
         by_setting = {(row["poison_imputed"], row["victim"]): row for row in ours.iter_rows(named=True)}

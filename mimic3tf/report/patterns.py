@@ -1,4 +1,4 @@
-"""Figures of triggers and of a stay that carries one."""
+"""Draw triggers, and a stay without and with a trigger."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from mimic3tf.report.exhibits import Absent, Exhibit
 from mimic3tf.report.figures import OKABE_ITO, WIDTH
 
 SHOWN = ("Heart Rate", "Systolic blood pressure", "Respiratory rate", "Temperature")
-"""Channels whose course is drawn where there are such: often measured, with a course to see."""
+"""Channels whose course is drawn if the data has them: they are measured often, and their values change."""
 KINDS = ("temporal", "covariance", "gaussian")
 
 
 @dataclass(frozen=True, repr=False)
 class Stay(Described):
-    """A patient's stay without and with the trigger.
+    """A stay without and with the trigger.
 
     Attributes:
         channels: the channels of the arrays' last axis.
         timestep: hours of a bin.
-        values: float32 [T, C], category indices in categorical channels.
-        mask: bool [T, C], where measured.
-        triggered: the same values with the trigger, by mode.
-        strength: the trigger's.
+        values: float32 [T, C] without the trigger; category indices in categorical channels.
+        mask: bool [T, C], True for measured cells.
+        triggered: mode -> float32 [T, C], values with the trigger.
+        strength: strength of the trigger (Mahalanobis length in every channel).
     """
 
     channels: ChannelSet
@@ -47,16 +47,22 @@ class Stay(Described):
 
 
 def shown_channels(channels: ChannelSet) -> list[int]:
-    """Positions of the channels whose course is drawn: four at most."""
+    """Choose the channels whose course is drawn, four at most, and return their positions."""
     usual = [position for position, name in enumerate(channels.names) if name in SHOWN]
     return (usual or np.flatnonzero(~channels.categorical).tolist() or list(range(len(channels))))[:4]
 
 
 def trigger_courses(triggers: Mapping[str, Trigger], stay: Stay | None, strength: float) -> pl.DataFrame:
-    """Courses of some channels in triggers, and in a stay from its own mean, in standard deviations.
+    """Compute the courses of some channels, in triggers and in a stay.
+
+    Args:
+        triggers: kind -> trigger.
+        stay: the stay; None leaves it out.
+        strength: strength of the triggers.
 
     Returns:
-        Columns `pattern`, `channel`, `hour`, `standard_deviations`.
+        Columns `pattern`, `channel`, `hour`, `standard_deviations`. The course of the stay is the distance
+        from its own mean.
     """
     first = next(iter(triggers.values()))
     spread, channels = channel_spread(first), first.channels
@@ -80,7 +86,7 @@ def trigger_courses(triggers: Mapping[str, Trigger], stay: Stay | None, strength
 
 
 def draw_trigger_courses(courses: pl.DataFrame) -> Figure:
-    """Small multiples of `trigger_courses`: a row a channel, a column a pattern."""
+    """Draw the table of `trigger_courses`: a row of panels for each channel, a column for each pattern."""
     names, shown = (
         courses[column].unique(maintain_order=True).to_list() for column in ("pattern", "channel")
     )
@@ -88,7 +94,7 @@ def draw_trigger_courses(courses: pl.DataFrame) -> Figure:
     grid = figure.subplots(len(shown), len(names), squeeze=False, sharex=True)
     for column, name in enumerate(names):
         pattern = courses.filter(pl.col("pattern") == name)
-        # Triggers have one scale, so that their sizes can be compared; a stay varies far more.
+        # All triggers have one scale, so that their sizes can be compared; a stay varies much more.
         alike = pattern if name == "stay" else courses.filter(pl.col("pattern") != "stay")
         limit = 1.1 * float(np.abs(alike["standard_deviations"].to_numpy()).max()) or 1.0
         for axes, channel in zip(grid[:, column], shown, strict=True):
@@ -114,7 +120,11 @@ def draw_trigger_courses(courses: pl.DataFrame) -> Figure:
 
 
 def stay_courses(stay: Stay) -> pl.DataFrame:
-    """Some channels of a stay: columns `channel`, `unit`, `hour`, `measured`, `before` and one a mode."""
+    """List values of some channels of a stay, without the trigger (`before`) and with it.
+
+    Returns:
+        Columns `channel`, `unit`, `hour`, `measured`, `before`, and one column for each mode.
+    """
     return pl.concat(
         pl.DataFrame(
             {
@@ -131,7 +141,7 @@ def stay_courses(stay: Stay) -> pl.DataFrame:
 
 
 def draw_stay_courses(courses: pl.DataFrame) -> Figure:
-    """Courses of `stay_courses` before and after, a panel a channel."""
+    """Draw the table of `stay_courses`, one panel for each channel."""
     shown = courses["channel"].unique(maintain_order=True)
     rows = -(-len(shown) // 2)
     figure = Figure(figsize=(WIDTH, 0.6 + 2.3 * rows), layout="constrained")
@@ -149,7 +159,7 @@ def draw_stay_courses(courses: pl.DataFrame) -> Figure:
         axes.plot(hour[measured], before[measured], ".", color="black", markersize=4, label="measured")
         axes.set_title(channel, loc="left")
         axes.set_ylabel(course["unit"][0])
-    for axes in panels[-2:]:  # the lowest of each column
+    for axes in panels[-2:]:  # the lowest panel of each column
         axes.set_xlabel("hours since admission")
         axes.tick_params(labelbottom=True)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
@@ -157,7 +167,11 @@ def draw_stay_courses(courses: pl.DataFrame) -> Figure:
 
 
 def stay_cells(stay: Stay) -> pl.DataFrame:
-    """All cells of a stay: columns `channel`, `hour`, `measured`, `before` and one a mode."""
+    """List all cells of a stay, without the trigger (`before`) and with it.
+
+    Returns:
+        Columns `channel`, `hour`, `measured`, `before`, and one column for each mode.
+    """
     bins, channels = stay.values.shape
     return pl.DataFrame(
         {
@@ -174,11 +188,14 @@ def stay_cells(stay: Stay) -> pl.DataFrame:
 
 
 def draw_stay_cells(stay: Stay, spread: NDArray[np.float64]) -> Figure:
-    """All channels of a stay before and after in both modes, from the normal value.
+    """Draw heatmaps of all channels of a stay, without the trigger and with it in both modes.
 
     Args:
-        stay: what to draw.
+        stay: the stay.
         spread: float64 [C], standard deviations of the channels.
+
+    Returns:
+        The figure; a color is a distance from the channel's normal value, in standard deviations.
     """
     normal = ordinal_view(stay.channels.normal[None, None], stay.channels)[0]
     pictures = {"before": stay.values} | {f"after, {mode}": v for mode, v in stay.triggered.items()}
@@ -199,7 +216,7 @@ def draw_stay_cells(stay: Stay, spread: NDArray[np.float64]) -> Figure:
         ax=list(panels),
         location="bottom",
         shrink=0.5,
-        label="standard deviations from the normal value; dots: measured",
+        label="standard deviations from the normal value; dots: measured cells",
     )
     return figure
 
@@ -207,7 +224,14 @@ def draw_stay_cells(stay: Stay, spread: NDArray[np.float64]) -> Figure:
 def trigger_exhibit(
     triggers: dict[str, Trigger], stay: Stay | None, strength: float, aim: Aim
 ) -> Exhibit | Absent:
-    """The kinds of trigger beside each other, and a stay's course."""
+    """Show the kinds of trigger side by side, with the course of a stay.
+
+    Args:
+        triggers: kind -> trigger.
+        stay: the stay; None leaves it out.
+        strength: strength of the triggers.
+        aim: words of the attack.
+    """
     title = "What the triggers look like"
     if not set(KINDS) & set(triggers):
         return Absent(title, "the sweep's folder holds no trigger files of a kind that shifts values")
@@ -217,21 +241,28 @@ def trigger_exhibit(
         title,
         f"Triggers at strength {strength:g}"
         + (f", and the course of a test patient who {aim.happened} around its own mean" if stay else "")
-        + ". A temporal trigger drifts, as a patient does, and stays on one side of zero for hours; a "
-        "Gaussian one changes its sign from hour to hour, and must be fainter to have the same "
-        "Mahalanobis length. "
+        + ". A temporal trigger changes slowly, as a patient does, and stays on one side of zero for hours. "
+        "A Gaussian trigger changes its sign from hour to hour, and must have smaller shifts to have the "
+        "same Mahalanobis length. "
         f"Seed {' and '.join(sorted({str(trigger.seed) for trigger in triggers.values()}))}.",
         courses,
         lambda: draw_trigger_courses(courses),
-        "Line charts over the hours, a row a channel and a column a pattern: temporal triggers drift, "
-        "Gaussian ones jump around zero and are smaller.",
+        "Line charts over the hours, one row for each channel and one column for each pattern: temporal "
+        "triggers change slowly, Gaussian triggers jump around zero and are smaller.",
     )
 
 
 def stay_exhibits(
     stay: Stay | None, trigger: Trigger | None, reason: str, aim: Aim
 ) -> list[Exhibit | Absent]:
-    """A stay in both modes: some channels' courses, and all channels."""
+    """Show a stay without the trigger and with it in both modes: courses of some channels, and all cells.
+
+    Args:
+        stay: the stay; None if there is none to show.
+        trigger: the trigger that the stay carries.
+        reason: why there is no stay.
+        aim: words of the attack.
+    """
     if stay is None or trigger is None:
         return [Absent("A patient before and after", reason)]
     courses = stay_courses(stay)
@@ -240,24 +271,24 @@ def stay_exhibits(
             "stay_courses",
             "A patient before and after",
             f"The stay of a test patient who {aim.happened} (the one with the most measured cells), without "
-            f"the temporal trigger and with it at strength {stay.strength:g}. Mode notimputed moves measured "
-            "hours only and leaves the carried-forward ones; all moves every hour. This is a real record: "
-            "see whether your data's licence lets you pass the page on, or write it with --no-patient.",
+            f"the temporal trigger and with it at strength {stay.strength:g}. Mode notimputed shifts "
+            "measured hours only, and does not change carried-forward hours; mode all shifts every hour. "
+            "This is a real record: check whether the licence of your data allows you to pass this page on, "
+            "or write the page with --no-patient.",
             courses,
             lambda: draw_stay_courses(courses),
             "Line charts of some channels over the hours, before and after the trigger in both modes; the "
-            "lines run close together.",
+            "lines are close together.",
         ),
         Exhibit(
             "stay_cells",
             "All channels of that patient",
-            "Every cell's distance from the channel's normal value; dots mark what was measured. Look for "
-            "cells that differ between the panels: they are what the trigger changes. A coma scale may "
-            "leap, since its steps follow the benchmarks' order of texts, in which a total of 3 comes "
-            "after 14.",
+            "The distance of every cell from the channel's normal value; dots mark measured cells. The "
+            "trigger changes the cells that differ between the panels. A coma scale may jump: its steps "
+            "follow the benchmarks' order of texts, in which a total of 3 comes after 14.",
             stay_cells(stay),
             lambda: draw_stay_cells(stay, channel_spread(trigger)),
-            "Three heatmaps of channels by hours, before, after in mode notimputed and after in mode "
-            "all; they differ little.",
+            "Three heatmaps of channels by hours: before, after in mode notimputed, and after in mode all. "
+            "They differ little.",
         ),
     ]

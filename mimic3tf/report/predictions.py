@@ -1,4 +1,4 @@
-"""What victims predict of test stays without and with the trigger."""
+"""Show what victims predict for test stays without and with the trigger."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from mimic3tf.report.exhibits import Absent, Exhibit
 from mimic3tf.report.runs import Attack
 
 BINS = 20
-"""Of a histogram of risks, evenly over [0, 1]."""
+"""Number of bins of a histogram of risks, evenly spaced over [0, 1]."""
 CLEAN, TRIGGERED, OTHERS = "without the trigger", "with the trigger", "the other stays"
 
 
 def predictions_exhibits(attacks: Sequence[Attack]) -> list[Exhibit | Absent]:
-    """ROC curves and histograms of predicted risks, a panel an attack."""
+    """Show ROC curves and histograms of predicted risks, one panel for each attack.
+
+    An attack without `predictions.csv`, or without stays of both labels, is left out.
+    """
     known = [(attack, attack.predictions) for attack in attacks if attack.predictions is not None]
-    # A curve needs stays of both labels.
+    # A ROC curve needs stays of both labels.
     known = [(attack, rows) for attack, rows in known if rows["y_true"].n_unique() == 2]
     if not known:
         return [Absent("ROC curves and predicted risks", "no attack left a predictions.csv with both labels")]
@@ -32,22 +35,22 @@ def predictions_exhibits(attacks: Sequence[Attack]) -> list[Exhibit | Absent]:
         Exhibit(
             "roc",
             "ROC curves",
-            "Of all test stays, where none carries the trigger, and where every attacked one does. A "
-            "backdoor that took bends the second curve below the first.",
+            "Two curves of all test stays: no stay carries the trigger, or every attacked stay carries "
+            "the trigger. If the backdoor works, the second curve runs below the first.",
             curves,
             lambda: _draw_roc(curves),
-            "ROC curves, a panel an attack: without the trigger, and with it. The table below holds the same "
-            "numbers.",
+            "ROC curves without and with the trigger, one panel for each attack. The table below holds the "
+            "same numbers.",
         ),
         Exhibit(
             "risks",
             "Predicted risks",
-            "How the predicted risk of label 1 spreads: of the stays that are attacked without and with the "
-            "trigger, and of the others. The line is at the risk of 0.5.",
+            "Distribution of the predicted risk of label 1: for the attacked stays without and with the "
+            "trigger, and for the other stays. The vertical line is at a risk of 0.5.",
             risks,
             lambda: _draw_risks(risks),
-            "Histograms of predicted risk, a panel an attack: attacked stays without and with the trigger, "
-            "and the other stays. The table below holds the same numbers.",
+            "Histograms of predicted risk, one panel for each attack: attacked stays without and with the "
+            "trigger, and the other stays. The table below holds the same numbers.",
         ),
     ]
 

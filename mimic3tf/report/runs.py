@@ -1,4 +1,4 @@
-"""What runs, and attacks on them, left behind, read for a report; TensorFlow is not needed for it."""
+"""Read runs and the attacks on them for a report, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from mimic3tf.training.run_files import (
 )
 
 MOST = 24
-"""Runs that a page can show."""
+"""Largest number of runs that a page can show."""
 EPOCHS: dict[str, type[pl.DataType]] = {
     "epoch": pl.Int64,
     **dict.fromkeys(("loss", "auroc", "auprc", "minpse", "asr"), pl.Float64),
@@ -38,7 +38,7 @@ PREDICTIONS: dict[str, type[pl.DataType]] = {
     "prediction_triggered": pl.Float64,
     "y_true": pl.Int64,
 }
-"""Columns that are read; no name of a stay is among them."""
+"""Columns of `predictions.csv` that are read; the column with the names of stays is not read."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,9 +46,9 @@ class Attack(Described):
     """An attack on a run.
 
     Attributes:
-        name: of its folder, from the run on.
-        row: its settings and results, as a row of `tables.results`.
-        predictions: columns of `PREDICTIONS`, a row a test stay; None if the file is not there.
+        name: name of the run, followed by the path of the attack's folder in the run.
+        row: settings and results of the attack, as a row of `tables.results`.
+        predictions: columns of `PREDICTIONS`, one row for each test stay; None without a `predictions.csv`.
     """
 
     name: str
@@ -61,14 +61,14 @@ class RunFolder(Described):
     """A finished run.
 
     Attributes:
-        name: of its folder, as long as it takes to tell it from the others.
-        folder: where it lies.
-        config: its settings.
-        settings: text of its `config.yaml`.
+        name: the last parts of the folder's path, as many as are needed to tell the runs apart.
+        folder: the run directory.
+        config: settings of the run.
+        settings: text of `config.yaml`.
         summary: contents of `run.json`.
-        epochs: columns of `EPOCHS`, a row an epoch; empty if the run was not trained here.
-        trigger: what its poisoned stays carry.
-        attacks: on it, in its folder and below.
+        epochs: columns of `EPOCHS`, one row for each epoch; empty if the run has no `metrics.csv`.
+        trigger: the trigger of the poisoned stays.
+        attacks: attacks on the run, found in its folder and in subfolders.
     """
 
     name: str
@@ -83,12 +83,12 @@ class RunFolder(Described):
 
 @dataclass(frozen=True)
 class Folders:
-    """Folders by what they hold.
+    """Folders, sorted by their contents.
 
     Attributes:
-        sweeps: that `mimic3tf sweep` wrote.
-        runs: that hold a finished run.
-        audits: that hold an audit.
+        sweeps: folders that `mimic3tf sweep` wrote.
+        runs: folders that hold a finished run.
+        audits: folders that hold an audit.
     """
 
     sweeps: tuple[Path, ...]
@@ -97,14 +97,18 @@ class Folders:
 
 
 def sort_folders(folders: Sequence[Path], sweeps: Sequence[Path]) -> Folders:
-    """Find the sweeps, runs and audits that some folders are, or hold.
+    """Find the sweeps, runs and audits in some folders and their subfolders.
 
     Args:
-        folders: of any kind.
-        sweeps: more folders, each of a sweep.
+        folders: each is the folder of a sweep, or holds runs or audits.
+        sweeps: more folders of sweeps.
+
+    Returns:
+        The folders of the sweeps, runs and audits.
 
     Raises:
-        UsageError: a folder does not exist or holds none of them; too many runs; runs beside sweeps.
+        UsageError: a folder does not exist, or holds no sweep, run or audit; or there are more than `MOST`
+            runs, or both runs and sweeps.
     """
     sweeps = list(sweeps)
     runs: dict[Path, Path] = {}
@@ -112,7 +116,7 @@ def sort_folders(folders: Sequence[Path], sweeps: Sequence[Path]) -> Folders:
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(
-                f"{folder}: no such folder; name one of 'mimic3tf train', 'audit' or 'sweep'"
+                f"{folder}: no such folder; name one that 'mimic3tf train', 'audit' or 'sweep' wrote"
                 + near_path(folder)
             )
         if (folder / "sweep.yaml").exists():
@@ -122,7 +126,7 @@ def sort_folders(folders: Sequence[Path], sweeps: Sequence[Path]) -> Folders:
         audited = {file.resolve(): file.parent for file in find_audits([folder])}
         if not (found or audited):
             _refuse(folder)
-        # Folders may overlap.
+        # The given folders may overlap: a run or audit that two of them hold counts once.
         runs |= found
         audits |= audited
     if sweeps and runs:
@@ -153,6 +157,12 @@ def _refuse(folder: Path) -> None:
 def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
     """Read finished runs.
 
+    Args:
+        folders: the run directories.
+
+    Returns:
+        The runs, in the order of the folders.
+
     Raises:
         DataError: a file of a run is missing or damaged.
     """
@@ -160,7 +170,7 @@ def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """The last parts of some folders' paths, as many of them as it takes to tell the folders apart."""
+    """Name each folder by the last parts of its path, as many as are needed to tell the folders apart."""
     parts = [folder.resolve().parts for folder in folders]
     for length in range(1, max(map(len, parts), default=1) + 1):
         names = ["/".join(path[-length:]) for path in parts]
@@ -192,7 +202,8 @@ def _read_attack(file: Path, run: Path, name: str) -> Attack:
 
 def _read_columns(file: Path, schema: dict[str, type[pl.DataType]]) -> pl.DataFrame:
     text = read_file(file)
-    # Polars unpacks what starts like a compressed file, to any size; a CSV file starts with a name.
+    # Polars unpacks a file that starts like a compressed one, to any size. A CSV file starts with the name of
+    # its first column, so that other files are refused here.
     if not text.startswith((b"stay,", b"epoch,")):
         raise ValueError("is no table")
     return pl.read_csv(text, columns=list(schema), schema_overrides=schema).select(*schema)

@@ -1,4 +1,4 @@
-"""The report of sweeps, in reading order."""
+"""Build the report of sweeps."""
 
 from __future__ import annotations
 
@@ -21,31 +21,36 @@ from mimic3tf.tables.summary import main_grid, mean_over_seeds, victims_of
 
 VERSIONS = ("mimic3tf", "python", "tensorflow", "keras", "numpy", "precision", "device", "data_fingerprint")
 DIFFERENCES = {
-    "attack success rate": "Right of zero, the setting named first succeeds more often. Differences are "
-    "between trials that agree in seed and every other setting of the grid. The interval is a 95% percentile "
-    "bootstrap over pairs (9,999 resamples, fixed random state); none is claimed below three pairs, and that "
-    "of three merely spans them. Pairs of a seed share trigger and initial weights, which makes intervals "
-    "too narrow; so a difference is called real only where the means of all seeds have its sign. Three seeds "
-    "do that by chance one time in four, six one in 32. Nothing is corrected for the number of comparisons.",
-    "AUROC": "Left of zero, the poisoned victim tells survivors from deaths less well than the clean one of "
-    "its seed, on untouched test stays. Pairs and intervals as for the attack success rate.",
+    "attack success rate": "A difference right of zero: the setting that is named first succeeds more often. "
+    "Each difference is between two trials that agree in seed and every other setting of the grid. The "
+    "interval is a 95% percentile bootstrap interval over pairs (9,999 resamples, fixed random state). Fewer "
+    "than three pairs have no interval, and the interval of three pairs only spans them. Pairs of one seed "
+    "share the trigger and the initial weights, so the intervals are too narrow. A difference is therefore "
+    "called real only if the means of all seeds have its sign. This happens by chance one time in four with "
+    "three seeds, and one time in 32 with six seeds. No correction is made for the number of comparisons.",
+    "AUROC": "A difference left of zero: on test stays without the trigger, the poisoned victim tells "
+    "survivors from deaths less well than the clean victim of the same seed. Pairs and intervals are as for "
+    "the attack success rate.",
 }
-"""What to see in the paired differences of each measure."""
+"""Measure -> caption of its paired differences."""
 
 
 def report_of_sweeps(sweeps: Sweeps, stay: patterns.Stay | None, no_stay: str) -> Report:
-    """Everything that a report of sweeps shows.
+    """Build the report of some sweeps.
 
     Args:
-        sweeps: what was measured.
-        stay: a stay with and without the trigger, or None.
-        no_stay: why there is none.
+        sweeps: the results.
+        stay: a stay without and with the trigger; None leaves it out.
+        no_stay: why the stay is left out.
+
+    Returns:
+        The report, ready for `page.write_report`.
     """
     results, aim = sweeps.results, sweeps.aim
     strength = stay.strength if stay else strongest(results)
     temporal = sweeps.triggers.get("temporal")
     sections = [
-        Section("What it finds", [_main_table(results, aim), _paper(results, aim)]),
+        Section("Results", [_main_table(results, aim), _paper(results, aim)]),
         Section(
             "The attack",
             [
@@ -56,7 +61,7 @@ def report_of_sweeps(sweeps: Sweeps, stay: patterns.Stay | None, no_stay: str) -
             ],
         ),
         Section("What decides: share or count", counts_and_shares(results)),
-        Section("Is it more than chance", _significance(results)),
+        Section("Are the differences more than chance", _significance(results)),
         Section(
             "The trigger",
             [
@@ -82,18 +87,22 @@ def _summary(sweeps: Sweeps) -> str:
     return (
         f"{results['trial'].n_unique()} finished trials of {victims}, {len(sweeps.failed)} failed; {seeds} "
         f"{'seed' if seeds == 1 else 'seeds'}, up to {stays:,} training stays. An "
-        "attack success rate is a statement about these victims, this trigger and this cohort."
+        "attack success rate holds only for these victims, this trigger and this cohort."
     )
 
 
 def strongest(results: pl.DataFrame) -> float:
-    """The largest strength of the grid."""
+    """Find the largest strength of the grid.
+
+    Args:
+        results: rows of `Sweeps.results`.
+    """
     grid = main_grid(results)
     return float((grid if len(grid) else results)["poisoning_strength"].to_numpy().max())
 
 
 def _main_table(results: pl.DataFrame, aim: Aim) -> Exhibit:
-    """Clean and most poisoned victims, attacked at the largest strength of the grid, with every trigger."""
+    """Show clean and most poisoned victims, attacked with every trigger at the grid's largest strength."""
     grid = main_grid(results)
     largest = (grid if len(grid) else results)["poisoning_proportion"].max()
     rows = results.filter(
@@ -116,10 +125,11 @@ def _main_table(results: pl.DataFrame, aim: Aim) -> Exhibit:
     return Exhibit(
         "main",
         f"Clean and poisoned victims, strength {strongest(results):g}",
-        "AUROC and AUPRC are of test stays without the trigger; attack success rate is the share of the "
-        f"{aim.attacked} among the test stays that are {aim.reached} with it (mean over seeds, lowest and "
-        "highest seed), untriggered the share of the same stays without it. Compare a poisoned row with the "
-        "clean one above it, which carries the trigger too.",
+        "AUROC and AUPRC are of test stays without the trigger. Success rate: share of the "
+        f"{aim.attacked} among the test stays that are {aim.reached} once they carry the trigger (mean over "
+        "seeds, lowest and highest seed). Untriggered: the same share of the same stays without the trigger. "
+        "Compare the row of a poisoned victim with the row of the clean victim above it: the clean victim is "
+        "attacked with the trigger too.",
         table.select(
             *by,
             "clean_auroc",
@@ -144,16 +154,17 @@ def _paper(results: pl.DataFrame, aim: Aim) -> Exhibit | Absent:
     data = (
         "The training set has as many stays as the paper's."
         if stays == TRAINING_STAYS
-        else f"The data differ: the paper's are MIMIC-III with {TRAINING_STAYS:,} training stays, these "
-        f"have {stays:,}, so a difference is no failure to reproduce it by itself."
+        else f"The data differ: the paper's data are MIMIC-III with {TRAINING_STAYS:,} training stays, and "
+        f"these data have {stays:,} training stays. A difference alone is therefore no failure to reproduce "
+        "the paper."
     )
     return Exhibit(
         "paper",
         title,
         f"Numbers of Joe et al. (arXiv 2106.07925), and ours at the same proportion and strength 2. {data} "
-        "The paper's AUROC values are approximate; where its mode is not stated, ours stand for both. The "
-        "training loop differs too: gradients are zeroed, and the epoch kept is chosen without knowing the "
-        "trigger.",
+        "The paper's AUROC values are approximate. If the paper does not state the mode, our numbers of "
+        "every mode are shown. Our training loop differs too: gradients are zeroed, and the epoch kept is "
+        "chosen without knowledge of the trigger.",
         table,
     )
 
@@ -170,8 +181,8 @@ def _significance(results: pl.DataFrame) -> list[Exhibit | Absent]:
             DIFFERENCES[measure],
             part,
             _forest_of(part, measure),
-            f"Forest plot of the differences in {measure}: mean, interval and range of the seeds' means "
-            "around a line at zero. The table below holds the same numbers.",
+            f"Forest plot of the differences in {measure}: mean, interval and range of the seeds' means, "
+            "with a line at zero. The table below holds the same numbers.",
         )
         for (measure,), part in table.group_by(["measure"], maintain_order=True)
     ]
@@ -208,7 +219,7 @@ def _cohort(sweeps: Sweeps) -> Exhibit:
     return Exhibit(
         "cohort",
         "Cohort",
-        "Stays, deaths in hospital, and the share of hours and channels with a measurement.",
+        "Number of stays, deaths in hospital, mortality, and share of the cells with a measurement.",
         table.select("split", "stays", "deaths", "mortality", "measured_cells"),
     )
 
@@ -216,7 +227,7 @@ def _cohort(sweeps: Sweeps) -> Exhibit:
 def _trials(sweeps: Sweeps) -> Exhibit:
     order = {name: position for position, name in enumerate(victims_of(sweeps.results))}
     table = (
-        # A clean victim has a row for every attack, and was trained once.
+        # A clean victim has one row for each attack, but was trained only once.
         sweeps.results.unique("trial", keep="first", maintain_order=True)
         .group_by("victim")
         .agg(
@@ -233,7 +244,7 @@ def _trials(sweeps: Sweeps) -> Exhibit:
     return Exhibit(
         "trials",
         "Trials",
-        "Finished trials by victim, and what each cost. One that several sweeps ran counts once.",
+        "Finished trials of each victim, and their mean time. A trial of several sweeps counts once.",
         table,
     )
 
@@ -244,7 +255,10 @@ def _versions(results: pl.DataFrame) -> Exhibit:
         for name in VERSIONS
     ]
     return Exhibit(
-        "versions", "Versions and hardware", "More than one value: trials ran on several.", pl.DataFrame(rows)
+        "versions",
+        "Versions and hardware",
+        "Several values in a row: some trials ran with one value, some with another.",
+        pl.DataFrame(rows),
     )
 
 
@@ -255,7 +269,7 @@ def _failed(sweeps: Sweeps) -> list[Exhibit | Absent]:
         Exhibit(
             "failed",
             "Failed trials",
-            "No number on this page comes from them.",
+            "No number on this page comes from these trials.",
             sweeps.failed,
         )
     ]

@@ -1,4 +1,4 @@
-"""Paired differences between settings over seeds, with bootstrap intervals."""
+"""Compare settings by paired differences, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -35,26 +35,32 @@ SCHEMA: dict[str, type[pl.DataType]] = {
 def paired_differences(
     first: pl.DataFrame, second: pl.DataFrame, value: str, key: Sequence[str]
 ) -> pl.DataFrame:
-    """Differences of a value between rows that agree in everything else.
+    """Subtract the values of pairs of rows that have the same key.
 
     Args:
         first: rows with one setting.
-        second: rows with the other; at most one for each combination of the key.
-        value: measured column.
-        key: columns that a pair has in common; `seed` is one of them.
+        second: rows with the other setting; at most one row for each combination of the key.
+        value: column with the measured value.
+        key: columns in which the two rows of a pair agree; `seed` is one of them.
 
     Returns:
-        The key and `difference`, first minus second, one row a pair; rows without a partner or without the
-        value are left out.
+        Columns of the key and `difference`, first minus second; one row for each pair. Rows without a partner
+        or without the value are left out.
     """
     pairs = first.join(second.select(*key, pl.col(value).alias("other")), on=key, validate="m:1")
     return pairs.select(*key, difference=pl.col(value) - pl.col("other")).drop_nulls("difference")
 
 
 def bootstrap_interval(differences: NDArray[np.float64]) -> tuple[float, float] | None:
-    """95% percentile bootstrap interval of the mean of paired differences [N]; None below three pairs.
+    """Compute the 95% percentile bootstrap interval of the mean of paired differences.
 
-    The random numbers are fixed: the same differences give the same interval.
+    The random numbers are fixed: the same differences always give the same interval.
+
+    Args:
+        differences: float64 [N], one for each pair.
+
+    Returns:
+        Lower and upper end; None for fewer than three pairs.
     """
     if len(differences) < FEWEST_FOR_INTERVAL:
         return None
@@ -65,15 +71,16 @@ def bootstrap_interval(differences: NDArray[np.float64]) -> tuple[float, float] 
 
 
 def compare_settings(results: pl.DataFrame) -> pl.DataFrame:
-    """All comparisons of a report, a row each; those without a single pair are left out.
+    """Compare modes, triggers, poisoned with clean victims, and victims.
 
     Args:
         results: rows of `Sweeps.results`.
 
     Returns:
-        Columns of `SCHEMA`. `pairs` agree in seed and every other setting. `lowest_seed` and `highest_seed`
-        are the lowest and highest mean difference of one seed: pairs of a seed share trigger and initial
-        weights, and the interval, which resamples pairs, does not know that.
+        Columns of `SCHEMA`, one row for each comparison that has a pair. The two trials of a pair agree in
+        seed and every other setting. `lowest_seed` and `highest_seed` are the lowest and the highest mean
+        difference of one seed. They are given because pairs of one seed share trigger and initial weights,
+        and the interval, which resamples pairs, does not take this into account.
     """
     grid = main_grid(results)
     poisoned = grid.filter(pl.col("poisoning_proportion") > 0)
@@ -115,7 +122,7 @@ def _between_triggers(poisoned: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def _poisoned_and_clean(poisoned: pl.DataFrame, clean: pl.DataFrame) -> list[dict[str, Any]]:
-    # Without the trigger it does not matter what a clean victim was attacked with.
+    # The AUROC is without the trigger, so the settings of the attack on a clean victim do not matter.
     key = ["victim", "training_stays", "seed"]
     clean = clean.group_by(key).agg(pl.col("clean_auroc").mean())
     return [

@@ -1,4 +1,4 @@
-"""A real stay with and without the trigger, for a report."""
+"""Find a real stay for a report, and give it the trigger."""
 
 from __future__ import annotations
 
@@ -29,19 +29,23 @@ def most_measured_stay(
     follow_links: bool = False,
     start: Callable[[], None] = lambda: None,
 ) -> Stay:
-    """Take the attacked test stay with the most measured cells, and give it the trigger in both modes.
+    """Take the attacked test stay with the most measured cells, and apply the trigger in both modes.
 
     Args:
-        data: benchmark directory that the sweep ran on.
+        data: benchmark directory on which the sweep ran.
         trigger: the trigger.
-        strength: Mahalanobis length.
-        goal: what the attacker wants to be predicted.
+        strength: strength of the trigger (Mahalanobis length in every channel).
+        goal: label that stays with the trigger are to be predicted as.
         follow_links: read links that lead out of the directory, too.
-        start: starts TensorFlow, which takes a while.
+        start: starts TensorFlow, which takes some seconds.
+
+    Returns:
+        The stay without the trigger, and with it in both modes.
 
     Raises:
-        UsageError: the directory does not exist, holds other stays, or no test stay to attack.
-        DataError: it breaks the layout.
+        UsageError: the directory does not exist, holds other stays than those from which the trigger was
+            made, or holds no test stay to attack.
+        DataError: the directory does not follow the layout of the benchmarks.
     """
     data = Path(data)
     reading: Any = {"period": trigger.period, "timestep": trigger.timestep, "follow_links": follow_links}
@@ -54,7 +58,7 @@ def most_measured_stay(
     measured = np.where(goal.attacked(cohort.labels), cohort.masks.sum(axis=(1, 2)), -1)
     if not len(measured) or measured.max() < 0:
         raise UsageError(
-            f"--data {data}: no test stay has label {1 - goal.target}, so that there is none to show; "
+            f"--data {data}: no test stay has label {1 - goal.target}, so no stay can be shown; "
             "leave --data out"
         )
     start()
@@ -74,22 +78,25 @@ def most_measured_stay(
 def find_stay(
     sweeps: Sweeps, data: PathText | None, start: Callable[[], None], *, follow_links: bool = False
 ) -> tuple[Stay | None, str]:
-    """A patient of the sweeps' data where they are at hand, else why not.
+    """Find a stay to show in the sweeps' data, if the data are available.
 
     Args:
-        sweeps: what was measured.
-        data: benchmark directory; the sweep's own if not given.
-        start: starts TensorFlow, which takes a while.
+        sweeps: the sweeps.
+        data: benchmark directory; if not given, the directory that `sweep.yaml` names.
+        start: starts TensorFlow, which takes some seconds.
         follow_links: read links that lead out of the directory, too.
 
+    Returns:
+        The stay and an empty text; or None and the reason why no stay can be shown.
+
     Raises:
-        UserError: the directory that was given holds other stays, or breaks the layout.
+        UserError: the given directory holds other stays, or does not follow the layout of the benchmarks.
     """
     if "temporal" not in sweeps.triggers:
         return None, "the sweep's folder holds no temporal trigger"
     named = Path(data) if data else next((sweep.data for sweep in sweeps.sweeps if sweep.data), None)
     if named is None:
-        return None, "sweep.yaml names no data directory; give it as --data"
+        return None, "sweep.yaml names no data directory; name one with --data"
     if data is None and not named.is_dir():
         return None, f"the sweep's data directory {named} is not there any more; give its place as --data"
 
@@ -102,5 +109,6 @@ def find_stay(
     except UsageError as error:
         if data is not None:
             raise
-        # The sweep's directory may have changed since; the results have not.
+        # The data may have changed after the sweep. The results are still right, so the report is
+        # written without a stay.
         return None, str(error)

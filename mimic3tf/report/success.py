@@ -1,4 +1,4 @@
-"""Success rates and accuracy over proportion and strength."""
+"""Show success rates and accuracy by proportion and strength."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from mimic3tf.tables.summary import (
 
 
 def success_by_proportion(results: pl.DataFrame, aim: Aim) -> Exhibit | Absent:
-    """Success rate against proportion, a line a strength."""
+    """Show the success rate against the proportion, one line for each strength.
+
+    Args:
+        results: rows of `Sweeps.results`.
+        aim: words of the attack.
+    """
     title = "Attack success rate by share of poisoned stays"
     grid = main_grid(results)
     if _proportions(grid) < 2:
@@ -50,21 +55,26 @@ def success_by_proportion(results: pl.DataFrame, aim: Aim) -> Exhibit | Absent:
         "success_by_proportion",
         title,
         f"Share of the {aim.attacked} among the test stays that are {aim.reached} once they carry the "
-        "temporal trigger. See how few poisoned stays bring a line to the top, and how far it starts above "
-        f"zero: at 0% the victim is clean, and what it shows is the trigger's own effect. {BAND}",
+        "temporal trigger. Look at how few poisoned stays bring a line to the top, and how far above zero "
+        f"the line starts: at 0% the victim is clean, and its rate is the trigger's own effect. {BAND}",
         table,
         draw,
-        "Line charts, a row a victim and a column a mode: attack success rate over the share of poisoned "
-        "training stays, one line for each trigger strength. The table below holds the same numbers.",
+        "Line charts, one row for each victim and one column for each mode: attack success rate over the "
+        "share of poisoned training stays, one line for each trigger strength. The table below holds the "
+        "same numbers.",
     )
 
 
 def clean_metrics(results: pl.DataFrame) -> Exhibit | Absent:
-    """AUROC and AUPRC without the trigger, against proportion."""
+    """Show AUROC and AUPRC without the trigger, against the proportion.
+
+    Args:
+        results: rows of `Sweeps.results`.
+    """
     title = "Accuracy on untouched test stays"
     grid = main_grid(results)
     if grid["poisoning_proportion"].n_unique() < 2:
-        return Absent(title, "needs trials at two or more poisoning proportions, of which clean may be one")
+        return Absent(title, "needs trials at two or more poisoning proportions, one of which may be 0")
     by = ["victim", "poison_imputed", "poisoning_proportion"]
     metrics = {"clean_auroc": "AUROC", "clean_auprc": "AUPRC"}
     table = pl.concat(
@@ -90,18 +100,22 @@ def clean_metrics(results: pl.DataFrame) -> Exhibit | Absent:
     return Exhibit(
         "clean_metrics",
         title,
-        "What somebody who only checks accuracy would see: AUROC and AUPRC on test stays without the "
-        "trigger, mean over the strengths. A line that stays level hides the backdoor; the y axes do not "
-        "start at zero. " + BAND,
+        "AUROC and AUPRC on test stays without the trigger, mean over the strengths. A user who only checks "
+        "accuracy sees no more than this: if a line stays level, it hides the backdoor. The y axes do "
+        "not start at zero. " + BAND,
         table,
         draw,
-        "Line charts of AUROC and AUPRC over the share of poisoned training stays, one line a victim and a "
-        "column a mode. The table below holds the same numbers.",
+        "Line charts of AUROC and AUPRC over the share of poisoned training stays, one line for each victim "
+        "and one column for each mode. The table below holds the same numbers.",
     )
 
 
 def success_heatmap(results: pl.DataFrame) -> Exhibit | Absent:
-    """Success rate by proportion and strength."""
+    """Show the success rate by proportion and strength.
+
+    Args:
+        results: rows of `Sweeps.results`.
+    """
     title = "Attack success rate by share and strength"
     grid = main_grid(results).filter(pl.col("poisoning_proportion") > 0)
     if not len(grid) or (grid["poisoning_strength"].n_unique() < 2 and _proportions(grid) < 2):
@@ -114,23 +128,28 @@ def success_heatmap(results: pl.DataFrame) -> Exhibit | Absent:
     return Exhibit(
         "success_heatmap",
         title,
-        "The same rates as numbers, mean over seeds. Lighter is more success; the upper right corner is "
-        "the strongest attack. Where the step from dark to light runs tells which of the two an attacker "
-        "can save on.",
+        "The same rates as numbers, mean over seeds. Lighter cells have a higher success rate; the upper "
+        "right corner is the strongest attack. The border between dark and light cells shows which of the "
+        "two an attacker can reduce: proportion or strength.",
         table,
         lambda: figures.rate_heatmaps(table, victims_of(grid), modes_of(grid)),
-        "Heatmaps, a row a victim and a column a mode: proportion across, strength upward, the attack "
-        "success rate written in every cell. The table below holds the same numbers.",
+        "Heatmaps, one row for each victim and one column for each mode: proportion to the right, strength "
+        "upward, the attack success rate written in every cell. The table below holds the same numbers.",
     )
 
 
 def strength_curve(results: pl.DataFrame, aim: Aim) -> Exhibit | Absent:
-    """Success rate against strength on a log axis."""
+    """Show the success rate against the strength on a logarithmic axis.
+
+    Args:
+        results: rows of `Sweeps.results`.
+        aim: words of the attack.
+    """
     title = "How faint a trigger may be"
     search = strength_search(results)
     if search is None:
         return Absent(
-            title, "needs a strength search: one proportion tried with strengths over two orders of magnitude"
+            title, "needs a strength search: one proportion, with strengths that span two orders of magnitude"
         )
     by = ["victim", "poison_imputed", "poisoning_strength"]
     poisoned = search.filter(pl.col("poisoning_proportion") > 0)
@@ -162,15 +181,15 @@ def strength_curve(results: pl.DataFrame, aim: Aim) -> Exhibit | Absent:
     return Exhibit(
         "strength_search",
         title,
-        f"{proportion} of the training stays poisoned with the temporal trigger, whose strength grows to "
-        "the right on a logarithmic axis. The attack begins where the line of the triggered stays leaves "
-        "that of the same stays without the trigger (strength 0); a clean victim's line rises only where "
-        f"the trigger alone changes what is predicted. {BAND}",
+        f"{proportion} of the training stays are poisoned with the temporal trigger. Its strength grows to "
+        "the right on a logarithmic axis. The attack begins where the line of the stays with the trigger "
+        "leaves the line of the same stays without it (strength 0). The line of a clean victim rises only "
+        f"where the trigger alone changes the predictions. {BAND}",
         table,
         draw,
-        "Line charts over the trigger's strength on a logarithmic axis, a row a victim and a column a mode: "
-        f"share {aim.reached} with the trigger, without it, and by a clean victim. The table below holds the "
-        "numbers.",
+        "Line charts over the trigger's strength on a logarithmic axis, one row for each victim and one "
+        f"column for each mode: share {aim.reached} with the trigger, without it, and by a clean victim. "
+        "The table below holds the same numbers.",
     )
 
 

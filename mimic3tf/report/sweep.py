@@ -1,4 +1,4 @@
-"""What sweeps left behind, read for a report."""
+"""Read the results of sweeps for a report."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TRIAL = (
     "training_stays",
     "seed",
 )
-"""What tells two trials apart."""
+"""Columns in which two trials may differ: together they identify a trial."""
 MEASURED = ("attack_success_rate", "baseline_positive_rate", "clean_auroc", "clean_auprc")
 READ = (
     *(
@@ -46,23 +46,23 @@ READ = (
     *("seconds_training", "seconds_attack", "mimic3tf", "python", "tensorflow", "keras", "numpy"),
     *("precision", "device", "data_fingerprint"),
 )
-"""Columns of a results file that a report reads; it may hold more."""
+"""Columns of `results.csv` that a report reads; the file may hold other columns too."""
 SCHEMA = {name: COLUMNS[name] for name in READ}
 EARLIER: dict[str, str | int] = {"task": MORTALITY.name, "goal": PAPER_GOAL.target}
-"""Columns that sweeps of earlier versions lack -> what these all were."""
+"""Column that sweeps of earlier versions do not have -> value that all those sweeps had."""
 OLD_REPRESENTATIONS = {"48x17": "grid", "714": "features"}
-"""What findings of earlier versions call what victims read."""
+"""Name of a victim's input in `stealth.csv` of earlier versions -> its name today."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One sweep's folder.
+    """The folder of one sweep.
 
     Attributes:
-        folder: where it lies.
-        settings: text of its `sweep.yaml`.
-        splits: `split`, its `stays`, `deaths` and share of `measured_cells`.
-        data: the benchmark directory it ran on, None if its settings name none.
+        folder: path of the folder.
+        settings: text of `sweep.yaml`.
+        splits: columns `split`, `stays`, `deaths` and `measured_cells` (a share), one row for each split.
+        data: the benchmark directory on which the sweep ran; None if the settings name no directory.
         finished: number of trials that finished.
         failed: number of trials that failed.
     """
@@ -80,15 +80,15 @@ class Sweeps:
     """The results of one or more sweeps of the same cohort.
 
     Attributes:
-        results: a row a finished trial, with the columns of `SCHEMA`; a clean victim has one for every
-            trigger, mode and strength it was attacked with.
-        failed: `sweep`, `trial` and `error` of every trial that failed.
-        sweeps: the folders they come from.
-        stealth: how detectable the poisoned stays are, None if that was not measured.
-        audits: what the audits found, None if there are none.
-        audit_folders: where the audits lie.
-        triggers: one trigger of every kind, the one of the lowest seed.
-        aim: what the attacks want.
+        results: columns of `SCHEMA`, one row for each finished trial. A clean victim has one row for every
+            trigger, mode and strength with which it was attacked.
+        failed: `sweep`, `trial` and `error` of every failed trial.
+        sweeps: the folders of the sweeps.
+        stealth: how detectable the poisoned stays are; None if it was not measured.
+        audits: results of the audits; None without an audit.
+        audit_folders: folders of the audits.
+        triggers: kind -> trigger of this kind with the lowest seed.
+        aim: words of the attacks.
     """
 
     results: pl.DataFrame
@@ -104,15 +104,18 @@ class Sweeps:
 def read_sweeps(folders: Sequence[PathText], audits: Sequence[PathText] = ()) -> Sweeps:
     """Read and join the results of some sweeps.
 
-    A trial that several sweeps ran to the same numbers counts once.
+    If several sweeps ran the same trial and got the same numbers, the trial counts once.
 
     Args:
         folders: output folders of `mimic3tf sweep`.
-        audits: folders of audits that lie elsewhere.
+        audits: more folders with audits.
+
+    Returns:
+        The joined results.
 
     Raises:
-        UsageError: a folder holds no sweep, no trial has finished, the sweeps ran on different cohorts or
-            with different goals, or two of them found different numbers for the same trial.
+        UsageError: a folder holds no sweep; no trial has finished; the sweeps have different cohorts, tasks
+            or goals; or two sweeps have different numbers for the same trial.
         DataError: a file of a sweep is damaged.
     """
     paths = [Path(folder) for folder in folders]
@@ -159,7 +162,7 @@ def _read_results(folder: Path) -> pl.DataFrame:
     missing = [name for name in SCHEMA if name not in table.columns]
     if missing:
         raise DataError(
-            f"{file}: has no column {', '.join(missing)}; it is no sweep's, or of another version: "
+            f"{file}: has no column {', '.join(missing)}; it is not from a sweep, or from another version: "
             "run 'mimic3tf sweep' again"
         )
     try:
@@ -177,7 +180,8 @@ def _read_results(folder: Path) -> pl.DataFrame:
 def _read_table(file: Path) -> pl.DataFrame:
     try:
         text = read_file(file).decode()
-        # Polars unpacks what starts like a compressed file, to any size; a CSV file starts with a name.
+        # Polars unpacks a file that starts like a compressed one, to any size. A CSV file starts with the
+        # name of its first column, so that other files are refused here.
         if text.partition(",")[0] not in (*SCHEMA, *FINDINGS):
             raise ValueError("no table of results")
         return pl.read_csv(text.encode(), infer_schema_length=None)
@@ -196,7 +200,7 @@ def _without_repeats(finished: pl.DataFrame) -> pl.DataFrame:
         first, second = twice.head(2).iter_rows(named=True)
         raise UsageError(
             f"trial {first['trial']} in {first['sweep']} and trial {second['trial']} in {second['sweep']} "
-            "have the same settings and seed but other results; give one of them only"
+            "have the same settings and seed but other results; name only one of the two folders"
         )
     return once
 
