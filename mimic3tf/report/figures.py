@@ -1,4 +1,4 @@
-"""Draw figures of tables. Lines differ in marker and dash as well as in color."""
+"""Draw figures of tables, in which lines differ in more than color."""
 
 from __future__ import annotations
 
