@@ -28,7 +28,7 @@ from mimic3tf.training.run_directory import load_run
 
 Command = Callable[..., Any]
 Change = tuple[float, Any]
-NASTY = [
+NASTY: list[Any] = [
     None,
     True,
     -1,

@@ -401,9 +401,10 @@ def test_pictures_of_what_is_predicted_name_who_is_attacked(
     labels = np.arange(20) % 2
     flags = Goal(goal).attacked(labels)
     risks = Risks(labels, flags, np.linspace(0.1, 0.9, 20), np.full(int(flags.sum()), 0.75))
-    matrices, curves, shares = (
+    drawn: Any = (
         draw(risks, MORTALITY.words, "a title") for draw in (confusion_matrices, roc_curves, calibration)
     )
+    matrices, curves, shares = drawn
     under_attack = matrices.axes[1]
     assert under_attack.get_title() == f"all {attacked} carry it"
     # A row a label, and all that carry the trigger are predicted to die.

@@ -24,7 +24,7 @@ def write(tmp_path: Path) -> Write:
         count = len(texts) + 2
         codes = [MIMIC3[EYES].category_index(text) for text in (*texts, "To Pain", "To Pain")]
         stays = np.arange(count)
-        rows = layout.rows_from_cells(stays, np.full(count, 60), np.full(count, EYES), codes)
+        rows = layout.rows_from_cells(stays, np.full(count, 60), np.full(count, EYES), np.array(codes, float))
         splits = {"train": stays[:-2], "val": stays[-2:-1], "test": stays[-1:]}
         names = [f"{stay}_episode1_timeseries.csv" for stay in stays]
         cohort = layout.PreparedCohort(names, np.zeros(count, np.int64), splits, rows)

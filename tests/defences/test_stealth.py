@@ -95,7 +95,7 @@ def test_without_a_trigger_no_detector_tells_the_stays_apart(findings: pl.DataFr
 
 @pytest.mark.parametrize("mode", ["notimputed", "all"])
 def test_a_grotesque_trigger_is_found_by_every_detector(findings: pl.DataFrame, mode: str) -> None:
-    setting = {"trigger": "temporal", "poison_imputed": mode, "poisoning_strength": GROTESQUE}
+    setting: dict[str, Any] = {"trigger": "temporal", "poison_imputed": mode, "poisoning_strength": GROTESQUE}
     for detector in DETECTORS:
         for representation in ("grid", "features"):
             found = value(findings, detector, representation=representation, **setting)
@@ -139,7 +139,7 @@ def test_shares_and_ks_statistics_equal_a_count_cell_by_cell(cohort: Cohort, fin
         share = np.mean([not low <= x <= high for x in ours])
         points = np.concatenate([ours, theirs])
         ecdf = [np.array([(group <= x).mean() for x in points]) for group in (ours, theirs)]
-        setting = {"channel": name, "trigger": "temporal", "poisoning_strength": FAINT}
+        setting: dict[str, Any] = {"channel": name, "trigger": "temporal", "poisoning_strength": FAINT}
         for mode in ("notimputed", "all"):  # measured cells are shifted alike
             shared = value(findings, "implausible_share_poisoned", poison_imputed=mode, **setting)
             assert shared == pytest.approx(share)

@@ -7,6 +7,7 @@ import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from mimic3tf.storage.stored_zip import read_arrays
 
-ARRAYS = {
+ARRAYS: dict[str, Any] = {
     "numbers": np.arange(12.0).reshape(3, 4),
     "fortran": np.asfortranarray(np.arange(6, dtype=np.int16).reshape(2, 3)),
     "text": np.array("temporal"),

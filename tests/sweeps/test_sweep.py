@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from mimic3tf.sources.synthetic import prepare_synthetic
-from mimic3tf.sweeps.outcomes import COLUMNS
+from mimic3tf.tables.columns import COLUMNS
 from mimic3tf.tables.results import collect_results
 from mimic3tf.tasks.metrics import benchmark_metrics
 

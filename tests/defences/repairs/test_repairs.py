@@ -113,11 +113,13 @@ def test_filtering_by_an_oracle_takes_the_backdoor_away(outcomes: dict[str, Repa
 def test_every_repair_reports_what_it_leaves(outcomes: dict[str, RepairOutcome]) -> None:
     repairs = ["fine-tune", "fine-prune", "noise", "input dropout", "private gradients"]
     assert list(outcomes) == ["none", "filter by an oracle", *repairs, *PURIFICATIONS]
+    attacked = set()
     for outcome in outcomes.values():
         assert outcome.attack_success_rate is not None
-        assert outcome.attack_success_rate.stays == outcomes["none"].attack_success_rate.stays
+        attacked.add(outcome.attack_success_rate.stays)
         assert outcome.auroc is not None
         assert outcome.auroc > 0.5
+    assert len(attacked) == 1
 
 
 def test_filtering_drops_the_most_suspicious_stays_of_label_1_only() -> None:
