@@ -10,7 +10,6 @@ from mimic3tf.channels import MIMIC3
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.data.lost_none import CHANNEL, ENOUGH_STAYS
 from mimic3tf.sources import layout
-from mimic3tf.sources.synthetic import prepare_synthetic
 
 EYES = MIMIC3.position(CHANNEL)
 Write = Callable[..., Path]
@@ -75,8 +74,10 @@ def test_nothing_is_said_without_a_reason(
     assert not capsys.readouterr().err.strip()
 
 
-def test_synthetic_stays_have_lost_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    prepare_synthetic(tmp_path / "data", stays=200)
+def test_synthetic_stays_have_lost_nothing(
+    small_cohort: Callable[[int, int], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = small_cohort(200, 0)
     capsys.readouterr()
-    load_cohort(tmp_path / "data", "train")
+    load_cohort(data, "train")
     assert not capsys.readouterr().err.strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.patterns import temporal_covariance
 from mimic3tf.poisoning.trigger import generate_trigger
-from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.tables.stealth import summarize_stealth
 
 DETECTORS = ("mahalanobis_auroc", "isolation_forest_auroc", "supervised_auroc")
@@ -34,10 +34,8 @@ NAMES = list(MIMIC3.names)
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("stealth") / "data"
-    prepare_synthetic(folder, stays=360, seed=3)
-    return folder
+def data(small_cohort: Callable[[int, int], Path]) -> Path:
+    return small_cohort(360, 3)
 
 
 @pytest.fixture(scope="module")
