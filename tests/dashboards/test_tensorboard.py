@@ -294,7 +294,8 @@ def test_a_server_that_runs_already_finds_the_embeddings_at_the_end(run_at: RunA
     for name in LOGGED & {path.name for path in full.iterdir()} - {"plugins"}:
         shutil.copy(full / name, run / name)
     assert pages["/runs"].get("/").json == ["mlp"]
-    (embedding,) = pages["/info"].get("/?run=mlp").json["embeddings"]
+    info: Any = pages["/info"].get("/?run=mlp").json
+    (embedding,) = info["embeddings"]
     rows = (full / "activations-metadata.tsv").read_text(encoding="utf-8").splitlines()[1:]
     assert embedding["tensorShape"] == [len(rows), 714]
     asked = "/?run=mlp&name=penultimate%20layer"
