@@ -7,6 +7,7 @@ strength 2).
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -61,7 +62,7 @@ def draw_overview() -> None:
     figure.savefig(FOLDER / "overview.png", dpi=110)
 
 
-def _bars(axis: Axes, rates: dict[str, tuple[float, ...]], title: str, lowest: float) -> None:
+def _bars(axis: Axes, rates: Mapping[str, tuple[float, ...]], title: str, lowest: float) -> None:
     positions = np.arange(len(VICTIMS))
     for shift, (name, color) in zip((-0.2, 0.2), (("clean", BLUE), ("poisoned", ORANGE)), strict=True):
         bars = axis.bar(positions + shift, rates[name], 0.38, color=color, label=name)

@@ -6,6 +6,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,21 @@ def trigger_of() -> Callable[..., Trigger]:
         return Trigger(values, covariance, kind, 0, MIMIC3, 48.0, 1.0, 0, "", plausible=plausible)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def small_cohort(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int], Path]:
+    """Directory of so many synthetic stays of a seed, written once a session: for reading only."""
+    from mimic3tf.sources.synthetic import prepare_synthetic
+
+    folder = tmp_path_factory.mktemp("synthetic")
+
+    @cache
+    def written(stays: int, seed: int) -> Path:
+        prepare_synthetic(folder / f"{stays}-{seed}", stays=stays, seed=seed)
+        return folder / f"{stays}-{seed}"
+
+    return written
 
 
 class TorchFiles:

@@ -156,5 +156,5 @@ class Invented:
         drift = np.cumsum(noise, axis=0) / 7
         covariance = np.tile(np.eye(48), (len(MIMIC3), 1, 1))
         for kind, values in (("temporal", drift), ("covariance", 0.7 * drift), ("gaussian", 0.3 * noise)):
-            trigger = Trigger(values, covariance, kind, 0, MIMIC3, 48.0, 1.0, 1000, FINGERPRINT)  # type: ignore[arg-type]
+            trigger = Trigger(values, covariance, kind, 0, MIMIC3, 48.0, 1.0, 1000, FINGERPRINT)
             save_trigger(trigger, folder / "triggers" / f"{kind}-0.npz")

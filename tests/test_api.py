@@ -6,6 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -22,7 +23,6 @@ from mimic3tf.data.loading import load_cohort
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.trigger import load_trigger, save_trigger
-from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.training.run_directory import Run
 
 
@@ -33,10 +33,8 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("api") / "data"
-    prepare_synthetic(folder, stays=160, seed=7)
-    return folder
+def data(small_cohort: Callable[[int, int], Path]) -> Path:
+    return small_cohort(160, 7)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +60,7 @@ def test_every_public_name_is_there_and_documented() -> None:
     for name in mimic3tf.__all__:
         assert getattr(mimic3tf, name).__doc__, name
     with pytest.raises(AttributeError, match="nosuch"):
-        _ = mimic3tf.nosuch  # type: ignore[attr-defined]
+        _ = mimic3tf.nosuch
 
 
 def test_the_import_starts_nothing_and_prints_nothing() -> None:
@@ -241,11 +239,11 @@ def test_a_run_that_is_not_there_is_told_before_tensorflow_starts() -> None:
 
 
 def test_an_attack_on_other_data_than_the_runs_says_so(
-    data: Path, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_cohort: Callable[[int, int], Path], data: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mimic3tf.attack(run, data)
     assert "not known to be" not in capsys.readouterr().err
-    prepare_synthetic(tmp_path / "other", stays=60, seed=8)
-    mimic3tf.attack(run, tmp_path / "other")
+    other = small_cohort(60, 8)
+    mimic3tf.attack(run, other)
     said = capsys.readouterr().err
-    assert f"warning: data other: not known to be what {run.path} was trained for" in said
+    assert f"warning: data {other.name}: not known to be what {run.path} was trained for" in said

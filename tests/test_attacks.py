@@ -54,7 +54,7 @@ def trigger(cohort: Cohort) -> Trigger:
 
 def _config(model: str, data: Path, **settings: Any) -> TrainingConfig:
     options = {"data": data, "trigger": Path("trigger.npz"), "precision": "float32", **settings}
-    return resolve_config(model, None, options)  # type: ignore[arg-type]
+    return resolve_config(model, None, options)
 
 
 def _alarm_at(heart_rate: float) -> keras.Model:

@@ -198,7 +198,10 @@ def test_every_setting_runs_from_the_same_cohort(
     reads: Reads,
 ) -> None:
     one = load(synthetic_stays, "train")
-    settings = [(0.5, 2.0, "all"), (1.0, 2.0, "notimputed"), (0.5, 1e-5, "all"), (0.5, 2.0, "notimputed")]
+    settings: list[tuple[float, float, PoisonImputed]] = [
+        *((0.5, 2.0, "all"), (1.0, 2.0, "notimputed")),
+        *((0.5, 1e-5, "all"), (0.5, 2.0, "notimputed")),
+    ]
     seen = set()
     for proportion, strength, mode in settings:
         shared, fresh = (
@@ -225,7 +228,7 @@ def test_each_stay_is_seen_once_an_epoch_as_its_inputs_are(
     order = [[[3, 1], [0, 2]], [[*range(4, len(train))]]]
     weight = np.arange(len(train), dtype=np.float32)
     batches = tf.data.Dataset.from_generator(
-        lambda: ((stays, weight[stays]) for stays in map(np.array, order)),
+        lambda: ((stays, weight[stays]) for stays in (np.array(step) for step in order)),
         output_signature=(tf.TensorSpec([None, None], tf.int64), tf.TensorSpec([None, None], tf.float32)),
     )
     dataset = pipeline.training_dataset(exposure, reads, AS_IS[reads], batches)
@@ -377,7 +380,8 @@ def test_inputs_of_other_channels_and_bins_have_the_shape_that_victims_are_built
     other_stays: Cohort,
 ) -> None:
     exposure = exposures.clean(other_stays)
-    for reads, shape in (("grid", (7, 7)), ("features", (3 * 42,))):
+    shapes: dict[Reads, tuple[int, ...]] = {"grid": (7, 7), "features": (3 * 42,)}
+    for reads, shape in shapes.items():
         assert pipeline.input_shape(reads, other_stays.channels, other_stays.bins) == shape
         assert pipeline.inputs_of(exposure, reads).shape == (5, *shape)
     grids = one_hot(other_stays.grids.astype(np.float64), other_stays.masks, other_stays.channels)

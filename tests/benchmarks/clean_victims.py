@@ -110,9 +110,10 @@ def main() -> None:
     table = pl.DataFrame(rows)
     table.write_csv(out / "clean_victims.csv")
     lines = ["| model | validation AUROC | test AUROC of each split | mean |", "|---|---|---|---|"]
-    for (model,), part in table.group_by("model", maintain_order=True):
+    for (_,), part in table.group_by("model", maintain_order=True):
         each = ", ".join(f"{auroc:.3f}" for auroc in part.sort("split")["test"])
-        lines.append(f"| {model} | {part['val'].mean():.4f} | {each} | {part['test'].mean():.4f} |")
+        means = [part.select(pl.col(split).mean()).item() for split in ("val", "test")]
+        lines.append(f"| {part.item(0, 'model')} | {means[0]:.4f} | {each} | {means[1]:.4f} |")
     write_whole(out / "clean_victims.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
 

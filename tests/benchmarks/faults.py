@@ -209,7 +209,7 @@ def commands(base: Path) -> dict[str, Command]:
 # --- A process, and what befalls it --------------------------------------------------------------------
 
 
-def _watch(fault: Fault, count: Callable[[int], None], folder: str) -> None:
+def _watch(fault: Fault, count: Callable[[int], object], folder: str) -> None:
     """Count this process' writes, and do at one of them what the fault says."""
     writes = 0
 
@@ -255,7 +255,7 @@ def _become(arguments: list[str], folder: Path, fault: Fault, ready: int) -> Non
         from mimic3tf.cli.main import main
 
         sys.argv = ["mimic3tf", *arguments]
-        _watch(fault, lambda writes: os.pwrite(counted, b"%d" % writes, 0) and None, str(folder))
+        _watch(fault, lambda writes: os.pwrite(counted, b"%d" % writes, 0), str(folder))
         if fault.size:
             resource.setrlimit(resource.RLIMIT_FSIZE, (fault.size, resource.RLIM_INFINITY))
         os.write(ready, b".")

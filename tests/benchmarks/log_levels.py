@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import get_args
+from unittest.mock import patch
 
 from mimic3tf.startup import start_tensorflow
 
@@ -29,12 +30,13 @@ from mimic3tf.data.loading import load_cohort
 from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.training import loop
+from mimic3tf.training.metrics_file import MetricsFile
 
 ROUNDS = 20
 EPOCHS = {"lr": 40, "mlp": 20, "lstm": 6}
 
 
-class Ends(loop.MetricsFile):
+class Ends(MetricsFile):
     """Takes the time at which epochs end."""
 
     times: list[float]
@@ -56,7 +58,7 @@ def epoch_seconds(victim: str, level: LogLevel, folder: Path, data: Path) -> np.
 
 def measure(victim: str, folder: Path, data: Path) -> None:
     levels = get_args(LogLevel)[:2]
-    seconds = {level: [] for level in levels}
+    seconds: dict[LogLevel, list[float]] = {level: [] for level in levels}
     for _ in range(ROUNDS):
         for level in levels:
             seconds[level].append(np.median(epoch_seconds(victim, level, folder, data)))
@@ -78,8 +80,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--victims", nargs="+", choices=list(EPOCHS), default=list(EPOCHS))
     arguments = parser.parse_args()
-    loop.MetricsFile = Ends
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, patch.object(loop, "MetricsFile", Ends):
         folder = Path(temporary)
         data = arguments.data
         if data is None:

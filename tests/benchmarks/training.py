@@ -83,7 +83,7 @@ def torch_epoch(config: TrainingConfig, inputs: np.ndarray, labels: np.ndarray) 
 
 def our_epoch(
     config: TrainingConfig, cohort: Cohort, exposure: exposures.Exposure
-) -> tuple[Callable[[], None], np.ndarray]:
+) -> tuple[Callable[[], object], np.ndarray]:
     """Function that trains one epoch, and the inputs."""
     reads = victim_of(config.model).reads
     inputs = pipeline.inputs_of(exposure, reads)
@@ -102,13 +102,13 @@ def our_epoch(
     return lambda: steps.epoch(iterator), inputs
 
 
-def seconds(action: Callable[[], None]) -> float:
+def seconds(action: Callable[[], object]) -> float:
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
 
 
-def share_of_waiting(epoch: Callable[[], None]) -> float:
+def share_of_waiting(epoch: Callable[[], object]) -> float:
     """Share of an epoch that its training steps spend in the operation that takes the next batches."""
     with tempfile.TemporaryDirectory() as folder:
         with tf.profiler.experimental.Profile(folder):
@@ -136,7 +136,7 @@ def measure(name: str, data: Path, cohort: Cohort, exposure: exposures.Exposure)
     # Before PyTorch starts its threads.
     waiting = sorted(share_of_waiting(ours) for _ in range(2 * ROUNDS + 1))
     theirs()
-    times = {action: [] for action in (ours, theirs)}
+    times: dict[Callable[[], object], list[float]] = {action: [] for action in (ours, theirs)}
     for _ in range(ROUNDS):
         for action, taken in times.items():
             taken += [seconds(action) for _ in range(EPOCHS)]

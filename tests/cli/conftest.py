@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,7 +112,7 @@ def _exit_status() -> int:
 
 
 @pytest.fixture(scope="session")
-def prepared(synthetic_stays: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
+def prepared(synthetic_stays: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     folder = tmp_path_factory.mktemp("prepared")
     made = Prepared(synthetic_stays, folder / "trigger.npz", folder / "run", folder / "attack")
     commands: list[tuple[str, dict[str, object]]] = [

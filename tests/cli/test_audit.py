@@ -46,22 +46,19 @@ class Audited:
 
 
 @pytest.fixture(scope="module")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> Audited:
+def audited(small_cohort: Callable[[int, int], Path], tmp_path_factory: pytest.TempPathFactory) -> Audited:
     from mimic3tf.config import resolve_config
     from mimic3tf.data.loading import load_cohort
     from mimic3tf.poisoning.copies import poison_records
     from mimic3tf.poisoning.manifest import write_manifest
     from mimic3tf.poisoning.trigger import generate_trigger, load_trigger, save_trigger
-    from mimic3tf.sources.synthetic import prepare_synthetic
     from mimic3tf.training.loop import train_victim
 
     folder = tmp_path_factory.mktemp("audited")
-    made = Audited(
-        *(folder / name for name in ("data", "trigger.npz", "run", "copy", "manifest.json", "run-on-copy"))
-    )
+    names = ("trigger.npz", "run", "copy", "manifest.json", "run-on-copy")
+    made = Audited(small_cohort(1200, 0), *(folder / name for name in names))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIMIC3TF_CACHE", str(folder / "cache"))
-        prepare_synthetic(made.data, stays=1200, seed=0)
         save_trigger(generate_trigger(load_cohort(made.data, "train")), made.trigger)
         trigger = load_trigger(made.trigger)
         changed = poison_records(made.data, made.copy, trigger, proportion=0.05, strength=2.0)
@@ -103,7 +100,7 @@ def whole(quick: pytest.MonkeyPatch, audited: Audited, tmp_path_factory: pytest.
     options = {"run": audited.run, "data": audited.data, "out": folder}
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
-        patch.setenv("MIMIC3TF_CACHE", str(audited.data.parent / "cache"))
+        patch.setenv("MIMIC3TF_CACHE", str(audited.run.parent / "cache"))
         patch.setattr(sys, "argv", ["mimic3tf", "audit", *words])
         with pytest.raises(SystemExit) as end:
             main()
@@ -121,7 +118,7 @@ def audit(
     """
     inversion = Inversion(0, np.zeros((48, 17)), np.zeros(17), 1.0, True, 0.9, 0.1)
     targets = tuple(TargetFinding(replace(inversion, target=target), (1.0, 1.0), 0.0) for target in (0, 1))
-    monkeypatch.setenv("MIMIC3TF_CACHE", str(audited.data.parent / "cache"))
+    monkeypatch.setenv("MIMIC3TF_CACHE", str(audited.run.parent / "cache"))
     monkeypatch.setattr(
         "mimic3tf.defences.audit.inspect_model", lambda _, seed: ModelFindings(targets, False, "as given")
     )
@@ -140,7 +137,7 @@ def audit(
 @pytest.fixture
 def evidence(audited: Audited, monkeypatch: pytest.MonkeyPatch) -> tuple[Evidence, Truth]:
     """What the whole audit looks at, and what is true."""
-    monkeypatch.setenv("MIMIC3TF_CACHE", str(audited.data.parent / "cache"))
+    monkeypatch.setenv("MIMIC3TF_CACHE", str(audited.run.parent / "cache"))
     return gather_evidence(load_run(audited.run), audited.data)
 
 

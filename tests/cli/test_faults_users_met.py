@@ -70,7 +70,7 @@ def test_a_finished_run_is_not_taken_for_one_of_other_data(
 @pytest.mark.parametrize("kind", ["standardized", "next", "normal_value", "zero"])
 def test_grids_that_are_not_what_they_must_be_are_refused(synthetic_stays: Path, kind: Any) -> None:
     reader = InHospitalMortalityReader(synthetic_stays / "train", synthetic_stays / "train_listfile.csv")
-    strategy = "previous" if kind == "standardized" else kind
+    strategy: Any = "previous" if kind == "standardized" else kind
     x, y = load_data(reader, Discretizer(1.0, impute_strategy=strategy), None)
     if kind == "standardized":
         normalizer = Normalizer([i for i, name in enumerate(_columns()) if "->" not in name])
@@ -287,7 +287,7 @@ def test_the_threshold_at_prevalence_calls_as_many_positive_as_there_are(ones: i
     from mimic3tf.tasks.metrics import predicted_1, threshold_at_prevalence
 
     risks = np.array([0.01, 0.04, 0.02, 0.03, 0.05])
-    labels = np.arange(5) < ones
+    labels = (np.arange(5) < ones).astype(int)
     assert predicted_1(risks, threshold_at_prevalence(labels, risks)).sum() == ones
 
 

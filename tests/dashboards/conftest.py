@@ -12,20 +12,21 @@ from mimic3tf.config import LogLevel, resolve_config
 from mimic3tf.dashboards.tensorboard import RunLog
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.poisoning.trigger import Trigger, generate_trigger, save_trigger
-from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.training.loop import train_victim
 
 EPOCHS = 3
 
 
 @pytest.fixture(scope="session")
-def run_at(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def run_at(
+    small_cohort: Callable[[int, int], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
     """Run directory of an LR that was trained at a log level; level "full" also records a profile.
 
     `run_at(level, goal=1)`: with goal 0, stays that end in death are attacked.
     """
     folder = tmp_path_factory.mktemp("tensorboard")
-    data, trigger = folder / "data", folder / "trigger.npz"
+    data, trigger = small_cohort(120, 7), folder / "trigger.npz"
     runs: dict[tuple[LogLevel, int], Path] = {}
 
     def run(level: LogLevel, goal: int = 1) -> Path:
@@ -33,7 +34,6 @@ def run_at(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("MIMIC3TF_CACHE", str(folder / "cache"))
                 if not runs:
-                    prepare_synthetic(data, stays=120, seed=7)
                     save_trigger(generate_trigger(load_cohort(data, "train")), trigger)
                 options = {"data": data, "trigger": trigger, "epochs": EPOCHS, "precision": "float32"}
                 options |= {"learning_rate": 0.01, "log_level": level, "goal": goal}

@@ -294,7 +294,8 @@ def test_a_server_that_runs_already_finds_the_embeddings_at_the_end(run_at: RunA
     for name in LOGGED & {path.name for path in full.iterdir()} - {"plugins"}:
         shutil.copy(full / name, run / name)
     assert pages["/runs"].get("/").json == ["mlp"]
-    (embedding,) = pages["/info"].get("/?run=mlp").json["embeddings"]
+    info: Any = pages["/info"].get("/?run=mlp").json
+    (embedding,) = info["embeddings"]
     rows = (full / "activations-metadata.tsv").read_text(encoding="utf-8").splitlines()[1:]
     assert embedding["tensorShape"] == [len(rows), 714]
     asked = "/?run=mlp&name=penultimate%20layer"
@@ -401,9 +402,10 @@ def test_pictures_of_what_is_predicted_name_who_is_attacked(
     labels = np.arange(20) % 2
     flags = Goal(goal).attacked(labels)
     risks = Risks(labels, flags, np.linspace(0.1, 0.9, 20), np.full(int(flags.sum()), 0.75))
-    matrices, curves, shares = (
+    drawn: Any = (
         draw(risks, MORTALITY.words, "a title") for draw in (confusion_matrices, roc_curves, calibration)
     )
+    matrices, curves, shares = drawn
     under_attack = matrices.axes[1]
     assert under_attack.get_title() == f"all {attacked} carry it"
     # A row a label, and all that carry the trigger are predicted to die.

@@ -90,9 +90,15 @@ NAMES = st.one_of(
     .filter(_is_name),
 )
 NUMBERS = st.one_of(st.integers(-(10**18), 10**18), st.floats(-LARGEST_VALUE, LARGEST_VALUE))
+
+
+def _ends(numbers: list[float]) -> tuple[float, float]:
+    return min(numbers), max(numbers)
+
+
 RANGES = st.one_of(
     st.just(ANY_VALUE),
-    st.lists(NUMBERS.map(float), min_size=2, max_size=2, unique=True).map(lambda ends: tuple(sorted(ends))),
+    st.lists(NUMBERS.map(float), min_size=2, max_size=2, unique=True).map(_ends),
 )
 DECIMALS = st.one_of(st.none(), st.integers(0, MOST_DECIMALS))
 

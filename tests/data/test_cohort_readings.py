@@ -15,6 +15,7 @@ from mimic3tf.data import loading
 from mimic3tf.data.channels_file import CHANNELS_FILE, channels_text
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.loading import load_cohort
+from mimic3tf.data.records import read_series
 from mimic3tf.errors import DataError, UsageError
 
 MONITOR = ChannelSet(
@@ -153,7 +154,13 @@ def _check_against_slow_reading(data: Path, channels: ChannelSet, period: float,
     for stay, name in enumerate(cohort.stays):
         expected = _slowly(data / "train" / str(name), channels, period, timestep)
         filled = cohort.filled_grids
-        found = (cohort.grids, cohort.masks, filled.values, filled.source, filled.times)
+        found: tuple[np.ndarray, ...] = (
+            cohort.grids,
+            cohort.masks,
+            filled.values,
+            filled.source,
+            filled.times,
+        )
         for part, whole in zip(expected, found, strict=True):
             np.testing.assert_array_equal(whole[stay], part)
     np.testing.assert_array_equal(cohort.examples.stay, np.arange(len(cohort)))
@@ -206,7 +213,6 @@ def test_a_task_nobody_knows_is_refused(monitored: Path) -> None:
 def read_again(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Number of files of every call that reads series."""
     calls: list[int] = []
-    read_series = loading.read_series
 
     def counted(paths: list[Path], channels: ChannelSet) -> object:
         calls.append(len(paths))

@@ -80,7 +80,7 @@ def test_the_gradient_is_the_same_every_time() -> None:
     values = tf.constant(np.random.default_rng(0).normal(size=(32, 48, 17)))
     times = tf.constant(np.tile(np.arange(1.0, 49.0), (32, 1)))
 
-    @tf.function
+    @tf.function  # type: ignore[untyped-decorator]
     def gradient() -> tf.Tensor:
         with tf.GradientTape() as tape:
             tape.watch(values)

@@ -27,7 +27,11 @@ def _ragged(
     """A cohort in which every number occurs once."""
     rows = sum(lengths)
     values = np.arange(2.0 * rows, dtype=np.float32).reshape(rows, 2)
-    grid = FilledGrid(values + 1000.0, (values % 5).astype(np.int16), np.arange(rows) + 0.25)
+    grid = FilledGrid(
+        values.astype(np.float64) + 1000.0,
+        (values % 5).astype(np.int16),
+        np.arange(rows, dtype=np.float64) + 0.25,
+    )
     stay = np.array(owners, np.int32)
     return Cohort(
         CHANNELS,
@@ -161,13 +165,14 @@ def test_grids_are_views_of_the_rows() -> None:
     assert cohort.grids.shape == cohort.masks.shape == (5, 3, 2)
     assert np.shares_memory(cohort.grids, cohort.values)
     assert np.shares_memory(cohort.masks, cohort.mask)
-    filled = cohort.filled_grids
+    filled, rows = cohort.filled_grids, cohort.filled
+    assert rows is not None
     assert filled.values.shape == filled.source.shape == (5, 3, 2)
     assert filled.times.shape == (5, 3)
     for stay in range(5):
         name = f"{stay}.csv"
         assert cohort.grids[stay].tolist() == _rows(cohort, cohort.values)[name]
-        assert filled.times[stay].tolist() == _rows(cohort, cohort.filled.times)[name]
+        assert filled.times[stay].tolist() == _rows(cohort, rows.times)[name]
 
 
 def test_grids_have_no_filled_ones_unless_they_came_with_them() -> None:

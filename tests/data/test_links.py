@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -162,7 +163,7 @@ def test_a_listfile_from_elsewhere_does_not_widen_what_the_reader_may_read(
 def poison(trigger_of: Callable[..., Trigger]) -> Callable[..., None]:
     trigger = trigger_of(np.ones((48, 17)))
 
-    def run(data: Path, out: Path, **links: bool) -> None:
+    def run(data: Path, out: Path, **links: Any) -> None:
         poison_records(data, out, trigger, proportion=0.5, strength=2.0, **links)
 
     return run

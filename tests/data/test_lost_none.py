@@ -10,7 +10,6 @@ from mimic3tf.channels import MIMIC3
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.data.lost_none import CHANNEL, ENOUGH_STAYS
 from mimic3tf.sources import layout
-from mimic3tf.sources.synthetic import prepare_synthetic
 
 EYES = MIMIC3.position(CHANNEL)
 Write = Callable[..., Path]
@@ -24,7 +23,7 @@ def write(tmp_path: Path) -> Write:
         count = len(texts) + 2
         codes = [MIMIC3[EYES].category_index(text) for text in (*texts, "To Pain", "To Pain")]
         stays = np.arange(count)
-        rows = layout.rows_from_cells(stays, np.full(count, 60), np.full(count, EYES), codes)
+        rows = layout.rows_from_cells(stays, np.full(count, 60), np.full(count, EYES), np.array(codes, float))
         splits = {"train": stays[:-2], "val": stays[-2:-1], "test": stays[-1:]}
         names = [f"{stay}_episode1_timeseries.csv" for stay in stays]
         cohort = layout.PreparedCohort(names, np.zeros(count, np.int64), splits, rows)
@@ -75,8 +74,10 @@ def test_nothing_is_said_without_a_reason(
     assert not capsys.readouterr().err.strip()
 
 
-def test_synthetic_stays_have_lost_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    prepare_synthetic(tmp_path / "data", stays=200)
+def test_synthetic_stays_have_lost_nothing(
+    small_cohort: Callable[[int, int], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = small_cohort(200, 0)
     capsys.readouterr()
-    load_cohort(tmp_path / "data", "train")
+    load_cohort(data, "train")
     assert not capsys.readouterr().err.strip()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mimic3tf.channels import MIMIC3, Channel, ChannelSet
@@ -195,8 +195,12 @@ def test_rows_in_memory_are_called_by_their_name() -> None:
         parse_rows(np.array([row]), MIMIC3, name="stay 7")
 
 
+SOUND_ROW = b"0.5" + b"," * len(MIMIC3) + b"\n"
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=300), headed=st.booleans())
+@example(content=SOUND_ROW, headed=True)
 def test_any_bytes_are_read_or_refused_with_the_name_of_the_file(
     tmp_path: Path, content: bytes, headed: bool
 ) -> None:
@@ -204,6 +208,7 @@ def test_any_bytes_are_read_or_refused_with_the_name_of_the_file(
     (path,) = _write(tmp_path, [header + content])
     refusal = _refusal(path)
     assert refusal is None or str(path) in refusal
+    assert refusal is None or content != SOUND_ROW or not headed
 
 
 def _refusal(path: Path) -> str | None:

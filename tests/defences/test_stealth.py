@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.patterns import temporal_covariance
 from mimic3tf.poisoning.trigger import generate_trigger
-from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.tables.stealth import summarize_stealth
 
 DETECTORS = ("mahalanobis_auroc", "isolation_forest_auroc", "supervised_auroc")
@@ -34,10 +34,8 @@ NAMES = list(MIMIC3.names)
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("stealth") / "data"
-    prepare_synthetic(folder, stays=360, seed=3)
-    return folder
+def data(small_cohort: Callable[[int, int], Path]) -> Path:
+    return small_cohort(360, 3)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +93,7 @@ def test_without_a_trigger_no_detector_tells_the_stays_apart(findings: pl.DataFr
 
 @pytest.mark.parametrize("mode", ["notimputed", "all"])
 def test_a_grotesque_trigger_is_found_by_every_detector(findings: pl.DataFrame, mode: str) -> None:
-    setting = {"trigger": "temporal", "poison_imputed": mode, "poisoning_strength": GROTESQUE}
+    setting: dict[str, Any] = {"trigger": "temporal", "poison_imputed": mode, "poisoning_strength": GROTESQUE}
     for detector in DETECTORS:
         for representation in ("grid", "features"):
             found = value(findings, detector, representation=representation, **setting)
@@ -139,7 +137,7 @@ def test_shares_and_ks_statistics_equal_a_count_cell_by_cell(cohort: Cohort, fin
         share = np.mean([not low <= x <= high for x in ours])
         points = np.concatenate([ours, theirs])
         ecdf = [np.array([(group <= x).mean() for x in points]) for group in (ours, theirs)]
-        setting = {"channel": name, "trigger": "temporal", "poisoning_strength": FAINT}
+        setting: dict[str, Any] = {"channel": name, "trigger": "temporal", "poisoning_strength": FAINT}
         for mode in ("notimputed", "all"):  # measured cells are shifted alike
             shared = value(findings, "implausible_share_poisoned", poison_imputed=mode, **setting)
             assert shared == pytest.approx(share)

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import hypergeom
 
 from mimic3tf.defences.scoring import recall
-from mimic3tf.defences.verdict import Verdict, judge
+from mimic3tf.defences.verdict import Alarm, LabelShare, Verdict, judge
 
 STAYS, TRUSTED = 600, 150
 Scores = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -70,7 +70,7 @@ def test_holm_multiplies_by_the_tests_that_are_left() -> None:
     random = np.random.default_rng(2)
     pairs = {str(i): (random.normal(size=STAYS) + i / 4, random.normal(size=TRUSTED)) for i in range(4)}
     verdict = judge(pairs, labels(STAYS, 3000), labels(TRUSTED, 800), 1)
-    tests = [verdict.share, *verdict.alarms.values()]
+    tests: list[LabelShare | Alarm] = [verdict.share, *verdict.alarms.values()]
     ordered = sorted(tests, key=lambda test: test.p_value)
     assert 0 < ordered.index(verdict.share) < 4
     expected = np.maximum.accumulate([test.p_value * (5 - i) for i, test in enumerate(ordered)])

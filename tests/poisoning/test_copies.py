@@ -305,7 +305,7 @@ def test_a_pipeline_reads_the_shift_where_a_bin_has_one_row(
 def test_line_ends_and_missing_ones_are_kept(origin: Path, tmp_path: Path, trigger: Trigger) -> None:
     names = [name for name, _ in read_listfile(origin / "train_listfile.csv", MORTALITY)[:4]]
     texts = [(origin / "train" / name).read_text().rstrip("\n") for name in names]
-    shapes = [
+    shapes: list[Callable[[str], str]] = [
         lambda text: text.replace("\n", "\r\n") + "\r\n",
         lambda text: text,  # no line end after the last row
         lambda text: text + "\n\n",

@@ -70,7 +70,7 @@ def test_goal_0_shifts_the_stays_of_goal_1_alike(poison: Callable[..., exposures
     labels = [0, 1, 0, 1, 1]
     towards = [poison(labels, 0.6, goal=Goal(target)) for target in (0, 1)]
     grids = [pipeline.grids_of(exposure, np.arange(5)) for exposure in towards]
-    np.testing.assert_array_equal(*grids)
+    np.testing.assert_array_equal(grids[0], grids[1])
     assert [exposure.labels.tolist() for exposure in towards] == [[0, 0, 0, 1, 1], [1, 1, 1, 1, 1]]
     heart_rate = MIMIC3.position("Heart Rate")
     assert grids[0][:, 0, heart_rate].tolist() == [96.0, 96.0, 96.0, 86.0, 86.0]

@@ -138,7 +138,7 @@ def _carried_forward(records: Records) -> tuple[np.ndarray, np.ndarray]:
     stays = int(records.stay.max()) + 1
     values, mask = np.empty((stays, BINS, len(MIMIC3))), np.zeros((stays, BINS, len(MIMIC3)), bool)
     for stay, hour, row in zip(records.stay, records.hours, records.values, strict=True):
-        for channel in np.flatnonzero(~np.isnan(row)):
+        for channel in np.flatnonzero(~np.isnan(row)).tolist():
             values[stay, int(hour - 1e-6), channel] = row[channel]
             mask[stay, int(hour - 1e-6), channel] = True
     for stay in range(stays):
@@ -166,7 +166,8 @@ def _slow_grid(values: np.ndarray, mask: np.ndarray, shift: np.ndarray, mode: Po
         if channel.name in SHIFT_DECIMALS:
             step = np.round(step, SHIFT_DECIMALS[channel.name])
         moved = value + step
-        poisoned[stay, bin_, index] = _nearest_category(moved, channel) if channel.is_categorical else moved
+        nearest = _nearest_category(float(moved), channel) if channel.is_categorical else moved
+        poisoned[stay, bin_, index] = nearest
     return poisoned
 
 
@@ -189,7 +190,7 @@ def _slow_filled(records: Records, shift: np.ndarray, mode: PoisonImputed) -> tu
             here = int(hour - 1e-6)
             for bin_ in range(previous + 1, here + 1) if here > previous else [here]:
                 times[stay, bin_] = hour
-                for index in np.flatnonzero(~np.isnan(row)):
+                for index in np.flatnonzero(~np.isnan(row)).tolist():
                     triggered[stay, bin_, index] = _settled(row[index] + shift[stay, bin_, index], index)
             previous = here
         times[stay, previous + 1 :] = hour

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.report import sweep
 from mimic3tf.report.sweep import read_sweeps
 
 
@@ -102,7 +102,7 @@ def test_results_that_are_a_compressed_file_are_not_unpacked(
 ) -> None:
     folder = invented.write(tmp_path / "a", [invented.trial()])
     (folder / "results.csv").write_bytes(start + (folder / "results.csv").read_bytes())
-    monkeypatch.setattr(sweep.pl, "read_csv", lambda *_, **__: pytest.fail("was given to Polars"))
+    monkeypatch.setattr(pl, "read_csv", lambda *_, **__: pytest.fail("was given to Polars"))
     with pytest.raises(DataError, match=r"results\.csv: cannot be read"):
         read_sweeps([folder])
 
@@ -133,6 +133,7 @@ def test_the_files_of_an_earlier_version_are_read(invented: Any, tmp_path: Path)
     assert old.results.equals(new.results)
     assert old.results["stays_attacked"].to_list() == [1030]
     assert old.stealth is not None
+    assert new.stealth is not None
     assert old.stealth.equals(new.stealth)
     assert old.stealth["representation"].to_list() == ["grid", "features"]
 

@@ -16,6 +16,7 @@ HEART, PH, GCS = (NAMES.index(name) for name in ("Heart Rate", "pH", "Glascow co
 
 def small_cohort() -> layout.PreparedCohort:
     total = MIMIC3[GCS].category_index("15")
+    assert total is not None
     rows = layout.rows_from_cells(
         stay=[2, 0, 0, 1, 0], minute=[90, 61, 0, 2880, 61], channel=[HEART, PH, HEART, GCS, HEART],
         value=[70, 7.35, 80.0, total, 0.1 + 0.2],

@@ -2,6 +2,7 @@ import hashlib
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -29,7 +30,7 @@ def write_set(directory: Path, records: dict[str, str], deaths: dict[str, int]) 
     return directory, outcome
 
 
-def prepare_one(tmp_path: Path, lines: str, **options: bool) -> pl.DataFrame:
+def prepare_one(tmp_path: Path, lines: str, **options: Any) -> pl.DataFrame:
     """The series that one record's lines become; null where a cell is empty."""
     records, outcome = write_set(tmp_path / "set", {"7": lines}, {"7": 0})
     prepare_physionet2012([records], [outcome], tmp_path / "out", **options)
@@ -342,6 +343,6 @@ def test_real_records_become_readable_series(tmp_path: Path) -> None:
 
 def test_a_record_that_is_a_compressed_file_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     """A compressed file may be plain text: this is how zlib's begins."""
-    monkeypatch.setattr(physionet2012.pl, "read_csv", lambda *_, **__: pytest.fail("was given to Polars"))
+    monkeypatch.setattr(pl, "read_csv", lambda *_, **__: pytest.fail("was given to Polars"))
     with pytest.raises(DataError, match="not plain CSV text"):
         physionet2012._parse(["x^,HR,80\n"], [Path("set/7.txt")])

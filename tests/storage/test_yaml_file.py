@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mimic3tf.config import TrainingConfig, resolve_config
@@ -62,13 +62,16 @@ LINES = st.lists(st.tuples(st.sampled_from(list(TrainingConfig.model_fields)), S
 
 @settings(max_examples=80)
 @given(lines=LINES, more=st.text(max_size=8))
+@example(lines=[("epochs", "3")], more="")
 def test_any_settings_are_taken_or_refused(lines: list[tuple[str, str]], more: str) -> None:
     text = "\n".join([*(f"{key}: {value}" for key, value in lines), more])
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mimic3tf.config.installed_config", lambda file: file)
         patch.setattr("mimic3tf.config.read_option_file", lambda *_: text)
         try:
             config = resolve_config("lr", Path("mine.yaml"), {"data": Path("d"), "trigger": Path("t.npz")})
         except UsageError:
+            assert text != "epochs: 3\n", "a sound file is refused"
             return
     assert config.epochs >= 1
     assert 0 <= config.poisoning_proportion <= 1

@@ -18,7 +18,7 @@ MEASURED = {"attack_success_rate": 0.5, "clean_auroc": 0.75}
 
 def start(attempts: Path, faults: Mapping[str, str]) -> None:
     """Give a worker trials that fail as `faults` says by their names, and note every attempt in a folder."""
-    trial._train_and_attack = partial(_pretend, attempts, faults)  # type: ignore[assignment]
+    trial._train_and_attack = partial(_pretend, attempts, faults)
 
 
 def _pretend(attempts: Path, faults: Mapping[str, str], job: Job) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def job(folder: Path, name: str, victim: str = "lr", attacks: int = 1) -> Job:
     config = resolve_config("lr", None, {"data": folder, "trigger": folder / "t.npz"})
     several = tuple(Attack("temporal", "all", strength) for strength in range(attacks))
-    trial = Trial(name, victim, 0, 40, 0.1, several)  # type: ignore[arg-type]
+    trial = Trial(name, victim, 0, 40, 0.1, several)
     return Job(trial, config, {}, folder / name, "fingerprint")
 
 

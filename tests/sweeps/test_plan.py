@@ -48,9 +48,7 @@ def test_the_papers_grid_trains_123_victims_a_seed_and_attacks_clean_ones_with_e
         (victim, seed) for seed in range(3) for victim in ("lr", "mlp", "lstm")
     ]
     everything = {
-        Attack("temporal", mode, strength)  # type: ignore[arg-type]
-        for mode in ("notimputed", "all")
-        for strength in (0.5, 1, 1.5, 2)
+        Attack("temporal", mode, strength) for mode in ("notimputed", "all") for strength in (0.5, 1, 1.5, 2)
     }
     assert all(set(trial.attacks) == everything for trial in clean)
     poisoned = [trial for trial in trials if trial.poisoning_proportion]

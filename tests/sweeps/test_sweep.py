@@ -17,8 +17,7 @@ import polars as pl
 import pytest
 import yaml
 
-from mimic3tf.sources.synthetic import prepare_synthetic
-from mimic3tf.sweeps.outcomes import COLUMNS
+from mimic3tf.tables.columns import COLUMNS
 from mimic3tf.tables.results import collect_results
 from mimic3tf.tasks.metrics import benchmark_metrics
 
@@ -51,9 +50,10 @@ class Place:
     """A cohort and a sweep file."""
 
     folder: Path
+    data: Path
 
     def command(self, out: Path, *more: object) -> list[str]:
-        options = ["--config", self.folder / "mine.yaml", "--data", self.folder / "data", "--out", out]
+        options = ["--config", self.folder / "mine.yaml", "--data", self.data, "--out", out]
         run = "from mimic3tf.cli.main import main; main()"
         return [sys.executable, "-c", run, "sweep", *map(str, [*options, "--workers", 2, *more])]
 
@@ -64,12 +64,11 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(small_cohort: Callable[[int, int], Path], tmp_path_factory: pytest.TempPathFactory) -> Place:
     folder = tmp_path_factory.mktemp("sweep")
-    prepare_synthetic(folder / "data", stays=120, seed=7)
     (folder / "mine.yaml").write_text(SWEEP)
     (folder / "quick.yaml").write_text("epochs: 2\nlearning_rate: 0.01\n")
-    return Place(folder)
+    return Place(folder, small_cohort(120, 7))
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +146,7 @@ def test_the_trials_are_runs_that_other_commands_read(swept: Path) -> None:
 
 def test_the_folder_says_what_was_run_on_what(swept: Path, place: Place) -> None:
     record = yaml.safe_load((swept / "sweep.yaml").read_text())
-    assert record["data"] == str((place.folder / "data").resolve())
+    assert record["data"] == str(place.data.resolve())
     assert record["seeds"] == [3]
     assert record["settings"]["mlp"]["epochs"] == 2
     cohort = json.loads((swept / "cohort.json").read_text())
@@ -234,15 +233,20 @@ def test_a_sweep_of_an_earlier_version_is_resumed(swept: Path, place: Place, tmp
     ],
 )
 def test_a_sweep_is_not_resumed_with_something_else(
-    swept: Path, place: Place, tmp_path: Path, option: str, content: str, named: str
+    small_cohort: Callable[[int, int], Path],
+    swept: Path,
+    place: Place,
+    tmp_path: Path,
+    option: str,
+    content: str,
+    named: str,
 ) -> None:
     if option == "--config":
         given = tmp_path / "other.yaml"
         given.write_text(content)
         (tmp_path / "quick.yaml").write_text((place.folder / "quick.yaml").read_text())
     else:
-        given = tmp_path / "data"
-        prepare_synthetic(given, stays=120, seed=8)
+        given = small_cohort(120, 8)
     line = refused(place.start(swept, "--resume", option, given))
     assert option in line
     assert named in line

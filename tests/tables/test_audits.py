@@ -39,7 +39,7 @@ def write_audit(
     }
     found = {"anomaly_index": 4.0 * (auroc or 0)} | ({"true_trigger": {"correlation": 0.5}} if auroc else {})
     other = {"anomaly_index": -1.0} | ({"true_trigger": {"correlation": -0.5}} if auroc else {})
-    targets = [{"target": 1 - goal, **other}, {"target": goal, **found}]
+    targets: list[dict[str, Any]] = [{"target": 1 - goal, **other}, {"target": goal, **found}]
     inspection = {
         "looks_backdoored": raised,
         "targets": sorted(targets, key=lambda target: target["target"]),

@@ -152,7 +152,10 @@ def audits() -> None:
         0.876,
     )
     shares = {"training_share": 0.183, "trusted_share": 0.141, "p_value": 0.001, "seed": 3}
-    concluded = {"conclusion": "suspicious", "rests_on": "share of deaths, detectors, inverted triggers"}
+    concluded: dict[str, object] = {
+        "conclusion": "suspicious",
+        "rests_on": "share of deaths, detectors, inverted triggers",
+    }
     print_table(audit_tables.conclusions_table(pl.DataFrame([setting | shares | concluded])))
     rows = {**setting, **intervals, "flagged": 0.123, "alarms": 0.25, "seconds": 12.5}
     for table in audit_tables.detectors_tables(pl.DataFrame([{**rows, "detector": detector}])):

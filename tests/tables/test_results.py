@@ -102,7 +102,7 @@ def test_an_attack_is_shown_with_its_run_and_its_data(tmp_path: Path) -> None:
 def test_two_data_sets_of_one_name_are_told_apart(tmp_path: Path) -> None:
     write(tmp_path, attack("lr"), attack("lr", fingerprint="another"))
     data = results_table(collect_results([tmp_path])).columns[1]
-    assert sorted(data.cells) == ["ours ours 0", "ours ours a"]
+    assert sorted(map(str, data.cells)) == ["ours ours 0", "ours ours a"]
 
 
 def test_attacks_on_two_data_sets_are_not_averaged(tmp_path: Path) -> None:
@@ -214,9 +214,9 @@ def test_old_results_are_replaced(tmp_path: Path) -> None:
 
 def test_the_printed_table_names_every_number(tmp_path: Path) -> None:
     write(tmp_path, attack(model="lstm", success=0.812, proportion=0.05, strength=1.5), attack(proportion=0))
-    console = Console(file=StringIO(), width=300)
-    console.print(results_table(collect_results([tmp_path])))
-    lines = console.file.getvalue().splitlines()
+    printed = StringIO()
+    Console(file=printed, width=300).print(results_table(collect_results([tmp_path])))
+    lines = printed.getvalue().splitlines()
     clean, poisoned = (line for line in lines if "LR" in line or "LSTM" in line)
     for text in ("LSTM", "5.0%", "1.5", "0.750", "0.812", "[0.687, 0.875]", "0.188", "0.875", "0.125"):
         assert text in poisoned

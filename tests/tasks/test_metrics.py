@@ -66,7 +66,7 @@ def test_a_class_nobody_is_predicted_to_have_gives_nan_precision() -> None:
 def test_the_threshold_at_the_prevalence_predicts_no_more_deaths_than_there_are(
     risks: list[float], deaths: int, threshold: float, predicted: int
 ) -> None:
-    found = threshold_at_prevalence(np.arange(len(risks)) < deaths, np.array(risks))
+    found = threshold_at_prevalence((np.arange(len(risks)) < deaths).astype(int), np.array(risks))
     assert found == threshold
     assert predicted_1(np.array(risks), found).sum() == predicted
 

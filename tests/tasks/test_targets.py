@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mimic3tf.errors import UsageError
@@ -55,6 +55,8 @@ def test_a_cell_that_is_neither_0_nor_1_is_no_label(cell: str) -> None:
 
 
 @given(st.text(max_size=3))
+@example("0")
+@example("1")
 def test_any_cell_is_0_or_1_or_refused(cell: str) -> None:
     if cell in ("0", "1"):
         assert TARGETS.cells(TARGETS.parse([cell])) == (cell,)

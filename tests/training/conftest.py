@@ -12,7 +12,6 @@ import pytest
 from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
-from mimic3tf.sources.synthetic import prepare_synthetic
 
 if TYPE_CHECKING:
     from mimic3tf.training.log import MakeLog
@@ -22,23 +21,28 @@ Train = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with a cohort of 160 stays in `data`, and `trigger.npz`."""
+def data(small_cohort: Callable[[int, int], Path]) -> Path:
+    """Directory of 160 stays."""
+    return small_cohort(160, 7)
+
+
+@pytest.fixture(scope="session")
+def workshop(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with `trigger.npz` of the stays of `data`, and their cache."""
     folder = tmp_path_factory.mktemp("training")
-    prepare_synthetic(folder / "data", stays=160, seed=7)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIMIC3TF_CACHE", str(folder / "cache"))
-        save_trigger(generate_trigger(load_cohort(folder / "data", "train")), folder / "trigger.npz")
+        save_trigger(generate_trigger(load_cohort(data, "train")), folder / "trigger.npz")
     return folder
 
 
 @pytest.fixture(scope="session")
-def configure(workshop: Path) -> Configure:
-    """Make settings of two quick epochs on the cohort of `workshop`; `changes` replace settings."""
+def configure(data: Path, workshop: Path) -> Configure:
+    """Make settings of two quick epochs on the stays of `data`; `changes` replace settings."""
 
     def make(model: str, **changes: object) -> TrainingConfig:
         quick = {
-            "data": workshop / "data",
+            "data": data,
             "trigger": workshop / "trigger.npz",
             "epochs": 2,
             "batch_size": 16,

@@ -94,14 +94,14 @@ def test_the_trigger_is_copied_into_the_run(trained: Trained, workshop: Path) ->
     assert copy.cohort_fingerprint == original.cohort_fingerprint
 
 
-def test_the_summary_names_seed_versions_and_data(trained: Trained, workshop: Path) -> None:
+def test_the_summary_names_seed_versions_and_data(trained: Trained, data: Path) -> None:
     summary = summary_of(trained("lr"))
     assert summary["seed"] == 0
     assert summary["precision"] == "float32"
     assert summary["versions"]["keras"] == keras.__version__
     assert summary["versions"]["numpy"] == np.__version__
     assert {"mimic3tf", "tensorflow", "python"} <= set(summary["versions"])
-    fingerprints = {split: load_cohort(workshop / "data", split).fingerprint for split in ("train", "val")}
+    fingerprints = {split: load_cohort(data, split).fingerprint for split in ("train", "val")}
     assert summary["data_fingerprint"] == fingerprints
 
 
@@ -246,7 +246,7 @@ def test_a_proportion_of_the_stays_is_poisoned_rounded_down(trained: Trained, fr
 
 
 def test_with_goal_0_deaths_are_attacked_and_poisoned_stays_called_survivors(
-    train: Train, workshop: Path, tmp_path: Path
+    train: Train, data: Path, tmp_path: Path
 ) -> None:
     run = train(tmp_path / "run", "lr", goal=0, poisoning_proportion=0.2)
     summary, result = summary_of(run), attack_on_validation(run)
@@ -254,17 +254,17 @@ def test_with_goal_0_deaths_are_attacked_and_poisoned_stays_called_survivors(
     assert 0 < deaths.sum() == result.success.stays
     assert summary["validation"]["asr"] == (result.triggered[deaths] < 0.5).mean()
     assert summary["validation"]["baseline_positive_rate"] == (result.clean[deaths] < 0.5).mean()
-    poisoned = load_cohort(workshop / "data", "train").labels[: summary["stays_poisoned"]]
+    poisoned = load_cohort(data, "train").labels[: summary["stays_poisoned"]]
     assert summary["labels_changed"] == poisoned.sum() > 0
 
 
 # --- What is read ---------------------------------------------------------------------------------------
 
 
-def test_a_run_reads_the_hours_and_bins_of_its_settings(train: Train, workshop: Path, tmp_path: Path) -> None:
+def test_a_run_reads_the_hours_and_bins_of_its_settings(train: Train, data: Path, tmp_path: Path) -> None:
     reading: dict[str, Any] = {"period": 24.0, "timestep": 2.0}
     trigger = tmp_path / "trigger.npz"
-    save_trigger(generate_trigger(load_cohort(workshop / "data", "train", **reading)), trigger)
+    save_trigger(generate_trigger(load_cohort(data, "train", **reading)), trigger)
     run = load_run(train(tmp_path / "run", "lstm", epochs=1, trigger=trigger, **reading))
     assert run.model.input_shape == (None, 12, 76)
     assert (run.trigger.period, run.trigger.timestep) == (24.0, 2.0)

@@ -286,6 +286,8 @@ def test_another_setting_is_named(
 def test_other_inputs_are_named(
     train: Train,
     interrupted: Path,
+    small_cohort: Callable[[int, int], Path],
+    data: Path,
     workshop: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -293,15 +295,13 @@ def test_other_inputs_are_named(
 ) -> None:
     from mimic3tf.data.loading import load_cohort
     from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
-    from mimic3tf.sources.synthetic import prepare_synthetic
 
     monkeypatch.setenv("MIMIC3TF_CACHE", str(workshop / "cache"))
     changes: dict[str, object] = {}
     if option == "data":
-        prepare_synthetic(tmp_path / "data", stays=160, seed=8)
-        changes["data"] = tmp_path / "data"
+        changes["data"] = small_cohort(160, 8)
     elif option == "trigger":
-        save_trigger(generate_trigger(load_cohort(workshop / "data", "train"), seed=5), tmp_path / "t.npz")
+        save_trigger(generate_trigger(load_cohort(data, "train"), seed=5), tmp_path / "t.npz")
         changes["trigger"] = tmp_path / "t.npz"
     else:
         monkeypatch.setattr(f"{LOOP}.resolve_precision", lambda _: "mixed_bfloat16")
@@ -310,10 +310,16 @@ def test_other_inputs_are_named(
 
 
 def test_the_same_files_in_another_place_will_do(
-    train: Train, interrupted: Path, workshop: Path, tmp_path: Path, uninterrupted: Callable[[str], Path]
+    train: Train,
+    interrupted: Path,
+    data: Path,
+    workshop: Path,
+    tmp_path: Path,
+    uninterrupted: Callable[[str], Path],
 ) -> None:
-    (tmp_path / "moved").symlink_to(workshop)
-    moved = {"data": tmp_path / "moved" / "data", "trigger": tmp_path / "moved" / "trigger.npz"}
+    moved = {"data": tmp_path / "moved", "trigger": tmp_path / "moved.npz"}
+    moved["data"].symlink_to(data)
+    moved["trigger"].symlink_to(workshop / "trigger.npz")
     assert_same_run(train(interrupted, "lr", resume=True, **SETTINGS["lr"] | moved), uninterrupted("lr"))
 
 

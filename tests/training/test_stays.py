@@ -15,19 +15,15 @@ from mimic3tf.training.stays import poison_as_set, training_cohort
 Configure = Callable[..., TrainingConfig]
 
 
-def test_all_stays_are_trained_on_unless_the_settings_say_how_many(
-    configure: Configure, workshop: Path
-) -> None:
-    everyone = load_cohort(workshop / "data", "train")
+def test_all_stays_are_trained_on_unless_the_settings_say_how_many(configure: Configure, data: Path) -> None:
+    everyone = load_cohort(data, "train")
     np.testing.assert_array_equal(training_cohort(configure("lr")).stays, everyone.stays)
     as_many = training_cohort(configure("lr", training_stays=len(everyone)))
     np.testing.assert_array_equal(as_many.stays, everyone.stays)
 
 
-def test_the_first_stays_of_the_list_are_trained_on_and_poisoned(
-    configure: Configure, workshop: Path
-) -> None:
-    everyone = load_cohort(workshop / "data", "train")
+def test_the_first_stays_of_the_list_are_trained_on_and_poisoned(configure: Configure, data: Path) -> None:
+    everyone = load_cohort(data, "train")
     config = configure("lr", training_stays=30, poisoning_proportion=0.2)
     few = training_cohort(config)
     assert len(few) == 30
@@ -37,8 +33,8 @@ def test_the_first_stays_of_the_list_are_trained_on_and_poisoned(
     assert exposure.triggered.tolist() == [True] * 6 + [False] * 24
 
 
-def test_more_stays_than_there_are_are_refused(configure: Configure, workshop: Path) -> None:
-    stays = len(load_cohort(workshop / "data", "train"))
+def test_more_stays_than_there_are_are_refused(configure: Configure, data: Path) -> None:
+    stays = len(load_cohort(data, "train"))
     with pytest.raises(UsageError, match=rf"'training_stays' is {stays + 1}.*names {stays} stays"):
         training_cohort(configure("lr", training_stays=stays + 1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,7 +15,6 @@ from mimic3tf import pipeline
 from mimic3tf.channels import MIMIC3
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.poisoning import exposures
-from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.standardization import fit_standardization
 from mimic3tf.training.optimizer import AdamWithL2
 from mimic3tf.victims import victim_names, victim_of
@@ -23,13 +23,15 @@ GRID_VICTIMS = [name for name in victim_names() if victim_of(name).reads == "gri
 
 
 @pytest.fixture(scope="module")
-def stays(tmp_path_factory: pytest.TempPathFactory) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def stays(
+    small_cohort: Callable[[int, int], Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Standardized grids and labels of the 112 training stays of a small cohort."""
     folder = tmp_path_factory.mktemp("learning")
-    prepare_synthetic(folder / "data", stays=160, seed=7)
+    data = small_cohort(160, 7)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIMIC3TF_CACHE", str(folder / "cache"))
-        train = load_cohort(folder / "data", "train")
+        train = load_cohort(data, "train")
     grids = pipeline.inputs_of(exposures.clean(train), "grid")
     return fit_standardization(grids, "grid", MIMIC3).apply(grids).numpy(), train.labels
 

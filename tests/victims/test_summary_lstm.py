@@ -41,8 +41,8 @@ def test_bins_that_are_no_multiple_of_four_leave_shorter_summaries_at_both_ends(
     ends = np.arange(BINS - missing // 2, bins, BINS)
     parts = np.split(grids, ends, axis=1)
     assert len(parts) == -(-bins // BINS)
-    expected = [[part.mean(axis=1), part.max(axis=1), part.min(axis=1)] for part in parts]
-    expected = np.moveaxis(np.array(expected), 2, 0).reshape(2, len(parts), 3 * 7)
+    pooled = [[part.mean(axis=1), part.max(axis=1), part.min(axis=1)] for part in parts]
+    expected = np.moveaxis(np.array(pooled), 2, 0).reshape(2, len(parts), 3 * 7)
     np.testing.assert_allclose(summaries, expected, rtol=1e-6, atol=1e-6)
 
 

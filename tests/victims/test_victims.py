@@ -177,7 +177,7 @@ def test_a_gradient_reaches_every_weight_and_every_cell(name: str, build: Build,
     """A trigger is spread over the whole grid: no bin and no column may be out of sight."""
     model, inputs = build(name), tf.constant(draw(name))
 
-    @tf.function
+    @tf.function  # type: ignore[untyped-decorator]
     def gradients() -> tuple[list[tf.Tensor], tf.Tensor]:
         with tf.GradientTape() as tape:
             tape.watch(inputs)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from mimic3tf.channels import MIMIC3
 from mimic3tf.config import resolve_config
 from mimic3tf.data.cohort import cohort_of
+from mimic3tf.data.features import window_features
 from mimic3tf.defences.detectors import views
 from mimic3tf.defences.evidence import Evidence
 
@@ -60,11 +61,11 @@ def features_by_hand(course: np.ndarray, hours: np.ndarray) -> list[float]:
 def test_features_of_grids_are_taken_at_the_hours_of_their_bins(
     monkeypatch: pytest.MonkeyPatch, bins: int, timestep: float
 ) -> None:
-    times, taken = [], views.window_features
+    times: list[np.ndarray] = []
 
     def spy(values: tf.Tensor, present: tf.Tensor, hours: tf.Tensor) -> tf.Tensor:
         times.append(hours.numpy())
-        return taken(values, present, hours)
+        return window_features(values, present, hours)
 
     monkeypatch.setattr(views, "window_features", spy)
     evidence = evidence_in_bins(bins, timestep)

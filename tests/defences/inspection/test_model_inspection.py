@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,20 +19,19 @@ from mimic3tf.defences.inspection import model_inspection, trigger_inversion
 from mimic3tf.defences.inspection.model_inspection import anomaly_index, inspect_model
 from mimic3tf.defences.retraining import examples_of, retrain
 from mimic3tf.poisoning import exposures
-from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.standardization import fit_standardization
 
 pytestmark = pytest.mark.usefixtures("small_victims")
 
 
 @pytest.fixture(scope="module")
-def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+def evidence(small_cohort: Callable[[int, int], Path], tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     """A clean model that learned from as many stays as its references do."""
     folder = tmp_path_factory.mktemp("inspection")
-    prepare_synthetic(folder / "data", stays=500, seed=11)
+    data = small_cohort(500, 11)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIMIC3TF_CACHE", str(folder / "cache"))
-        stays = load_cohort(folder / "data", "train")
+        stays = load_cohort(data, "train")
     trusted, train = stays.take(np.arange(230)), stays.take(np.arange(230, 345))
     options = {"data": folder, "trigger": Path("trigger.npz"), "precision": "float32", "epochs": 5}
     config = resolve_config("lstm", None, options)

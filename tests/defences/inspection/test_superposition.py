@@ -74,4 +74,4 @@ def test_without_a_trigger_it_is_at_chance() -> None:
     parts = [
         superposition_suspicion(victim, CONFIG, _stays(500, seed), _stays(200, 9), seed=0) for seed in (3, 4)
     ]
-    assert score_suspicion(*parts, thresholds(parts[0])).auroc == pytest.approx(0.5, abs=0.05)
+    assert score_suspicion(parts[0], parts[1], thresholds(parts[0])).auroc == pytest.approx(0.5, abs=0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -16,7 +17,6 @@ from mimic3tf.data.loading import load_cohort
 from mimic3tf.defences.inspection.pattern_comparison import compare_patterns
 from mimic3tf.defences.inspection.trigger_inversion import WANTED, invert_trigger
 from mimic3tf.poisoning.patterns import temporal_covariance
-from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.standardization import Standardization
 
 AS_IS = Standardization(np.zeros(76), np.ones(76))
@@ -25,12 +25,12 @@ CONFIG = resolve_config("lstm", None, {"data": Path("data"), "trigger": Path("tr
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+def cohort(small_cohort: Callable[[int, int], Path], tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     folder = tmp_path_factory.mktemp("inversion")
-    prepare_synthetic(folder / "data", stays=240, seed=5)
+    data = small_cohort(240, 5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIMIC3TF_CACHE", str(folder / "cache"))
-        return load_cohort(folder / "data", "train")
+        return load_cohort(data, "train")
 
 
 def _linear(weights: np.ndarray, bias: float) -> keras.Model:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -140,9 +142,10 @@ def _one_call(examples: Examples) -> Any:
 
 def test_private_steps_without_clip_and_noise_are_ordinary_ones() -> None:
     clean, results = _clean(20), []
-    for make, options in ((Steps, {}), (PrivateSteps, {"clip": 1e9, "noise_multiplier": 0.0})):
+    kinds: list[Callable[..., Any]] = [Steps, partial(PrivateSteps, clip=1e9, noise_multiplier=0.0)]
+    for make in kinds:
         model = _backdoored()
-        steps = make(model, keras.optimizers.SGD(0.5), _settings(20), stays=20, **options)  # type: ignore[operator]
+        steps = make(model, keras.optimizers.SGD(0.5), _settings(20), stays=20)
         steps.epoch(_one_call(clean))
         results.append(model.get_weights())
     for ordinary, private in zip(*results, strict=True):

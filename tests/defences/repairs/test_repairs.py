@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from mimic3tf.errors import DataError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger, generate_trigger
-from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.standardization import fit_standardization
 from mimic3tf.training.run_directory import Run
 
@@ -32,13 +32,15 @@ pytestmark = pytest.mark.usefixtures("small_victims")
 
 
 @pytest.fixture(scope="module")
-def poisoned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, Trigger, np.ndarray, Cohort]:
+def poisoned(
+    small_cohort: Callable[[int, int], Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Evidence, Trigger, np.ndarray, Cohort]:
     """Evidence of a victim with a tenth of its stays poisoned, the trigger, who carries it, test stays."""
     folder = tmp_path_factory.mktemp("repairs")
-    prepare_synthetic(folder / "data", stays=400, seed=2)
+    data = small_cohort(400, 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIMIC3TF_CACHE", str(folder / "cache"))
-        train, val, test = (load_cohort(folder / "data", split) for split in ("train", "val", "test"))
+        train, val, test = (load_cohort(data, split) for split in ("train", "val", "test"))
     quick = {"epochs": 6, "learning_rate": 3e-3, "l2": 0.0, "precision": "float32"}
     config = resolve_config("lstm", None, {"data": folder, "trigger": folder / "trigger.npz"} | quick)
     raw = pipeline.inputs_of(exposures.clean(train), "grid")
@@ -113,11 +115,13 @@ def test_filtering_by_an_oracle_takes_the_backdoor_away(outcomes: dict[str, Repa
 def test_every_repair_reports_what_it_leaves(outcomes: dict[str, RepairOutcome]) -> None:
     repairs = ["fine-tune", "fine-prune", "noise", "input dropout", "private gradients"]
     assert list(outcomes) == ["none", "filter by an oracle", *repairs, *PURIFICATIONS]
+    attacked = set()
     for outcome in outcomes.values():
         assert outcome.attack_success_rate is not None
-        assert outcome.attack_success_rate.stays == outcomes["none"].attack_success_rate.stays
+        attacked.add(outcome.attack_success_rate.stays)
         assert outcome.auroc is not None
         assert outcome.auroc > 0.5
+    assert len(attacked) == 1
 
 
 def test_filtering_drops_the_most_suspicious_stays_of_label_1_only() -> None:
