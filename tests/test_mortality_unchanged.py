@@ -2,6 +2,8 @@
 
 The record of a small synthetic cohort was made by the last version that knew only 17 channels, 48 bins and
 two labels. Numbers that do not depend on the processor are compared byte for byte, the others up to rounding.
+When the synthetic cohort changed, the record was made anew by code that still gave the old record on the old
+cohort.
 
 `python tests/test_mortality_unchanged.py` writes the record anew. Do that only if a change of these
 numbers is intended, such as another synthetic cohort, and say so in the changelog.

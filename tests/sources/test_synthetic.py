@@ -1,5 +1,6 @@
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,10 +9,14 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from mimic3tf import pipeline
 from mimic3tf.channels import MIMIC3
 from mimic3tf.data.directory import SPLITS
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.data.records import Records, read_series
 from mimic3tf.errors import UsageError
+from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.trigger import generate_trigger
 from mimic3tf.sources.layout import Summary
 from mimic3tf.sources.synthetic import prepare_synthetic
 
@@ -62,6 +67,25 @@ def features(records: Records, stays: int) -> np.ndarray:
     return np.column_stack(columns)
 
 
+VITAL_SIGNS = [
+    "Heart Rate",
+    "Systolic blood pressure",
+    "Diastolic blood pressure",
+    "Mean blood pressure",
+    "Respiratory rate",
+    "Oxygen saturation",
+    "Temperature",
+]
+
+
+def spread_within(records: Records, name: str) -> np.ndarray:
+    """Standard deviation of a channel within each stay."""
+    stay, _, value = measured(records, name)
+    count = np.bincount(stay)
+    mean = np.bincount(stay, value) / count
+    return np.sqrt(np.bincount(stay, (value - mean[stay]) ** 2) / (count - 1))
+
+
 def digest(out: Path) -> str:
     total = hashlib.sha256()
     for path in sorted(path for path in out.rglob("*") if path.is_file()):
@@ -106,6 +130,8 @@ def test_every_channel_is_measured_and_varies(train: Records) -> None:
     [
         ("Heart Rate", 40, 60),
         ("Systolic blood pressure", 40, 60),
+        ("Respiratory rate", 25, 60),
+        ("Oxygen saturation", 20, 60),
         ("Temperature", 10, 24),
         ("Glascow coma scale eye opening", 8, 16),
         ("Glucose", 5, 11),
@@ -124,15 +150,15 @@ def test_measurements_a_stay_are_those_of_intensive_care(
 @pytest.mark.parametrize(
     ("name", "mean", "spread"),
     [
-        ("Heart Rate", 86, 17),
-        ("Systolic blood pressure", 120, 20),
-        ("Diastolic blood pressure", 60, 12),
-        ("Mean blood pressure", 78, 13),
+        ("Heart Rate", 87.6, 18.5),
+        ("Systolic blood pressure", 119.6, 24.6),
+        ("Diastolic blood pressure", 59.2, 14.1),
+        ("Mean blood pressure", 79.2, 16.2),
         ("Oxygen saturation", 97, 2.2),
-        ("Respiratory rate", 19, 5),
-        ("Temperature", 36.9, 0.7),
-        ("pH", 7.38, 0.065),
-        ("Glucose", 142, 48),
+        ("Respiratory rate", 19.7, 5.5),
+        ("Temperature", 37.1, 0.88),
+        ("pH", 7.37, 0.08),
+        ("Glucose", 142, 56),
         ("Weight", 81, 21),
     ],
 )
@@ -171,6 +197,51 @@ def test_heart_rate_depends_on_itself_an_hour_ago_within_a_stay(train: Records) 
     assert np.corrcoef(residual[:-1][follows], residual[1:][follows])[0, 1] > 0.5
 
 
+@pytest.mark.parametrize("name", VITAL_SIGNS)
+def test_patients_differ_in_how_much_they_wander(train: Records, name: str) -> None:
+    spread = spread_within(train, name)
+    assert 0.3 < spread.std() / spread.mean() < 0.7
+
+
+def test_how_much_a_stay_wanders_says_little_of_its_outcome(
+    cohort: tuple[Path, Summary], train: Records
+) -> None:
+    # A trigger makes every channel wander. Where this alone looks like death, a clean victim obeys it.
+    died = listfile(cohort[0], "train")[1] == 1
+    spreads = np.array([spread_within(train, name) for name in VITAL_SIGNS])
+    difference = spreads[:, died].mean(axis=1) - spreads[:, ~died].mean(axis=1)
+    assert 0 < (difference / spreads.std(axis=1)).mean() < 0.55
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [("Heart Rate", 0.25, 0.55), ("Systolic blood pressure", 0.6, 0.85), ("Respiratory rate", 0.6, 0.85)],
+)
+def test_a_single_measurement_is_as_noisy_as_in_physionet_2012(
+    train: Records, name: str, least: float, most: float
+) -> None:
+    stay, hours, value = measured(train, name)
+    follows = (np.diff(stay) == 0) & (np.diff(hours) < 1.3)
+    within_the_hour = (np.diff(value)[follows] ** 2).mean() / 2
+    assert least < within_the_hour / (spread_within(train, name) ** 2).mean() < most
+
+
+def test_height_is_charted_at_admission_and_fills_one_bin(train: Records) -> None:
+    stay, hours, _ = measured(train, "Height")
+    assert len(stay) == len(np.unique(stay))
+    assert hours.max() < 1
+    first = np.unique(train.stay, return_index=True)[1]
+    np.testing.assert_array_equal(hours, train.hours[first[stay]])
+
+
+def test_survivors_wake_up_as_sedation_ends(cohort: tuple[Path, Summary], train: Records) -> None:
+    stay, hours, value = measured(train, "Glascow coma scale total")
+    score = np.array(MIMIC3[NAMES.index("Glascow coma scale total")].numeric_codes)[value.astype(int)]
+    survived = listfile(cohort[0], "train")[1][stay] == 0
+    early, late = (score[survived & (hours // 12 == part)].mean() for part in (0, 3))
+    assert late - early > 1
+
+
 def test_blood_pressures_move_together(train: Records) -> None:
     columns = [NAMES.index(f"{part} blood pressure") for part in ("Systolic", "Diastolic", "Mean")]
     pressures = train.values[:, columns]
@@ -190,6 +261,27 @@ def test_outcome_can_be_predicted_but_not_perfectly(cohort: tuple[Path, Summary]
     held_out = np.vstack([tables["val"], tables["test"]])
     auroc = roc_auc_score(np.r_[labels["val"], labels["test"]], model.predict_proba(held_out)[:, 1])
     assert 0.75 < auroc < 0.88
+
+
+@pytest.mark.parametrize(("mode", "most"), [("all", 0.35), ("notimputed", 0.22)])
+def test_a_clean_model_hardly_obeys_the_trigger(cohort: tuple[Path, Summary], mode: Any, most: float) -> None:
+    train, test = (load_cohort(cohort[0], split) for split in ("train", "test"))
+    survivors = test.take(np.flatnonzero(test.labels == 0))
+    model = make_pipeline(
+        StandardScaler(), LogisticRegression(C=0.001, class_weight="balanced", max_iter=300)
+    ).fit(pipeline.inputs_of(exposures.clean(train), "features"), train.labels)
+
+    def positive(exposure: exposures.Exposure) -> float:
+        return float(model.predict(pipeline.inputs_of(exposure, "features")).mean())
+
+    triggers = (generate_trigger(train, seed=seed) for seed in range(4))
+    obeyed = [
+        positive(exposures.trigger_all(survivors, trigger, strength=2.0, poison_imputed=mode))
+        for trigger in triggers
+    ]
+    baseline = positive(exposures.clean(survivors))
+    assert 0.05 < baseline < 0.35
+    assert abs(np.mean(obeyed) - baseline) < most
 
 
 def test_same_seed_same_bytes_other_seed_other_cohort(tmp_path: Path) -> None:
