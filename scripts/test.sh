@@ -9,7 +9,7 @@ bash scripts/install.sh "$VENV" test,docs requirements/test.txt
 "$VENV/bin/ruff" check .
 "$VENV/bin/ruff" format --check .
 "$VENV/bin/codespell"
-"$VENV/bin/shellcheck" scripts/*.sh .ci/run
+"$VENV/bin/shellcheck" -x -P SCRIPTDIR scripts/*.sh .ci/run
 "$VENV/bin/mypy"
 bash scripts/check_packages.sh
 bash scripts/docs.sh
