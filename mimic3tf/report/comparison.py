@@ -112,8 +112,7 @@ def _results(
         Exhibit(
             "success_rates",
             "Attack success rates",
-            "The same rates as a picture. A longer distance between the two dots of a row means a larger "
-            "effect of the trigger.",
+            "The same rates as a picture: the farther apart two dots are, the more the trigger does.",
             rates,
             lambda: figures.dots(
                 rates.with_columns(panel=pl.lit("of the attacked stays")),
