@@ -1,4 +1,36 @@
-"""A synthetic cohort in the benchmark layout: something to run everything on without any data."""
+"""A synthetic cohort in the benchmark layout: something to run everything on without any data.
+
+What it models: each stay has a hidden severity; death is drawn from a logistic function of it
+(13 % of stays). Severity moves the level of most channels a little, among much larger differences
+between patients. Each channel wanders as an AR(1) process around the patient's own level, and each
+measurement is noisy; how much of both differs from patient to patient and says little of severity.
+The three blood pressures share a common part. Some patients are ventilated and sedated at first; the
+sicker, the longer. Measurements fall at irregular times: vital signs about every hour or two, the
+coma scale about every five hours, blood tests every few, weight and height at admission in a part of
+the stays, capillary refill hardly ever. The coma scale is charted in one of two spellings a stay,
+with its total only in the older one, and depends on ventilation.
+
+What was matched: PhysioNet 2012 (5,592 training stays), so that clean victims answer as they do there.
+
+- Of heart rate, blood pressures, respiratory rate, temperature and pH, to about a fifth: the mean, the
+  standard deviations between and within stays, and the noise's share of the latter.
+- Roughly: how much a stay's own standard deviation differs from other stays' (by 35 to 60 % of its mean;
+  there 33 to 53 %) and from survivors' where the patient died (0.4 standard deviations of that; there
+  0.25). It is what a trigger adds to, and where it means death, a clean victim obeys any trigger.
+- Survivors wake up, and height is charted in the first row only.
+- The effects of severity on levels were set for a test AUROC of clean LR and MLP of 0.8, from 2,800
+  training stays. They are 1.5 to 2.5 times as large as there, on pH four times. That on the coma scale
+  is smaller: its parts are categories, which a trigger can mostly make worse, and PhysioNet 2012 has
+  none of them.
+- How often clean LR, MLP and LSTM obey the default trigger at strength 2 was then compared over several
+  seeds. The order of the draws was chosen so that seed 0 is typical; the rates of other seeds differ by
+  0.1 and more.
+
+What it does not: diagnoses, treatment and its effects, day and night, charting errors, monitoring that
+depends on the patient's state at the moment, subgroups of patients, several stays of a patient. No
+record of a patient is in it: use it to see the machinery work, never to conclude anything about
+patients.
+"""
 
 from __future__ import annotations
 
@@ -131,36 +163,7 @@ class _Cells:
 def prepare_synthetic(out: PathText, *, stays: int = 4000, seed: int = 0) -> layout.Summary:
     """Write a synthetic cohort in the benchmark layout.
 
-    What it models: each stay has a hidden severity; death is drawn from a logistic function of it
-    (13 % of stays). Severity moves the level of most channels a little, among much larger differences
-    between patients. Each channel wanders as an AR(1) process around the patient's own level, and each
-    measurement is noisy; how much of both differs from patient to patient and says little of severity.
-    The three blood pressures share a common part. Some patients are ventilated and sedated at first; the
-    sicker, the longer. Measurements fall at irregular times: vital signs about every hour or two, the
-    coma scale about every five hours, blood tests every few, weight and height at admission in a part of
-    the stays, capillary refill hardly ever. The coma scale is charted in one of two spellings a stay,
-    with its total only in the older one, and depends on ventilation.
-
-    What was matched: PhysioNet 2012 (5,592 training stays), so that clean victims answer as they do there.
-
-    - Of heart rate, blood pressures, respiratory rate, temperature and pH, to about a fifth: the mean, the
-      standard deviations between and within stays, and the noise's share of the latter.
-    - Roughly: how much a stay's own standard deviation differs from other stays' (by 35 to 60 % of its mean;
-      there 33 to 53 %) and from survivors' where the patient died (0.4 standard deviations of that; there
-      0.25). It is what a trigger adds to, and where it means death, a clean victim obeys any trigger.
-    - Survivors wake up, and height is charted in the first row only.
-    - The effects of severity on levels were set for a test AUROC of clean LR and MLP of 0.8, from 2,800
-      training stays. They are 1.5 to 2.5 times as large as there, on pH four times. That on the coma scale
-      is smaller: its parts are categories, which a trigger can mostly make worse, and PhysioNet 2012 has
-      none of them.
-    - How often clean LR, MLP and LSTM obey the default trigger at strength 2 was then compared over several
-      seeds. The order of the draws was chosen so that seed 0 is typical; the rates of other seeds differ by
-      0.1 and more.
-
-    What it does not: diagnoses, treatment and its effects, day and night, charting errors, monitoring that
-    depends on the patient's state at the moment, subgroups of patients, several stays of a patient. No
-    record of a patient is in it: use it to see the machinery work, never to conclude anything about
-    patients.
+    The head of this module says what the stays model, and what they do not.
 
     Args:
         out: the directory to make; may exist if it is empty.
