@@ -13,4 +13,4 @@ bash scripts/install.sh "$VENV" test,docs requirements/test.txt
 "$VENV/bin/mypy"
 bash scripts/check_packages.sh
 bash scripts/docs.sh
-"$VENV/bin/pytest" -n 2 --durations 15 "$@"
+"$VENV/bin/pytest" -n 2 --durations 15 --cov mimic3tf --cov-report= --cov-fail-under "${COVERAGE:-80}" "$@"
