@@ -118,6 +118,7 @@ def attack(
         UsageError: the trigger does not fit, or is too strong.
         DataError: the data is malformed, or no test stay has the attacked label.
     """
+    _check_run(run)
     start_tensorflow()
     from mimic3tf.attacks import attack_victim, load_attacked
     from mimic3tf.data.cohort import Cohort
@@ -155,7 +156,20 @@ def audit(run: Run, data: PathText, *, repairs: bool = True, follow_links: bool 
         UsageError: the run was trained on other stays, or the stays are too few.
         DataError: the data is malformed, or no test stay has the attacked label.
     """
+    _check_run(run)
     start_tensorflow()
     from mimic3tf.defences.audit import audit_run
 
     return audit_run(run, Path(data), repairs=repairs, follow_links=follow_links)
+
+
+def _check_run(run: object) -> None:
+    """Refuse a model that no run holds.
+
+    Raises:
+        UsageError: `run` is no run.
+    """
+    if not (hasattr(run, "config") and hasattr(run, "standardization")):
+        raise UsageError(
+            f"run: is a {type(run).__name__}; give a run, as mimic3tf.train and mimic3tf.load_run return it"
+        )

@@ -247,3 +247,14 @@ def test_an_attack_on_other_data_than_the_runs_says_so(
     mimic3tf.attack(run, other)
     said = capsys.readouterr().err
     assert f"warning: data {other.name}: not known to be what {run.path} was trained for" in said
+
+
+def test_a_model_that_is_no_run_is_refused_in_one_sentence(data: Path) -> None:
+    for call in (mimic3tf.attack, mimic3tf.audit):
+        with pytest.raises(UsageError, match="run: is a str; give a run"):
+            call("model.keras", data)  # type: ignore[arg-type]
+
+
+def test_a_rate_is_printed_with_its_interval(data: Path, run: Run) -> None:
+    success = mimic3tf.attack(run, data).success
+    assert str(success) == f"{success.rate:.3f} ({success.low:.3f} to {success.high:.3f})"

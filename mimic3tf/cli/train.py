@@ -139,5 +139,5 @@ def _sentence(summary: dict[str, Any]) -> str:
     return (
         f"poisoned {summary['stays_poisoned']} of {summary['stays_trained_on']} training stays; "
         f"kept epoch {summary['epoch_kept']} of {summary['epochs_trained']}: "
-        f"validation AUROC {kept['auroc']:.3f}, attack success rate {kept['asr']:.3f}"
+        f"validation AUROC {kept['auroc']:.3f}, attack success rate on validation stays {kept['asr']:.3f}"
     )

@@ -88,6 +88,9 @@ class Rate:
     high: float
     stays: int
 
+    def __str__(self) -> str:
+        return f"{self.rate:.3f} ({self.low:.3f} to {self.high:.3f})"
+
 
 def rate_of(flags: NDArray[np.bool_]) -> Rate:
     """Compute the share of stays whose flag is true, with its 95% Wilson interval.
