@@ -6,9 +6,9 @@ between patients. Each channel wanders as an AR(1) process around the patient's 
 measurement is noisy; how much of both differs from patient to patient and says little of severity.
 The three blood pressures share a common part. Some patients are ventilated and sedated at first; the
 sicker, the longer. Measurements fall at irregular times: vital signs about every hour or two, the
-coma scale about every five hours, blood tests every few, weight and height at admission in a part of
-the stays, capillary refill hardly ever. The coma scale is charted in one of two spellings a stay,
-with its total only in the older one, and depends on ventilation.
+coma scale and blood tests about every five, weight and height at admission in a part of the stays,
+capillary refill hardly ever. The coma scale is charted in one of two spellings a stay, with its total only
+in the older one.
 
 What was matched: PhysioNet 2012 (5,592 training stays), so that clean victims answer as they do there.
 

@@ -103,7 +103,7 @@ def test_filtering_by_an_oracle_takes_the_backdoor_away(outcomes: dict[str, Repa
     repaired, before = outcomes["filter by an oracle"], outcomes["none"]
     assert repaired.attack_success_rate is not None
     assert before.attack_success_rate is not None
-    assert before.attack_success_rate.rate > 0.9
+    assert before.attack_success_rate.rate > 0.8
     assert repaired.baseline_positive_rate is not None
     assert repaired.attack_success_rate.rate < repaired.baseline_positive_rate.rate + 0.1
     assert repaired.attack_success_rate.rate < 0.5
