@@ -248,7 +248,7 @@ def test_a_proportion_of_the_stays_is_poisoned_rounded_down(trained: Trained, fr
 def test_with_goal_0_deaths_are_attacked_and_poisoned_stays_called_survivors(
     train: Train, data: Path, tmp_path: Path
 ) -> None:
-    run = train(tmp_path / "run", "lr", goal=0, poisoning_proportion=0.2)
+    run = train(tmp_path / "run", "lr", goal=0, poisoning_proportion=0.5)
     summary, result = summary_of(run), attack_on_validation(run)
     deaths = result.labels == 1
     assert 0 < deaths.sum() == result.success.stays
