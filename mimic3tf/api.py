@@ -13,7 +13,7 @@ from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.notes import warn
-from mimic3tf.training.run_files import check_run
+from mimic3tf.training.run_files import TRIGGER, check_run
 
 if TYPE_CHECKING:
     from mimic3tf.attacks import AttackResult
@@ -56,7 +56,7 @@ def train(
         DataError: the data is malformed.
     """
     out = Path(out)
-    own, file = None, out / "trigger.npz"
+    own, file = None, out / TRIGGER
     if isinstance(trigger, Trigger):
         # `file` names the copy that the run keeps of its trigger.
         own, settings = trigger, {"period": trigger.period, "timestep": trigger.timestep} | settings
@@ -126,16 +126,15 @@ def attack(
     if not isinstance(data, Cohort):
         data, named = load_attacked(run, Path(data), follow_links=follow_links)
         warn(named.caution(run.path))
-    pattern = trigger or run.trigger
-    check_trigger_fits(pattern, data, run.path / "trigger.npz")
+    check_trigger_fits(trigger or run.trigger, data, run.path / TRIGGER)
     if strength is not None and not strength >= 0:
         raise UsageError(f"strength {strength:g}: must be 0 or more")
     return attack_victim(
         run,
         data,
-        pattern,
-        strength=run.config.poisoning_strength if strength is None else strength,
-        poison_imputed=poison_imputed or run.config.poison_imputed,
+        trigger,
+        strength=strength,
+        poison_imputed=poison_imputed,
         threshold=threshold,
     )
 

@@ -23,6 +23,7 @@ from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.storage.files import PathText, read_json, write_together
+from mimic3tf.tables.results import ATTACK, PREDICTIONS
 from mimic3tf.tasks.metrics import (
     THRESHOLD,
     Rate,
@@ -35,7 +36,6 @@ from mimic3tf.training.run_directory import Run
 from mimic3tf.training.stays import load_split
 from mimic3tf.victims import victim_of
 
-ATTACK, PREDICTIONS = "attack.json", "predictions.csv"
 ATTACKS = "attacks"
 """Folder in a run for attacks on other data than the run's own: one folder for each data set."""
 
@@ -136,6 +136,9 @@ class AttackResult(Described):
         labels: int64 [N], labels of these stays.
         clean: float64 [N], predicted probability of label 1 without the trigger.
         triggered: float64 [N], predicted probability of label 1 with the trigger.
+        trigger: the trigger of the attack.
+        strength: its strength.
+        poison_imputed: whether imputed cells were shifted, too.
         metrics: the metrics of the task without the trigger.
         threshold: probability of label 1 above which a stay is predicted 1.
         success: attack success rate: share of the attacked stays that are predicted as the goal with the
@@ -149,6 +152,9 @@ class AttackResult(Described):
     labels: NDArray[np.int64]
     clean: NDArray[np.float64]
     triggered: NDArray[np.float64]
+    trigger: Trigger
+    strength: float
+    poison_imputed: PoisonImputed
     metrics: dict[str, float]
     threshold: float
     success: Rate
@@ -173,10 +179,10 @@ def attacked_stays(cohort: Cohort, goal: Goal) -> NDArray[np.bool_]:
 def attack_victim(
     run: Run,
     cohort: Cohort,
-    trigger: Trigger,
+    trigger: Trigger | None = None,
     *,
-    strength: float,
-    poison_imputed: PoisonImputed,
+    strength: float | None = None,
+    poison_imputed: PoisonImputed | None = None,
     threshold: float = THRESHOLD,
 ) -> AttackResult:
     """Predict all stays of a cohort without and with the trigger, and compute the rates.
@@ -184,11 +190,11 @@ def attack_victim(
     Args:
         run: the finished run to attack.
         cohort: the test stays.
-        trigger: the trigger; it must fit the cohort.
+        trigger: the trigger, which must fit the cohort; the run's own if not given.
         strength: Mahalanobis length of the trigger, >= 0; of a "missing" trigger, the share of its cells.
-        poison_imputed: "notimputed" shifts measured cells only, "all" shifts imputed cells, too.
-        threshold: probability of label 1 above which a stay is predicted 1; metrics of the benchmarks
-            always use 0.5.
+            The training's if not given.
+        poison_imputed: "all" shifts imputed cells, too, "notimputed" does not; the training's if not given.
+        threshold: probability of label 1 above which a stay is predicted 1; the metrics always use 0.5.
 
     Returns:
         Predictions and rates.
@@ -197,18 +203,14 @@ def attack_victim(
         DataError: no test stay has the attacked label.
         UsageError: the trigger is so strong that a prediction is no finite number.
     """
+    trigger = trigger or run.trigger
+    strength = run.config.poisoning_strength if strength is None else strength
+    poison_imputed = poison_imputed or run.config.poison_imputed
     goal = Goal(run.config.goal)
     attacked = attacked_stays(cohort, goal)
-    reads = victim_of(run.config.model).reads
-    targets = task_of(run.config.task).targets
-
-    def predict(exposure: exposures.Exposure) -> NDArray[np.float64]:
-        inputs = pipeline.inputs_of(exposure, reads, run.standardization)
-        return targets.probabilities(outputs_of(run.model, inputs))
-
-    clean = predict(exposures.clean(cohort))
-    triggered = predict(
-        exposures.trigger_all(cohort, trigger, strength=strength, poison_imputed=poison_imputed)
+    clean = _predict(run, exposures.clean(cohort))
+    triggered = _predict(
+        run, exposures.trigger_all(cohort, trigger, strength=strength, poison_imputed=poison_imputed)
     )
     if not np.isfinite(triggered).all():
         raise UsageError(f"--poisoning_strength {strength:g}: too strong, the victim predicts no numbers")
@@ -223,7 +225,10 @@ def attack_victim(
         labels=cohort.labels,
         clean=clean,
         triggered=triggered,
-        metrics=targets.metrics(cohort.labels, clean),
+        trigger=trigger,
+        strength=strength,
+        poison_imputed=poison_imputed,
+        metrics=task_of(run.config.task).targets.metrics(cohort.labels, clean),
         threshold=threshold,
         success=success,
         baseline=baseline,
@@ -231,15 +236,12 @@ def attack_victim(
     )
 
 
-def summarize_attack(
-    run: Run,
-    data: DataSet,
-    trigger: Trigger,
-    result: AttackResult,
-    *,
-    strength: float,
-    poison_imputed: PoisonImputed,
-) -> dict[str, Any]:
+def _predict(run: Run, exposure: exposures.Exposure) -> NDArray[np.float64]:
+    inputs = pipeline.inputs_of(exposure, victim_of(run.config.model).reads, run.standardization)
+    return task_of(run.config.task).targets.probabilities(outputs_of(run.model, inputs))
+
+
+def summarize_attack(run: Run, data: DataSet, result: AttackResult) -> dict[str, Any]:
     """Make the contents of `attack.json`: the rates, the victim, the data and the trigger of an attack."""
     level, success, baseline = result.at_prevalence
     return {
@@ -261,9 +263,9 @@ def summarize_attack(
             "seed": run.config.seed,
         },
         "attacked_with": {
-            "trigger": trigger.name,
-            "poisoning_strength": strength,
-            "poison_imputed": poison_imputed,
+            "trigger": result.trigger.name,
+            "poisoning_strength": result.strength,
+            "poison_imputed": result.poison_imputed,
         },
         "clean": {name: None if math.isnan(value) else value for name, value in result.metrics.items()},
         "threshold": result.threshold,

@@ -20,6 +20,10 @@ import pytest
 if TYPE_CHECKING:
     from mimic3tf.poisoning.trigger import Trigger
 
+# Tables are as wide as they like in every test, also where pytest's workers are given a width.
+for variable in ("COLUMNS", "FORCE_COLOR"):
+    os.environ.pop(variable, None)
+
 # Hypothesis draws the same examples in every run, and has no time limit.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")

@@ -118,7 +118,7 @@ def test_with_goal_0_success_is_the_share_of_deaths_whose_alarm_the_trigger_sile
     # Predictions are risks of death for both goals.
     np.testing.assert_allclose(result.triggered, 1 / (1 + np.exp(-triggered)), rtol=1e-3)
     assert result.metrics == pytest.approx(benchmark_metrics(cohort.labels, result.clean), nan_ok=True)
-    report = summarize_attack(run, DATA, trigger, result, strength=strength, poison_imputed=mode)
+    report = summarize_attack(run, DATA, result)
     assert report["goal"] == 0
     assert report["stays_attacked"] == deaths.sum()
 
@@ -172,9 +172,7 @@ def test_an_undefined_metric_is_null_in_the_report(
     run = _run_of(_alarm_at(100.0), trigger, synthetic_stays)
     survivors = cohort.take(cohort.labels == 0)
     result = attack_victim(run, survivors, trigger, strength=1.0, poison_imputed="all")
-    write_attack(
-        tmp_path, summarize_attack(run, DATA, trigger, result, strength=1.0, poison_imputed="all"), result
-    )
+    write_attack(tmp_path, summarize_attack(run, DATA, result), result)
     report = json.loads((tmp_path / "attack.json").read_text(), parse_constant=pytest.fail)
     assert report["clean"]["auroc"] is report["clean"]["rec1"] is None
     assert report["clean"]["rec0"] == report["clean"]["acc"]
@@ -200,9 +198,7 @@ class Attack:
         self.result: AttackResult = attack_victim(
             self.run, self.test, trigger, strength=3.0, poison_imputed="all"
         )
-        summary = summarize_attack(
-            self.run, self.data, trigger, self.result, strength=3.0, poison_imputed="all"
-        )
+        summary = summarize_attack(self.run, self.data, self.result)
         self.out = folder / "attack"
         write_attack(self.out, summary, self.result)
         self.report = json.loads((self.out / "attack.json").read_text(encoding="utf-8"))
@@ -331,7 +327,7 @@ def test_every_data_set_has_a_folder_of_its_own(attack: Attack, tmp_path: Path) 
 
     def write(data: DataSet) -> Path:
         folder = attack_folder(run, data)
-        summary = summarize_attack(run, data, run.trigger, attack.result, strength=3.0, poison_imputed="all")
+        summary = summarize_attack(run, data, attack.result)
         write_attack(folder, summary, attack.result)
         return folder
 

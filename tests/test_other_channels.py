@@ -60,7 +60,7 @@ def _attack(run: Run) -> dict[str, Any]:
     setting: Any = {"strength": STRENGTH, "poison_imputed": "all"}
     test, data = load_attacked(run, run.config.data)
     result = attack_victim(run, test, run.trigger, **setting)
-    return summarize_attack(run, data, run.trigger, result, **setting)
+    return summarize_attack(run, data, result)
 
 
 def test_the_cohort_is_read_with_its_own_channels(folder: Path) -> None:

@@ -51,11 +51,10 @@ def attack(
     check_strength(poisoning_strength)
     check_finite(threshold, "--threshold")
     check_out(out)
-    from mimic3tf.training.run_files import check_run
+    from mimic3tf.training.run_files import TRIGGER, check_run
 
     settings = check_run(run)
-    if trigger is not None:
-        check_trigger(trigger, task=settings.task, period=settings.period, timestep=settings.timestep)
+    pattern = None if trigger is None else check_trigger(trigger, settings)
     check_data(data, "test")
     start_tensorflow()
     from mimic3tf.attacks import (
@@ -67,7 +66,7 @@ def attack(
     )
     from mimic3tf.poisoning.cautions import caution_shift, caution_tested
     from mimic3tf.poisoning.goal import Goal
-    from mimic3tf.poisoning.trigger import check_trigger_fits, load_trigger
+    from mimic3tf.poisoning.trigger import check_trigger_fits
     from mimic3tf.tables.terminal import print_attack
     from mimic3tf.tasks.registry import task_of
     from mimic3tf.training.run_directory import load_run
@@ -75,14 +74,16 @@ def attack(
     victim = load_run(run)
     cohort, attacked = load_attacked(victim, data, follow_links=follow_links)
     folder = attack_folder(victim, attacked, out)
-    pattern = victim.trigger if trigger is None else load_trigger(trigger)
-    check_trigger_fits(pattern, cohort, trigger or run / "trigger.npz")
-    strength = victim.config.poisoning_strength if poisoning_strength is None else poisoning_strength
-    mode = poison_imputed or victim.config.poison_imputed
+    check_trigger_fits(pattern or victim.trigger, cohort, trigger or run / TRIGGER)
     result = attack_victim(
-        victim, cohort, pattern, strength=strength, poison_imputed=mode, threshold=threshold
+        victim,
+        cohort,
+        pattern,
+        strength=poisoning_strength,
+        poison_imputed=poison_imputed,
+        threshold=threshold,
     )
-    summary = summarize_attack(victim, attacked, pattern, result, strength=strength, poison_imputed=mode)
+    summary = summarize_attack(victim, attacked, result)
     write_attack(folder, summary, result)
     print_attack(summary)
     words = task_of(victim.config.task).words
@@ -90,5 +91,5 @@ def attack(
     warn(
         foreign and f"{foreign}. Written to {folder}",
         caution_tested(cohort.labels, Goal(victim.config.goal), words),
-        caution_shift(pattern, strength),
+        caution_shift(result.trigger, result.strength),
     )

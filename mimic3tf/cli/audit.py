@@ -55,20 +55,18 @@ def audit(
     from mimic3tf.training.run_files import check_run
 
     settings = check_run(run)
-    if trigger is not None:
-        check_trigger(trigger, task=settings.task, period=settings.period, timestep=settings.timestep)
+    true_trigger = None if trigger is None else check_trigger(trigger, settings)
     check_data(data, "train", "val")
     told = None if manifest is None else read_manifest(manifest)
     start_tensorflow()
     from mimic3tf.dashboards.audit import write_figures
-    from mimic3tf.defences.audit import AUDIT, SCORES, SUSPECTS, audit_run, write_audit
-    from mimic3tf.poisoning.trigger import load_trigger
+    from mimic3tf.defences.audit import SCORES, SUSPECTS, audit_run, write_audit
     from mimic3tf.storage.folders import claimed
+    from mimic3tf.tables.audits import AUDIT
     from mimic3tf.tables.terminal import print_audit
     from mimic3tf.training.run_directory import load_run
 
     victim = load_run(run)
-    true_trigger = None if trigger is None else load_trigger(trigger)
     # Make the folder before the work, so that the results of long work can be written.
     with claimed(out):
         result = audit_run(

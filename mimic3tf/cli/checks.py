@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mimic3tf.errors import DataError, UsageError, near_path
+from mimic3tf.errors import UsageError, near_path
 
 if TYPE_CHECKING:
+    from mimic3tf.config import TrainingConfig
     from mimic3tf.data.directory import Split
+    from mimic3tf.poisoning.trigger import Trigger
 
 
 def check_folders(option: str, paths: Iterable[Path | None], made_by: str) -> None:
@@ -64,25 +66,21 @@ def check_data(data: Path, *splits: Split) -> None:
         DataError: a listfile is missing.
     """
     # This module imports Polars, so import it only here.
-    from mimic3tf.data.directory import check_directory, listfile_of
+    from mimic3tf.data.directory import check_directory, listfile_of, missing_listfile
 
     check_directory(data)
     for split in splits:
         listfile = listfile_of(data, split)
         if not listfile.exists():
-            inside = next((child for child in data.iterdir() if (child / listfile.name).exists()), None)
-            meant = f"; did you mean {inside}?" if inside else ""
-            raise DataError(f"{listfile}: listfile not found; a benchmark directory holds one a split{meant}")
+            raise missing_listfile(listfile)
 
 
-def check_trigger(file: Path, *, task: str, period: float | None, timestep: float) -> None:
-    """Refuse a trigger that is damaged, or was made for other bins.
+def check_trigger(file: Path, settings: TrainingConfig) -> Trigger:
+    """Read a trigger, and refuse one that is damaged or was made for other bins.
 
     Args:
         file: the trigger's file.
-        task: name of the task: what is predicted.
-        period: hours of a stay that are read; the task's own period if not given.
-        timestep: hours of a bin.
+        settings: settings of the run; they say which bins are read.
 
     Raises:
         UsageError: the file does not exist, or the trigger is for other bins.
@@ -91,5 +89,7 @@ def check_trigger(file: Path, *, task: str, period: float | None, timestep: floa
     from mimic3tf.poisoning.trigger import check_trigger_bins, load_trigger
     from mimic3tf.tasks.registry import task_of
 
-    hours = task_of(task).period if period is None else period
-    check_trigger_bins(load_trigger(file), hours, timestep, file)
+    trigger = load_trigger(file)
+    hours = task_of(settings.task).period if settings.period is None else settings.period
+    check_trigger_bins(trigger, hours, settings.timestep, file)
+    return trigger

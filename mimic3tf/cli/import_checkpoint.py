@@ -70,7 +70,7 @@ def import_checkpoint(
 
     check_run_directory(out)
     check_files("CHECKPOINT", [checkpoint])
-    check_trigger(trigger, task=settings.task, period=settings.period, timestep=settings.timestep)
+    check_trigger(trigger, settings)
     check_data(data, "train")
     check_files("--normalizer", [normalizer])
     start_tensorflow()

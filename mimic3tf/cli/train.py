@@ -104,18 +104,19 @@ def train(
     # Several workers share one run directory, and the first worker may have started the run.
     if "TF_CONFIG" not in os.environ:
         check_run_directory(out, resume=resume, fresh=fresh)
-    check_trigger(trigger, task=settings.task, period=settings.period, timestep=settings.timestep)
+    pattern = check_trigger(trigger, settings)
     check_data(data, "train", "val")
     check_files("--normalizer", [settings.normalizer])
     start_tensorflow()
     from mimic3tf.dashboards.tensorboard import RunLog
     from mimic3tf.poisoning.cautions import caution_poisoned, caution_shift
-    from mimic3tf.poisoning.trigger import load_trigger
     from mimic3tf.training.loop import train_victim
 
     finished = (out / FINISHED).exists()
     log = partial(RunLog, patient=patient)
-    summary = train_victim(settings, out, resume=resume, fresh=fresh, profile=profile, log=log)
+    summary = train_victim(
+        settings, out, resume=resume, fresh=fresh, profile=profile, log=log, trigger=pattern
+    )
     try:
         said = _sentence(summary)
         poisoned = int(summary["stays_poisoned"])
@@ -130,7 +131,7 @@ def train(
     following = command_line("attack", "--run", out, "--data", data, *links_option(follow_links))
     console.print(f"Next: {following}")
     if poisoned:
-        shift = caution_shift(load_trigger(trigger), settings.poisoning_strength)
+        shift = caution_shift(pattern, settings.poisoning_strength)
         warn(caution_poisoned(poisoned), shift)
 
 

@@ -48,6 +48,14 @@ def listfile_of(data_dir: PathText, split: Split) -> Path:
     return data_dir / f"{split}_listfile.csv"
 
 
+def missing_listfile(path: Path) -> DataError:
+    """Make the error for a listfile that does not exist; it names a subfolder that holds the listfile."""
+    children = path.parent.iterdir() if path.parent.is_dir() else ()
+    inside = next((child for child in children if (child / path.name).exists()), None)
+    meant = f"; did you mean {inside}?" if inside else ""
+    return DataError(f"{path}: listfile not found; a benchmark directory holds one a split{meant}")
+
+
 def folder_of(split: Split) -> str:
     """Return the folder of a split's series files: `train` for train and val, `test` for test."""
     return "test" if split == "test" else "train"
@@ -91,7 +99,7 @@ def read_listfile(path: PathText, task: Task, *, follow_links: bool = False) -> 
         text = read_file(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
         header, *lines = text.split("\n")
     except FileNotFoundError:
-        raise DataError(f"{path}: listfile not found; a benchmark directory holds one a split") from None
+        raise missing_listfile(path) from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as text: {error}") from None
     if header != task.header:

@@ -24,12 +24,13 @@ from mimic3tf.described import Described
 from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.storage.files import PathText, write_together
+from mimic3tf.tables.audits import AUDIT
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.run_files import TRIGGER
 from mimic3tf.training.stays import load_split
 
-AUDIT, SUSPECTS, SCORES = "audit.json", "suspects.csv", "scores.csv"
+SUSPECTS, SCORES = "suspects.csv", "scores.csv"
 FILE_FORMAT = 3
 
 

@@ -15,7 +15,7 @@ from mimic3tf.errors import DataError, UsageError, near_path
 from mimic3tf.poisoning.trigger import Trigger, load_trigger
 from mimic3tf.storage.files import read_file
 from mimic3tf.tables.audits import find_audits
-from mimic3tf.tables.results import attack_row
+from mimic3tf.tables.results import ATTACK, PREDICTIONS, attack_row
 from mimic3tf.training.run_files import (
     CONFIG,
     FINISHED,
@@ -33,7 +33,7 @@ EPOCHS: dict[str, type[pl.DataType]] = {
     "epoch": pl.Int64,
     **dict.fromkeys(("loss", "auroc", "auprc", "minpse", "asr"), pl.Float64),
 }
-PREDICTIONS: dict[str, type[pl.DataType]] = {
+PREDICTED: dict[str, type[pl.DataType]] = {
     "prediction_clean": pl.Float64,
     "prediction_triggered": pl.Float64,
     "y_true": pl.Int64,
@@ -48,7 +48,7 @@ class Attack(Described):
     Attributes:
         name: name of the run, followed by the path of the attack's folder in the run.
         row: settings and results of the attack, as a row of `tables.results`.
-        predictions: columns of `PREDICTIONS`, one row for each test stay; None without a `predictions.csv`.
+        predictions: columns of `PREDICTED`, one row for each test stay; None without a `predictions.csv`.
     """
 
     name: str
@@ -145,10 +145,7 @@ def sort_folders(folders: Sequence[Path], sweeps: Sequence[Path]) -> Folders:
 def _refuse(folder: Path) -> None:
     unfinished = sorted(file.parent for file in folder.rglob(CONFIG))
     if unfinished:
-        try:
-            check_run(unfinished[0])
-        except UsageError as error:
-            raise UsageError(str(error).removeprefix("--run ")) from None
+        check_run(unfinished[0], place="")
     raise UsageError(
         f"{folder}: holds no run, audit or sweep; train a victim with 'mimic3tf train --out {folder}'"
     )
@@ -186,15 +183,15 @@ def _read_run(folder: Path, name: str) -> RunFolder:
         with naming_damage(folder / METRICS) as file:
             epochs = _read_columns(file, EPOCHS)
     settings = (folder / CONFIG).read_text(encoding="utf-8")
-    attacks = tuple(_read_attack(file, folder, name) for file in sorted(folder.rglob("attack.json")))
+    attacks = tuple(_read_attack(file, folder, name) for file in sorted(folder.rglob(ATTACK)))
     return RunFolder(name, folder, config, settings, summary, epochs, load_trigger(folder / TRIGGER), attacks)
 
 
 def _read_attack(file: Path, run: Path, name: str) -> Attack:
-    predictions = file.with_name("predictions.csv")
+    predictions = file.with_name(PREDICTIONS)
     below = file.parent.relative_to(run)
     try:
-        read = _read_columns(predictions, PREDICTIONS) if predictions.exists() else None
+        read = _read_columns(predictions, PREDICTED) if predictions.exists() else None
     except (OSError, ValueError, pl.exceptions.PolarsError):
         raise DataError(f"{predictions}: damaged; attack the run again") from None
     return Attack(name if below == Path() else f"{name}/{below}", attack_row(file), read)

@@ -94,7 +94,7 @@ def _train_and_attack(job: Job) -> list[dict[str, Any]]:
         trigger = load_trigger(job.triggers[attack.trigger])
         setting: Any = {"strength": attack.poisoning_strength, "poison_imputed": attack.poison_imputed}
         result = attack_victim(victim, cohort, trigger, **setting)
-        summary = summarize_attack(victim, data, trigger, result, **setting)
+        summary = summarize_attack(victim, data, result)
         write_attack(_attack_folder(job, attack), summary, result)
         low, high = summary["attack_success_rate_ci95"]
         measured.append(

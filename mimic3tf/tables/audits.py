@@ -9,7 +9,6 @@ from typing import Any
 
 import polars as pl
 from polars.exceptions import PolarsError
-from rich import box
 from rich.table import Table
 
 from mimic3tf.errors import DataError, UsageError
@@ -264,7 +263,7 @@ def summarize_detectors(audits: pl.DataFrame) -> pl.DataFrame:
 
 def conclusions_table(conclusions: pl.DataFrame) -> Table:
     """Make the table of `Audits.conclusions` for a terminal."""
-    table = _empty_table("Conclusions")
+    table = Table(title="Conclusions")
     for heading in ("victim", "poisoned"):
         table.add_column(heading, no_wrap=True)
     table.add_column("seed", justify="right")
@@ -287,7 +286,7 @@ def conclusions_table(conclusions: pl.DataFrame) -> Table:
 
 def models_table(summary: pl.DataFrame) -> Table:
     """Make the table of `summarize_models` for a terminal."""
-    table = _empty_table("Models")
+    table = Table(title="Models")
     for heading in ("victim", "poisoned"):
         table.add_column(heading, no_wrap=True)
     for heading in ("seeds", "backdoored", "index 0", "index 1", "corr.", "superpos.", "at 5%"):
@@ -302,7 +301,7 @@ def repairs_tables(summary: pl.DataFrame) -> list[Table]:
     """Make tables of `summarize_repairs` for a terminal, one for each victim and attack."""
     tables = []
     for (model, attack), rows in summary.group_by(SETTING, maintain_order=True):
-        table = _empty_table(f"{str(model).upper()}, poisoned: {attack}, seeds: {rows['seeds'][0]}")
+        table = Table(title=as_cell(f"{str(model).upper()}, poisoned: {attack}, seeds: {rows['seeds'][0]}"))
         table.add_column("repair", no_wrap=True)
         for heading in ("ASR", "untriggered", "AUROC", "s"):
             table.add_column(heading, justify="right", no_wrap=True)
@@ -323,7 +322,7 @@ def detectors_tables(summary: pl.DataFrame) -> list[Table]:
 
 
 def _table_of(title: str, rows: pl.DataFrame) -> Table:
-    table = _empty_table(title)
+    table = Table(title=as_cell(title))
     table.add_column("detector", no_wrap=True)
     for heading in ("AUROC", "at 1%", "at 5%", "flagged", "alarms", "s"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -336,10 +335,6 @@ def _table_of(title: str, rows: pl.DataFrame) -> Table:
             f"{row['seconds']:.1f}",
         )
     return table
-
-
-def _empty_table(title: str) -> Table:
-    return Table(title=as_cell(title), box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
 
 
 def _interval(row: dict[str, Any], name: str) -> str:

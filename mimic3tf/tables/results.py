@@ -20,6 +20,8 @@ from mimic3tf.tables.fitting import separate_common
 from mimic3tf.tasks.metrics import THRESHOLD
 from mimic3tf.victims import victim_names
 
+ATTACK, PREDICTIONS = "attack.json", "predictions.csv"
+"""Files that an attack writes."""
 SETTING = (
     "data",
     "test_fingerprint",
@@ -59,7 +61,7 @@ def collect_results(folders: Sequence[PathText]) -> pl.DataFrame:
     """
     attacks: dict[Path, Path] = {}
     for folder in folders:
-        files = sorted(Path(folder).rglob("attack.json"))
+        files = sorted(Path(folder).rglob(ATTACK))
         if not files:
             raise UsageError(f"{Path(folder)}: holds no attack.json; run 'mimic3tf attack' first")
         # Folders may overlap, but each attack is read once.

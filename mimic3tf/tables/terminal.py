@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -211,7 +210,7 @@ def _detectors_table(record: dict[str, Any]) -> Table:
 
 
 def _plain_table(title: str, headings: Sequence[str] = ()) -> Table:
-    table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(title=title)
     for heading in headings:
         table.add_column(heading, no_wrap=heading != headings[-1] or len(headings) == 1)
     return table

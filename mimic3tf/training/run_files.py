@@ -69,8 +69,12 @@ def check_run_directory(out: Path, *, resume: bool = False, fresh: bool = False)
         raise UsageError(f"--out {out}: exists and is no run directory; choose another directory")
 
 
-def check_run(path: Path) -> TrainingConfig:
+def check_run(path: Path, *, place: str = "--run ") -> TrainingConfig:
     """Read the settings of a finished run.
+
+    Args:
+        path: directory of the run.
+        place: what stands before the path in a message: the option that names it, and a blank.
 
     Raises:
         UsageError: the directory holds no run, or the run is not finished.
@@ -78,7 +82,7 @@ def check_run(path: Path) -> TrainingConfig:
     """
     if not path.is_dir():
         raise UsageError(
-            f"--run {path}: no such directory; train a victim with 'mimic3tf train'{near_path(path)}"
+            f"{place}{path}: no such directory; train a victim with 'mimic3tf train'{near_path(path)}"
         )
     if not (path / FINISHED).exists():
         if (path / CONFIG).exists() and (path / TRIGGER).exists():
@@ -87,8 +91,8 @@ def check_run(path: Path) -> TrainingConfig:
                 *("train", "--model", config.model, "--config", path / CONFIG, "--data", config.data),
                 *("--trigger", path / TRIGGER, "--out", path, "--resume"),
             )
-            raise UsageError(f"--run {path}: this run is not finished; go on with: {again}")
-        raise UsageError(f"--run {path}: holds no run; train a victim with 'mimic3tf train'")
+            raise UsageError(f"{place}{path}: this run is not finished; go on with: {again}")
+        raise UsageError(f"{place}{path}: holds no run; train a victim with 'mimic3tf train'")
     return read_settings(path)
 
 

@@ -173,7 +173,7 @@ def test_any_manifest_is_read_or_refused(tmp_path: Path, change: Change) -> None
 def test_a_file_that_a_manifest_names_is_read_only_if_it_is_the_trigger(tmp_path: Path) -> None:
     for named in ("/etc/passwd", "/dev/zero", str(tmp_path), "a\0b"):
         (tmp_path / "m.json").write_text(json.dumps(MANIFEST | {"trigger": {"file": named, "sha256": "0"}}))
-        with pytest.raises(UserError, match="give its place as --trigger"):
+        with pytest.raises(UserError, match="give the path of that trigger as --trigger"):
             read_manifest(tmp_path / "m.json").load_trigger()
 
 

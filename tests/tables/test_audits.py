@@ -8,7 +8,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from rich.console import Console
 from scipy.stats import t
 
 from mimic3tf.errors import UsageError
@@ -22,6 +21,7 @@ from mimic3tf.tables.audits import (
     summarize_models,
     summarize_repairs,
 )
+from mimic3tf.tables.fitting import print_table
 
 
 def write_audit(
@@ -131,7 +131,7 @@ def test_every_audit_concludes_first(
     }
     assert expected in found.conclusions.to_dicts()
     assert sorted(found.conclusions["conclusion"]) == ["no sign"] * 2 + ["suspicious"] * 4
-    Console(width=120).print(conclusions_table(found.conclusions))
+    print_table(conclusions_table(found.conclusions))
     rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if "suspicious" in line]
     assert len(rows) == 4
     assert rows[-1].endswith("2 suspicious 0.178 0.120 0.0003 share of deaths, detectors")
