@@ -14,6 +14,6 @@ bash scripts/install.sh "$VENV" test,docs requirements/test.txt
 bash scripts/check_packages.sh
 bash scripts/docs.sh
 # A part of the tests covers a part of the code: the floor is for all of them.
-coverage=(--cov mimic3tf --cov-report= --cov-fail-under 70)
+coverage=(--cov mimic3tf --cov-report= --cov-fail-under 95)
 [ $# -eq 0 ] || coverage=()
 "$VENV/bin/pytest" -n 2 --durations 15 "${coverage[@]}" "$@"
