@@ -139,13 +139,21 @@ def attack(
     )
 
 
-def audit(run: Run, data: PathText, *, repairs: bool = True, follow_links: bool = False) -> AuditResult:
+def audit(
+    run: Run,
+    data: PathText,
+    *,
+    repairs: bool = True,
+    all_detectors: bool = False,
+    follow_links: bool = False,
+) -> AuditResult:
     """Look for a backdoor in a victim and in its training stays, as the owner of the victim could.
 
     Args:
         run: the run of the victim.
         data: the benchmark directory on which the victim was trained.
         repairs: whether to try repairs, if the attack is known; the repaired victims are attacked with it.
+        all_detectors: whether to use the detectors, too, that were the best one against no attack.
         follow_links: read links that lead out of the benchmark directory, too.
 
     Returns:
@@ -159,7 +167,7 @@ def audit(run: Run, data: PathText, *, repairs: bool = True, follow_links: bool 
     start_tensorflow()
     from mimic3tf.defences.audit import audit_run
 
-    return audit_run(run, Path(data), repairs=repairs, follow_links=follow_links)
+    return audit_run(run, Path(data), repairs=repairs, all_detectors=all_detectors, follow_links=follow_links)
 
 
 def _check_run(run: object) -> None:

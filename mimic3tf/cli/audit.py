@@ -30,6 +30,9 @@ def audit(
         bool,
         typer.Option(help="Try repairs, if the attack is known; the repaired victims are attacked with it."),
     ] = True,
+    all_detectors: Annotated[
+        bool, typer.Option("--all-detectors", help="Use the detectors, too, that were never the best one.")
+    ] = False,
     follow_links: FollowLinks = False,
 ) -> None:
     """Look for a backdoor in a victim and in its training stays, as the owner of the victim could.
@@ -76,6 +79,7 @@ def audit(
             trigger=true_trigger,
             trigger_file=trigger,
             repairs=repairs,
+            all_detectors=all_detectors,
             follow_links=follow_links,
         )
         write_figures(out, result)

@@ -69,6 +69,7 @@ def audit_run(
     trigger: Trigger | None = None,
     trigger_file: PathText | None = None,
     repairs: bool = True,
+    all_detectors: bool = False,
     follow_links: bool = False,
 ) -> AuditResult:
     """Look for a backdoor in a victim and in its training stays.
@@ -82,6 +83,7 @@ def audit_run(
         trigger: the true trigger, if it is not the trigger of the run or of the manifest.
         trigger_file: the file of `trigger`, which error messages name.
         repairs: whether to apply repairs; they need a known attack to be measured with.
+        all_detectors: whether to use the detectors that are no default, too.
         follow_links: whether to read links that lead out of the directory.
 
     Returns:
@@ -99,7 +101,7 @@ def audit_run(
         )
     check_trigger_fits(truth.trigger, evidence.trusted, trigger_file or run.path / TRIGGER)
     seed = run.config.seed
-    found = detect(evidence, truth.poisoned, seed)
+    found = detect(evidence, truth.poisoned, seed, all_detectors=all_detectors)
     findings = inspect_model(evidence, seed=seed)
     poisoned = truth.poisoned[found.suspects] if truth.poisoned.any() else None
     attacked_with = truth.trigger if poisoned is not None or trigger else None

@@ -14,10 +14,12 @@ from mimic3tf.defences.detectors import views
 from mimic3tf.defences.detectors.registry import DETECTORS
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.scoring import Performance, measure
-from mimic3tf.defences.verdict import Verdict, judge
+from mimic3tf.defences.verdict import TOP, OwnTest, Verdict, judge
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 
+DROPPED = 0.10
+"""Share of the training stays that a filter drops by a detector without a test of its own."""
 FEWEST = 10
 """Fewest stays of each label that detectors need, in the training and in the validation split."""
 
@@ -31,12 +33,27 @@ class Detection(Described):
         trusted: float64 [L] of the trusted stays of that label; empty if the detector cannot judge them.
         seconds: running time of the detector.
         performance: how well the scores find the poisoned stays; None if no stay is known to be poisoned.
+        own_test: the detector's own test, if it makes one.
     """
 
     scores: NDArray[np.float64]
     trusted: NDArray[np.float64]
     seconds: float
     performance: Performance | None
+    own_test: OwnTest | None
+
+
+@dataclass(frozen=True, repr=False)
+class Suspicion(Described):
+    """Which training stays a repair drops.
+
+    Attributes:
+        scores: float64 [N] of all training stays; the highest are dropped first.
+        dropped: share of all training stays to drop.
+    """
+
+    scores: NDArray[np.float64]
+    dropped: float
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,13 +71,16 @@ class DetectionResult(Described):
     verdict: Verdict
 
 
-def detect(evidence: Evidence, poisoned: NDArray[np.bool_], seed: int) -> DetectionResult:
+def detect(
+    evidence: Evidence, poisoned: NDArray[np.bool_], seed: int, *, all_detectors: bool = False
+) -> DetectionResult:
     """Look for poisoned stays, and then compare the findings with the truth.
 
     Args:
         evidence: the victim, its training stays and the trusted stays.
         poisoned: bool [N], which training stays are poisoned; all False if this is not known.
         seed: fixes the random choices of the detectors.
+        all_detectors: whether to use the detectors that are no default, too.
 
     Returns:
         The scores of every detector, and the verdict from them.
@@ -84,40 +104,50 @@ def detect(evidence: Evidence, poisoned: NDArray[np.bool_], seed: int) -> Detect
     of_trusted = np.flatnonzero(evidence.trusted.labels == evidence.suspected)
     # Several detectors share these cached arrays: the seconds of the first one must not include them.
     views.features(evidence), views.grids(evidence)
-    detections = {}
-    steps = track(
-        DETECTORS.items(), "Looking for poisoned stays", console=Console(stderr=True), transient=True
-    )
+    detections: dict[str, Detection] = {}
+    used = {name: each for name, each in DETECTORS.items() if each.default or all_detectors}
+    steps = track(used.items(), "Looking for poisoned stays", console=Console(stderr=True), transient=True)
     for name, detector in steps:
         start = time.perf_counter()
         found = detector.score(evidence, seed)
         seconds = time.perf_counter() - start
         scores = found.training[suspects]
         trusted = np.empty(0) if found.trusted is None else found.trusted[of_trusted]
-        detections[name] = Detection(scores, trusted, seconds, measure(scores, poisoned[suspects]))
+        detections[name] = Detection(
+            scores, trusted, seconds, measure(scores, poisoned[suspects]), found.test
+        )
     verdict = judge(
         {name: (found.scores, found.trusted) for name, found in detections.items()},
         evidence.labels,
         evidence.trusted.labels,
         evidence.suspected,
+        {name: found.own_test for name, found in detections.items() if found.own_test},
     )
     return DetectionResult(suspects, detections, verdict)
 
 
-def suspicion_to_filter_by(found: DetectionResult, evidence: Evidence) -> dict[str, NDArray[np.float64]]:
-    """Return the scores of the clearest detector, for a repair that filters training stays.
+def suspicion_to_filter_by(found: DetectionResult, evidence: Evidence) -> dict[str, Suspicion]:
+    """Return the stays that the clearest detector suspects, for a repair that filters training stays.
+
+    Poisoned stays that are left keep the backdoor alive, so that filters drop widely. A detector with a test
+    of its own tells poisoned stays from sound ones well: every stay that scores above 99% of the trusted
+    stays is dropped. Other detectors mix them, and a fixed share of all stays is dropped.
 
     Args:
         found: findings of the detectors.
         evidence: the evidence that the detectors read.
 
     Returns:
-        Scores [N] of all training stays by the detector's name, minus infinity for stays of the other label;
+        The suspicion by the detector's name, with scores of minus infinity for stays of the other label;
         empty if no detector raises an alarm, as there is no reason to filter then.
     """
     clearest = found.verdict.clearest
     if clearest is None:
         return {}
-    suspicion = np.full(len(evidence.stays), -np.inf)
-    suspicion[found.suspects] = found.detections[clearest].scores
-    return {clearest: suspicion}
+    detection = found.detections[clearest]
+    scores = np.full(len(evidence.stays), -np.inf)
+    scores[found.suspects] = detection.scores
+    dropped = DROPPED
+    if detection.own_test is not None:
+        dropped = float((scores > np.quantile(detection.trusted, 1 - TOP)).mean())
+    return {clearest: Suspicion(scores, dropped)}

@@ -37,6 +37,7 @@ class Evidence(Described):
         standardization: standardization of the victim's inputs.
         stays: names [N] of the training stays.
         grids: float32 [N, T, C], training stays in channel units, categories as indices.
+        masks: bool [N, T, C], which cells of the training stays were measured.
         labels: int64 [N], the labels that the victim was trained with.
         suspected: the label that an attacker may have given to poisoned stays. An audit takes the goal of
             the run or of the manifest; a defender who does not know the goal audits each label.
@@ -50,6 +51,7 @@ class Evidence(Described):
     standardization: Standardization
     stays: NDArray[np.str_]
     grids: NDArray[np.float32]
+    masks: NDArray[np.bool_]
     labels: NDArray[np.int64]
     suspected: int
     inputs: NDArray[np.float32]
@@ -121,6 +123,7 @@ def gather_evidence(
         standardization=run.standardization,
         stays=cohort.stays,
         grids=pipeline.grids_of(exposure, np.arange(len(exposure))),
+        masks=exposure.cohort.masks,
         labels=exposure.labels,
         suspected=config.goal,
         inputs=standardized(raw, run.standardization),

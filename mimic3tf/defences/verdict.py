@@ -28,6 +28,19 @@ FEWEST_TRUSTED = 19
 
 
 @dataclass(frozen=True)
+class OwnTest:
+    """A test that a detector makes itself, instead of the count above a threshold.
+
+    Attributes:
+        threshold: score above which the detector flags a stay.
+        p_value: probability of such a finding if no stay is poisoned.
+    """
+
+    threshold: float
+    p_value: float
+
+
+@dataclass(frozen=True)
 class Alarm:
     """The test of one detector: how many training stays lie above its threshold.
 
@@ -35,7 +48,7 @@ class Alarm:
         threshold: score above which a stay is flagged.
         flagged: number of flagged training stays of the suspected label.
         expected: expected number of flagged stays if none is poisoned.
-        p_value: probability of at least `flagged` stays if none is poisoned.
+        p_value: probability of at least `flagged` stays if none is poisoned, or of the detector's own test.
         adjusted: `p_value` after Holm's correction for the number of tests.
         poisoned: estimated number of poisoned stays among the flagged ones.
         low: lower end of the interval of `poisoned`; the intervals of all detectors together hold at 95%.
@@ -107,6 +120,7 @@ def judge(
     training: NDArray[np.int64],
     trusted: NDArray[np.int64],
     label: int,
+    own: Mapping[str, OwnTest] | None = None,
 ) -> Verdict:
     """Test the training stays against the trusted ones.
 
@@ -116,13 +130,17 @@ def judge(
         training: labels [N] of the training stays.
         trusted: labels [M] of the trusted stays.
         label: the suspected label.
+        own: the tests that detectors made themselves, by detector.
 
     Returns:
         All tests, with p-values after Holm's correction.
     """
     share = _label_share(training == label, trusted == label)
     calibrated = {name: pair for name, pair in scores.items() if len(pair[1]) >= FEWEST_TRUSTED}
-    alarms = {name: _alarm(*pair, ERROR / len(calibrated)) for name, pair in calibrated.items()}
+    tests = own or {}
+    alarms = {
+        name: _alarm(*pair, ERROR / len(calibrated), tests.get(name)) for name, pair in calibrated.items()
+    }
     share_p, *adjusted = _holm([share.p_value, *(alarm.p_value for alarm in alarms.values())])
     alarms = {
         name: replace(alarm, adjusted=p) for (name, alarm), p in zip(alarms.items(), adjusted, strict=True)
@@ -167,13 +185,19 @@ def _holm(p_values: list[float]) -> list[float]:
     return [float(p) for p in adjusted]
 
 
-def _alarm(training: NDArray[np.float64], trusted: NDArray[np.float64], error: float) -> Alarm:
-    above = int((len(trusted) + 1) * FALSE_ALARMS)
-    threshold = float(np.sort(trusted)[-above])
+def _alarm(
+    training: NDArray[np.float64], trusted: NDArray[np.float64], error: float, own: OwnTest | None
+) -> Alarm:
+    if own is None:
+        above = int((len(trusted) + 1) * FALSE_ALARMS)
+        threshold = float(np.sort(trusted)[-above])
+    else:
+        threshold = own.threshold
+        above = int((trusted > threshold).sum()) + 1
     flagged, stays = int((training > threshold).sum()), len(training)
     by_chance = betabinom(stays, above, len(trusted) + 1 - above)
     low, high = (_beyond(flagged, by_chance.ppf(at), stays) for at in (1 - error / 2, error / 2))
-    p_value = float(by_chance.sf(flagged - 1))
+    p_value = float(by_chance.sf(flagged - 1)) if own is None else own.p_value
     poisoned = _beyond(flagged, by_chance.mean(), stays)
     return Alarm(threshold, flagged, float(by_chance.mean()), p_value, p_value, poisoned, low, high)
 

@@ -76,6 +76,7 @@ def evidence_of(grids: np.ndarray, labels: np.ndarray, seed: int) -> Evidence:
         standardization=standardization,
         stays=np.array([f"{stay}_episode1_timeseries.csv" for stay in range(len(grids))]),
         grids=grids,
+        masks=everywhere,
         labels=labels,
         suspected=1,
         inputs=inputs,

@@ -27,7 +27,7 @@ def log_odds(*risks: float) -> np.ndarray:
 
 def found(leading: str, scores: dict[str, Any], trusted: Any = (-1.0, 0.0, 1.0, 2.0)) -> DetectionResult:
     detections = {
-        name: Detection(np.asarray(of, float), np.asarray(trusted, float), 0.0, None)
+        name: Detection(np.asarray(of, float), np.asarray(trusted, float), 0.0, None, None)
         for name, of in scores.items()
     }
     share = LabelShare(4, 5, 4, 5, 0.5, 1.0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mimic3tf.defences.detectors import autoencoder, outliers, representations, suspect_labels
+from mimic3tf.defences.detectors import autoencoder, common_pattern, outliers, representations, suspect_labels
 from mimic3tf.defences.detectors.views import Scores
 from mimic3tf.defences.evidence import Evidence
 
@@ -22,15 +22,23 @@ class Detector:
     Attributes:
         score: function that scores all stays from the evidence and a seed.
         about: what makes a stay suspicious to the detector, in a few words.
+        default: whether every audit uses it; the others were never the best one against any attack that was
+            measured (docs/detection.md).
     """
 
     score: Callable[[Evidence, int], Scores]
     about: str
+    default: bool = True
 
 
 DETECTORS = {
+    "common pattern": Detector(
+        common_pattern.shared_shift, "shifted by a pattern that many of these stays share"
+    ),
     "spectral signatures": Detector(
-        representations.spectral_signatures, "far along the main direction of the victim's activations"
+        representations.spectral_signatures,
+        "far along the main direction of the victim's activations",
+        default=False,
     ),
     "activation clustering": Detector(
         representations.activation_clustering, "in the smaller of two clusters of the victim's activations"
@@ -46,16 +54,20 @@ DETECTORS = {
         suspect_labels.unexpected_death, "a model of trusted stays predicts survival"
     ),
     "neighbours survived": Detector(
-        suspect_labels.neighbours_survived, "the most similar stays are labelled 0"
+        suspect_labels.neighbours_survived, "the most similar stays are labelled 0", default=False
     ),
-    "Mahalanobis": Detector(outliers.mahalanobis, "features far from those of trusted stays"),
+    "Mahalanobis": Detector(outliers.mahalanobis, "features far from those of trusted stays", default=False),
     "Mahalanobis by channel": Detector(
         outliers.channel_mahalanobis, "courses of channels far from those of trusted stays"
     ),
-    "isolation forest": Detector(outliers.isolation_forest, "features that few random splits isolate"),
-    "local outlier factor": Detector(outliers.local_outlier_factor, "features with few others nearby"),
+    "isolation forest": Detector(
+        outliers.isolation_forest, "features that few random splits isolate", default=False
+    ),
+    "local outlier factor": Detector(
+        outliers.local_outlier_factor, "features with few others nearby", default=False
+    ),
     "autoencoder": Detector(
-        autoencoder.reconstruction, "grid badly rebuilt by an autoencoder of trusted grids"
+        autoencoder.reconstruction, "grid badly rebuilt by an autoencoder of trusted grids", default=False
     ),
 }
 """Detectors by name, in the order of the tables."""

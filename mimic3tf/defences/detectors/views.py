@@ -7,7 +7,7 @@ each stay is scored by a fit to other folds.
 
 # No postponed annotations here: with them, the documentation cannot resolve those of a `NamedTuple`.
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.features import clinical_scores, window_features
 from mimic3tf.data.grid import ordinal_view
 from mimic3tf.defences.evidence import Evidence
+from mimic3tf.defences.verdict import OwnTest
 from mimic3tf.described import Described
 from mimic3tf.poisoning import exposures
 from mimic3tf.standardization import STAYS_A_BATCH
@@ -45,10 +46,12 @@ class Scores(Described):
     Attributes:
         training: float64 [N], scores of the training stays.
         trusted: float64 [M], scores of the trusted stays; None if they cannot be made in the same way.
+        test: the detector's own test; None if only its scores are compared.
     """
 
     training: Floats
     trusted: Floats | None
+    test: OwnTest | None = field(default=None, kw_only=True)
 
 
 @lru_cache(maxsize=1)

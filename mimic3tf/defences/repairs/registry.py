@@ -14,6 +14,7 @@ from rich.progress import track
 
 from mimic3tf.attacks import attacked_stays
 from mimic3tf.data.cohort import Cohort
+from mimic3tf.defences.detection import Suspicion
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.repairs.fine_pruning import has_units, prune_dormant
 from mimic3tf.defences.repairs.private_training import (
@@ -32,8 +33,6 @@ from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.tasks.metrics import Rate, rate_of
 
-DROPPED = 0.10
-"""Share of the training stays that filtering drops; all of them have the goal's label."""
 NOISE = 0.5
 """Standard deviation of the noise, in standard deviations of the inputs."""
 INPUT_DROPOUT = 0.3
@@ -69,7 +68,7 @@ def try_repairs(
     strength: float,
     poison_imputed: PoisonImputed,
     *,
-    suspicion: Mapping[str, NDArray[np.floating]],
+    suspicion: Mapping[str, Suspicion],
     seed: int,
 ) -> list[RepairOutcome]:
     """Apply every repair to a victim, and attack the repaired victim.
@@ -83,7 +82,7 @@ def try_repairs(
         trigger: the trigger of the attack.
         strength: strength of the attack.
         poison_imputed: mode of the attack.
-        suspicion: scores [N] of all training stays by detector; one filter is tried for each.
+        suspicion: which training stays to drop, by detector; one filter is tried for each.
         seed: fixes the trainings.
 
     Returns:
@@ -113,17 +112,15 @@ Repair = Callable[[], tuple[keras.Model | None, str]]
 """Returns a repaired model and what was done, or None and why the repair cannot be applied."""
 
 
-def _model_repairs(
-    evidence: Evidence, suspicion: Mapping[str, NDArray[np.floating]], seed: int
-) -> dict[str, Repair]:
+def _model_repairs(evidence: Evidence, suspicion: Mapping[str, Suspicion], seed: int) -> dict[str, Repair]:
     model = evidence.model
     config = evidence.config.model_copy(update={"seed": seed})
     trusted = examples_of(evidence.trusted, evidence.reads, evidence.standardization)
     training = replace(trusted, inputs=evidence.inputs, labels=evidence.labels)
 
-    def filtering(scores: NDArray[np.floating]) -> Repair:
+    def filtering(by: Suspicion) -> Repair:
         def repair() -> tuple[keras.Model | None, str]:
-            kept = keep_least_suspicious(evidence.labels, scores, Goal(config.goal))
+            kept = keep_least_suspicious(evidence.labels, by.scores, Goal(config.goal), by.dropped)
             repaired = retrain(config, training.take(kept), trusted)
             dropped = f"dropped {(~kept).sum()} of {len(kept)} training stays"
             return repaired, f"{dropped}, all of label {config.goal}"
@@ -156,7 +153,7 @@ def _model_repairs(
         return repaired, f"gradients clipped to {CLIP:g}, noise multiplier {NOISE_MULTIPLIER:g}: {privacy}"
 
     return {
-        **{f"filter by {name}": filtering(scores) for name, scores in suspicion.items()},
+        **{f"filter by {name}": filtering(by) for name, by in suspicion.items()},
         "fine-tune": fine_tuning,
         "fine-prune": fine_pruning,
         "noise": noise,
@@ -166,7 +163,7 @@ def _model_repairs(
 
 
 def keep_least_suspicious(
-    labels: NDArray[np.integer], scores: NDArray[np.floating], goal: Goal, dropped: float = DROPPED
+    labels: NDArray[np.integer], scores: NDArray[np.floating], goal: Goal, dropped: float
 ) -> NDArray[np.bool_]:
     """Choose the training stays that filtering keeps.
 

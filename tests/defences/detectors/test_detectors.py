@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from mimic3tf.defences.detection import detect, suspicion_to_filter_by
+from mimic3tf.defences.detection import (
+    DROPPED,
+    Detection,
+    DetectionResult,
+    detect,
+    suspicion_to_filter_by,
+)
 from mimic3tf.defences.detectors.registry import DETECTORS
 from mimic3tf.defences.detectors.views import Scores
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.scoring import auroc, measure, recall
+from mimic3tf.defences.verdict import OwnTest, judge
 
 OF_LABELS = {"unexpected death", "neighbours survived"}
 """Those that look for wrong labels only."""
@@ -26,6 +34,8 @@ QUICK = ("activation clustering", "unexpected death", "Mahalanobis by channel")
 def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """What these tests plant is obvious to an autoencoder that has learned for less long."""
     monkeypatch.setattr("mimic3tf.defences.detectors.autoencoder.EPOCHS", 12)
+    monkeypatch.setattr("mimic3tf.defences.common_pattern.sound_stays.MODES", 4)
+    monkeypatch.setattr("mimic3tf.defences.common_pattern.mixture.LENGTHS", (3.0,))
 
 
 @cache
@@ -150,7 +160,21 @@ def test_what_is_found_of_label_0_is_what_is_found_of_label_1(
     assert one.verdict.clearest == zero.verdict.clearest == "Mahalanobis by channel"
     assert one.verdict.share == zero.verdict.share
     suspicion = suspicion_to_filter_by(zero, triggered_towards_0.evidence)["Mahalanobis by channel"]
-    assert (triggered_towards_0.evidence.labels[np.isfinite(suspicion)] == 0).all()
+    assert (triggered_towards_0.evidence.labels[np.isfinite(suspicion.scores)] == 0).all()
+    assert suspicion.dropped == DROPPED
+
+
+def test_a_filter_drops_all_above_the_trusted_stays_if_the_detector_makes_its_own_test() -> None:
+    scores, trusted = np.r_[np.full(30, 5.0), np.linspace(-9, 0, 70)], np.linspace(-9, 0, 200)
+    own = OwnTest(0.0, 0.001)
+    labels = np.r_[np.ones(100, np.int64), np.zeros(300, np.int64)]
+    verdict = judge({"own": (scores, trusted)}, labels, labels[:250], 1, {"own": own})
+    found = DetectionResult(np.arange(100), {"own": Detection(scores, trusted, 1.0, None, own)}, verdict)
+    suspicion = suspicion_to_filter_by(found, SimpleNamespace(stays=labels.astype(str)))["own"]  # type: ignore[arg-type]
+    assert suspicion.dropped == 31 / 400  # 30 of them, and the highest of the others
+    assert np.flatnonzero(suspicion.scores == 5.0).tolist() == list(range(30))
+    assert verdict.alarms["own"].p_value == 0.001
+    assert verdict.alarms["own"].flagged == 30
 
 
 # --- Scoring ------------------------------------------------------------------------------------------

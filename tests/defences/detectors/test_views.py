@@ -37,6 +37,7 @@ def evidence_in_bins(bins: int, timestep: float) -> Evidence:
         standardization=nothing,
         stays=np.arange(TRAINING).astype(str),
         grids=training,
+        masks=np.ones_like(training, bool),
         labels=labels,
         suspected=1,
         inputs=np.zeros((TRAINING, 1), np.float32),

@@ -46,6 +46,7 @@ def evidence(small_cohort: Callable[[int, int], Path], tmp_path_factory: pytest.
         standardization=standardization,
         stays=train.stays,
         grids=train.grids,
+        masks=train.masks,
         labels=train.labels,
         suspected=1,
         inputs=examples.inputs,

@@ -15,6 +15,7 @@ from mimic3tf.channels import MIMIC3
 from mimic3tf.config import resolve_config
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.loading import load_cohort
+from mimic3tf.defences.detection import Suspicion
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.repairs.purification import PURIFICATIONS
 from mimic3tf.defences.repairs.registry import RepairOutcome, keep_least_suspicious, try_repairs
@@ -71,6 +72,7 @@ def poisoned(
         standardization=standardization,
         stays=train.stays,
         grids=pipeline.grids_of(exposure, np.arange(len(train))),
+        masks=train.masks,
         labels=exposure.labels,
         suspected=1,
         inputs=given.inputs,
@@ -82,7 +84,7 @@ def poisoned(
 @pytest.fixture(scope="module")
 def outcomes(poisoned: tuple[Evidence, Trigger, np.ndarray, Cohort]) -> dict[str, RepairOutcome]:
     evidence, trigger, triggered, test = poisoned
-    suspicion = {"an oracle": triggered.astype(float)}
+    suspicion = {"an oracle": Suspicion(triggered.astype(float), 0.1)}
     found = try_repairs(evidence, test, trigger, STRENGTH, "all", suspicion=suspicion, seed=0)
     return {outcome.name: outcome for outcome in found}
 

@@ -1,0 +1,252 @@
+"""The mixture of sound stays and poisoned stays: likelihood ratios, and the search for the common pattern.
+
+A poisoned stay is a sound stay plus one pattern at its measured cells. In each channel, the whitened
+residuals of a stay are a multivariate t: a stay that is unusual anyway tells little about a shift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigh
+from scipy.optimize import minimize
+from scipy.special import expit, gammaln
+
+from mimic3tf.defences.common_pattern.whitened import Part, Whitened
+
+Floats = NDArray[np.float64]
+
+STRICTNESS = 50.0
+"""Weight of the prior, by which a pattern looks like its channel over time."""
+LEAST_STRICT = 2.0
+"""Smallest weight of the prior in a channel that the pattern clearly uses."""
+CONTRAST = 20.0
+"""Weight of the trusted stays of the other label: a pattern that sound stays follow, too, gains nothing."""
+FIRST_SHARE, SHARES = 0.05, (0.01, 0.4)
+"""Share of poisoned stays at which a search starts; smallest and largest share."""
+LENGTHS = (-3.0, 3.0)
+"""Lengths along each main direction of the scores at which a search starts."""
+DIRECTIONS = 2
+"""Main directions that searches start along."""
+STEPS = 12
+"""Steps of the optimizer between two updates of the share."""
+UPDATES, RELEVANCES = 3, 2
+"""Updates of the share, and how often the weights of the prior are estimated."""
+
+
+@dataclass(frozen=True)
+class Tails:
+    """The multivariate t of the whitened residuals of each channel.
+
+    Attributes:
+        degrees: float64 [U], degrees of freedom.
+        scale: float64 [U], squared scale.
+    """
+
+    degrees: Floats
+    scale: Floats
+
+
+def fit_tails(stays: Whitened) -> Tails:
+    """Fit the tails of every channel to sound stays, by maximum likelihood."""
+    return Tails(*np.transpose([_fit_tail(part) for part in stays.parts]))
+
+
+def _fit_tail(part: Part) -> tuple[float, float]:
+    squares, counts = part.squares(part.residuals), part.counts[part.stays]
+    if not len(counts):
+        return 10.0, 1.0
+
+    def loss(logarithms: Floats) -> float:
+        degrees, scale = np.exp(logarithms)
+        density = gammaln((degrees + counts) / 2) - gammaln(degrees / 2)
+        density -= counts / 2 * np.log(degrees * scale)
+        density -= (degrees + counts) / 2 * np.log1p(squares / (degrees * scale))
+        return float(-density.sum())
+
+    bounds = [(np.log(low), np.log(high)) for low, high in ((1.0, 200.0), (0.01, 100.0))]
+    degrees, scale = np.exp(minimize(loss, np.log([10.0, 1.0]), method="Nelder-Mead", bounds=bounds).x)
+    return float(degrees), float(scale)
+
+
+class LogRatio:
+    """Log-likelihood ratio of some stays: with a pattern against without it.
+
+    Args:
+        stays: the whitened stays.
+        tails: the tails of their residuals.
+    """
+
+    def __init__(self, stays: Whitened, tails: Tails) -> None:
+        self._stays, self._tails = stays, tails
+        self._sound = [self._terms(at, part.squares(part.residuals)) for at, part in enumerate(stays.parts)]
+
+    def __len__(self) -> int:
+        return self._stays.stays
+
+    def __call__(self, pattern: Floats) -> Floats:
+        """Return the log-likelihood ratio [N] of a pattern, given by its coordinates [P]."""
+        return self.with_gradient(pattern)[0]
+
+    def with_gradient(self, pattern: Floats) -> tuple[Floats, Callable[[Floats], Floats]]:
+        """Return the log-likelihood ratio [N], and the function that sums its gradients.
+
+        This function takes weights [N], and returns the weighted sum [P] of the stays' gradients.
+        """
+        ratio = np.zeros(len(self))
+        residuals, slopes = [], []
+        for at, part in enumerate(self._stays.parts):
+            moved = part.moved(pattern)
+            squares = part.squares(moved)
+            ratio[part.stays] += self._terms(at, squares) - self._sound[at]
+            residuals.append(moved)
+            slopes.append(self._slope(at, squares))
+
+        def gradient(weights: Floats) -> Floats:
+            total = np.zeros(len(pattern))
+            for part, moved, slope in zip(self._stays.parts, residuals, slopes, strict=True):
+                pull = np.repeat((weights[part.stays] * slope).astype(np.float32), part.counts[part.stays])
+                total[: part.design.shape[1]] += part.design.T @ (pull * moved)
+            return total
+
+        return ratio, gradient
+
+    def scores(self) -> Floats:
+        """Return the gradient of every stay at no pattern: [N, P]."""
+        scores = np.zeros((len(self), self._stays.width))
+        for at, part in enumerate(self._stays.parts):
+            if len(part.stays):
+                pull = np.repeat(self._slope(at, part.squares(part.residuals)), part.counts[part.stays])
+                rows = part.design * (pull * part.residuals).astype(np.float32)[:, None]
+                scores[part.stays, : part.design.shape[1]] += np.add.reduceat(rows, part.starts, axis=0)
+        return scores
+
+    def information(self, pattern: Floats, weights: Floats) -> Floats:
+        """Return the information [P, P] that stays hold about a pattern, weighted by [N] (Gauss-Newton)."""
+        total = np.zeros((self._stays.width,) * 2)
+        for at, part in enumerate(self._stays.parts):
+            slope = self._slope(at, part.squares(part.moved(pattern)))
+            root = np.repeat(np.sqrt(weights[part.stays] * slope), part.counts[part.stays])
+            rows = part.design * root[:, None].astype(np.float32)
+            total[: rows.shape[1], : rows.shape[1]] += rows.T @ rows
+        return total
+
+    def _terms(self, at: int, squares: Floats) -> Floats:
+        degrees, scale, counts = self._of(at)
+        return -(degrees + counts) / 2 * np.log1p(squares / (degrees * scale))
+
+    def _slope(self, at: int, squares: Floats) -> Floats:
+        degrees, scale, counts = self._of(at)
+        return (degrees + counts) / (degrees * scale + squares)
+
+    def _of(self, at: int) -> tuple[float, float, NDArray[np.int64]]:
+        part = self._stays.parts[at]
+        return self._tails.degrees[at], self._tails.scale[at], part.counts[part.stays]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A pattern that a search found.
+
+    Attributes:
+        pattern: float64 [P], its coordinates.
+        share: share of the stays that carry it.
+        strictness: float64 [P], weight of the prior of each coordinate.
+    """
+
+    pattern: Floats
+    share: float
+    strictness: Floats
+
+
+def posterior_odds(ratio: Floats, share: float) -> Floats:
+    """Return the logarithm of the odds [N] that stays carry a pattern, from their log-likelihood ratios."""
+    return np.asarray(ratio + np.log(share) - np.log1p(-share))
+
+
+def fit_pattern(
+    stays: LogRatio, strictness: Floats | float, width: int, start: Floats | None = None, steps: int = 40
+) -> Floats:
+    """Fit the pattern [P] that all stays carry, with the prior."""
+
+    def loss(pattern: Floats) -> tuple[float, Floats]:
+        ratio, gradient = stays.with_gradient(pattern)
+        return _negative(ratio.sum(), gradient(np.ones(len(stays))), pattern, strictness)
+
+    return _minimized(loss, np.zeros(width) if start is None else start, steps)[0]
+
+
+def search(suspects: LogRatio, trusted: LogRatio, width: int, modes: int) -> Found:
+    """Look for the pattern that some suspects carry and trusted stays do not.
+
+    Searches start at no pattern, and at several lengths along the directions in which the scores of the
+    suspects vary most in comparison with those of the trusted stays.
+
+    Args:
+        suspects: the training stays of the suspected label.
+        trusted: trusted stays of the other label.
+        width: number of coordinates of a pattern.
+        modes: number of coordinates of each channel.
+    """
+    contrast = CONTRAST * len(suspects) / len(trusted)
+
+    def carry(start: Floats, share: float, strictness: Floats, steps: int) -> tuple[Floats, float]:
+        def loss(pattern: Floats) -> tuple[float, Floats]:
+            gains, gradients = zip(
+                *(_gain(stays, pattern, share) for stays in (suspects, trusted)), strict=True
+            )
+            gain, slope = (one - contrast * other for one, other in (gains, gradients))
+            return _negative(gain, slope, pattern, strictness)
+
+        return _minimized(loss, start, steps)
+
+    even = np.full(width, STRICTNESS)
+    tried = [carry(start, FIRST_SHARE, even, STEPS) for start in _starts(suspects, trusted, width)]
+    # The start that got furthest is carried to its end.
+    pattern, _ = min(tried, key=lambda end: end[1])
+    share, strictness = FIRST_SHARE, even
+    for update in range(UPDATES + RELEVANCES):
+        carried = expit(posterior_odds(suspects(pattern), share)).sum()
+        share = float(np.clip((carried + 1) / (len(suspects) + 2), *SHARES))
+        if update >= UPDATES:
+            strictness = _relevance(pattern, modes)
+        pattern, _ = carry(pattern, share, strictness, STEPS)
+    return Found(pattern, share, strictness)
+
+
+def _gain(stays: LogRatio, pattern: Floats, share: float) -> tuple[float, Floats]:
+    """Return the gain in log-likelihood of the mixture over sound stays only, and its gradient [P]."""
+    ratio, gradient = stays.with_gradient(pattern)
+    gain = np.logaddexp(np.log1p(-share), np.log(share) + ratio).sum()
+    return float(gain), gradient(expit(posterior_odds(ratio, share)))
+
+
+def _starts(suspects: LogRatio, trusted: LogRatio, width: int) -> list[Floats]:
+    ours, theirs = (scores.T @ scores / len(scores) for scores in (suspects.scores(), trusted.scores()))
+    ridge = 0.1 * np.trace(theirs) / width + STRICTNESS / len(suspects)
+    main = eigh(ours, theirs + ridge * np.eye(width), subset_by_index=(width - DIRECTIONS, width - 1))[1]
+    main /= np.linalg.norm(main, axis=0)
+    return [np.zeros(width), *(length * direction for direction in main.T for length in LENGTHS)]
+
+
+def _relevance(pattern: Floats, modes: int) -> Floats:
+    """Estimate the weight of the prior in every channel from the length of the pattern in it."""
+    squares = (pattern.reshape(-1, modes) ** 2).sum(axis=1)
+    strictness = np.clip(modes / np.maximum(squares, 1e-9), LEAST_STRICT, STRICTNESS)
+    return np.repeat(strictness, modes)
+
+
+def _negative(
+    gain: float, gradient: Floats, pattern: Floats, strictness: Floats | float
+) -> tuple[float, Floats]:
+    return float((strictness * pattern**2).sum() / 2 - gain), strictness * pattern - gradient
+
+
+def _minimized(
+    loss: Callable[[Floats], tuple[float, Floats]], start: Floats, steps: int
+) -> tuple[Floats, float]:
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": steps})
+    return found.x, float(found.fun)

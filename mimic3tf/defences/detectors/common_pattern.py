@@ -1,0 +1,42 @@
+"""The detector of a common pattern: how likely each stay carries the shift that many stays share."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from mimic3tf.defences.common_pattern.finding import CommonPattern, Stays, find_common_pattern
+from mimic3tf.defences.detectors.views import Scores
+from mimic3tf.defences.evidence import Evidence
+from mimic3tf.defences.verdict import OwnTest
+
+EVEN = 0.0
+"""Logarithm of the odds above which a stay is flagged: it carries the pattern rather than not."""
+
+
+@lru_cache(maxsize=1)
+def pattern_in(evidence: Evidence, seed: int) -> CommonPattern | None:
+    """Look for the common pattern; None if there are too few stays or measurements."""
+    trusted = evidence.trusted
+    return find_common_pattern(
+        Stays(evidence.grids, evidence.masks, evidence.labels),
+        Stays(trusted.grids, trusted.masks, trusted.labels),
+        evidence.suspected,
+        ~trusted.channels.categorical,
+        seed,
+    )
+
+
+def shared_shift(evidence: Evidence, seed: int) -> Scores:
+    """Score stays of the suspected label by the logarithm of the odds that they carry the common pattern.
+
+    Every stay is scored by a fit to other folds. Stays of the other label are not judged: their score is 0.
+    """
+    training, trusted = np.zeros(len(evidence.labels)), np.zeros(len(evidence.trusted))
+    found = pattern_in(evidence, seed)
+    if found is None:
+        return Scores(training, None)
+    training[evidence.labels == evidence.suspected] = found.training
+    trusted[evidence.trusted.labels == evidence.suspected] = found.trusted
+    return Scores(training, trusted, test=OwnTest(EVEN, found.p_value))
