@@ -43,3 +43,5 @@ html_theme = "furo"
 html_title = "mimic3tf"
 html_show_sourcelink = False
 html_theme_options = {"navigation_with_keys": True}
+html_static_path = ["_static"]
+html_css_files = [("print.css", {"media": "print"})]

@@ -84,15 +84,12 @@ def test_an_attack_needs_only_the_test_listfile(attack: Command, data: Path) -> 
     attack(data=data).fails(FAILURE, data / "test_listfile.csv", "not found")
 
 
-def test_a_listed_stay_without_a_series_is_named(read: Command, stay: Path) -> None:
+@pytest.mark.parametrize(("kind", "said"), [("missing", "absent"), ("directory", "cannot be read")])
+def test_a_listed_stay_without_a_series_is_named(read: Command, stay: Path, kind: str, said: str) -> None:
     stay.unlink()
-    read().fails(FAILURE, stay, "absent")
-
-
-def test_a_directory_in_place_of_a_series_is_named(read: Command, stay: Path) -> None:
-    stay.unlink()
-    stay.mkdir()
-    read().fails(FAILURE, stay, "cannot be read")
+    if kind == "directory":
+        stay.mkdir()
+    read().fails(FAILURE, stay, said)
 
 
 def test_a_file_in_place_of_the_train_folder_is_named(read: Command, data: Path) -> None:

@@ -17,49 +17,44 @@ USAGE, FAILURE = 2, 1
 Command = Callable[..., Any]
 
 
+BAD_VALUES = {
+    ("train", "--model"): ["svm", "LSTM", "nosuch"],
+    ("train", "--poison_imputed"): ["some"],
+    ("train", "--poison-imputed"): ["True"],
+    ("train", "--poisoned_labels"): ["dirty"],
+    ("train", "--precision"): ["float64"],
+    ("train", "--selection"): ["luck"],
+    ("train", "--log-level"): ["loud"],
+    ("train", "--poisoning_proportion"): ["1.5", "-0.1", "inf", "5%"],
+    ("train", "--poisoning-proportion"): ["nan"],
+    ("train", "--poisoning_strength"): ["-1", "1e999", "strong"],
+    ("train", "--poisoning-strength"): ["nan"],
+    ("train", "--epochs"): ["0", "1.5"],
+    ("train", "--batch-size"): ["0"],
+    ("train", "--seed"): ["-1", str(2**32)],
+    ("train", "--task"): ["nosuch"],
+    ("train", "--goal"): ["2", "-1", "death"],
+    ("train", "--period"): ["0", "nan", "inf"],
+    ("train", "--timestep"): ["0", "-1", "inf"],
+    ("generate", "--period"): ["0", "-1", "nan", "inf", "a day"],
+    ("generate", "--timestep"): ["0", "-1", "nan", "inf", "a day"],
+    ("attack", "--poisoning_strength"): ["-0.5", "nan", "inf"],
+    ("attack", "--poison_imputed"): ["none"],
+}
+
+
 @pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("--model", "svm"),
-        ("--model", "LSTM"),
-        ("--poison_imputed", "some"),
-        ("--poison-imputed", "True"),
-        ("--poisoned_labels", "dirty"),
-        ("--precision", "float64"),
-        ("--selection", "luck"),
-        ("--log-level", "loud"),
-        ("--poisoning_proportion", "1.5"),
-        ("--poisoning_proportion", "-0.1"),
-        ("--poisoning-proportion", "nan"),
-        ("--poisoning_proportion", "inf"),
-        ("--poisoning_proportion", "5%"),
-        ("--poisoning_strength", "-1"),
-        ("--poisoning-strength", "nan"),
-        ("--poisoning_strength", "1e999"),
-        ("--poisoning_strength", "strong"),
-        ("--epochs", "0"),
-        ("--epochs", "1.5"),
-        ("--batch-size", "0"),
-        ("--seed", "-1"),
-        ("--seed", str(2**32)),
-        ("--model", "nosuch"),
-        ("--task", "nosuch"),
-        ("--goal", "2"),
-        ("--goal", "-1"),
-        ("--goal", "death"),
-        ("--period", "0"),
-        ("--period", "nan"),
-        ("--period", "inf"),
-        ("--timestep", "0"),
-        ("--timestep", "-1"),
-        ("--timestep", "inf"),
-    ],
+    ("command", "option", "value"),
+    [(*place, value) for place, values in BAD_VALUES.items() for value in values],
 )
-def test_train_refuses_a_bad_option_value(train: Command, tmp_path: Path, option: str, value: str) -> None:
+def test_a_bad_option_value_is_refused(
+    request: pytest.FixtureRequest, tmp_path: Path, command: str, option: str, value: str
+) -> None:
     # The original's options have two spellings; the original's is named.
     named = option.replace("-", "_").replace("__", "--") if "poison" in option else option
-    train(option, value).refuses_option(named, "inf" if value == "1e999" else value)
-    assert not (tmp_path / "run").exists()
+    outcome = request.getfixturevalue(command)(option, value)
+    outcome.refuses_option(named, "inf" if value == "1e999" else value)
+    assert not any((tmp_path / made).exists() for made in ("run", "t.npz", "attack"))
 
 
 @pytest.mark.parametrize("command", ["train", "generate"])
@@ -74,15 +69,6 @@ def test_a_victim_or_task_that_there_is_not_is_one_line_that_lists_those_there_a
     assert not (tmp_path / "t.npz").exists()
 
 
-@pytest.mark.parametrize("option", ["--period", "--timestep"])
-@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "a day"])
-def test_no_trigger_is_drawn_for_hours_that_are_none(
-    generate: Command, tmp_path: Path, option: str, value: str
-) -> None:
-    generate(option, value).refuses_option(option, value)
-    assert not (tmp_path / "t.npz").exists()
-
-
 def test_a_goal_that_is_no_label_is_refused_by_every_command_that_takes_one(
     train: Command, mimic3tf: Command, prepared: Any, tmp_path: Path
 ) -> None:
@@ -92,20 +78,6 @@ def test_a_goal_that_is_no_label_is_refused_by_every_command_that_takes_one(
         assert "less than or equal to 1" in outcome.err
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "copy").exists()
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("--poisoning_strength", "-0.5"),
-        ("--poisoning_strength", "nan"),
-        ("--poisoning_strength", "inf"),
-        ("--poison_imputed", "none"),
-    ],
-)
-def test_attack_refuses_a_bad_option_value(attack: Command, tmp_path: Path, option: str, value: str) -> None:
-    attack(option, value).refuses_option(option, value)
-    assert not (tmp_path / "attack").exists()
 
 
 @pytest.mark.parametrize("strength", ["1e30", "1e300"])

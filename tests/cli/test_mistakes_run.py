@@ -44,10 +44,23 @@ def test_a_run_is_not_resumed_with_another_setting(train: Command, own_run: Path
     outcome.fails(USAGE, "--resume", "'poisoning_proportion'", 0.3, 0.05, own_run)
 
 
-def test_a_folder_of_other_files_is_not_resumed(train: Command, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "checkpoint.npz").write_text("mine")
-    train("--resume").fails(USAGE, "--out", tmp_path / "run")
+@pytest.mark.parametrize(
+    ("file", "text", "more"),
+    [
+        ("run", "mine", []),
+        ("run/checkpoint.npz", "mine", ["--resume"]),
+        # Many projects hold a config.yaml.
+        ("run/config.yaml", "theme: dark\n", []),
+    ],
+    ids=["file", "folder to resume", "settings alone"],
+)
+def test_what_is_no_run_is_left_alone(
+    train: Command, tmp_path: Path, file: str, text: str, more: list[str]
+) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(text)
+    train(*more).fails(USAGE, "--out", tmp_path / "run")
+    assert (tmp_path / file).read_text() == text
 
 
 @pytest.mark.parametrize("beside", [[], ["config.yaml"], ["config.yaml", "trigger.npz"]])
@@ -61,20 +74,6 @@ def test_a_directory_with_foreign_files_is_left_alone(
         shutil.copy(own_run / name, project)
     train(out=project).fails(USAGE, "--out", project)
     assert sorted(path.name for path in project.iterdir()) == sorted(["chapter1.tex", *beside])
-
-
-def test_a_settings_file_alone_makes_no_run_that_may_be_cleared(train: Command, tmp_path: Path) -> None:
-    """Many projects hold a config.yaml."""
-    (tmp_path / "project").mkdir()
-    (tmp_path / "project" / "config.yaml").write_text("theme: dark\n")
-    train(out=tmp_path / "project").fails(USAGE, "--out", tmp_path / "project")
-    assert (tmp_path / "project" / "config.yaml").read_text() == "theme: dark\n"
-
-
-def test_a_file_in_place_of_a_run_directory_is_left_alone(train: Command, tmp_path: Path) -> None:
-    (tmp_path / "run").write_text("mine")
-    train().fails(USAGE, "--out", tmp_path / "run")
-    assert (tmp_path / "run").read_text() == "mine"
 
 
 @pytest.mark.parametrize("kind", ["link", "here"])

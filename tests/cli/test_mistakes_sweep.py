@@ -42,17 +42,19 @@ def test_a_sweep_that_is_not_there_is_refused(sweep: Command, tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
-def test_a_mistake_in_the_file_is_named_before_anything_is_made(sweep: Command, tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(SWEEP.replace("0.2", "2"))
-    sweep().fails(USAGE, tmp_path / "mine.yaml", "line 5", "'proportions' is 2")
-    assert not (tmp_path / "out").exists()
-
-
-def test_more_stays_than_there_are_are_refused_before_anything_is_made(
-    sweep: Command, tmp_path: Path
+@pytest.mark.parametrize(
+    ("text", "needles"),
+    [
+        (SWEEP.replace("0.2", "2"), ["line 5", "'proportions' is 2"]),
+        (SWEEP + "    training_stays: [5000]\n", ["line 7", "'training_stays' is 5000"]),
+    ],
+    ids=["proportion", "more stays than there are"],
+)
+def test_a_mistake_in_the_file_is_named_before_anything_is_made(
+    sweep: Command, tmp_path: Path, text: str, needles: list[str]
 ) -> None:
-    (tmp_path / "mine.yaml").write_text(SWEEP + "    training_stays: [5000]\n")
-    sweep().fails(USAGE, tmp_path / "mine.yaml", "line 7", "'training_stays' is 5000")
+    (tmp_path / "mine.yaml").write_text(text)
+    sweep().fails(USAGE, tmp_path / "mine.yaml", *needles)
     assert not (tmp_path / "out").exists()
 
 

@@ -257,33 +257,23 @@ def test_check_refuses_options_of_poisoning(check: Command, option: str, value: 
 
 
 @pytest.mark.parametrize(
-    ("option", "value"),
+    ("option", "value", "said"),
     [
-        ("poisoning_proportion", "1.5"),
-        ("poisoning_proportion", "-0.1"),
-        ("poisoning_proportion", "nan"),
-        ("poisoning_strength", "-1"),
-        ("poisoning_strength", "nan"),
-        ("poisoning_strength", "inf"),
+        *(("poisoning_proportion", value, value) for value in ("1.5", "-0.1", "nan")),
+        *(("poisoning_strength", value, value) for value in ("-1", "nan", "inf")),
+        ("poisoning_strength", "1e300", "too strong"),
+        ("task", "nosuch", "'nosuch': no such task; known: in-hospital-mortality"),
     ],
 )
-def test_a_value_out_of_range_is_one_line(poison: Command, tmp_path: Path, option: str, value: str) -> None:
-    poison(**{option: value}).fails(USAGE, f"--{option}", value)
-    assert list(tmp_path.glob("*copy*")) == []
-
-
-def test_a_task_that_there_is_not_is_named_with_those_there_are(poison: Command, tmp_path: Path) -> None:
-    poison(task="nosuch").fails(USAGE, "'nosuch'", "known: in-hospital-mortality")
+def test_a_value_that_cannot_be_used_is_one_line(
+    poison: Command, tmp_path: Path, option: str, value: str, said: str
+) -> None:
+    poison(**{option: value}).fails(USAGE, f"--{option}", said)
     assert list(tmp_path.glob("*copy*")) == []
 
 
 def test_a_value_that_is_no_number_is_named(poison: Command) -> None:
     poison(poisoning_strength="strong").refuses_option("--poisoning_strength", "strong")
-
-
-def test_a_strength_beyond_all_numbers_is_one_line(poison: Command, tmp_path: Path) -> None:
-    poison(poisoning_strength="1e300").fails(USAGE, "--poisoning_strength", "too strong")
-    assert list(tmp_path.glob("*copy*")) == []
 
 
 @pytest.mark.parametrize(

@@ -37,22 +37,23 @@ def test_a_trial_that_two_sweeps_ran_to_the_same_numbers_counts_once(invented: A
     assert results.select("seed", "poisoning_strength").rows() == [(0, 2.0), (1, 2.0), (0, 10.0)]
 
 
-def test_a_trial_with_two_results_is_refused(invented: Any, tmp_path: Path) -> None:
-    folders = [
-        invented.write(tmp_path / "a", [invented.trial()]),
-        invented.write(tmp_path / "b", [invented.trial(trial="again", attack_success_rate=0.125)]),
-    ]
-    with pytest.raises(UsageError, match=r"trial lr-temporal.* in .*a and trial again in .*b have the same"):
-        read_sweeps(folders)
-
-
-def test_sweeps_of_two_cohorts_are_refused(invented: Any, tmp_path: Path) -> None:
-    folders = [
-        invented.write(tmp_path / "a", [invented.trial()]),
-        invented.write(tmp_path / "b", [invented.trial(seed=1, data_fingerprint="e" * 64)]),
-    ]
-    with pytest.raises(UsageError, match="2 different cohorts"):
-        read_sweeps(folders)
+@pytest.mark.parametrize(
+    ("second", "fault"),
+    [
+        (
+            {"trial": "again", "attack_success_rate": 0.125},
+            r"trial lr-temporal.* in .*a and trial again in .*b have the same",
+        ),
+        ({"seed": 1, "data_fingerprint": "e" * 64}, "2 different cohorts"),
+    ],
+    ids=["two results of a trial", "two cohorts"],
+)
+def test_sweeps_that_do_not_go_together_are_refused(
+    invented: Any, tmp_path: Path, second: dict[str, Any], fault: str
+) -> None:
+    trials = {"a": invented.trial(), "b": invented.trial(**second)}
+    with pytest.raises(UsageError, match=fault):
+        read_sweeps([invented.write(tmp_path / name, [trial]) for name, trial in trials.items()])
 
 
 def test_a_folder_without_results_is_named(invented: Any, tmp_path: Path) -> None:

@@ -272,19 +272,18 @@ def test_record_without_outcome_is_named(tmp_path: Path) -> None:
         prepare_physionet2012([records], [outcome], tmp_path / "out")
 
 
-def test_wrong_header_of_a_record_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"Hours,HR\n0,80\n", ", line 1: the header is 'Hours,HR'; expected 'Time,Parameter,Value'"),
+        (b"\x1f\x8b\xff\xfe", ": is not text in UTF-8"),
+    ],
+    ids=["header", "binary"],
+)
+def test_file_that_is_no_record_is_named(tmp_path: Path, content: bytes, fault: str) -> None:
     records, outcome = write_set(tmp_path / "set", {"7": ""}, {"7": 0})
-    (records / "7.txt").write_text("Hours,HR\n0,80\n")
-    with pytest.raises(
-        DataError, match=r"7\.txt, line 1: the header is 'Hours,HR'; expected 'Time,Parameter,Value'"
-    ):
-        prepare_physionet2012([records], [outcome], tmp_path / "out")
-
-
-def test_binary_record_is_named(tmp_path: Path) -> None:
-    records, outcome = write_set(tmp_path / "set", {"7": ""}, {"7": 0})
-    (records / "7.txt").write_bytes(b"\x1f\x8b\xff\xfe")
-    with pytest.raises(DataError, match=r"7\.txt: is not text in UTF-8"):
+    (records / "7.txt").write_bytes(content)
+    with pytest.raises(DataError, match=rf"7\.txt{fault}"):
         prepare_physionet2012([records], [outcome], tmp_path / "out")
 
 
