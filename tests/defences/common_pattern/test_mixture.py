@@ -100,11 +100,10 @@ def cohorts(seed: int, poisoned: int, shift: np.ndarray | float = 0.0) -> tuple[
     carries = np.arange(1000) < poisoned
     labels[carries] = 1
     values[carries] += shift
-    parts = (
-        Stays(part[0], part[1], part[2])
-        for part in zip(*((array[:600], array[600:]) for array in (values, mask, labels)), strict=True)
+    training, trusted = (
+        Stays(values[part], mask[part], labels[part]) for part in (slice(600), slice(600, None))
     )
-    return *parts, carries[:600]
+    return training, trusted, carries[:600]
 
 
 def test_a_planted_pattern_is_found_and_shown_with_its_error() -> None:
@@ -130,8 +129,9 @@ def test_a_planted_pattern_is_found_and_shown_with_its_error() -> None:
 
 def test_a_label_0_is_as_good_as_a_label_1() -> None:
     training, trusted, _ = cohorts(8, 30, np.array([3.0, 0.0, 0.0]))
-    swapped = (Stays(part.values, part.mask, 1 - part.labels) for part in (training, trusted))
-    one, zero = find_common_pattern(training, trusted, 1, ALL, 0), find_common_pattern(*swapped, 0, ALL, 0)
+    one = find_common_pattern(training, trusted, 1, ALL, 0)
+    training, trusted = (Stays(part.values, part.mask, 1 - part.labels) for part in (training, trusted))
+    zero = find_common_pattern(training, trusted, 0, ALL, 0)
     assert one is not None
     assert zero is not None
     np.testing.assert_array_equal(one.training, zero.training)
