@@ -17,7 +17,7 @@ def audit(
     data: Data,
     out: Annotated[
         Path,
-        typer.Option(help="Folder for audit.json, suspects.csv, scores.csv, figures for TensorBoard."),
+        typer.Option(help="Folder for audit.json, three tables, and figures for TensorBoard."),
     ],
     trigger: Annotated[
         Path | None, typer.Option(help="The true trigger, to compare with; the run's own if not given.")
@@ -45,7 +45,8 @@ def audit(
     The output starts with one conclusion in words, and its reasons: the share of the suspected label (the
     label that the attack gives), the detectors, and the inverted triggers. suspects.csv ranks the training
     stays of that label and says why each of them looks suspicious; scores.csv holds their scores from every
-    detector. audit.json, which starts with the conclusion, is written last.
+    detector; pattern.csv holds the shift that the flagged stays share. audit.json, which starts with the
+    conclusion, is written last.
 
     \b
     Examples:
@@ -63,7 +64,7 @@ def audit(
     told = None if manifest is None else read_manifest(manifest)
     start_tensorflow()
     from mimic3tf.dashboards.audit import write_figures
-    from mimic3tf.defences.audit import SCORES, SUSPECTS, audit_run, write_audit
+    from mimic3tf.defences.audit import PATTERN, SCORES, SUSPECTS, audit_run, write_audit
     from mimic3tf.storage.folders import claimed
     from mimic3tf.tables.audits import AUDIT
     from mimic3tf.tables.terminal import print_audit
@@ -85,4 +86,5 @@ def audit(
         write_figures(out, result)
         write_audit(out, result)
     print_audit(result.record, result.suspects)
-    typer.echo(f"Written: {out / AUDIT}, {out / SUSPECTS}, {out / SCORES} and figures for TensorBoard")
+    tables = ", ".join(str(out / name) for name in (SUSPECTS, SCORES, PATTERN))
+    typer.echo(f"Written: {out / AUDIT}, {tables} and figures for TensorBoard")

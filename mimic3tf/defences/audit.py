@@ -14,12 +14,13 @@ from rich.console import Console
 
 from mimic3tf.defences.conclusion import Conclusion, conclude
 from mimic3tf.defences.detection import DetectionResult, detect, suspicion_to_filter_by
-from mimic3tf.defences.detectors.registry import DETECTORS
+from mimic3tf.defences.detectors.common_pattern import pattern_in
+from mimic3tf.defences.detectors.registry import COMMON_PATTERN, DETECTORS
 from mimic3tf.defences.evidence import Evidence, Truth, gather_evidence
 from mimic3tf.defences.inspection.model_inspection import ModelFindings, inspect_model
 from mimic3tf.defences.outcomes import model_record, repairs_record, superposition_record
 from mimic3tf.defences.repairs.registry import try_repairs
-from mimic3tf.defences.suspects import scores_table, suspects_table
+from mimic3tf.defences.suspects import pattern_table, scores_table, suspects_table
 from mimic3tf.described import Described
 from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
@@ -30,7 +31,7 @@ from mimic3tf.training.run_directory import Run
 from mimic3tf.training.run_files import TRIGGER
 from mimic3tf.training.stays import load_split
 
-SUSPECTS, SCORES = "suspects.csv", "scores.csv"
+SUSPECTS, SCORES, PATTERN = "suspects.csv", "scores.csv", "pattern.csv"
 FILE_FORMAT = 3
 
 
@@ -43,6 +44,7 @@ class AuditResult(Described):
         conclusion: the conclusion from all checks; it stands first in the record.
         suspects: rows of `suspects.csv`.
         scores: rows of `scores.csv`.
+        pattern: rows of `pattern.csv`.
         evidence: the victim and the stays that were audited.
         found: findings of the detectors.
         poisoned: bool [K], which suspects are poisoned; None if this is not known.
@@ -54,6 +56,7 @@ class AuditResult(Described):
     conclusion: Conclusion
     suspects: pl.DataFrame
     scores: pl.DataFrame
+    pattern: pl.DataFrame
     evidence: Evidence
     found: DetectionResult
     poisoned: NDArray[np.bool_] | None
@@ -113,8 +116,12 @@ def audit_run(
     record["model_inspection"] = model_record(findings, shift, strength)
     if attacked_with is not None:
         record |= _under_attack(evidence, found, attacked_with, strength, repairs=repairs)
+    shared = pattern_in(evidence, seed) if COMMON_PATTERN in found.detections else None
+    pattern = pattern_table(shared, evidence.trusted, None if shift is None else strength * shift.values)
     suspects, scores = suspects_table(found, evidence), scores_table(found, evidence)
-    return AuditResult(record, conclusion, suspects, scores, evidence, found, poisoned, findings, shift)
+    return AuditResult(
+        record, conclusion, suspects, scores, pattern, evidence, found, poisoned, findings, shift
+    )
 
 
 def _under_attack(
@@ -212,11 +219,11 @@ def record_of(
 
 
 def write_audit(out: PathText, result: AuditResult) -> None:
-    """Write the three files of an audit into an existing folder.
+    """Write the four files of an audit into an existing folder.
 
     `audit.json` is written last: a folder with this file holds a complete audit.
     """
     text = json.dumps(result.record, indent=2, allow_nan=False) + "\n"
     out = Path(out)
-    tables = {SUSPECTS: result.suspects, SCORES: result.scores}
+    tables = {SUSPECTS: result.suspects, SCORES: result.scores, PATTERN: result.pattern}
     write_together({**{out / name: table.write_csv() for name, table in tables.items()}, out / AUDIT: text})

@@ -186,8 +186,9 @@ def _detectors_table(record: dict[str, Any]) -> Table:
     known = any(detector["performance"] for detector in record["detectors"])
     table = _plain_table("Detectors", ("detector",))
     table.caption = (
-        "flagged: above the threshold that 5% of trusted stays exceed. p: probability of so many by "
-        "chance, after Holm's correction. -: trusted stays cannot calibrate the detector."
+        "flagged: above the threshold that 5% of trusted stays exceed; by the common pattern, more likely "
+        "with the pattern than without it. p: probability of such a finding by chance, after Holm's "
+        "correction. -: trusted stays cannot calibrate the detector."
     )
     if known:
         table.caption += (

@@ -148,7 +148,7 @@ def _run_content(path: Path) -> object:
 
 def _audit_content(path: Path) -> object:
     """An audit, without the time that it took."""
-    files = (path / name for name in ("audit.json", "suspects.csv", "scores.csv"))
+    files = (path / name for name in ("audit.json", "suspects.csv", "scores.csv", "pattern.csv"))
     return [re.sub(rb'"seconds": [0-9.]+', b"", file.read_bytes()) for file in files if file.exists()]
 
 

@@ -31,8 +31,9 @@ class Detector:
     default: bool = True
 
 
+COMMON_PATTERN = "common pattern"
 DETECTORS = {
-    "common pattern": Detector(
+    COMMON_PATTERN: Detector(
         common_pattern.shared_shift, "shifted by a pattern that many of these stays share"
     ),
     "spectral signatures": Detector(

@@ -26,11 +26,12 @@ from mimic3tf.defences.repairs.private_training import (
     is_dense,
 )
 from mimic3tf.defences.repairs.purification import PURIFICATIONS, Purification, purify, received
-from mimic3tf.defences.retraining import examples_of, predict, retrain, tune
+from mimic3tf.defences.retraining import Examples, examples_of, predict, retrain, tune
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.standardization import Standardization, fit_standardization, standardized
 from mimic3tf.tasks.metrics import Rate, rate_of
 
 NOISE = 0.5
@@ -74,7 +75,7 @@ def try_repairs(
     """Apply every repair to a victim, and attack the repaired victim.
 
     Repairs read the evidence only; the trigger is used only to measure them. Retrained victims keep the
-    settings of the run and the standardization of its inputs.
+    settings of the run and the standardization of its inputs; a filter fits it to the stays that it keeps.
 
     Args:
         evidence: the victim, its training stays and the trusted stays.
@@ -121,7 +122,11 @@ def _model_repairs(evidence: Evidence, suspicion: Mapping[str, Suspicion], seed:
     def filtering(by: Suspicion) -> Repair:
         def repair() -> tuple[keras.Model | None, str]:
             kept = keep_least_suspicious(evidence.labels, by.scores, Goal(config.goal), by.dropped)
-            repaired = retrain(config, training.take(kept), trusted)
+            remaining = training.take(kept)
+            # A few poisoned stays with extreme values stretch a column so far that nothing is learned there.
+            again = fit_standardization(remaining.inputs, evidence.reads, remaining.channels)
+            repaired = retrain(config, _standardized(remaining, again), _standardized(trusted, again))
+            repaired = _preceded_by(again, repaired)
             dropped = f"dropped {(~kept).sum()} of {len(kept)} training stays"
             return repaired, f"{dropped}, all of label {config.goal}"
 
@@ -160,6 +165,17 @@ def _model_repairs(evidence: Evidence, suspicion: Mapping[str, Suspicion], seed:
         "input dropout": dropout,
         "private gradients": private,
     }
+
+
+def _standardized(examples: Examples, again: Standardization) -> Examples:
+    return replace(examples, inputs=standardized(examples.inputs, again))
+
+
+def _preceded_by(again: Standardization, model: keras.Model) -> keras.Model:
+    """Make a model that reads the inputs of the victim, and standardizes them again."""
+    given = keras.Input(model.input_shape[1:])
+    first = keras.layers.Normalization(mean=again.mean, variance=again.std**2, dtype="float32")
+    return keras.Model(given, model(first(given)))
 
 
 def keep_least_suspicious(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -18,7 +19,12 @@ from mimic3tf.data.loading import load_cohort
 from mimic3tf.defences.detection import Suspicion
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.repairs.purification import PURIFICATIONS
-from mimic3tf.defences.repairs.registry import RepairOutcome, keep_least_suspicious, try_repairs
+from mimic3tf.defences.repairs.registry import (
+    RepairOutcome,
+    _model_repairs,
+    keep_least_suspicious,
+    try_repairs,
+)
 from mimic3tf.defences.retraining import Examples, predict, retrain
 from mimic3tf.errors import DataError
 from mimic3tf.poisoning import exposures
@@ -112,6 +118,32 @@ def test_filtering_by_an_oracle_takes_the_backdoor_away(outcomes: dict[str, Repa
     assert repaired.auroc is not None
     assert repaired.auroc > 0.6
     assert repaired.seconds > 0
+
+
+def test_a_filter_fits_the_standardization_to_the_stays_that_it_keeps(
+    poisoned: tuple[Evidence, Trigger, np.ndarray, Cohort], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = poisoned[0]
+    stays, columns = len(evidence.inputs), evidence.trusted.channels.continuous
+    dropped = (np.arange(stays) < 20) & (evidence.labels == 1)
+    inputs = np.random.default_rng(0).normal(2, 0.1, evidence.inputs.shape).astype(np.float32)
+    inputs[dropped] *= 100
+    given: list[np.ndarray] = []
+    net = keras.Sequential([keras.Input(inputs.shape[1:]), keras.layers.Flatten(), keras.layers.Dense(2)])
+
+    def retrain_(config: object, examples: Examples, judges: Examples) -> keras.Model:
+        given.append(examples.inputs)
+        return net
+
+    monkeypatch.setattr("mimic3tf.defences.repairs.registry.retrain", retrain_)
+    by = {"an oracle": Suspicion(dropped.astype(float), dropped.mean())}
+    model, _ = _model_repairs(replace(evidence, inputs=inputs), by, 0)["filter by an oracle"]()
+    assert len(given[0]) == stays - dropped.sum() < stays
+    assert given[0][..., columns].std() == pytest.approx(1.0, abs=1e-3)
+    assert given[0][..., columns].mean() == pytest.approx(0.0, abs=1e-3)
+    assert model is not None
+    # The repaired model reads the inputs of the victim.
+    np.testing.assert_allclose(model(inputs[~dropped][:9]), net(given[0][:9]), atol=1e-3)
 
 
 def test_every_repair_reports_what_it_leaves(outcomes: dict[str, RepairOutcome]) -> None:
