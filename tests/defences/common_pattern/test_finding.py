@@ -47,6 +47,7 @@ def test_p_values_of_sound_stays_are_uniform(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(finding, "FEWEST_SOUND", 50)
     monkeypatch.setattr(sound_stays, "ROUNDS", 0)
     monkeypatch.setattr(mixture, "LENGTHS", ())
+    monkeypatch.setattr(mixture, "STEPS", 5)
     monkeypatch.setattr(mixture, "UPDATES", 1)
     monkeypatch.setattr(mixture, "RELEVANCES", 0)
     random = np.random.default_rng(3)

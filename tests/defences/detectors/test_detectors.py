@@ -32,10 +32,11 @@ QUICK = ("activation clustering", "unexpected death", "Mahalanobis by channel")
 
 @pytest.fixture(autouse=True)
 def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What these tests plant is obvious to an autoencoder that has learned for less long."""
+    """What these tests plant is obvious after a shorter training or search."""
     monkeypatch.setattr("mimic3tf.defences.detectors.autoencoder.EPOCHS", 12)
     monkeypatch.setattr("mimic3tf.defences.common_pattern.sound_stays.MODES", 4)
-    monkeypatch.setattr("mimic3tf.defences.common_pattern.mixture.LENGTHS", (3.0,))
+    monkeypatch.setattr("mimic3tf.defences.common_pattern.mixture.LENGTHS", ())
+    monkeypatch.setattr("mimic3tf.defences.common_pattern.mixture.STEPS", 5)
 
 
 @cache
