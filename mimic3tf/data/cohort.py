@@ -162,7 +162,7 @@ class Cohort:
         chosen = np.arange(len(self))[stays]
         lengths = np.diff(self.starts)[chosen]
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        rows = np.repeat(self.starts[chosen] - starts[:-1], lengths) + np.arange(starts[-1])
+        rows = ranges(self.starts[chosen], lengths)
         place = np.full(len(self), -1, np.int32)
         place[chosen] = np.arange(len(chosen))
         stay = place[self.examples.stay]
@@ -177,6 +177,11 @@ class Cohort:
             filled=self.filled and self.filled.take(rows),
             examples=Examples(stay[kept], self.examples.end[kept], self.examples.y[kept]),
         )
+
+
+def ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return `counts[i]` consecutive numbers from `starts[i]` on, for every i, one after the other."""
+    return np.repeat(starts - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
 
 
 def cohort_of(

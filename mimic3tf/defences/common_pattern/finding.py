@@ -179,6 +179,6 @@ def _shown(
     stays = LogRatio(flagged.without(offset), tails)
     start = np.mean([found.pattern for _, found in ends], axis=0)
     coordinates = fit_pattern(stays, strictness, len(offset), start)
-    information = stays.information(coordinates, np.ones(len(stays)))
+    information = stays.information(coordinates)
     spread = np.linalg.inv(information + np.diag(strictness))
     return sound.pattern(coordinates, width), sound.standard_error(spread, width)

@@ -124,12 +124,12 @@ class LogRatio:
                 scores[part.stays, : part.design.shape[1]] += np.add.reduceat(rows, part.starts, axis=0)
         return scores
 
-    def information(self, pattern: Floats, weights: Floats) -> Floats:
-        """Return the information [P, P] that stays hold about a pattern, weighted by [N] (Gauss-Newton)."""
+    def information(self, pattern: Floats) -> Floats:
+        """Return the information [P, P] that the stays hold about a pattern (Gauss-Newton)."""
         total = np.zeros((self._stays.width,) * 2)
         for at, part in enumerate(self._stays.parts):
             slope = self._slope(at, part.squares(part.moved(pattern)))
-            root = np.repeat(np.sqrt(weights[part.stays] * slope), part.counts[part.stays])
+            root = np.repeat(np.sqrt(slope), part.counts[part.stays])
             rows = part.design * root[:, None].astype(np.float32)
             total[: rows.shape[1], : rows.shape[1]] += rows.T @ rows
         return total

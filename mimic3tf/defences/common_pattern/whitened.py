@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from mimic3tf.data.cohort import ranges
 from mimic3tf.described import Described
 
 Floats = NDArray[np.float64]
@@ -41,7 +42,8 @@ class Part(Described):
     @cached_property
     def starts(self) -> NDArray[np.int64]:
         """The first row of each of these stays: int64 [S]."""
-        return np.append(0, np.cumsum(self.counts[self.stays])[:-1])[: len(self.stays)]
+        counts = self.counts[self.stays]
+        return np.cumsum(counts) - counts
 
     def moved(self, coordinates: Floats) -> NDArray[np.float32]:
         """Return the residuals [R] without the pattern of these coordinates."""
@@ -141,11 +143,6 @@ def whiten(
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as threads:
         list(threads.map(work, [order[start : start + BATCH] for start in range(0, stays, BATCH)]))
     return Whitened(stays, parts)
-
-
-def ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return `counts[i]` consecutive numbers from `starts[i]` on, for every i, one after the other."""
-    return np.repeat(starts - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
 
 
 def _padded(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
