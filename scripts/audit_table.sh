@@ -45,7 +45,7 @@ for seed in ${SEEDS:-0 1 2}; do
       run=$here/$model-$name
       [ -f "$run/run.json" ] || mimic3tf train --model "$model" --data "$data" --out "$run" --seed "$seed" --resume \
         --trigger "$trigger" "${setting[@]}"
-      [ -f "$run/audit/audit.json" ] || mimic3tf audit --run "$run" --data "$data" --out "$run/audit" --all-detectors
+      [ -f "$run/audit/audit.json" ] || mimic3tf audit --run "$run" --data "$data" --out "$run/audit" --all-detectors --all-repairs
     done
   done
   # The same stays, poisoned in their files: the victim's pipeline then fills gaps with the shifted values.
@@ -57,7 +57,7 @@ for seed in ${SEEDS:-0 1 2}; do
     [ -f "$run/run.json" ] || mimic3tf train --model "$model" --data "$copy" --out "$run" --seed "$seed" --resume \
       --trigger "$here/temporal-notimputed.npz" --poisoning_proportion 0 --poison_imputed notimputed
     [ -f "$run/audit/audit.json" ] || mimic3tf audit --run "$run" --data "$copy" --out "$run/audit" \
-      --manifest "$copy.manifest.json" --all-detectors
+      --manifest "$copy.manifest.json" --all-detectors --all-repairs
   done
 done
 mimic3tf audit-table "$out" --out "$out"

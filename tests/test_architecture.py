@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "mimic3tf"
 ROOMS = (
-    *("errors", "described", "startup", "channels", "tasks"),
+    *("errors", "described", "progress", "startup", "channels", "tasks"),
     "storage",
     "data",
     "victims",

@@ -33,6 +33,18 @@ def audit(
     all_detectors: Annotated[
         bool, typer.Option("--all-detectors", help="Use the detectors, too, that were never the best one.")
     ] = False,
+    all_repairs: Annotated[
+        bool, typer.Option("--all-repairs", help="Try the repairs, too, that left most of the backdoor.")
+    ] = False,
+    power: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Simulate N attacks of each of six strengths and shares on these stays, and count how many "
+            "are found. Each takes up to a minute.",
+        ),
+    ] = 0,
     follow_links: FollowLinks = False,
 ) -> None:
     """Look for a backdoor in a victim and in its training stays, as the owner of the victim could.
@@ -53,6 +65,7 @@ def audit(
       mimic3tf audit --run runs/mlp --data data/synthetic --out audits/mlp
       mimic3tf audit --run runs/mlp-copy --data data/poisoned --manifest data/poisoned.manifest.json \\
         --out audits/mlp-copy
+      mimic3tf audit --run runs/clean --data data/synthetic --out audits/clean --power 10
     """
     check_out(out)
     from mimic3tf.poisoning.manifest import read_manifest
@@ -81,6 +94,8 @@ def audit(
             trigger_file=trigger,
             repairs=repairs,
             all_detectors=all_detectors,
+            all_repairs=all_repairs,
+            power=power,
             follow_links=follow_links,
         )
         write_figures(out, result)

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from mimic3tf.channels import ChannelSet
 from mimic3tf.data import grid as binning
@@ -31,6 +29,7 @@ from mimic3tf.data.links import check_link
 from mimic3tf.data.lost_none import note_lost_none
 from mimic3tf.data.records import in_batches, read_series, unreadable_series
 from mimic3tf.errors import DataError, private_path
+from mimic3tf.progress import track
 from mimic3tf.storage.cache import Layout, cache_folder, read_cache, write_cache
 from mimic3tf.storage.files import PathText
 from mimic3tf.tasks.registry import MORTALITY, task_of
@@ -114,8 +113,6 @@ def _build(listfile: Path, paths: list[Path], entries: list[tuple[str, int]], re
                 pool.map(_read_batch, batches, itertools.repeat(reading)),
                 f"Reading {listfile.stem}",
                 total=len(batches),
-                console=Console(stderr=True),
-                transient=True,
             )
         )
     values, masks, filled, digests = zip(*parts, strict=True)

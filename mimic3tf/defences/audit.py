@@ -19,8 +19,10 @@ from mimic3tf.defences.detectors.registry import COMMON_PATTERN, DETECTORS
 from mimic3tf.defences.evidence import Evidence, Truth, gather_evidence
 from mimic3tf.defences.inspection.model_inspection import ModelFindings, inspect_model
 from mimic3tf.defences.outcomes import model_record, repairs_record, superposition_record
+from mimic3tf.defences.power import simulate_power
 from mimic3tf.defences.repairs.registry import try_repairs
-from mimic3tf.defences.suspects import pattern_table, scores_table, suspects_table
+from mimic3tf.defences.shared_pattern import pattern_records, pattern_table
+from mimic3tf.defences.suspects import scores_table, suspects_table
 from mimic3tf.described import Described
 from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
@@ -32,7 +34,7 @@ from mimic3tf.training.run_files import TRIGGER
 from mimic3tf.training.stays import load_split
 
 SUSPECTS, SCORES, PATTERN = "suspects.csv", "scores.csv", "pattern.csv"
-FILE_FORMAT = 3
+FILE_FORMAT = 4
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,6 +75,8 @@ def audit_run(
     trigger_file: PathText | None = None,
     repairs: bool = True,
     all_detectors: bool = False,
+    all_repairs: bool = False,
+    power: int = 0,
     follow_links: bool = False,
 ) -> AuditResult:
     """Look for a backdoor in a victim and in its training stays.
@@ -87,6 +91,8 @@ def audit_run(
         trigger_file: the file of `trigger`, which error messages name.
         repairs: whether to apply repairs; they need a known attack to be measured with.
         all_detectors: whether to use the detectors that are no default, too.
+        all_repairs: whether to try the repairs that are no default, too.
+        power: number of attacks to simulate for each strength and share, to tell what could have been missed.
         follow_links: whether to read links that lead out of the directory.
 
     Returns:
@@ -111,13 +117,21 @@ def audit_run(
     shift = attacked_with if attacked_with and attacked_with.kind != "missing" else None
     strength = manifest.strength if manifest else run.config.poisoning_strength
     words = task_of(run.config.task).words
-    conclusion = conclude(found.verdict, findings, evidence.suspected, words)
+    simulated = []
+    if power:
+        simulated = simulate_power(evidence, power, tests=1 + len(found.verdict.alarms), seed=seed)
+    conclusion = conclude(found.verdict, findings, evidence.suspected, words, simulated)
     record = record_of(found, conclusion, evidence, _about(run, data, manifest, truth))
     record["model_inspection"] = model_record(findings, shift, strength)
-    if attacked_with is not None:
-        record |= _under_attack(evidence, found, attacked_with, strength, repairs=repairs)
     shared = pattern_in(evidence, seed) if COMMON_PATTERN in found.detections else None
-    pattern = pattern_table(shared, evidence.trusted, None if shift is None else strength * shift.values)
+    true_shift = None if shift is None else strength * shift.values
+    pattern = pattern_table(shared, evidence.trusted, true_shift)
+    record["power"] = [asdict(each) for each in simulated]
+    record["patterns"] = pattern_records(shared, evidence.trusted, true_shift)
+    if attacked_with is not None:
+        record |= _under_attack(
+            evidence, found, attacked_with, strength, repairs=repairs, all_repairs=all_repairs
+        )
     suspects, scores = suspects_table(found, evidence), scores_table(found, evidence)
     return AuditResult(
         record, conclusion, suspects, scores, pattern, evidence, found, poisoned, findings, shift
@@ -125,7 +139,13 @@ def audit_run(
 
 
 def _under_attack(
-    evidence: Evidence, found: DetectionResult, trigger: Trigger, strength: float, *, repairs: bool
+    evidence: Evidence,
+    found: DetectionResult,
+    trigger: Trigger,
+    strength: float,
+    *,
+    repairs: bool,
+    all_repairs: bool,
 ) -> dict[str, Any]:
     """Record how well superposition finds triggered test stays, and what repairs leave of the attack."""
     config, seed = evidence.config, evidence.config.seed
@@ -134,7 +154,7 @@ def _under_attack(
     record: dict[str, Any] = {"superposition": superposition_record(evidence, test, trigger, **attack)}
     if repairs:
         suspicion = suspicion_to_filter_by(found, evidence)
-        tried = try_repairs(evidence, test, trigger, **attack, suspicion=suspicion)
+        tried = try_repairs(evidence, test, trigger, **attack, suspicion=suspicion, all_repairs=all_repairs)
         record["repairs"] = repairs_record(tried)
     return record
 
@@ -196,6 +216,9 @@ def record_of(
         "conclusion": {
             "level": conclusion.level,
             "sentence": conclusion.sentence,
+            "p_value": conclusion.p_value,
+            "poisoned": conclusion.poisoned
+            and dict(zip(("estimate", "low", "high"), conclusion.poisoned, strict=True)),
             "rests_on": conclusion.rests_on,
             "checks": [asdict(check) for check in conclusion.checks],
         },

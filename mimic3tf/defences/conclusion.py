@@ -7,11 +7,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mimic3tf.defences.inspection.model_inspection import ModelFindings
-from mimic3tf.defences.verdict import ERROR, FEWEST_TRUSTED, Alarm, LabelShare, Verdict
+from mimic3tf.defences.power import Power
+from mimic3tf.defences.verdict import (
+    ALARM,
+    FEWEST_TRUSTED,
+    LEAST_EXCESS,
+    WEAK,
+    Alarm,
+    LabelShare,
+    Verdict,
+)
 from mimic3tf.tables.cells import p_in_words
 from mimic3tf.tasks.task import Words
 
 Level = Literal["suspicious", "weak sign", "no sign"]
+Outcome = Literal["alarm", "weak", "quiet", "not run"]
 
 
 @dataclass(frozen=True)
@@ -20,14 +30,16 @@ class Check:
 
     Attributes:
         name: what was checked.
-        raised: whether the finding speaks for poisoning; None if the check was not possible.
+        outcome: `alarm` if a test is significant and the excess large enough to matter; `weak` if a test is
+            less certain, or if the check has no known rate of false alarms; `quiet` if nothing is unusual;
+            `not run` if the check was not possible.
         found: the finding in words.
         p_value: probability of such a finding in clean stays, after Holm's correction for all tests of the
             audit; None if the check made no test.
     """
 
     name: str
-    raised: bool | None
+    outcome: Outcome
     found: str
     p_value: float | None
 
@@ -37,23 +49,29 @@ class Conclusion:
     """What an audit concludes.
 
     Attributes:
-        level: `suspicious` if a test of the training stays is significant; `weak sign` if only the inverted
-            triggers are unusual (their rate of false alarms is not known); `no sign` otherwise.
+        level: `suspicious` if a check raises an alarm; `weak sign` if a check is weak; `no sign` otherwise.
         sentence: the level in words, with the checks that it rests on.
+        p_value: probability that the tests of an audit find as much in clean stays, corrected for their
+            number (Bonferroni).
+        poisoned: estimated number of poisoned stays, and its interval; None without an alarm of a detector.
         checks: all checks of the audit.
     """
 
     level: Level
     sentence: str
+    p_value: float
+    poisoned: tuple[float, float, float] | None
     checks: tuple[Check, ...]
 
     @property
     def rests_on(self) -> list[str]:
         """Names of the checks that speak for poisoning."""
-        return [check.name for check in self.checks if check.raised]
+        return [check.name for check in self.checks if check.outcome in ("alarm", "weak")]
 
 
-def conclude(verdict: Verdict, findings: ModelFindings, label: int, words: Words) -> Conclusion:
+def conclude(
+    verdict: Verdict, findings: ModelFindings, label: int, words: Words, power: Sequence[Power] = ()
+) -> Conclusion:
     """Draw a conclusion from the tests of the training stays and the inspection of the model.
 
     Args:
@@ -61,39 +79,72 @@ def conclude(verdict: Verdict, findings: ModelFindings, label: int, words: Words
         findings: findings of the model inspection.
         label: the suspected label.
         words: the words of the task for its labels.
+        power: how often simulated attacks were found; none if none were simulated.
 
     Returns:
-        The level, the sentence and the checks.
+        The level, the sentence, the p-value, the estimated number of poisoned stays, and the checks.
     """
-    tests = (_share_check(verdict.share, words.group[label]), _detectors_check(verdict, label))
-    model = Check("inverted triggers", findings.looks_backdoored, findings.in_words, None)
-    checks = (*tests, model)
-    raised, quiet, unable = (
-        [check.name for check in checks if check.raised is outcome] for outcome in (True, False, None)
+    model: Outcome = "weak" if findings.looks_backdoored else "quiet"
+    checks = (
+        _share_check(verdict.share, words.group[label]),
+        _detectors_check(verdict, label),
+        Check("inverted triggers", model, findings.in_words, None),
     )
-    level: Level = "suspicious" if any(check.raised for check in tests) else "weak sign"
-    if not raised:
-        level = "no sign"
+    alarm, weak, quiet, unable = (
+        [check.name for check in checks if check.outcome == outcome]
+        for outcome in ("alarm", "weak", "quiet", "not run")
+    )
+    clearest = None if verdict.clearest is None else verdict.alarms[verdict.clearest]
+    p_value = verdict.p_value
+    chance = f"p {p_in_words(p_value)}, corrected for {1 + len(verdict.alarms)} tests"
+    nothing = f" Nothing unusual is seen in the {_listed(quiet)}, which is no all-clear." if quiet else ""
+    level: Level
+    if alarm:
+        level = "suspicious"
         sentence = (
-            "No sign of poisoned stays or of a backdoor: nothing unusual is seen in the "
-            f"{_listed(quiet)}. This does not prove absence: a fainter or another poisoning can escape them."
+            f"Suspicious ({chance}): the training stays differ from the trusted ones as poisoned stays "
+            "would. "
+            + ("" if clearest is None else f"{_estimated(clearest)} look poisoned. ")
+            + f"This rests on the {_listed(alarm + weak)}.{nothing} Other reasons look the same: another "
+            "hospital, other years, other charting, or chance, which raises such an alarm in one of "
+            f"{1 / ALARM:.0f} audits of clean stays at most."
         )
-    elif level == "weak sign":
+    elif weak:
+        level = "weak sign"
         sentence = (
-            "A weak sign of a backdoor, in the model only. This rests on the inverted triggers, whose rate "
-            f"of false alarms is not known; nothing unusual is seen in the {_listed(quiet)}."
+            f"A weak sign of poisoned stays or of a backdoor ({chance}). This rests on the {_listed(weak)}. "
+            f"Clean stays and models show such a sign, too: one in {1 / WEAK:.0f} audits of clean stays has "
+            f"a p below {WEAK:g}, and how often clean models have unusual inverted triggers is not known."
+            f"{nothing}"
         )
     else:
+        level = "no sign"
         sentence = (
-            "Suspicious: the training stays differ from the trusted ones as poisoned stays would. This rests "
-            f"on the {_listed(raised)}."
-            + (f" Nothing unusual is seen in the {_listed(quiet)}, which is no all-clear." if quiet else "")
-            + " Other reasons look the same: another hospital, other years, other charting, or chance, which "
-            f"raises such an alarm in one of {1 / ERROR:.0f} audits of clean stays."
+            f"No sign of poisoned stays or of a backdoor ({chance}): nothing unusual is seen in the "
+            f"{_listed(quiet)}. This does not prove absence: a fainter or another poisoning can escape them. "
+            + _missed(power)
         )
     if unable:
         sentence += f" The {_listed(unable)} could not be used."
-    return Conclusion(level, sentence, checks)
+    poisoned = None if clearest is None else (clearest.poisoned, clearest.low, clearest.high)
+    return Conclusion(level, sentence, p_value, poisoned, checks)
+
+
+def _missed(power: Sequence[Power]) -> str:
+    """Say which simulated attacks would have been found."""
+    if not power:
+        return "'mimic3tf audit --power 10' tells how faint."
+    found = [
+        f"{each.found} of {each.simulated} at strength {each.strength:g} on {each.share:.0%} of the stays"
+        for each in power
+    ]
+    return f"Of simulated attacks, the search for a common pattern found {_listed(found)}."
+
+
+def _outcome(tests: Sequence[Alarm | LabelShare]) -> Outcome:
+    if any(test.raised for test in tests):
+        return "alarm"
+    return "weak" if any(test.adjusted < WEAK for test in tests) else "quiet"
 
 
 def _share_check(share: LabelShare, group: str) -> Check:
@@ -104,39 +155,40 @@ def _share_check(share: LabelShare, group: str) -> Check:
         f"({share.trusted:,} of {share.trusted_stays:,}); p {p_in_words(share.p_value)}, "
         f"{p_in_words(share.adjusted)} after correction (Fisher's exact test, one-sided)"
     )
-    return Check(f"share of {group}", share.raised, found, share.adjusted)
+    return Check(f"share of {group}", _outcome([share]), found, share.adjusted)
 
 
 def _detectors_check(verdict: Verdict, label: int) -> Check:
     alarms = verdict.alarms
     if not alarms:
         needs = f"they need at least {FEWEST_TRUSTED} trusted stays labelled {label}"
-        return Check("detectors", None, needs, None)
-    lowest = min(alarm.adjusted for alarm in alarms.values())
+        return Check("detectors", "not run", needs, None)
+    tests = list(alarms.values())
+    lowest = min(alarm.adjusted for alarm in tests)
     if verdict.clearest is None:
-        return Check(
-            "detectors",
-            False,
+        found = (
             f"none of {len(alarms)} flags more of the {verdict.share.training:,} stays labelled {label} than "
-            "chance explains",
-            lowest,
+            f"chance explains (with an error of {ALARM:.0%}, and an excess of at least {LEAST_EXCESS:.1%})"
         )
-    raised = sum(alarm.raised for alarm in alarms.values())
-    clearest = _counted(alarms[verdict.clearest], verdict.share.training, label)
-    return Check(
-        "detectors",
-        True,
-        f"{raised} of {len(alarms)} flag more stays than chance explains; the clearest, {verdict.clearest}, "
-        f"flags {clearest}. There may be more that it does not see",
-        lowest,
-    )
+    else:
+        raised = sum(alarm.raised for alarm in tests)
+        clearest = _counted(alarms[verdict.clearest], verdict.share.training, label)
+        found = (
+            f"{raised} of {len(alarms)} flag more stays than chance explains; the clearest, "
+            f"{verdict.clearest}, flags {clearest}. There may be more that it does not see"
+        )
+    return Check("detectors", _outcome(tests), found, lowest)
 
 
 def _counted(alarm: Alarm, stays: int, label: int) -> str:
     return (
         f"{alarm.flagged:,} of {stays:,} stays labelled {label} where {alarm.expected:.0f} are expected: "
-        f"about {alarm.poisoned:.0f} stays [{alarm.low:.0f} to {alarm.high:.0f}] look poisoned"
+        f"{_estimated(alarm).lower()} look poisoned"
     )
+
+
+def _estimated(alarm: Alarm) -> str:
+    return f"About {alarm.poisoned:.0f} stays [{alarm.low:.0f} to {alarm.high:.0f}]"
 
 
 def _listed(names: Sequence[str]) -> str:

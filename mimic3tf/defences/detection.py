@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from mimic3tf.defences.detectors import views
 from mimic3tf.defences.detectors.registry import DETECTORS
@@ -17,6 +15,7 @@ from mimic3tf.defences.scoring import Performance, measure
 from mimic3tf.defences.verdict import TOP, OwnTest, Verdict, judge
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
+from mimic3tf.progress import track
 
 DROPPED = 0.10
 """Share of the training stays that a filter drops by a detector without a test of its own."""
@@ -106,7 +105,7 @@ def detect(
     views.features(evidence), views.grids(evidence)
     detections: dict[str, Detection] = {}
     used = {name: each for name, each in DETECTORS.items() if each.default or all_detectors}
-    steps = track(used.items(), "Looking for poisoned stays", console=Console(stderr=True), transient=True)
+    steps = track(used.items(), "Looking for poisoned stays")
     for name, detector in steps:
         start = time.perf_counter()
         found = detector.score(evidence, seed)

@@ -24,8 +24,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from scipy.stats import false_discovery_control, ks_2samp
 from sklearn.covariance import LedoitWolf
 from sklearn.ensemble import HistGradientBoostingClassifier, IsolationForest
@@ -42,6 +40,7 @@ from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.kinds import PoisonImputed, ShiftKind
 from mimic3tf.poisoning.patterns import temporal_covariance, varying_channels
 from mimic3tf.poisoning.trigger import generate_trigger
+from mimic3tf.progress import track
 
 FEWEST_STAYS = 10
 """Fewest poisoned stays, and fewest clean stays, with which detectors are measured."""
@@ -118,10 +117,7 @@ def measure_stealth(
             if strength > 0
         ]
     tables = []
-    progress = Console(stderr=True)
-    for seed, kind, mode, strength in track(
-        settings, "Looking for the trigger", console=progress, transient=True
-    ):
+    for seed, kind, mode, strength in track(settings, "Looking for the trigger"):
         trigger = generate_trigger(cohort, kind=kind or "temporal", seed=seed)
         exposure = exposures.poison(
             cohort, trigger, proportion=proportion, strength=strength, poison_imputed=mode

@@ -1,4 +1,4 @@
-"""Tables of the suspects (training stays of the suspected label), and of the pattern that they share."""
+"""Tables of the suspects: the training stays of the suspected label."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mimic3tf.data.cohort import Cohort
-from mimic3tf.defences.common_pattern.finding import CommonPattern
 from mimic3tf.defences.detection import DetectionResult
 from mimic3tf.defences.detectors.outliers import NEIGHBOURS
 from mimic3tf.defences.detectors.registry import DETECTORS
@@ -60,46 +58,6 @@ def scores_table(found: DetectionResult, evidence: Evidence) -> pl.DataFrame:
     """
     scores = _scores(found).select(pl.all().round_sig_figs(DIGITS))
     return scores.insert_column(0, pl.Series("stay", evidence.stays[found.suspects]))
-
-
-def pattern_table(
-    found: CommonPattern | None, cohort: Cohort, true_shift: NDArray[np.float64] | None
-) -> pl.DataFrame:
-    """List the pattern that flagged stays share, for every hour of every channel that was compared.
-
-    Args:
-        found: what was found; None if the detector was not used or could not judge.
-        cohort: stays with the same channels and bins.
-        true_shift: [T, C], the shift of the attack; None if it is not known.
-
-    Returns:
-        `hour`, `channel`, `unit`, `shift` and `standard_error` in this unit, and `true_shift` (null if it is
-        not known); no rows if no pattern was found.
-    """
-    schema: dict[str, type[pl.DataType]] = dict.fromkeys(
-        ("shift", "standard_error", "true_shift"), pl.Float64
-    )
-    named: dict[str, type[pl.DataType]] = {"hour": pl.Float64, "channel": pl.String, "unit": pl.String}
-    empty = pl.DataFrame(schema=named | schema)
-    if found is None or found.pattern is None or found.error is None:
-        return empty
-    compared = np.flatnonzero(found.error.max(axis=0) > 0).tolist()
-    tables = [
-        pl.DataFrame(
-            {
-                "hour": np.arange(cohort.bins) * cohort.timestep,
-                "channel": channel.name,
-                "unit": channel.shown_unit,
-                "shift": found.pattern[:, at],
-                "standard_error": found.error[:, at],
-                "true_shift": None if true_shift is None else true_shift[:, at],
-            }
-        )
-        for at, channel in ((at, cohort.channels[at]) for at in compared)
-    ]
-    return pl.concat([empty, *(table.cast(schema) for table in tables)]).with_columns(  # type: ignore[arg-type]
-        pl.col(*schema).round_sig_figs(DIGITS)
-    )
 
 
 def _scores(found: DetectionResult) -> pl.DataFrame:

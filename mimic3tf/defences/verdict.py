@@ -21,8 +21,13 @@ FALSE_ALARMS = 0.05
 """Share of clean stays that a detector's threshold flags in expectation."""
 TOP = 0.01
 """Share of clean stays above the higher threshold at which detectors are compared."""
-ERROR = 0.05
-"""Probability of any alarm if no stay is poisoned, and that any interval misses the truth."""
+ALARM, WEAK = 0.01, 0.05
+"""Probability of any alarm, and of any sign, if no stay is poisoned and all tests are exact."""
+LEAST_EXCESS = 0.015
+"""Smallest excess for an alarm, as a share of the stays of the suspected label: a smaller difference can come
+from anything, however certain it is."""
+MISSES = 0.05
+"""Probability that any interval misses the truth."""
 FEWEST_TRUSTED = 19
 """Fewest trusted stays of the suspected label for a threshold with a share of `FALSE_ALARMS`."""
 
@@ -53,6 +58,7 @@ class Alarm:
         poisoned: estimated number of poisoned stays among the flagged ones.
         low: lower end of the interval of `poisoned`; the intervals of all detectors together hold at 95%.
         high: upper end of that interval.
+        excess: `poisoned` as a share of the training stays of the suspected label.
     """
 
     threshold: float
@@ -63,11 +69,12 @@ class Alarm:
     poisoned: float
     low: float
     high: float
+    excess: float
 
     @property
     def raised(self) -> bool:
-        """Whether the excess is more than chance explains."""
-        return self.adjusted < ERROR
+        """Whether the excess is large enough to matter, and more than chance explains."""
+        return _raised(self.adjusted, self.excess)
 
 
 @dataclass(frozen=True)
@@ -93,8 +100,13 @@ class LabelShare:
 
     @property
     def raised(self) -> bool:
-        """Whether the excess is more than chance explains."""
-        return self.adjusted < ERROR
+        """Whether the excess is large enough to matter, and more than chance explains."""
+        expected = self.trusted / self.trusted_stays * self.training_stays
+        return _raised(self.adjusted, 1 - expected / self.training)
+
+
+def _raised(adjusted: float, excess: float) -> bool:
+    return adjusted < ALARM and excess >= LEAST_EXCESS
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,11 @@ class Verdict:
     alarms: dict[str, Alarm]
     leading: str
     clearest: str | None
+
+    @property
+    def p_value(self) -> float:
+        """Probability that any test gives so small a p-value if no stay is poisoned (Bonferroni)."""
+        return min(self.share.adjusted, *(alarm.adjusted for alarm in self.alarms.values()), 1.0)
 
 
 def judge(
@@ -139,7 +156,7 @@ def judge(
     calibrated = {name: pair for name, pair in scores.items() if len(pair[1]) >= FEWEST_TRUSTED}
     tests = own or {}
     alarms = {
-        name: _alarm(*pair, ERROR / len(calibrated), tests.get(name)) for name, pair in calibrated.items()
+        name: _alarm(*pair, MISSES / len(calibrated), tests.get(name)) for name, pair in calibrated.items()
     }
     share_p, *adjusted = _holm([share.p_value, *(alarm.p_value for alarm in alarms.values())])
     alarms = {
@@ -199,7 +216,9 @@ def _alarm(
     low, high = (_beyond(flagged, by_chance.ppf(at), stays) for at in (1 - error / 2, error / 2))
     p_value = float(by_chance.sf(flagged - 1)) if own is None else own.p_value
     poisoned = _beyond(flagged, by_chance.mean(), stays)
-    return Alarm(threshold, flagged, float(by_chance.mean()), p_value, p_value, poisoned, low, high)
+    return Alarm(
+        threshold, flagged, float(by_chance.mean()), p_value, p_value, poisoned, low, high, poisoned / stays
+    )
 
 
 def _beyond(flagged: int, false_alarms: float, stays: int) -> float:

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from rich.console import Console
-from rich.progress import track
 
 from mimic3tf.channels import ChannelSet
 from mimic3tf.data.cells import read_cells, series_content
@@ -18,6 +16,7 @@ from mimic3tf.data.directory import SPLITS, folder_of, listfile_of, read_listfil
 from mimic3tf.data.records import in_batches, read_series
 from mimic3tf.errors import DataError, UsageError, private, private_path
 from mimic3tf.poisoning.copies import files_of
+from mimic3tf.progress import track
 from mimic3tf.storage.files import PathText
 from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.tasks.task import Task
@@ -104,7 +103,7 @@ def compare_records(
             )
     differing = [
         name
-        for name in track(list(series), "Comparing stays", transient=True, console=Console(stderr=True))
+        for name in track(list(series), "Comparing stays")
         if series_content(origin / name) != series_content(copy / name)
     ]
     parts = [_changed_cells(origin, copy, batch, channels) for batch in in_batches(differing)]

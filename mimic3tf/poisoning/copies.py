@@ -26,8 +26,6 @@ from typing import TypeVar
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from mimic3tf.channels import Channel
 from mimic3tf.data.cells import read_cells, series_bytes, series_content
@@ -41,6 +39,7 @@ from mimic3tf.errors import DataError, UsageError, private_path
 from mimic3tf.poisoning.goal import PAPER_GOAL, Goal
 from mimic3tf.poisoning.missing import removed_cells
 from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.progress import track
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import check_new_directory, written_beside
 from mimic3tf.tasks.registry import MORTALITY
@@ -338,4 +337,4 @@ def _copy_files(source: Path, target: Path, *, follow_links: bool) -> None:
 
 
 def _progress(steps: Sequence[Step], what: str) -> Iterable[Step]:
-    return track(steps, what, transient=True, console=Console(stderr=True))
+    return track(steps, what)

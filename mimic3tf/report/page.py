@@ -10,11 +10,10 @@ from typing import Any
 import jinja2
 import polars as pl
 from matplotlib import rc_context
-from rich.console import Console
-from rich.progress import track
 
 from mimic3tf.config import TrainingConfig
 from mimic3tf.errors import UsageError
+from mimic3tf.progress import track
 from mimic3tf.report.exhibits import Exhibit, Picture, Report
 from mimic3tf.report.figures import STYLE, percent
 from mimic3tf.storage.files import PathText, whole_file, write_whole
@@ -98,7 +97,7 @@ def write_report(report: Report, out: PathText) -> Path:
         for name in FOLDERS:
             (scratch / name).mkdir()
         pictures: dict[str, dict[str, str]] = {}
-        for item in track(shown, "Drawing", console=Console(stderr=True), transient=True):
+        for item in track(shown, "Drawing"):
             if isinstance(item, Exhibit):
                 write_whole(scratch / "tables" / f"{item.name}.csv", item.table.write_csv())
             if isinstance(item, Picture) or (isinstance(item, Exhibit) and item.draw is not None):

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
-from rich.console import Console
-from rich.progress import track
 
 from mimic3tf import __version__
 from mimic3tf.channels import MIMIC3, TIME, ChannelSet
@@ -20,6 +18,7 @@ from mimic3tf.data.channels_file import CHANNELS_FILE, channels_text
 from mimic3tf.data.directory import SPLITS, folder_of, listfile_of
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
+from mimic3tf.progress import track
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import check_new_directory, written_beside
 from mimic3tf.tasks.registry import MORTALITY
@@ -187,7 +186,7 @@ def _write(directory: Path, records: PreparedCohort) -> None:
     if [stay for stay, _ in files] != list(range(len(records.stays))):
         raise ValueError("every stay has to be in exactly one split")
     header = (",".join(records.channels.header) + "\n").encode()
-    progress = track(files, "Writing stays", transient=True, console=Console(stderr=True))
+    progress = track(files, "Writing stays")
     for (stay, folder), text in zip(progress, _series(records), strict=True):
         with open(os.path.join(directory, folder, records.stays[stay]), "wb") as file:  # noqa: PTH118, PTH123
             file.writelines((header, text))

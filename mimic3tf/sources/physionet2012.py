@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from mimic3tf.channels import MIMIC3
 from mimic3tf.data.records import LARGEST_VALUE
 from mimic3tf.errors import DataError, UsageError, private, private_path
+from mimic3tf.progress import track
 from mimic3tf.sources import layout
 from mimic3tf.storage.files import PathText, read_file
 from mimic3tf.storage.folders import check_new_directory
@@ -117,7 +116,7 @@ def prepare_physionet2012(
     dropped: Counter[str] = Counter()
     starts = range(0, len(files), FILES_A_BATCH)
     parts = []
-    for start in track(starts, "Reading records", transient=True, console=Console(stderr=True)):
+    for start in track(starts, "Reading records"):
         cells = _read_cells(files[start : start + FILES_A_BATCH])
         parts.append(_usable_rows(cells.with_columns(pl.col("stay") + start), drop_implausible, dropped))
     rows = pl.concat(parts)

@@ -40,11 +40,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
-from rich.console import Console
-from rich.progress import track
 
 from mimic3tf.channels import MIMIC3, Channel
 from mimic3tf.errors import UsageError
+from mimic3tf.progress import track
 from mimic3tf.sources import layout
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import check_new_directory
@@ -185,7 +184,7 @@ def prepare_synthetic(out: PathText, *, stays: int = 4000, seed: int = 0) -> lay
     split_seed, *seeds = np.random.SeedSequence(seed).spawn(1 + -(-stays // STAYS_A_BATCH))
     starts = range(0, stays, STAYS_A_BATCH)
     labels, parts = [], []
-    for start in track(starts, "Drawing stays", transient=True, console=Console(stderr=True)):
+    for start in track(starts, "Drawing stays"):
         rng = np.random.default_rng(seeds[start // STAYS_A_BATCH])
         batch_labels, rows = _draw(min(STAYS_A_BATCH, stays - start), rng)
         labels.append(batch_labels)

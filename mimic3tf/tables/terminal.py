@@ -141,14 +141,18 @@ def print_audit(record: dict[str, Any], suspects: pl.DataFrame) -> None:
     console = Console()
     conclusion = record["conclusion"]
     console.print(conclusion["sentence"], style="bold", highlight=False)
-    checks = _plain_table("What the conclusion rests on", ("check", "unusual", "what was found"))
+    checks = _plain_table("What the conclusion rests on", ("check", "outcome", "what was found"))
     for check in conclusion["checks"]:
-        unusual = {True: "yes", False: "no", None: "-"}[check["raised"]]
-        checks.add_row(check["name"], unusual, check["found"], style="bold" if check["raised"] else None)
+        style = {"alarm": "bold red", "weak": "bold"}.get(check["outcome"])
+        checks.add_row(check["name"], check["outcome"], check["found"], style=style)
     print_table(checks)
     if len(suspects):
         print_table(_suspects_table(record, suspects))
     print_table(_detectors_table(record))
+    for number, pattern in enumerate(record["patterns"], 1):
+        print_table(_pattern_table(number, pattern))
+    if record["power"]:
+        print_table(_power_table(record["power"]))
     if "superposition" in record:
         score = record["superposition"]
         console.print(
@@ -179,6 +183,42 @@ def _suspects_table(record: dict[str, Any], suspects: pl.DataFrame) -> Table:
         percentile = "-" if row["percentile"] is None else f"{row['percentile']:.1f}"
         stay = as_cell(private(row["stay"]))
         table.add_row(str(row["rank"]), stay, percentile, str(row["flagged_by"]), row["reason"])
+    return table
+
+
+def _pattern_table(number: int, pattern: dict[str, Any]) -> Table:
+    known = pattern["cosine"] is not None
+    title = f"Pattern {number}: the shift that {pattern['stays']:,} flagged stays share"
+    table = _plain_table(title, ("channel", "unit"))
+    table.caption = "At the hour at which the channel is shifted most, with the standard error."
+    if known:
+        table.caption += f" Cosine of the whole pattern with the true one: {pattern['cosine']:.2f}."
+    for heading in ("hour", "shift", *(("true shift",) if known else ())):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in pattern["channels"][:FIRST]:
+        cells = [f"{row['hour']:g}", f"{row['shift']:+.2g} ± {row['standard_error']:.1g}"]
+        cells += [f"{row['true_shift']:+.2g}"] if known else []
+        table.add_row(as_cell(row["channel"]), as_cell(row["unit"]), *cells)
+    return table
+
+
+def _power_table(rows: list[dict[str, Any]]) -> Table:
+    table = _plain_table("What would have been found")
+    table.caption = (
+        "Temporal triggers, planted in training stays of the other label. found: attacks that raise an alarm "
+        "by the common pattern, with the 95% interval of this probability. flagged: mean share of the "
+        "planted stays that are flagged."
+    )
+    for heading in ("strength", "stays poisoned", "found", "interval", "flagged"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            f"{row['strength']:g}",
+            f"{row['share']:.0%}",
+            f"{row['found']} of {row['simulated']}",
+            f"{row['low']:.0%} to {row['high']:.0%}",
+            f"{row['flagged']:.0%}",
+        )
     return table
 
 

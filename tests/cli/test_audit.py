@@ -195,7 +195,7 @@ def test_the_share_of_deaths_is_tested(whole: Whole, evidence: tuple[Evidence, T
     share, check = whole.record["label_share"], whole.record["conclusion"]["checks"][0]
     assert share["p_value"] == pytest.approx(fisher_exact(counts, alternative="greater").pvalue)
     assert (share["training"], share["trusted"]) == pytest.approx((training.mean(), trusted.mean()))
-    assert check["raised"] == share["raised"] == (share["adjusted"] < 0.05)
+    assert (check["outcome"] == "alarm") == share["raised"]
     for labels in (training, trusted):
         assert f"{labels.mean():.1%}" in check["found"]
         assert f"({labels.sum():,} of {len(labels):,})" in check["found"]
@@ -248,7 +248,8 @@ def test_the_model_is_inspected_and_repairs_are_attacked(
         # Its covariance is the trigger's own, so every channel has length 2.
         assert target["true_trigger"]["true_length"] == pytest.approx(2 * channels**0.5)
         assert -1 <= target["true_trigger"]["correlation"] <= 1
-    assert record["conclusion"]["checks"][2]["raised"] == inspection["looks_backdoored"]
+    weak = record["conclusion"]["checks"][2]["outcome"] == "weak"
+    assert weak == inspection["looks_backdoored"]
     assert record["superposition"]["recall_at_1"] <= record["superposition"]["recall_at_5"]
     repairs = {repair["repair"]: repair for repair in record["repairs"]}
     # The victim as it is has the metrics of its own attack.

@@ -14,8 +14,12 @@ from mimic3tf.defences.inspection.model_inspection import ModelFindings
 from mimic3tf.defences.verdict import Alarm, LabelShare, Verdict
 from mimic3tf.tasks.registry import MORTALITY
 
-QUIET = Alarm(3.0, 52, 50.0, 0.4, 1.0, 2.0, 0.0, 30.0)
-LOUD = replace(QUIET, flagged=130, p_value=1e-5, adjusted=1e-4, poisoned=84.0, low=40.0, high=110.0)
+QUIET = Alarm(3.0, 52, 50.0, 0.4, 1.0, 2.0, 0.0, 30.0, 0.002)
+LOUD = replace(
+    QUIET, flagged=130, p_value=1e-5, adjusted=1e-4, poisoned=84.0, low=40.0, high=110.0, excess=0.084
+)
+FAINT = replace(QUIET, p_value=0.004, adjusted=0.03)
+TINY = replace(LOUD, excess=0.014)
 SHARE = LabelShare(996, 5592, 144, 1199, 0.0003, 0.003)
 Case = tuple[bool, bool | None, bool]
 """Whether the share, the detectors (None: nothing calibrates them) and the inverted triggers are unusual."""
@@ -44,9 +48,11 @@ def test_what_it_rests_on_is_what_it_says(case: Case) -> None:
     assert conclusion.sentence.lower().removeprefix("a ").startswith(expected)
     names = ("share of deaths", "detectors", "inverted triggers")
     assert conclusion.rests_on == [name for name, raised in zip(names, case, strict=True) if raised]
-    assert [check.raised for check in conclusion.checks] == list(case)
+    outcomes = {True: "alarm", False: "quiet", None: "not run"}
+    of_tests = [outcomes[share], outcomes[detectors]]
+    assert [check.outcome for check in conclusion.checks] == [*of_tests, "weak" if model else "quiet"]
     if expected != "no sign":
-        basis = re.split(r"\.|, whose", conclusion.sentence.split("rests on the ")[1])[0]
+        basis = conclusion.sentence.split("rests on the ")[1].split(".")[0]
         assert re.split(", | and ", basis) == conclusion.rests_on
     assert ("detectors could not be used" in conclusion.sentence) == (detectors is None)
 
@@ -57,6 +63,18 @@ def test_no_check_draws_a_conclusion_of_its_own(case: Case) -> None:
     for check in conclusion.checks:
         for words in ("no sign", "nothing found", "suspicious", "backdoored"):
             assert words not in check.found.lower()
+
+
+@pytest.mark.parametrize(("alarm", "outcome"), [(FAINT, "weak"), (TINY, "weak"), (LOUD, "alarm")])
+def test_an_alarm_needs_a_certain_and_a_large_excess(alarm: Alarm, outcome: str) -> None:
+    share = replace(SHARE, p_value=0.2, adjusted=1.0)
+    verdict = Verdict(share, {"one": alarm, "two": QUIET}, "one", "one" if alarm.raised else None)
+    conclusion = conclude(verdict, ModelFindings(cast(Any, ()), False, "none"), 1, MORTALITY.words)
+    assert conclusion.checks[1].outcome == outcome
+    assert conclusion.level == ("suspicious" if outcome == "alarm" else "weak sign")
+    assert conclusion.p_value == alarm.adjusted
+    assert conclusion.poisoned == ((84.0, 40.0, 110.0) if outcome == "alarm" else None)
+    assert "corrected for 3 tests" in conclusion.sentence
 
 
 def test_silence_is_no_proof() -> None:

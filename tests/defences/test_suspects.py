@@ -10,17 +10,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mimic3tf.channels import MIMIC3
-from mimic3tf.data.cohort import cohort_of
-from mimic3tf.defences.common_pattern.finding import CommonPattern
 from mimic3tf.defences.detection import Detection, DetectionResult
 from mimic3tf.defences.detectors.registry import DETECTORS
-from mimic3tf.defences.suspects import pattern_table, scores_table, suspects_table
+from mimic3tf.defences.suspects import scores_table, suspects_table
 from mimic3tf.defences.verdict import Alarm, LabelShare, Verdict
 
 NAMES = np.array(["d.csv", "c.csv", "b.csv", "a.csv", "e.csv"])
 SUSPECTS = np.array([0, 1, 2, 3])
-ALARM = Alarm(0.5, 2, 0.2, 0.01, 0.02, 1.8, 1.0, 2.0)
+ALARM = Alarm(0.5, 2, 0.2, 0.01, 0.02, 1.8, 1.0, 2.0, 0.45)
 
 
 def log_odds(*risks: float) -> np.ndarray:
@@ -105,22 +102,3 @@ def test_raw_scores_stand_in_a_table_of_their_own_with_four_digits() -> None:
     expected = pl.DataFrame({"stay": NAMES[SUSPECTS], "Mahalanobis": [1235.0, 0.0001235, -9.877, 5.0]})
     assert table.equals(expected)
     assert max(len(cell) for line in table.write_csv().splitlines()[1:] for cell in line.split(",")) <= 9
-
-
-def test_the_pattern_is_listed_in_units_with_errors_and_the_truth() -> None:
-    values = np.zeros((2, 6, len(MIMIC3)))
-    cohort = cohort_of(["a", "b"], [0, 1], values, values == 0, timestep=2.0)
-    pattern, error = (np.zeros((cohort.bins, len(cohort.channels))) for _ in range(2))
-    rate = cohort.channels.position("Heart Rate")
-    pattern[:, rate], error[:, rate] = 12.3456, 0.5
-    found = CommonPattern(np.zeros(1), np.zeros(1), 0.01, pattern, error)
-    table = pattern_table(found, cohort, 2 * pattern)
-    assert table.height == cohort.bins
-    assert set(table["channel"]) == {"Heart Rate"}
-    assert set(table["unit"]) == {cohort.channels[rate].shown_unit}
-    assert table["hour"].to_list() == [bin_ * cohort.timestep for bin_ in range(cohort.bins)]
-    assert table.select("shift", "standard_error", "true_shift").row(0) == (12.35, 0.5, 24.69)
-    assert pattern_table(found, cohort, None)["true_shift"].null_count() == cohort.bins
-    nothing = pattern_table(CommonPattern(np.zeros(1), np.zeros(1), 0.5, None, None), cohort, None)
-    assert nothing.height == 0
-    assert nothing.schema == table.schema == pattern_table(None, cohort, None).schema

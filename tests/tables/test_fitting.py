@@ -106,7 +106,7 @@ def an_audit() -> None:
     performance = dict.fromkeys(("auroc", "recall_at_1", "recall_at_5"), estimate)
     alarm = {"flagged": 1234, "expected": 321.0, "adjusted": 3e-5, "raised": True}
     found = "18.3% of the training stays are deaths (1,023 of 5,592), 14.1% of the trusted (169 of 1,199)"
-    check = {"name": "share of deaths", "raised": True, "found": found}
+    check = {"name": "share of deaths", "outcome": "alarm", "found": found}
     suspects = pl.DataFrame(
         {
             "rank": [1],
@@ -124,6 +124,19 @@ def an_audit() -> None:
             "detectors": [
                 {"detector": name, "alarm": alarm, "performance": performance, "seconds": 12.3}
                 for name in ("model disagreement", "Mahalanobis by channel", "local outlier factor")
+            ],
+            "power": [],
+            "patterns": [
+                {
+                    "stays": 1234,
+                    "cosine": 0.83,
+                    "channels": [
+                        {
+                            **{"channel": "Fraction inspired oxygen", "unit": "fraction", "hour": 47.0},
+                            **{"shift": -0.0412, "standard_error": 0.00321, "true_shift": -0.0456},
+                        }
+                    ],
+                }
             ],
             "repairs": [
                 {

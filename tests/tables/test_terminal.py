@@ -59,9 +59,13 @@ AUDIT: dict[str, Any] = {
         "level": "suspicious",
         "sentence": "Suspicious: it rests on the share of deaths.",
         "checks": [
-            {"name": "share of deaths", "raised": True, "found": "17.8% of the training stays are deaths"},
-            {"name": "detectors", "raised": None, "found": "they need more trusted stays"},
-            {"name": "inverted triggers", "raised": False, "found": "no pattern is short"},
+            {
+                "name": "share of deaths",
+                "outcome": "alarm",
+                "found": "17.8% of the training stays are deaths",
+            },
+            {"name": "detectors", "outcome": "not run", "found": "they need more trusted stays"},
+            {"name": "inverted triggers", "outcome": "quiet", "found": "no pattern is short"},
         ],
     },
     "suspected_label": 1,
@@ -72,6 +76,30 @@ AUDIT: dict[str, Any] = {
             "seconds": 1.0,
             "alarm": {"flagged": 5, "expected": 1.2, "adjusted": 0.2, "raised": False},
             "performance": None,
+        }
+    ],
+    "power": [
+        {
+            "strength": 0.5,
+            "share": 0.01,
+            "simulated": 10,
+            "found": 7,
+            "low": 0.35,
+            "high": 0.93,
+            "flagged": 0.5,
+        }
+    ],
+    "patterns": [
+        {
+            "stays": 1234,
+            "p_value": 0.0001,
+            "cosine": 0.83,
+            "channels": [
+                {
+                    **{"channel": "Glucose", "unit": "mg/dL", "hour": 12.0},
+                    **{"shift": -41.2, "standard_error": 3.21, "true_shift": -45.6},
+                }
+            ],
         }
     ],
     "model_inspection": {},
@@ -92,13 +120,16 @@ def test_an_audit_is_printed_with_its_conclusion_first(capsys: pytest.CaptureFix
     print_audit(AUDIT, SUSPECTS)
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert lines[0] == AUDIT["conclusion"]["sentence"]
-    assert "share of deaths yes 17.8% of the training stays are deaths" in lines
-    assert "detectors - they need more trusted stays" in lines
-    assert "inverted triggers no no pattern is short" in lines
+    assert "share of deaths alarm 17.8% of the training stays are deaths" in lines
+    assert "detectors not run they need more trusted stays" in lines
+    assert "inverted triggers quiet no pattern is short" in lines
     assert "1 stay1.csv - 3 a model of the trusted stays gives a risk of 0.04" in lines
     assert "10 stay10.csv 99.5 3 a model of the trusted stays gives a risk of 0.04" in lines
     assert not any("stay11.csv" in line for line in lines)
     assert "unexpected death 5 1 0.2 1.0" in lines
+    assert "0.5 1% 7 of 10 35% to 93% 50%" in lines
+    assert "Pattern 1: the shift that 1,234 flagged stays share" in lines
+    assert "Glucose mg/dL 12 -41 ± 3 -46" in lines
     text = " ".join(lines).lower()
     assert "nothing found" not in text
     assert "no sign" not in text

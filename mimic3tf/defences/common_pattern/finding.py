@@ -3,7 +3,8 @@
 Poisoned stays of this attack all carry the same shift. A mixture of sound stays, and of sound stays plus one
 common pattern, is fitted to the training stays of the suspected label. Every stay is judged by a fit to other
 folds. Without poisoning, these stays and the trusted stays of that label are exchangeable, which gives the
-p-value; the test assumes nothing else. It needs no victim.
+p-value; the test assumes nothing else. It needs no victim. An attacker can use several patterns: once one is
+found, the stays that carry it are put aside, and the rest is searched for another one.
 """
 
 from __future__ import annotations
@@ -13,15 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from scipy.special import expit
 
 from mimic3tf.defences.common_pattern.mixture import (
     STRICTNESS,
     Found,
     LogRatio,
-    Tails,
     fit_pattern,
     fit_tails,
     posterior_odds,
@@ -30,6 +28,7 @@ from mimic3tf.defences.common_pattern.mixture import (
 from mimic3tf.defences.common_pattern.sound_stays import SoundStays, fit_sound_stays
 from mimic3tf.defences.common_pattern.whitened import Whitened
 from mimic3tf.described import Described
+from mimic3tf.progress import track
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -43,6 +42,8 @@ FEWEST_FLAGGED = 5
 """Fewest flagged stays from which the pattern is estimated."""
 PERMUTATIONS, AT_ONCE = 9999, 500
 """Permutations of the test, and how many are drawn at once."""
+CERTAIN, MOST_PATTERNS = 0.01, 8
+"""A search for another pattern follows a p-value below the first number; most patterns to look for."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,29 +67,44 @@ class Stays(Described):
 
 
 @dataclass(frozen=True, repr=False)
+class Pattern(Described):
+    """A shift that some flagged stays share.
+
+    Attributes:
+        shift: float64 [T, C] in channel units; zero in channels that were not compared.
+        error: float64 [T, C], its standard error; zero in these channels.
+        stays: number of training stays that carry it rather than not.
+        p_value: probability of so large an excess of the training stays if none of the stays that were
+            searched is poisoned.
+    """
+
+    shift: Floats
+    error: Floats
+    stays: int
+    p_value: float
+
+
+@dataclass(frozen=True, repr=False)
 class CommonPattern(Described):
     """What was found among the K training stays, and the L trusted stays, of the suspected label.
 
     Attributes:
-        training: float64 [K], logarithm of the odds that each training stay carries the pattern.
+        training: float64 [K], logarithm of the odds that each training stay carries a pattern.
         trusted: float64 [L], the same for the trusted stays.
         p_value: probability of so large an excess of the training stays if no stay is poisoned.
-        pattern: float64 [T, C], the shift that the flagged stays share, in channel units; None if too few
-            stays are flagged.
-        error: float64 [T, C], its standard error.
+        patterns: the patterns, in the order in which they were found; none if too few stays are flagged.
     """
 
     training: Floats
     trusted: Floats
     p_value: float
-    pattern: Floats | None
-    error: Floats | None
+    patterns: tuple[Pattern, ...]
 
 
 def find_common_pattern(
     training: Stays, trusted: Stays, suspected: int, usable: Flags, seed: int
 ) -> CommonPattern | None:
-    """Look for a pattern that training stays of the suspected label share and trusted stays do not.
+    """Look for patterns that training stays of the suspected label share and trusted stays do not.
 
     Args:
         training: the training stays.
@@ -112,26 +128,22 @@ def find_common_pattern(
     random = np.random.default_rng(seed)
     kept = random.permutation(len(other[1][0]))[:MOST_TRUSTED]
     reference = sound.whiten(other[1][0][kept], other[1][1][kept])
-    tails = fit_tails(reference)
-    ours, theirs = (sound.whiten(*group.of(suspected)) for group in (training, trusted))
-    folds = [random.permutation(group.stays) % FOLDS for group in (ours, theirs)]
-    odds = [np.empty(group.stays) for group in (ours, theirs)]
-    ends = []
-    contrast = LogRatio(reference, tails)
-    steps = track(range(FOLDS), "Looking for a pattern", console=Console(stderr=True), transient=True)
-    for fold in steps:
-        fitted = [
-            group.take(np.flatnonzero(of != fold)) for group, of in zip((ours, theirs), folds, strict=True)
-        ]
-        offset = fit_pattern(LogRatio(fitted[1], tails), STRICTNESS, reference.width)
-        found = search(LogRatio(fitted[0].without(offset), tails), contrast, reference.width, sound.modes)
-        ends.append((offset, found))
-        for group, of, result in zip((ours, theirs), folds, odds, strict=True):
-            held_out = LogRatio(group.take(np.flatnonzero(of == fold)).without(offset), tails)
-            result[of == fold] = posterior_odds(held_out(found.pattern), found.share)
-    p_value = permutation_p_value([expit(part) for part in odds], folds, random)
-    shown = _shown(sound, ours.take(np.flatnonzero(odds[0] > 0)), tails, ends, training.values.shape[2])
-    return CommonPattern(odds[0], odds[1], p_value, *shown)
+    searcher = _Search(sound, reference, len(usable), random)
+    groups = [sound.whiten(*group.of(suspected)) for group in (training, trusted)]
+    odds, p_value, pattern = searcher.one_pattern(groups)
+    patterns, last_p = [], p_value
+    while pattern is not None:
+        patterns.append(pattern)
+        left = [np.flatnonzero(part <= 0) for part in odds]
+        if last_p >= CERTAIN or len(patterns) == MOST_PATTERNS or min(map(len, left)) < FOLDS:
+            break
+        rest = [group.take(stays) for group, stays in zip(groups, left, strict=True)]
+        again, last_p, pattern = searcher.one_pattern(rest)
+        if last_p >= CERTAIN:
+            break
+        for part, stays, found in zip(odds, left, again, strict=True):
+            part[stays] = np.maximum(part[stays], found)
+    return CommonPattern(odds[0], odds[1], p_value, tuple(patterns))
 
 
 def permutation_p_value(
@@ -164,21 +176,53 @@ def permutation_p_value(
     return float((1 + (drawn <= observed + 1e-9).sum()) / (1 + PERMUTATIONS))
 
 
-def _shown(
-    sound: SoundStays,
-    flagged: Whitened,
-    tails: Tails,
-    ends: Sequence[tuple[Floats, Found]],
-    width: int,
-) -> tuple[Floats | None, Floats | None]:
-    """Estimate the pattern of the flagged stays, and its standard error, both [T, C]."""
-    if flagged.stays < FEWEST_FLAGGED:
-        return None, None
-    offset = np.mean([offset for offset, _ in ends], axis=0)
-    strictness = np.mean([found.strictness for _, found in ends], axis=0)
-    stays = LogRatio(flagged.without(offset), tails)
-    start = np.mean([found.pattern for _, found in ends], axis=0)
-    coordinates = fit_pattern(stays, strictness, len(offset), start)
-    information = stays.information(coordinates)
-    spread = np.linalg.inv(information + np.diag(strictness))
-    return sound.pattern(coordinates, width), sound.standard_error(spread, width)
+class _Search:
+    """Searches for one pattern among suspects, and judges every stay by a fit to other folds."""
+
+    def __init__(
+        self, sound: SoundStays, reference: Whitened, width: int, random: np.random.Generator
+    ) -> None:
+        self._sound, self._reference, self._width, self._random = sound, reference, width, random
+        self._tails = fit_tails(reference)
+        self._contrast = LogRatio(reference, self._tails)
+
+    def one_pattern(self, groups: Sequence[Whitened]) -> tuple[list[Floats], float, Pattern | None]:
+        """Look for one pattern among training stays [K] and not among trusted stays [L].
+
+        Returns:
+            The logarithms of the odds, [K] and [L], the p-value, and the pattern if enough stays carry it.
+        """
+        tails = self._tails
+        folds = [self._random.permutation(group.stays) % FOLDS for group in groups]
+        odds = [np.empty(group.stays) for group in groups]
+        ends = []
+        for fold in track(range(FOLDS), "Looking for a pattern"):
+            fitted = [group.take(np.flatnonzero(of != fold)) for group, of in zip(groups, folds, strict=True)]
+            offset = fit_pattern(LogRatio(fitted[1], tails), STRICTNESS, self._reference.width)
+            suspects = LogRatio(fitted[0].without(offset), tails)
+            found = search(suspects, self._contrast, self._reference.width, self._sound.modes)
+            ends.append((offset, found))
+            for group, of, result in zip(groups, folds, odds, strict=True):
+                held_out = LogRatio(group.take(np.flatnonzero(of == fold)).without(offset), tails)
+                result[of == fold] = posterior_odds(held_out(found.pattern), found.share)
+        p_value = permutation_p_value([expit(part) for part in odds], folds, self._random)
+        return odds, p_value, self._shown(groups[0].take(np.flatnonzero(odds[0] > 0)), ends, p_value)
+
+    def _shown(
+        self, flagged: Whitened, ends: Sequence[tuple[Floats, Found]], p_value: float
+    ) -> Pattern | None:
+        """Estimate the pattern of the flagged stays, and its standard error."""
+        if flagged.stays < FEWEST_FLAGGED:
+            return None
+        offset = np.mean([offset for offset, _ in ends], axis=0)
+        strictness = np.mean([found.strictness for _, found in ends], axis=0)
+        stays = LogRatio(flagged.without(offset), self._tails)
+        start = np.mean([found.pattern for _, found in ends], axis=0)
+        coordinates = fit_pattern(stays, strictness, len(offset), start)
+        spread = np.linalg.inv(stays.information(coordinates) + np.diag(strictness))
+        return Pattern(
+            self._sound.pattern(coordinates, self._width),
+            self._sound.standard_error(spread, self._width),
+            flagged.stays,
+            p_value,
+        )

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.inspection.trigger_inversion import WANTED, Inversion, invert_trigger
 from mimic3tf.defences.retraining import examples_of, retrain
+from mimic3tf.progress import track
 
 REFERENCES = 4
 """Number of clean reference models."""
@@ -83,8 +82,7 @@ def inspect_model(evidence: Evidence, *, seed: int) -> ModelFindings:
         ]
 
     found: list[list[Inversion]] = []
-    progress = Console(stderr=True)
-    for number in track(range(1 + len(splits)), "Inverting triggers", console=progress, transient=True):
+    for number in track(range(1 + len(splits)), "Inverting triggers"):
         if number == 0:
             found.append(inversions(evidence.model))
             continue

@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from mimic3tf.attacks import attacked_stays
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.defences.detection import Suspicion
 from mimic3tf.defences.evidence import Evidence
+from mimic3tf.defences.repairs.filtering import filter_and_retrain
 from mimic3tf.defences.repairs.fine_pruning import has_units, prune_dormant
 from mimic3tf.defences.repairs.private_training import (
     CLIP,
@@ -26,12 +25,12 @@ from mimic3tf.defences.repairs.private_training import (
     is_dense,
 )
 from mimic3tf.defences.repairs.purification import PURIFICATIONS, Purification, purify, received
-from mimic3tf.defences.retraining import Examples, examples_of, predict, retrain, tune
+from mimic3tf.defences.retraining import examples_of, predict, retrain, tune
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger
-from mimic3tf.standardization import Standardization, fit_standardization, standardized
+from mimic3tf.progress import track
 from mimic3tf.tasks.metrics import Rate, rate_of
 
 NOISE = 0.5
@@ -71,8 +70,9 @@ def try_repairs(
     *,
     suspicion: Mapping[str, Suspicion],
     seed: int,
+    all_repairs: bool = False,
 ) -> list[RepairOutcome]:
-    """Apply every repair to a victim, and attack the repaired victim.
+    """Apply repairs to a victim, and attack the repaired victim.
 
     Repairs read the evidence only; the trigger is used only to measure them. Retrained victims keep the
     settings of the run and the standardization of its inputs; a filter fits it to the stays that it keeps.
@@ -85,6 +85,8 @@ def try_repairs(
         poison_imputed: mode of the attack.
         suspicion: which training stays to drop, by detector; one filter is tried for each.
         seed: fixes the trainings.
+        all_repairs: whether to try the repairs, too, that left most of the backdoor in every measurement
+            (docs/detection.md).
 
     Returns:
         The outcome without a repair, then one outcome for each repair.
@@ -92,11 +94,10 @@ def try_repairs(
     Raises:
         DataError: the test split has no stay to attack.
     """
-    bench = _Bench(evidence, test, trigger, strength, poison_imputed)
-    repairs = _model_repairs(evidence, suspicion, seed)
+    bench = Bench(evidence, test, trigger, strength, poison_imputed)
+    repairs = _model_repairs(evidence, suspicion, seed, every=all_repairs)
     outcomes = [bench.measure("none", "the victim without a repair", 0.0, evidence.model)]
-    progress = Console(stderr=True)
-    for name, repair in track(repairs.items(), "Trying repairs", console=progress, transient=True):
+    for name, repair in track(repairs.items(), "Trying repairs"):
         start = time.perf_counter()
         model, detail = repair()
         seconds = time.perf_counter() - start
@@ -104,7 +105,8 @@ def try_repairs(
             outcomes.append(RepairOutcome(name, None, None, None, 0.0, f"not applicable: {detail}"))
         else:
             outcomes.append(bench.measure(name, detail, seconds, model))
-    for name, method in track(PURIFICATIONS.items(), "Purifying", console=progress, transient=True):
+    purifications = PURIFICATIONS.items() if all_repairs else ()
+    for name, method in track(purifications, "Purifying"):
         outcomes.append(bench.measure_purification(name, method))
     return outcomes
 
@@ -113,24 +115,16 @@ Repair = Callable[[], tuple[keras.Model | None, str]]
 """Returns a repaired model and what was done, or None and why the repair cannot be applied."""
 
 
-def _model_repairs(evidence: Evidence, suspicion: Mapping[str, Suspicion], seed: int) -> dict[str, Repair]:
+def _model_repairs(
+    evidence: Evidence, suspicion: Mapping[str, Suspicion], seed: int, *, every: bool
+) -> dict[str, Repair]:
     model = evidence.model
     config = evidence.config.model_copy(update={"seed": seed})
     trusted = examples_of(evidence.trusted, evidence.reads, evidence.standardization)
     training = replace(trusted, inputs=evidence.inputs, labels=evidence.labels)
 
     def filtering(by: Suspicion) -> Repair:
-        def repair() -> tuple[keras.Model | None, str]:
-            kept = keep_least_suspicious(evidence.labels, by.scores, Goal(config.goal), by.dropped)
-            remaining = training.take(kept)
-            # A few poisoned stays with extreme values stretch a column so far that nothing is learned there.
-            again = fit_standardization(remaining.inputs, evidence.reads, remaining.channels)
-            repaired = retrain(config, _standardized(remaining, again), _standardized(trusted, again))
-            repaired = _preceded_by(again, repaired)
-            dropped = f"dropped {(~kept).sum()} of {len(kept)} training stays"
-            return repaired, f"{dropped}, all of label {config.goal}"
-
-        return repair
+        return lambda: filter_and_retrain(evidence, by, seed)
 
     def fine_tuning() -> tuple[keras.Model | None, str]:
         return tune(model, config, trusted), f"{config.epochs} epochs on {len(trusted)} trusted stays"
@@ -157,49 +151,16 @@ def _model_repairs(evidence: Evidence, suspicion: Mapping[str, Suspicion], seed:
         privacy = f"epsilon {epsilon(config.epochs):,.0f} at delta {DELTA:g}"
         return repaired, f"gradients clipped to {CLIP:g}, noise multiplier {NOISE_MULTIPLIER:g}: {privacy}"
 
+    filters = {f"filter by {name}": filtering(by) for name, by in suspicion.items()}
     return {
-        **{f"filter by {name}": filtering(by) for name, by in suspicion.items()},
+        **(filters or {"filter": lambda: (None, "no detector raises an alarm, so that no stay is dropped")}),
         "fine-tune": fine_tuning,
         "fine-prune": fine_pruning,
-        "noise": noise,
-        "input dropout": dropout,
-        "private gradients": private,
+        **({"noise": noise, "input dropout": dropout, "private gradients": private} if every else {}),
     }
 
 
-def _standardized(examples: Examples, again: Standardization) -> Examples:
-    return replace(examples, inputs=standardized(examples.inputs, again))
-
-
-def _preceded_by(again: Standardization, model: keras.Model) -> keras.Model:
-    """Make a model that reads the inputs of the victim, and standardizes them again."""
-    given = keras.Input(model.input_shape[1:])
-    first = keras.layers.Normalization(mean=again.mean, variance=again.std**2, dtype="float32")
-    return keras.Model(given, model(first(given)))
-
-
-def keep_least_suspicious(
-    labels: NDArray[np.integer], scores: NDArray[np.floating], goal: Goal, dropped: float
-) -> NDArray[np.bool_]:
-    """Choose the training stays that filtering keeps.
-
-    Args:
-        labels: int64 [N]; only stays with the goal's label are dropped, and at least half of these are kept.
-        scores: suspicion [N] of the stays; the highest are dropped first.
-        goal: the goal of the attack.
-        dropped: share of all stays to drop.
-
-    Returns:
-        bool [N], which stays are kept.
-    """
-    suspects = np.flatnonzero(~goal.attacked(labels))
-    drop = min(int(len(labels) * dropped), len(suspects) // 2)
-    kept = np.ones(len(labels), bool)
-    kept[suspects[np.argsort(-scores[suspects], kind="stable")[:drop]]] = False
-    return kept
-
-
-class _Bench:
+class Bench:
     """Measures repaired victims on the clean test stays, and on the attacked stays with the trigger."""
 
     def __init__(
@@ -220,9 +181,11 @@ class _Bench:
         self._clean_inputs, self._triggered_inputs = self._inputs(test), self._inputs(self._triggered)
 
     def measure(self, name: str, detail: str, seconds: float, model: keras.Model) -> RepairOutcome:
+        """Measure a repaired model that reads the inputs of the victim."""
         return self._outcome(name, detail, seconds, model, self._clean_inputs, self._triggered_inputs)
 
     def measure_purification(self, name: str, method: Purification) -> RepairOutcome:
+        """Measure the victim on inputs that are purified."""
         trusted, model = self._evidence.trusted, self._evidence.model
         start = time.perf_counter()
         clean = purify(self._test, trusted, method)

@@ -119,12 +119,35 @@ def test_a_planted_pattern_is_found_and_shown_with_its_error() -> None:
     assert flagged[truth].mean() > 0.85
     assert flagged[~truth].mean() < 0.05
     assert (found.trusted > 0).mean() < 0.05
-    assert found.pattern is not None
-    assert found.error is not None
-    assert np.corrcoef(found.pattern[:, 0], shift[:, 0])[0, 1] > 0.95
+    (pattern,) = found.patterns
+    assert (pattern.stays, pattern.p_value) == (flagged.sum(), found.p_value)
+    assert np.corrcoef(pattern.shift[:, 0], shift[:, 0])[0, 1] > 0.95
     # Prior and error pull a pattern towards its channel's usual course; most cells are within three errors.
-    away = np.abs(found.pattern - shift) / found.error
+    away = np.abs(pattern.shift - shift) / pattern.error
     assert (away < 3).mean() > 0.8
+
+
+def test_patterns_are_found_one_after_the_other() -> None:
+    """Half of the poisoned stays carry another pattern, which the first search does not see."""
+    random = np.random.default_rng(12)
+    shifts = np.zeros((2, BINS, CHANNELS))
+    shifts[0, :, 0], shifts[1, :, 1] = (
+        np.where(random.random(BINS) < 0.5, *ends) for ends in ((3, -3), (20, -20))
+    )
+    which = np.arange(60) % 2
+    training, trusted, carries = cohorts(10, 60, shifts[which])
+    found = find_common_pattern(training, trusted, 1, ALL, 0)
+    assert found is not None
+    assert len(found.patterns) == 2
+    likeness = [
+        [np.corrcoef(pattern.shift.ravel(), shift.ravel())[0, 1] for shift in shifts]
+        for pattern in found.patterns
+    ]
+    assert sorted(np.argmax(likeness, axis=1)) == [0, 1]
+    assert np.max(likeness, axis=1).min() > 0.8
+    flagged = (found.training > 0)[carries[training.labels == 1]]
+    assert min(flagged[which == one].mean() for one in (0, 1)) > 0.8
+    assert sum(pattern.stays for pattern in found.patterns) == (found.training > 0).sum()
 
 
 def test_a_label_0_is_as_good_as_a_label_1() -> None:

@@ -18,13 +18,9 @@ from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.defences.detection import Suspicion
 from mimic3tf.defences.evidence import Evidence
+from mimic3tf.defences.repairs.filtering import filter_and_retrain, keep_least_suspicious
 from mimic3tf.defences.repairs.purification import PURIFICATIONS
-from mimic3tf.defences.repairs.registry import (
-    RepairOutcome,
-    _model_repairs,
-    keep_least_suspicious,
-    try_repairs,
-)
+from mimic3tf.defences.repairs.registry import RepairOutcome, try_repairs
 from mimic3tf.defences.retraining import Examples, predict, retrain
 from mimic3tf.errors import DataError
 from mimic3tf.poisoning import exposures
@@ -91,7 +87,9 @@ def poisoned(
 def outcomes(poisoned: tuple[Evidence, Trigger, np.ndarray, Cohort]) -> dict[str, RepairOutcome]:
     evidence, trigger, triggered, test = poisoned
     suspicion = {"an oracle": Suspicion(triggered.astype(float), 0.1)}
-    found = try_repairs(evidence, test, trigger, STRENGTH, "all", suspicion=suspicion, seed=0)
+    found = try_repairs(
+        evidence, test, trigger, STRENGTH, "all", suspicion=suspicion, seed=0, all_repairs=True
+    )
     return {outcome.name: outcome for outcome in found}
 
 
@@ -135,13 +133,12 @@ def test_a_filter_fits_the_standardization_to_the_stays_that_it_keeps(
         given.append(examples.inputs)
         return net
 
-    monkeypatch.setattr("mimic3tf.defences.repairs.registry.retrain", retrain_)
-    by = {"an oracle": Suspicion(dropped.astype(float), dropped.mean())}
-    model, _ = _model_repairs(replace(evidence, inputs=inputs), by, 0)["filter by an oracle"]()
+    monkeypatch.setattr("mimic3tf.defences.repairs.filtering.retrain", retrain_)
+    by = Suspicion(dropped.astype(float), dropped.mean())
+    model, _ = filter_and_retrain(replace(evidence, inputs=inputs), by, 0)
     assert len(given[0]) == stays - dropped.sum() < stays
     assert given[0][..., columns].std() == pytest.approx(1.0, abs=1e-3)
     assert given[0][..., columns].mean() == pytest.approx(0.0, abs=1e-3)
-    assert model is not None
     # The repaired model reads the inputs of the victim.
     np.testing.assert_allclose(model(inputs[~dropped][:9]), net(given[0][:9]), atol=1e-3)
 
@@ -156,6 +153,20 @@ def test_every_repair_reports_what_it_leaves(outcomes: dict[str, RepairOutcome])
         assert outcome.auroc is not None
         assert outcome.auroc > 0.5
     assert len(attacked) == 1
+
+
+def test_only_repairs_that_may_help_are_the_default(
+    poisoned: tuple[Evidence, Trigger, np.ndarray, Cohort], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence, trigger, _, test = poisoned
+    for name in ("tune", "prune_dormant"):
+        monkeypatch.setattr(f"mimic3tf.defences.repairs.registry.{name}", lambda model, *_: model)
+    monkeypatch.setattr("mimic3tf.defences.repairs.registry.has_units", lambda _: False)
+    found = try_repairs(evidence, test, trigger, STRENGTH, "all", suspicion={}, seed=0)
+    assert [outcome.name for outcome in found] == ["none", "filter", "fine-tune", "fine-prune"]
+    # Without an alarm there is nothing to filter by, and the table says so.
+    assert found[1].attack_success_rate is None
+    assert found[1].detail == "not applicable: no detector raises an alarm, so that no stay is dropped"
 
 
 def test_filtering_drops_the_most_suspicious_stays_of_label_1_only() -> None:
