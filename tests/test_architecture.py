@@ -28,9 +28,9 @@ LONGEST, LONGEST_COMMAND = 60, 100
 """Most lines of a function, and of a function in `cli/`, where every option is a parameter."""
 LONG = {
     "invert_trigger": "one optimization, whose steps share ten local arrays",
+    "audit_run": "half of it is the description of its arguments",
     "prepare_physionet2012": "half of it is the description of its arguments",
     "generate_trigger": "two thirds of it describe its arguments",
-    "measure_stealth": "half of it is the description of its arguments",
 }
 """Function that is longer -> the reason."""
 

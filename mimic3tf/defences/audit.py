@@ -117,25 +117,20 @@ def audit_run(
     shift = attacked_with if attacked_with and attacked_with.kind != "missing" else None
     strength = manifest.strength if manifest else run.config.poisoning_strength
     words = task_of(run.config.task).words
-    simulated = []
-    if power:
-        simulated = simulate_power(evidence, power, tests=1 + len(found.verdict.alarms), seed=seed)
+    simulated = simulate_power(evidence, power, tests=1 + len(found.verdict.alarms), seed=seed)
     conclusion = conclude(found.verdict, findings, evidence.suspected, words, simulated)
     record = record_of(found, conclusion, evidence, _about(run, data, manifest, truth))
     record["model_inspection"] = model_record(findings, shift, strength)
-    shared = pattern_in(evidence, seed) if COMMON_PATTERN in found.detections else None
-    true_shift = None if shift is None else strength * shift.values
-    pattern = pattern_table(shared, evidence.trusted, true_shift)
     record["power"] = [asdict(each) for each in simulated]
-    record["patterns"] = pattern_records(shared, evidence.trusted, true_shift)
+    shared = pattern_in(evidence, seed) if COMMON_PATTERN in found.detections else None
+    compared = shared, evidence.trusted, None if shift is None else strength * shift.values
+    record["patterns"] = pattern_records(*compared)
     if attacked_with is not None:
         record |= _under_attack(
             evidence, found, attacked_with, strength, repairs=repairs, all_repairs=all_repairs
         )
-    suspects, scores = suspects_table(found, evidence), scores_table(found, evidence)
-    return AuditResult(
-        record, conclusion, suspects, scores, pattern, evidence, found, poisoned, findings, shift
-    )
+    tables = suspects_table(found, evidence), scores_table(found, evidence), pattern_table(*compared)
+    return AuditResult(record, conclusion, *tables, evidence, found, poisoned, findings, shift)
 
 
 def _under_attack(
