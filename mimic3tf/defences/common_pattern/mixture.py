@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 from scipy.optimize import minimize
 from scipy.special import expit, gammaln
 
@@ -27,10 +26,10 @@ CONTRAST = 20.0
 """Weight of the trusted stays of the other label: a pattern that sound stays follow, too, gains nothing."""
 FIRST_SHARE, SHARES = 0.05, (0.01, 0.4)
 """Share of poisoned stays at which a search starts; smallest and largest share."""
-LENGTHS = (-3.0, 3.0)
-"""Lengths along each main direction of the scores at which a search starts."""
-DIRECTIONS = 2
-"""Main directions that searches start along."""
+TEMPLATES, QUICK_STEPS, STARTS = 100, 10, 2
+"""Single suspects at which quick searches start, their steps, and how many of their ends are starts."""
+TEMPLATE_STRICTNESS = 1.0
+"""Weight of the prior of the pattern of a single suspect."""
 STEPS = 12
 """Steps of the optimizer between two updates of the share."""
 UPDATES, RELEVANCES = 3, 2
@@ -182,8 +181,7 @@ def fit_pattern(
 def search(suspects: LogRatio, trusted: LogRatio, width: int, modes: int) -> Found:
     """Look for the pattern that some suspects carry and trusted stays do not.
 
-    Searches start at no pattern, and at several lengths along the directions in which the scores of the
-    suspects vary most in comparison with those of the trusted stays.
+    Searches start at no pattern, and at the ends of quick searches (`_starts`).
 
     Args:
         suspects: the training stays of the suspected label.
@@ -225,11 +223,44 @@ def _gain(stays: LogRatio, pattern: Floats, share: float) -> tuple[float, Floats
 
 
 def _starts(suspects: LogRatio, trusted: LogRatio, width: int) -> list[Floats]:
-    ours, theirs = (scores.T @ scores / len(scores) for scores in (suspects.scores(), trusted.scores()))
-    ridge = 0.1 * np.trace(theirs) / width + STRICTNESS / len(suspects)
-    main = eigh(ours, theirs + ridge * np.eye(width), subset_by_index=(width - DIRECTIONS, width - 1))[1]
-    main /= np.linalg.norm(main, axis=0)
-    return [np.zeros(width), *(length * direction for direction in main.T for length in LENGTHS)]
+    """Return patterns to start from: none, and those that get furthest in a quick search.
+
+    Near no pattern, the log-likelihood ratio of a stay is its score times the pattern minus a quadratic form
+    that is about the same for all stays. Then all steps have a closed form, so that the quick search can
+    start at the pattern of many single suspects: one of them is poisoned.
+    """
+    ours, theirs = suspects.scores(), trusted.scores()
+    variances, directions = np.linalg.eigh(theirs.T @ theirs / len(theirs))
+    variances = np.maximum(variances, 0)
+    rows = [group @ directions for group in (ours, theirs)]
+    contrast = CONTRAST * len(ours) / len(theirs)
+
+    def ratios(pattern: Floats) -> list[Floats]:
+        half = (variances * pattern**2).sum() / 2
+        return [group @ pattern - half for group in rows]
+
+    def step(pattern: Floats) -> Floats:
+        carry, also = (expit(posterior_odds(ratio, FIRST_SHARE)) for ratio in ratios(pattern))
+        # What trusted stays follow is taken off, but never more than half of the evidence.
+        off = min(contrast, carry.sum() / 2 / max(also.sum(), 1e-9))
+        weight = carry.sum() - off * also.sum()
+        return np.asarray((carry @ rows[0] - off * (also @ rows[1])) / (weight * variances + STRICTNESS))
+
+    def gain(pattern: Floats) -> float:
+        ours, theirs = (
+            np.logaddexp(np.log1p(-FIRST_SHARE), np.log(FIRST_SHARE) + ratio).sum()
+            for ratio in ratios(pattern)
+        )
+        return float(ours - contrast * theirs - STRICTNESS / 2 * (pattern**2).sum())
+
+    tried = []
+    for place in np.unique(np.linspace(0, len(ours) - 1, TEMPLATES).astype(int)):
+        pattern = rows[0][place] / (variances + TEMPLATE_STRICTNESS)
+        for _ in range(QUICK_STEPS):
+            pattern = step(pattern)
+        tried.append((gain(pattern), pattern))
+    tried.sort(key=lambda end: -end[0])
+    return [np.zeros(width), *(directions @ pattern for _, pattern in tried[:STARTS])]
 
 
 def _relevance(pattern: Floats, modes: int) -> Floats:
