@@ -17,7 +17,8 @@ echo "Installing mimic3tf$extras into $venv (about 3 GB with TensorFlow; a few m
 [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
 pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
 if [ -n "$lock" ]; then
-  pip install --require-hashes --requirement "$root/$lock"
+  # Two thirds of the modules are never imported: Python compiles the others when they are.
+  pip install --no-compile --require-hashes --requirement "$root/$lock"
   pip install --no-index --no-build-isolation --editable "$root$extras"
 else
   pip install --editable "$root$extras"

@@ -10,10 +10,15 @@ bash scripts/install.sh "$VENV" test,docs requirements/test.txt
 "$VENV/bin/ruff" format --check .
 "$VENV/bin/codespell"
 "$VENV/bin/shellcheck" -x -P SCRIPTDIR scripts/*.sh .ci/run
-"$VENV/bin/mypy"
-bash scripts/check_packages.sh
-bash scripts/docs.sh
+# mypy takes one core for a minute, packages and documentation another one. All failures are shown.
+"$VENV/bin/mypy" &
+types=$!
+built=0
+{ bash scripts/check_packages.sh && bash scripts/docs.sh; } || built=$?
+wait "$types"
+[ "$built" -eq 0 ] || exit "$built"
+# Each worker begins with its half of the tests, so that few fixtures of a file or session are made twice.
 # A part of the tests covers a part of the code: the floor is for all of them.
 coverage=(--cov mimic3tf --cov-report= --cov-fail-under 95)
 [ $# -eq 0 ] || coverage=()
-"$VENV/bin/pytest" -n 2 --durations 15 "${coverage[@]}" "$@"
+"$VENV/bin/pytest" -n 2 --dist worksteal --durations 15 "${coverage[@]}" "$@"

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 # Set before TensorFlow is imported, so that its start-up notes do not fill pytest's output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Libraries read these as they are imported. Their threads wait for each other in busy loops: where pytest's
+# workers share the cores, most of the time goes there. The commands, too, give TensorFlow's operations one.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TF_NUM_INTRAOP_THREADS="1")
 
 import hypothesis
 import numpy as np

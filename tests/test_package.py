@@ -13,6 +13,7 @@ from importlib import import_module, metadata, resources
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_info
 
 import mimic3tf
 
@@ -140,3 +141,37 @@ def test_bash_can_parse(script: str) -> None:
         pytest.skip("there is no bash here")
     check = subprocess.run([bash, "-n", ROOT / "scripts" / script], capture_output=True, text=True)
     assert check.returncode == 0, check.stderr
+
+
+TOOLS = ("ruff", "codespell", "shellcheck", "mypy", "pytest")
+STEPS = ("install.sh", "check_packages.sh", "docs.sh")
+
+
+@pytest.mark.parametrize("failing", [None, *TOOLS, *STEPS])
+def test_a_check_that_fails_fails_the_whole_and_no_test_is_run(failing: str | None, tmp_path: Path) -> None:
+    scripts, programs = tmp_path / "scripts", tmp_path / "venv" / "bin"
+    for folder in (scripts, programs, tmp_path / ".ci"):
+        folder.mkdir(parents=True)
+    for name in ("test.sh", "help.sh"):
+        shutil.copy(ROOT / "scripts" / name, scripts)
+    for path in (*(scripts / name for name in STEPS), *(programs / name for name in TOOLS)):
+        path.write_text(f"#!/bin/sh\necho ran {path.name}\nexit {3 if path.name == failing else 0}\n")
+        path.chmod(0o755)
+    environment = {"PATH": os.environ["PATH"], "VENV": str(tmp_path / "venv")}
+    told = subprocess.run(
+        ["bash", scripts / "test.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert told.returncode == (3 if failing else 0)
+    ran = {line.removeprefix("ran ") for line in told.stdout.splitlines()}
+    assert ("pytest" in ran) == (failing in (None, "pytest"))
+    if failing is None:
+        assert ran == {*TOOLS, *STEPS}
+
+
+def test_a_library_has_one_thread_in_tests() -> None:
+    """`conftest.py` says so before any library is imported."""
+    import_module("scipy.linalg")
+    import_module("sklearn.ensemble")
+    pools = threadpool_info()
+    assert {pool["user_api"] for pool in pools} == {"blas", "openmp"}
+    assert {pool["num_threads"] for pool in pools} == {1}

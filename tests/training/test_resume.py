@@ -203,16 +203,16 @@ def test_a_process_killed_for_real_ends_as_if_it_was_not(
     for module in BUILDERS:  # as in the process that is killed
         monkeypatch.setattr(f"mimic3tf.training.{module}.victim_of", victim_of)
     run = tmp_path / "run"
-    changes = {"epochs": 60, "patience": 60}
+    changes = {"epochs": 40, "patience": 40}
     program = "from mimic3tf.cli.main import main; main()"
     command = [sys.executable, "-c", program, "train", "--model", "lr", "--out", str(run), "--resume"]
     config = tmp_path / "config.yaml"
-    config.write_text("patience: 60\nlearning_rate: 0.01\n")
+    config.write_text("patience: 40\nlearning_rate: 0.01\n")
     for name in ("data", "trigger", "epochs", "batch_size", "precision"):
         value = getattr(configure("lr", **changes), name)
         command += [f"--{name.replace('_', '-')}", str(value)]
     environment = os.environ | {"MIMIC3TF_CACHE": str(workshop / "cache")}
-    for rows in (2, 20):
+    for rows in (2, 6):
         process = subprocess.Popen([*command, "--config", str(config)], env=environment)
         while not (run / "metrics.csv").exists() or len(rows_of(run)) < rows:
             assert process.poll() is None, "it ended before it was killed"
