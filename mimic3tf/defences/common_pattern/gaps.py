@@ -3,7 +3,7 @@
 A stay measures each channel at its own rate, and hours differ in how often they are measured. A pattern
 lowers the log-odds that some cells are measured; far enough, and a stay that carries it measures none.
 The rate of a stay in a channel is fitted to the stay, once with the pattern and once without it: how often a
-stay is measured says nothing, only when.
+stay is measured says nothing, only when. So a channel that stays lack altogether is not seen.
 """
 
 from __future__ import annotations
