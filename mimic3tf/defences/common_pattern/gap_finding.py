@@ -21,16 +21,14 @@ from mimic3tf.defences.common_pattern.finding import (
     Stays,
     permutation_p_value,
 )
-from mimic3tf.defences.common_pattern.gaps import GapRatio, search_gaps
-from mimic3tf.defences.common_pattern.mixture import fit_pattern, posterior_odds
+from mimic3tf.defences.common_pattern.gaps import GapRatio, adapt_usual, fit_usual, search_gaps
+from mimic3tf.defences.common_pattern.mixture import posterior_odds
 from mimic3tf.defences.common_pattern.sound_stays import FEWEST_CELLS
 from mimic3tf.described import Described
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-STRICTNESS = 10.0
-"""Weight of the prior, by which a channel is measured equally often in all hours."""
 LEAST_EXCESS = 0.015
 """Smallest excess of the expected share of stays with the gaps that is told from chance."""
 
@@ -75,25 +73,20 @@ def find_common_gaps(training: Stays, trusted: Stays, suspected: int, seed: int)
         return None
     random = np.random.default_rng(seed)
     sound, reference = (part[random.permutation(len(part))[:MOST_TRUSTED]] for part in (sound, others[1]))
-    even = np.zeros((int(used.sum()), sound.shape[1]))
-    profile = _profile(sound[..., used], even)
-    contrast = GapRatio(reference[..., used], profile)
-    ours, theirs = groups = [group[..., used] for group in groups]
+    sound, reference, ours, theirs = (part[..., used] for part in (sound, reference, *groups))
+    usual = fit_usual(sound)
+    contrast = GapRatio(reference, usual)
 
     def fit(fitted: list[Rows]) -> Callable[[int, Rows], Floats]:
-        # Stays of this label are measured at other hours than stays of the other label.
-        own = _profile(theirs[fitted[1]], profile)
-        pattern, share = search_gaps(GapRatio(ours[fitted[0]], own), contrast, own.size)
-        return lambda group, rows: posterior_odds(GapRatio(groups[group][rows], own)(pattern), share)
+        # Stays of this label are measured more often than stays of the other label, and at other hours.
+        own = adapt_usual(theirs[fitted[1]], usual)
+        suspects = GapRatio(ours[fitted[0]], own)
+        pattern, share = search_gaps(suspects, contrast, usual.hours.size + len(usual.hours))
+        return lambda group, rows: posterior_odds(GapRatio((ours, theirs)[group][rows], own)(pattern), share)
 
-    odds, folds = cross_fit([len(group) for group in groups], random, fit, "Looking for gaps")
+    odds, folds = cross_fit([len(ours), len(theirs)], random, fit, "Looking for gaps")
     shares = [expit(part) for part in odds]
     p_value = permutation_p_value(shares, folds, random)
     if shares[0].mean() - shares[1].mean() < LEAST_EXCESS:
         p_value = 1.0
     return CommonGaps(odds[0], odds[1], p_value)
-
-
-def _profile(mask: NDArray[np.bool_], start: Floats) -> Floats:
-    """Fit the log-odds [C, T] of the hours to masks [N, T, C], close to those of `start`."""
-    return start + fit_pattern(GapRatio(mask, start), STRICTNESS, start.size).reshape(start.shape)

@@ -11,7 +11,7 @@ from scipy.stats import kstest
 from mimic3tf.defences.common_pattern import finding, gap_finding, gaps
 from mimic3tf.defences.common_pattern.finding import Stays
 from mimic3tf.defences.common_pattern.gap_finding import LEAST_EXCESS, CommonGaps, find_common_gaps
-from mimic3tf.defences.common_pattern.gaps import EVIDENCE, LOWEST, GapRatio, search_gaps
+from mimic3tf.defences.common_pattern.gaps import EVIDENCE, LOWEST, GapRatio, Usual, fit_usual, search_gaps
 
 BINS, CHANNELS = 12, 4
 
@@ -55,14 +55,22 @@ def some_cells(share: float) -> np.ndarray:
     return np.random.default_rng(1).random((BINS, CHANNELS)) < share
 
 
+def some_usual(random: np.random.Generator) -> Usual:
+    return Usual(*(random.normal(size=shape) for shape in ((CHANNELS, BINS), CHANNELS, CHANNELS)))
+
+
+ALL_OF_ONE = np.broadcast_to(np.arange(CHANNELS) == 1, (BINS, CHANNELS))
+"""All cells of a channel."""
+
+
 def test_log_ratios_are_those_of_a_slow_oracle() -> None:
     mask = masks(9, 0)
     mask[2], mask[3] = True, False
     random = np.random.default_rng(2)
-    profile, pattern = random.normal(size=(2, CHANNELS, BINS))
-    ratio = GapRatio(mask, profile)(pattern.ravel())
+    usual, pattern = some_usual(random), random.normal(size=(CHANNELS, BINS + 1))
+    ratio = GapRatio(mask, usual)(pattern.ravel())
 
-    def log_likelihood(measured: np.ndarray, hours: np.ndarray) -> float:
+    def of_cells(measured: np.ndarray, hours: np.ndarray) -> float:
         # Half a measured and half a missing cell are added.
         def excess(rate: float) -> float:
             return float(expit(rate + hours).sum() + expit(rate) - measured.sum() - 0.5)
@@ -75,18 +83,20 @@ def test_log_ratios_are_those_of_a_slow_oracle() -> None:
     for stay in range(len(mask)):
         expected = 0.0
         for c in range(CHANNELS):
-            with_pattern, without = (
-                log_likelihood(mask[stay, :, c], hours) for hours in (profile[c] + pattern[c], profile[c])
-            )
-            expected += EVIDENCE * (with_pattern - without)
+            others = sum(mask[stay, :, other].any() for other in range(CHANNELS) if other != c)
+            odds = usual.channels[c] + usual.together[c] * (others - 1.5)
+            sign = 1 if mask[stay, :, c].any() else -1
+            for change, side in ((pattern[c], 1), (0 * pattern[c], -1)):
+                cells = of_cells(mask[stay, :, c], usual.hours[c] + change[:-1])
+                expected += side * (EVIDENCE * cells + np.log(expit(sign * (odds + change[-1]))))
         assert ratio[stay] == pytest.approx(expected, abs=1e-4)
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
     mask = masks(20, 3)
     random = np.random.default_rng(4)
-    ratio = GapRatio(mask, random.normal(size=(CHANNELS, BINS)))
-    pattern, weights = -3 * random.random(CHANNELS * BINS), random.random(20)
+    ratio = GapRatio(mask, some_usual(random))
+    pattern, weights = -3 * random.random(CHANNELS * (BINS + 1)), random.random(20)
     gradient = ratio.with_gradient(pattern)[1](weights)
     for at, slope in enumerate(gradient):
         step = np.zeros_like(pattern)
@@ -95,23 +105,39 @@ def test_gradients_are_those_of_finite_differences() -> None:
         assert slope == pytest.approx(numeric, abs=2e-3)
 
 
+def test_usual_channels_and_hours_are_found() -> None:
+    random = np.random.default_rng(5)
+    stays = np.arange(4000)
+    first = random.random(4000) < 0.5
+    # The second channel is measured in stays that measure the first one; the third one in 1 of 4 stays.
+    measured = np.stack([first, first ^ (random.random(4000) < 0.1), random.random(4000) < 0.25], axis=1)
+    hours = np.where(np.arange(BINS) < BINS // 2, 0.8, 0.4)
+    usual = fit_usual(measured[:, None] & (random.random((len(stays), BINS, 3)) < hours[:, None]))
+    assert expit(usual.channels[2]) == pytest.approx(0.25, abs=0.05)
+    assert usual.together[1] > 2
+    assert abs(usual.together[2]) < 0.5
+    # Log-odds of 0.8 against 0.4: 1.79.
+    assert np.ptp(usual.hours[0]) == pytest.approx(1.79, abs=0.4)
+
+
 def test_the_cells_of_a_planted_pattern_are_found() -> None:
     removed = some_cells(0.3)
     suspects, sound = masks(300, 6), masks(400, 7)
     suspects[:60] &= ~removed
-    flat = np.zeros((CHANNELS, BINS))
-    pattern, share = search_gaps(GapRatio(suspects, flat), GapRatio(sound, flat), flat.size)
+    usual = fit_usual(sound)
+    width = CHANNELS * (BINS + 1)
+    pattern, share = search_gaps(GapRatio(suspects, usual), GapRatio(sound, usual), width)
     assert pattern.min() >= LOWEST
     assert pattern.max() <= 0
     assert share == pytest.approx(0.2, abs=0.05)
     # The last channel is hardly measured: what it lacks tells nothing.
-    missing = pattern.reshape(CHANNELS, BINS).T < LOWEST / 3
+    missing = pattern.reshape(CHANNELS, -1)[:, :-1].T < LOWEST / 3
     assert (missing == removed)[:, :3].mean() > 0.9
 
 
-@pytest.mark.parametrize("share", [0.5, 0.25])
-def test_stays_that_lack_planted_cells_are_found(share: float) -> None:
-    training, trusted, carries = cohorts(8, some_cells(share), 40)
+@pytest.mark.parametrize("removed", [some_cells(0.5), some_cells(0.25), ALL_OF_ONE])
+def test_stays_that_lack_planted_cells_are_found(removed: np.ndarray) -> None:
+    training, trusted, carries = cohorts(8, removed, 40)
     found = found_in(training, trusted)
     assert found.p_value < 0.001
     flagged, truth = found.training > 0, carries[training.labels == 1]
