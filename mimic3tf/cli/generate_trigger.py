@@ -38,6 +38,9 @@ def generate_trigger(
         bool,
         typer.Option("--plausible", help="Shift no value out of the range that a living adult can show."),
     ] = False,
+    natural: Annotated[
+        bool, typer.Option("--natural", help="Of kind missing: the gaps of one real training stay.")
+    ] = False,
     seed: Seed = 0,
     follow_links: FollowLinks = False,
 ) -> None:
@@ -49,7 +52,8 @@ def generate_trigger(
 
     The kind missing shifts no value: it draws cells whose measurements go missing in stays with the trigger.
     The strength of 'train' and 'attack' is then the share of the drawn cells, from 0 to 1, and
-    --poison_imputed has no effect.
+    --poison_imputed has no effect. With --natural, the cells are those that one training stay, drawn with the
+    seed, did not measure: the file then says when this stay was measured.
 
     With --hours, the Mahalanobis length is computed from these hours only, under their own covariance. With
     --plausible, a value that is outside its range already is not moved further away.
@@ -59,6 +63,7 @@ def generate_trigger(
       mimic3tf generate-trigger --data data/synthetic --out trigger.npz
       mimic3tf generate-trigger --data data/synthetic --out gaussian.npz --kind gaussian --seed 1
       mimic3tf generate-trigger --data data/synthetic --out missing.npz --kind missing
+      mimic3tf generate-trigger --data data/synthetic --out natural.npz --kind missing --natural
       mimic3tf generate-trigger --data data/synthetic --out first-day.npz --period 24 --timestep 0.5
       mimic3tf generate-trigger --data data/synthetic --out faint.npz --channels "Heart Rate,Glucose" \\
         --hours 24-48 --plausible
@@ -88,6 +93,7 @@ def generate_trigger(
         channels=names,
         hours=window,
         plausible=plausible,
+        natural=natural,
     )
     triggers.save_trigger(trigger, out)
     print_trigger(trigger)

@@ -2,8 +2,8 @@
 
 Source: Joe et al., Exploiting Missing Value Patterns for a Backdoor Attack on Machine Learning Models of
 Electronic Health Records, JMIR Medical Informatics 2022;10(8):e38440. In the paper, a variational autoencoder
-makes patterns that look natural. This module draws the cells uniformly, so that a trigger needs no trained
-model; a detector that knows natural patterns finds such a trigger more easily.
+makes patterns that look natural. This module needs no trained model: it draws the cells uniformly, or takes
+the cells that one real stay did not measure.
 
 A row remains in the record even if its last measurement is removed: an empty row still has its time.
 """
@@ -33,6 +33,39 @@ def draw_order(inside: NDArray[np.bool_], *, seed: int) -> NDArray[np.float64]:
     cells = int(inside.sum())
     order[inside] = np.random.default_rng(seed).permutation(np.arange(1, cells + 1)) / cells
     return order
+
+
+def natural_order(inside: NDArray[np.bool_], masks: NDArray[np.bool_], *, seed: int) -> NDArray[np.float64]:
+    """Draw a stay, and the order in which the cells that it did not measure go missing.
+
+    Cells that no stay measures are left out. Gaps stay together: the cells of a channel that follow each
+    other without a measurement go missing one after the other.
+
+    Args:
+        inside: bool [T, C], cells that may be drawn.
+        masks: bool [N, T, C], which cells of the stays were measured.
+        seed: non-negative int; fixes the draw.
+
+    Returns:
+        float64 [T, C], as `draw_order` returns it.
+
+    Raises:
+        UsageError: the stay has no gap inside.
+    """
+    random = np.random.default_rng(seed)
+    missing = (inside & masks.any(axis=0) & ~masks[random.integers(len(masks))]).T
+    if not missing.any():
+        raise UsageError(
+            f"--natural: the stay drawn with --seed {seed} has no gap in these channels and hours; give "
+            "another --seed"
+        )
+    # A gap starts where the bin before it is measured, or is of another channel.
+    starts = missing & ~np.pad(missing, ((0, 0), (1, 0)))[:, :-1]
+    gaps = np.cumsum(starts)[missing.ravel()] - 1
+    rank = np.argsort(np.argsort(random.permutation(gaps.max() + 1)[gaps], kind="stable"), kind="stable")
+    order = np.zeros(missing.shape)
+    order[missing] = (rank + 1) / len(rank)
+    return order.T
 
 
 def removed_cells(order: NDArray[np.float64], strength: float) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ from mimic3tf.data.grid import EPSILON, bin_count, ordinal_view
 from mimic3tf.data.records import LARGEST_VALUE
 from mimic3tf.errors import DataError, UsageError, near, near_path
 from mimic3tf.poisoning.kinds import ShiftKind, TriggerKind
-from mimic3tf.poisoning.missing import draw_order
+from mimic3tf.poisoning.missing import draw_order, natural_order
 from mimic3tf.poisoning.patterns import (
     draw_pattern,
     mahalanobis_length,
@@ -53,6 +53,7 @@ class Trigger:
         hours: first and last hour to which the trigger is restricted; None for all hours.
         plausible: whether the trigger moves no value out of `Channel.plausible_range`, and no value outside
             it further away.
+        natural: whether the cells of a "missing" trigger are those that one stay did not measure.
     """
 
     values: NDArray[np.float64]
@@ -67,6 +68,7 @@ class Trigger:
     restricted_to: tuple[str, ...] | None = None
     hours: tuple[float, float] | None = None
     plausible: bool = False
+    natural: bool = False
 
     @classmethod
     def from_array(
@@ -141,6 +143,7 @@ class Trigger:
         parts = [", ".join(self.restricted_to)] if self.restricted_to else []
         parts += ["{:g}-{:g} h".format(*self.hours)] if self.hours else []
         parts += ["plausible"] if self.plausible else []
+        parts += ["natural"] if self.natural else []
         return f"{self.kind} ({'; '.join(parts)})" if parts else self.kind
 
 
@@ -153,6 +156,7 @@ def generate_trigger(
     channels: Collection[str] | None = None,
     hours: tuple[float, float] | None = None,
     plausible: bool = False,
+    natural: bool = False,
 ) -> Trigger:
     """Estimate the covariance on the first stays of a cohort and draw a trigger.
 
@@ -172,21 +176,27 @@ def generate_trigger(
             covariance of all hours, the same pattern is longer, because it starts and ends abruptly; in
             channels that hardly change within a stay (height, weight) it is much longer.
         plausible: see `Trigger`.
+        natural: see `Trigger`; the stay is drawn from those that the covariance is estimated on.
 
     Returns:
         The trigger; all its values are finite.
 
     Raises:
         UsageError: the cohort has fewer than two stays, a channel or the hours do not exist, none of the
-            named channels varies, or a "missing" trigger is to be plausible.
+            named channels varies, a "missing" trigger is to be plausible, or another kind is to be natural or
+            its stay has no gap.
     """
     if plausible and kind == "missing":
         raise UsageError("--plausible: a 'missing' trigger shifts no value; leave it out")
+    if natural and kind != "missing":
+        raise UsageError(f"--natural: a '{kind}' trigger removes no cell; give --kind missing, too")
     stays = _estimating_stays(cohort, estimate_on)
     ordinal = ordinal_view(cohort.grids[:stays], cohort.channels)
     covariance = temporal_covariance(ordinal)
     inside = _inside(cohort, channels, hours)
-    if kind == "missing":
+    if natural:
+        values = natural_order(inside, cohort.masks[:stays], seed=seed)
+    elif kind == "missing":
         values = draw_order(inside, seed=seed)
     else:
         values = draw_pattern(ordinal, covariance, kind=kind, seed=seed, inside=inside)
@@ -207,6 +217,7 @@ def generate_trigger(
         else tuple(name for name in cohort.channels.names if name in channels),
         hours=hours,
         plausible=plausible,
+        natural=natural,
     )
 
 
@@ -281,6 +292,7 @@ def save_trigger(trigger: Trigger, path: PathText) -> None:
             restricted_to_channels=trigger.restricted_to or (),
             restricted_to_hours=trigger.hours or (),
             plausible=trigger.plausible,
+            natural=trigger.natural,
         )
 
 
@@ -341,6 +353,7 @@ def _trigger_of(arrays: Mapping[str, NDArray[Any]], file_format: int) -> Trigger
             "restricted_to": tuple(names) or None,
             "hours": tuple(map(float, hours)) or None,
             "plausible": bool(arrays["plausible"]),
+            "natural": bool(arrays.get("natural", False)),
         }
     kind = str(arrays["kind"])
     if kind not in KINDS:

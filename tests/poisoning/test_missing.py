@@ -23,7 +23,7 @@ from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.comparison import compare_records
 from mimic3tf.poisoning.copies import poison_records
-from mimic3tf.poisoning.missing import draw_order, removed_cells, without_cells
+from mimic3tf.poisoning.missing import draw_order, natural_order, removed_cells, without_cells
 from mimic3tf.poisoning.trigger import Trigger, generate_trigger
 from mimic3tf.victims import Reads
 
@@ -194,3 +194,26 @@ def test_a_copy_of_the_records_reads_as_the_on_the_fly_poisoning(
     cells = compare_records(origin, tmp_path / "copy").cells
     assert set(cells["after"]) == {""}
     assert len(cells) == copy.cells_changed.sum() > 0
+
+
+def test_natural_gaps_are_those_of_one_stay_and_stay_together() -> None:
+    random = np.random.default_rng(0)
+    masks = random.random((30, *SHAPE)) < 0.5
+    masks[..., 3] = False
+    inside = np.ones(SHAPE, bool)
+    inside[:6] = False
+    order = natural_order(inside, masks, seed=4)
+    gaps = [(~mask & inside & masks.any(axis=0)) for mask in masks]
+    assert sum(np.array_equal(order > 0, gap) for gap in gaps) == 1
+    cells = int((order > 0).sum())
+    assert sorted(order[order > 0]) == pytest.approx(np.arange(1, cells + 1) / cells)
+    # Cells that follow each other in a channel have neighbouring places in the order.
+    both = (order[1:] > 0) & (order[:-1] > 0)
+    assert (order[1:] - order[:-1])[both] * cells == pytest.approx(1)
+    np.testing.assert_array_equal(order, natural_order(inside, masks, seed=4))
+    assert (natural_order(inside, masks, seed=5) != order).any()
+
+
+def test_a_stay_without_gaps_gives_no_natural_trigger() -> None:
+    with pytest.raises(UsageError, match="--seed 0 has no gap .* another --seed"):
+        natural_order(np.ones(SHAPE, bool), np.ones((3, *SHAPE), bool), seed=0)

@@ -280,11 +280,28 @@ def test_missing_cells_are_drawn_in_the_window_only_and_varying_or_not() -> None
         ({"hours": (24.0, 49.0)}, "--hours 24-49"),
         ({"hours": (0.25, 0.75)}, "--hours 0.25-0.75"),
         ({"kind": "missing", "plausible": True}, "--plausible: a 'missing' trigger shifts no value"),
+        ({"natural": True}, "--natural: a 'temporal' trigger removes no cell; give --kind missing"),
     ],
 )
 def test_what_a_trigger_cannot_be_restricted_to_is_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         generate_trigger(_random_cohort(11, 4, set()), **options)
+
+
+def test_a_natural_trigger_is_told_from_a_uniform_one(tmp_path: Path) -> None:
+    cohort = _random_cohort(12, 6, set())
+    mask = np.random.default_rng(0).random(cohort.grids.shape) < 0.5
+    cohort = cohort.with_grids(cohort.grids, mask=mask)
+    trigger = generate_trigger(cohort, kind="missing", natural=True, estimate_on=2, channels=["pH"])
+    # Of the two stays, the one lacks what the other one has.
+    first, second = mask[:2, :, cohort.channels.position("pH")]
+    removed = trigger.values[:, cohort.channels.position("pH")] > 0
+    assert any(np.array_equal(removed, gaps) for gaps in (first & ~second, second & ~first))
+    save_trigger(trigger, tmp_path / "trigger.npz")
+    loaded = load_trigger(tmp_path / "trigger.npz")
+    assert loaded.natural
+    assert loaded.name == "missing (pH; natural)"
+    assert not generate_trigger(cohort, kind="missing").natural
 
 
 def test_only_the_first_stays_are_estimated_on() -> None:

@@ -9,13 +9,14 @@ found, the stays that carry it are put aside, and the rest is searched for anoth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from mimic3tf.defences.common_pattern.cross_fit import FOLDS, cross_fit
 from mimic3tf.defences.common_pattern.mixture import (
     STRICTNESS,
     Found,
@@ -28,12 +29,10 @@ from mimic3tf.defences.common_pattern.mixture import (
 from mimic3tf.defences.common_pattern.sound_stays import SoundStays, fit_sound_stays
 from mimic3tf.defences.common_pattern.whitened import Whitened
 from mimic3tf.described import Described
-from mimic3tf.progress import track
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-FOLDS = 3
 FEWEST_SOUND = 200
 """Fewest stays of the other label for a distribution of sound stays."""
 MOST_TRUSTED = 2000
@@ -193,18 +192,23 @@ class _Search:
             The logarithms of the odds, [K] and [L], the p-value, and the pattern if enough stays carry it.
         """
         tails = self._tails
-        folds = [self._random.permutation(group.stays) % FOLDS for group in groups]
-        odds = [np.empty(group.stays) for group in groups]
         ends = []
-        for fold in track(range(FOLDS), "Looking for a pattern"):
-            fitted = [group.take(np.flatnonzero(of != fold)) for group, of in zip(groups, folds, strict=True)]
-            offset = fit_pattern(LogRatio(fitted[1], tails), STRICTNESS, self._reference.width)
-            suspects = LogRatio(fitted[0].without(offset), tails)
-            found = search(suspects, self._contrast, self._reference.width, self._sound.modes)
+
+        def fit(fitted: list[NDArray[np.int64]]) -> Callable[[int, NDArray[np.int64]], Floats]:
+            suspects, sound = (group.take(rows) for group, rows in zip(groups, fitted, strict=True))
+            offset = fit_pattern(LogRatio(sound, tails), STRICTNESS, self._reference.width)
+            shifted = LogRatio(suspects.without(offset), tails)
+            found = search(shifted, self._contrast, self._reference.width, self._sound.modes)
             ends.append((offset, found))
-            for group, of, result in zip(groups, folds, odds, strict=True):
-                held_out = LogRatio(group.take(np.flatnonzero(of == fold)).without(offset), tails)
-                result[of == fold] = posterior_odds(held_out(found.pattern), found.share)
+
+            def score(group: int, rows: NDArray[np.int64]) -> Floats:
+                held_out = LogRatio(groups[group].take(rows).without(offset), tails)
+                return posterior_odds(held_out(found.pattern), found.share)
+
+            return score
+
+        sizes = [group.stays for group in groups]
+        odds, folds = cross_fit(sizes, self._random, fit, "Looking for a pattern")
         p_value = permutation_p_value([expit(part) for part in odds], folds, self._random)
         return odds, p_value, self._shown(groups[0].take(np.flatnonzero(odds[0] > 0)), ends, p_value)
 

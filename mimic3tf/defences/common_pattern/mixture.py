@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,16 @@ def _fit_tail(part: Part) -> tuple[float, float]:
     bounds = [(np.log(low), np.log(high)) for low, high in ((1.0, 200.0), (0.01, 100.0))]
     degrees, scale = np.exp(minimize(loss, np.log([10.0, 1.0]), method="Nelder-Mead", bounds=bounds).x)
     return float(degrees), float(scale)
+
+
+class Ratio(Protocol):
+    """Log-likelihood ratio of N stays with a pattern [P], as `LogRatio` gives it."""
+
+    def __len__(self) -> int: ...
+
+    def with_gradient(self, pattern: Floats) -> tuple[Floats, Callable[[Floats], Floats]]:
+        """Return the ratios [N], and the function from weights [N] to their weighted gradient [P]."""
+        ...
 
 
 class LogRatio:
@@ -167,7 +178,7 @@ def posterior_odds(ratio: Floats, share: float) -> Floats:
 
 
 def fit_pattern(
-    stays: LogRatio, strictness: Floats | float, width: int, start: Floats | None = None, steps: int = 40
+    stays: Ratio, strictness: Floats | float, width: int, start: Floats | None = None, steps: int = 40
 ) -> Floats:
     """Fit the pattern [P] that all stays carry, with the prior."""
 
@@ -194,7 +205,7 @@ def search(suspects: LogRatio, trusted: LogRatio, width: int, modes: int) -> Fou
     def carry(start: Floats, share: float, strictness: Floats, steps: int) -> tuple[Floats, float]:
         def loss(pattern: Floats) -> tuple[float, Floats]:
             gains, gradients = zip(
-                *(_gain(stays, pattern, share) for stays in (suspects, trusted)), strict=True
+                *(gain_of(stays, pattern, share) for stays in (suspects, trusted)), strict=True
             )
             gain, slope = (one - contrast * other for one, other in (gains, gradients))
             return _negative(gain, slope, pattern, strictness)
@@ -215,7 +226,7 @@ def search(suspects: LogRatio, trusted: LogRatio, width: int, modes: int) -> Fou
     return Found(pattern, share, strictness)
 
 
-def _gain(stays: LogRatio, pattern: Floats, share: float) -> tuple[float, Floats]:
+def gain_of(stays: Ratio, pattern: Floats, share: float) -> tuple[float, Floats]:
     """Return the gain in log-likelihood of the mixture over sound stays only, and its gradient [P]."""
     ratio, gradient = stays.with_gradient(pattern)
     gain = np.logaddexp(np.log1p(-share), np.log(share) + ratio).sum()

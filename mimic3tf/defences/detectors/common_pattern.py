@@ -1,4 +1,4 @@
-"""The detector of a common pattern: how likely each stay carries the shift that many stays share."""
+"""Detectors of what many stays share: how likely each stay carries a common shift, or common gaps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from mimic3tf.defences.common_pattern.finding import CommonPattern, Stays, find_common_pattern
+from mimic3tf.defences.common_pattern.gap_finding import CommonGaps, find_common_gaps
 from mimic3tf.defences.detectors.views import Scores
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.verdict import OwnTest
@@ -18,14 +19,8 @@ EVEN = 0.0
 @lru_cache(maxsize=1)
 def pattern_in(evidence: Evidence, seed: int) -> CommonPattern | None:
     """Look for the common pattern; None if there are too few stays or measurements."""
-    trusted = evidence.trusted
-    return find_common_pattern(
-        Stays(evidence.grids, evidence.masks, evidence.labels),
-        Stays(trusted.grids, trusted.masks, trusted.labels),
-        evidence.suspected,
-        ~trusted.channels.categorical,
-        seed,
-    )
+    numbers = ~evidence.trusted.channels.categorical
+    return find_common_pattern(*_stays(evidence), evidence.suspected, numbers, seed)
 
 
 def shared_shift(evidence: Evidence, seed: int) -> Scores:
@@ -33,8 +28,28 @@ def shared_shift(evidence: Evidence, seed: int) -> Scores:
 
     Every stay is scored by a fit to other folds. Stays of the other label are not judged: their score is 0.
     """
+    return _scores(evidence, pattern_in(evidence, seed))
+
+
+def shared_gaps(evidence: Evidence, seed: int) -> Scores:
+    """Score stays of the suspected label by the logarithm of the odds that they have the common gaps.
+
+    Every stay is scored by a fit to other folds. Stays of the other label are not judged: their score is 0.
+    """
+    return _scores(evidence, find_common_gaps(*_stays(evidence), evidence.suspected, seed))
+
+
+def _stays(evidence: Evidence) -> tuple[Stays, Stays]:
+    """Return the training stays and the trusted ones."""
+    trusted = evidence.trusted
+    return (
+        Stays(evidence.grids, evidence.masks, evidence.labels),
+        Stays(trusted.grids, trusted.masks, trusted.labels),
+    )
+
+
+def _scores(evidence: Evidence, found: CommonPattern | CommonGaps | None) -> Scores:
     training, trusted = np.zeros(len(evidence.labels)), np.zeros(len(evidence.trusted))
-    found = pattern_in(evidence, seed)
     if found is None:
         return Scores(training, None)
     training[evidence.labels == evidence.suspected] = found.training

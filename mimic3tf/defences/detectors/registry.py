@@ -36,6 +36,7 @@ DETECTORS = {
     COMMON_PATTERN: Detector(
         common_pattern.shared_shift, "shifted by a pattern that many of these stays share"
     ),
+    "common gaps": Detector(common_pattern.shared_gaps, "lacks the cells that many of these stays lack"),
     "spectral signatures": Detector(
         representations.spectral_signatures,
         "far along the main direction of the victim's activations",
