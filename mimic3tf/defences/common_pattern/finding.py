@@ -25,7 +25,7 @@ from mimic3tf.defences.common_pattern.mixture import (
     posterior_odds,
     search,
 )
-from mimic3tf.defences.common_pattern.sound_stays import SoundStays, fit_sound_stays
+from mimic3tf.defences.common_pattern.sound_stays import fit_sound_stays
 from mimic3tf.defences.common_pattern.whitened import Whitened
 from mimic3tf.described import Described
 from mimic3tf.progress import track
@@ -128,8 +128,53 @@ def find_common_pattern(
     random = np.random.default_rng(seed)
     kept = random.permutation(len(other[1][0]))[:MOST_TRUSTED]
     reference = sound.whiten(other[1][0][kept], other[1][1][kept])
-    searcher = _Search(sound, reference, len(usable), random)
     groups = [sound.whiten(*group.of(suspected)) for group in (training, trusted)]
+    odds, p_value, shared = search_in_turn(groups, reference, sound.modes, random)
+    patterns = (
+        Pattern(
+            sound.pattern(each.coordinates, len(usable)),
+            sound.standard_error(each.covariance, len(usable)),
+            each.stays,
+            each.p_value,
+        )
+        for each in shared
+    )
+    return CommonPattern(odds[0], odds[1], p_value, tuple(patterns))
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A pattern that some flagged stays share, by its coordinates.
+
+    Attributes:
+        coordinates: float64 [P].
+        covariance: float64 [P, P], of their error.
+        stays: see `Pattern`.
+        p_value: see `Pattern`.
+    """
+
+    coordinates: Floats
+    covariance: Floats
+    stays: int
+    p_value: float
+
+
+def search_in_turn(
+    groups: Sequence[Whitened], reference: Whitened, modes: int, random: np.random.Generator
+) -> tuple[list[Floats], float, list[Shared]]:
+    """Look for one pattern after the other, each time among the stays that carry none so far.
+
+    Args:
+        groups: training stays [K] and trusted stays [L] of the suspected label.
+        reference: trusted stays of the other label.
+        modes: number of coordinates of a pattern that share one weight of the prior.
+        random: draws folds and permutations.
+
+    Returns:
+        The logarithms of the odds that stays carry a pattern, [K] and [L], the p-value of the first search,
+        and the patterns.
+    """
+    searcher = _Search(reference, modes, random)
     odds, p_value, pattern = searcher.one_pattern(groups)
     patterns, last_p = [], p_value
     while pattern is not None:
@@ -143,7 +188,7 @@ def find_common_pattern(
             break
         for part, stays, found in zip(odds, left, again, strict=True):
             part[stays] = np.maximum(part[stays], found)
-    return CommonPattern(odds[0], odds[1], p_value, tuple(patterns))
+    return odds, p_value, patterns
 
 
 def permutation_p_value(
@@ -179,14 +224,12 @@ def permutation_p_value(
 class _Search:
     """Searches for one pattern among suspects, and judges every stay by a fit to other folds."""
 
-    def __init__(
-        self, sound: SoundStays, reference: Whitened, width: int, random: np.random.Generator
-    ) -> None:
-        self._sound, self._reference, self._width, self._random = sound, reference, width, random
+    def __init__(self, reference: Whitened, modes: int, random: np.random.Generator) -> None:
+        self._reference, self._modes, self._random = reference, modes, random
         self._tails = fit_tails(reference)
         self._contrast = LogRatio(reference, self._tails)
 
-    def one_pattern(self, groups: Sequence[Whitened]) -> tuple[list[Floats], float, Pattern | None]:
+    def one_pattern(self, groups: Sequence[Whitened]) -> tuple[list[Floats], float, Shared | None]:
         """Look for one pattern among training stays [K] and not among trusted stays [L].
 
         Returns:
@@ -200,7 +243,7 @@ class _Search:
             fitted = [group.take(np.flatnonzero(of != fold)) for group, of in zip(groups, folds, strict=True)]
             offset = fit_pattern(LogRatio(fitted[1], tails), STRICTNESS, self._reference.width)
             suspects = LogRatio(fitted[0].without(offset), tails)
-            found = search(suspects, self._contrast, self._reference.width, self._sound.modes)
+            found = search(suspects, self._contrast, self._reference.width, self._modes)
             ends.append((offset, found))
             for group, of, result in zip(groups, folds, odds, strict=True):
                 held_out = LogRatio(group.take(np.flatnonzero(of == fold)).without(offset), tails)
@@ -210,8 +253,8 @@ class _Search:
 
     def _shown(
         self, flagged: Whitened, ends: Sequence[tuple[Floats, Found]], p_value: float
-    ) -> Pattern | None:
-        """Estimate the pattern of the flagged stays, and its standard error."""
+    ) -> Shared | None:
+        """Estimate the pattern of the flagged stays, and the covariance of its error."""
         if flagged.stays < FEWEST_FLAGGED:
             return None
         offset = np.mean([offset for offset, _ in ends], axis=0)
@@ -220,9 +263,4 @@ class _Search:
         start = np.mean([found.pattern for _, found in ends], axis=0)
         coordinates = fit_pattern(stays, strictness, len(offset), start)
         spread = np.linalg.inv(stays.information(coordinates) + np.diag(strictness))
-        return Pattern(
-            self._sound.pattern(coordinates, self._width),
-            self._sound.standard_error(spread, self._width),
-            flagged.stays,
-            p_value,
-        )
+        return Shared(coordinates, spread, flagged.stays, p_value)
