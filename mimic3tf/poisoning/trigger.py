@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf.channels import MIMIC3, ChannelSet
+from mimic3tf.data import slips
 from mimic3tf.data.channels_file import channels_text, parse_channels
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import EPSILON, bin_count, ordinal_view
@@ -53,6 +54,8 @@ class Trigger:
         hours: first and last hour to which the trigger is restricted; None for all hours.
         plausible: whether the trigger moves no value out of `Channel.plausible_range`, and no value outside
             it further away.
+        without_slips: whether the covariance was estimated without measured values outside
+            `Channel.plausible_range`.
     """
 
     values: NDArray[np.float64]
@@ -67,6 +70,7 @@ class Trigger:
     restricted_to: tuple[str, ...] | None = None
     hours: tuple[float, float] | None = None
     plausible: bool = False
+    without_slips: bool = False
 
     @classmethod
     def from_array(
@@ -141,6 +145,7 @@ class Trigger:
         parts = [", ".join(self.restricted_to)] if self.restricted_to else []
         parts += ["{:g}-{:g} h".format(*self.hours)] if self.hours else []
         parts += ["plausible"] if self.plausible else []
+        parts += ["without slips"] if self.without_slips else []
         return f"{self.kind} ({'; '.join(parts)})" if parts else self.kind
 
 
@@ -153,6 +158,7 @@ def generate_trigger(
     channels: Collection[str] | None = None,
     hours: tuple[float, float] | None = None,
     plausible: bool = False,
+    without_slips: bool = False,
 ) -> Trigger:
     """Estimate the covariance on the first stays of a cohort and draw a trigger.
 
@@ -172,6 +178,8 @@ def generate_trigger(
             covariance of all hours, the same pattern is longer, because it starts and ends abruptly; in
             channels that hardly change within a stay (height, weight) it is much longer.
         plausible: see `Trigger`.
+        without_slips: estimate the covariance as if values outside `Channel.plausible_range` had not been
+            measured.
 
     Returns:
         The trigger; all its values are finite.
@@ -183,7 +191,10 @@ def generate_trigger(
     if plausible and kind == "missing":
         raise UsageError("--plausible: a 'missing' trigger shifts no value; leave it out")
     stays = _estimating_stays(cohort, estimate_on)
-    ordinal = ordinal_view(cohort.grids[:stays], cohort.channels)
+    grids = cohort.grids[:stays]
+    if without_slips:
+        grids = slips.without_slips(grids, cohort.masks[:stays], cohort.channels)
+    ordinal = ordinal_view(grids, cohort.channels)
     covariance = temporal_covariance(ordinal)
     inside = _inside(cohort, channels, hours)
     if kind == "missing":
@@ -207,6 +218,7 @@ def generate_trigger(
         else tuple(name for name in cohort.channels.names if name in channels),
         hours=hours,
         plausible=plausible,
+        without_slips=without_slips,
     )
 
 
@@ -281,6 +293,7 @@ def save_trigger(trigger: Trigger, path: PathText) -> None:
             restricted_to_channels=trigger.restricted_to or (),
             restricted_to_hours=trigger.hours or (),
             plausible=trigger.plausible,
+            without_slips=trigger.without_slips,
         )
 
 
@@ -341,6 +354,8 @@ def _trigger_of(arrays: Mapping[str, NDArray[Any]], file_format: int) -> Trigger
             "restricted_to": tuple(names) or None,
             "hours": tuple(map(float, hours)) or None,
             "plausible": bool(arrays["plausible"]),
+            # Files of earlier versions do not have it.
+            "without_slips": bool(arrays.get("without_slips", False)),
         }
     kind = str(arrays["kind"])
     if kind not in KINDS:
