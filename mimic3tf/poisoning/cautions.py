@@ -85,8 +85,8 @@ def caution_slips(trigger: Trigger, cohort: Cohort) -> list[str]:
     shares = np.where(shifted, 1 - rest / np.where(shifted, variance, 1.0), 0.0)
     return [
         f"{found.in_words} over time; the trigger shifts it by up to "
-        f"{largest[channels.position(found.channel)]:.3g}; draw it with --without-slips, or take these values "
-        "out of the data ('prepare physionet2012' has --drop-implausible)"
+        f"{largest[channels.position(found.channel)]:.3g}; draw it with --without-slips, or take these "
+        "values out of the data ('prepare physionet2012' has --drop-implausible)"
         for found in slips_of(shares, outside_range(grids, masks, channels), masks, channels)
     ]
 

@@ -104,7 +104,9 @@ def with_slips() -> Cohort:
     values[..., PH] += random.normal(0, 0.05, (40, 6))
     values[..., HEART_RATE] += random.normal(0, 10, (40, 6))
     values[1, 4, PH] = 735
-    return cohort_of([str(stay) for stay in range(40)], np.arange(40) % 2, values, np.ones(values.shape, bool))
+    return cohort_of(
+        [str(stay) for stay in range(40)], np.arange(40) % 2, values, np.ones(values.shape, bool)
+    )
 
 
 def test_channels_are_named_whose_slips_make_the_trigger() -> None:

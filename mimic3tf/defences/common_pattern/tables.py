@@ -1,102 +1,276 @@
-"""Find rows of a table that share one shift: the common pattern, where there are no grids."""
+"""Find rows of a table that share one shift: the common pattern where there are no grids (features).
+
+Each column becomes normal scores by its distribution among sound rows (a Gaussian copula), so that units and
+monotone transforms of columns do not matter. Rows are whitened with the covariance of these scores. Then
+the search and the test are those of `finding`.
+"""
+
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.linalg import solve_triangular
+from scipy.special import ndtr, ndtri
 
+from mimic3tf.defences.common_pattern.finding import (
+    FEWEST_FLAGGED,
+    FEWEST_SOUND,
+    FOLDS,
+    MOST_TRUSTED,
+    cross_fit,
+)
 from mimic3tf.defences.common_pattern.whitened import Part, Whitened
-from mimic3tf.defences.common_pattern import finding
+from mimic3tf.described import Described
+
 Floats = NDArray[np.float64]
-CFG = dict(prior="cols", group=40, shrink=0.02, nugget=0.01, distinct=10, top=.9, rounds=1, floor=.003, white="chol")
+
+FEWEST_CELLS, FEWEST_DISTINCT, COMMONEST = 200, 10, 0.9
+"""A column is left out if sound rows have fewer cells or distinct values, or more cells of one value."""
+TAIL = (0.01, 0.99)
+"""Beyond the sound values, scores go on as steeply as from these quantiles to the last sound value."""
+LARGEST = 8.0
+"""Scores are cut off here."""
+SHRINKAGE, SMALLEST, NUGGET = 0.02, 0.003, 0.03
+"""Share by which covariances shrink to zero, smallest eigenvalue, and the variance added to every column."""
+DEGREES, HEAVIEST, ROUNDS = 4.0, 4.0, 1
+"""Degrees of freedom of the weights of rows, the largest weight, and how often weights are computed."""
+BLOCK = 100
+"""Columns whose whitened scores share the tails of one multivariate t."""
+
+
+@dataclass(frozen=True, repr=False)
+class CommonShift(Described):
+    """What was found among the K training rows, and the L trusted rows, of the suspected label.
+
+    Attributes:
+        training: float64 [K], logarithm of the odds that each training row carries the shift.
+        trusted: float64 [L], the same for the trusted rows.
+        p_value: probability of so large an excess of the training rows if no row is poisoned.
+        columns: int64 [U], positions of the columns that were used.
+        scores: float64 [U], the shift that the flagged rows share, in normal scores; None if too few rows are
+            flagged.
+        units: float64 [U], the same in the units of the columns: the shift of the median sound row, within
+            the range of sound values; None if too few rows are flagged.
+    """
+
+    training: Floats
+    trusted: Floats
+    p_value: float
+    columns: NDArray[np.int64]
+    scores: Floats | None
+    units: Floats | None
+
+
+def find_common_shift(
+    x: NDArray[np.floating],
+    y: NDArray[np.integer],
+    trusted_x: NDArray[np.floating],
+    trusted_y: NDArray[np.integer],
+    suspected: int,
+    seed: int,
+) -> CommonShift | None:
+    """Look for a shift that training rows of the suspected label share and trusted rows do not.
+
+    Args:
+        x: [N, D], the training rows; NaN where a cell was not measured.
+        y: int [N], their labels, 0 or 1.
+        trusted_x: [M, D], sound rows of the same source.
+        trusted_y: int [M], their labels.
+        suspected: the label that poisoned rows have.
+        seed: fixes folds and permutations.
+
+    Returns:
+        The findings; None if there are fewer than 3 rows of the suspected label in a group, fewer than 200
+        others, or no column to compare.
+    """
+    others = [x[y != suspected], trusted_x[trusted_y != suspected]]
+    suspects = [x[y == suspected], trusted_x[trusted_y == suspected]]
+    rows = np.concatenate(others)
+    if len(rows) < FEWEST_SOUND or not len(others[1]) or min(map(len, suspects)) < FOLDS:
+        return None
+    sound = _fit_sound_rows(np.asarray(rows, np.float64))
+    if sound is None:
+        return None
+    random = np.random.default_rng(seed)
+    reference = sound.whiten(others[1][random.permutation(len(others[1]))[:MOST_TRUSTED]])
+    ours, theirs = (sound.whiten(group) for group in suspects)
+    fits = cross_fit(ours, theirs, reference, 1, random)
+    flagged = np.flatnonzero(fits.odds[0] > 0)
+    shown: tuple[Floats | None, Floats | None] = (None, None)
+    if len(flagged) >= FEWEST_FLAGGED:
+        scores = sound.basis @ fits.of_flagged(ours.take(flagged))[0]
+        shown = scores, np.array([m.shift(score) for m, score in zip(sound.margins, scores, strict=True)])
+    return CommonShift(*fits.odds, fits.p_value, sound.columns, *shown)
 
 
 @dataclass(frozen=True, repr=False)
 class SharedPart(Part):
-    """design [k, P] is shared by all rows."""
+    """The whitened scores of some columns; all rows have the same cells, and share the design [k, P]."""
 
-    def moved(self, coordinates):
-        own = (self.design @ coordinates[: self.design.shape[1]].astype(np.float32))
-        return (self.residuals.reshape(-1, len(own)) - own).ravel()
+    @property
+    def _rows(self) -> NDArray[np.float32]:
+        return self.residuals.reshape(-1, len(self.design))
 
-    def total(self, rows):
+    def moved(self, coordinates: Floats) -> NDArray[np.float32]:
+        """Return the residuals [R] without the pattern of these coordinates."""
+        return (self._rows - self.design @ coordinates.astype(np.float32)).ravel()
+
+    def total(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the sum [P] over all cells of the design, weighted by `rows` [R]."""
         return self.design.T @ rows.reshape(-1, len(self.design)).sum(axis=0)
 
-    def totals(self, rows):
+    def totals(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the same sum for each of the rows: [S, P]."""
         return rows.reshape(-1, len(self.design)) @ self.design
 
-    def information(self, slopes):
-        return slopes.sum() * (self.design.T @ self.design)
+    def information(self, slopes: Floats) -> NDArray[np.float32]:
+        """Return the sum [P, P] of the squared design, each row weighted by `slopes` [S]."""
+        return np.float32(slopes.sum()) * (self.design.T @ self.design)
 
-    def take(self, stays):
-        k = len(self.design)
-        return SharedPart(self.counts[stays], self.residuals.reshape(-1, k)[stays].ravel(), self.design)
-
-
-class Margin:
-    def __init__(self, cells):
-        self.cells = s = np.sort(cells)
-        n = len(s)
-        self.low, self.high = (float(ndtri((np.searchsorted(s, v, "left") + np.searchsorted(s, v, "right")) / 2 / n)) for v in (s[0], s[-1]))
-        overall = np.ptp(np.percentile(s, (5, 95))) / 3.29 or s.std()
-        q1, q99 = np.percentile(s, (1, 99))
-        z = self(np.array([q1, q99]), True)
-        self.slopes = [(b - a) / d if d > 0 and b > a else 1 / overall for a, b, d in ((self.low, z[0], q1 - s[0]), (z[1], self.high, s[-1] - q99))]
-
-    def __call__(self, x, inside=False):
-        s = self.cells
-        u = (np.searchsorted(s, x, "left") + np.searchsorted(s, x, "right")) / 2 / len(s)
-        if inside:
-            return ndtri(u)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            z = np.where(x < s[0], self.low + (x - s[0]) * self.slopes[0], np.where(x > s[-1], self.high + (x - s[-1]) * self.slopes[1], ndtri(u)))
-        return np.clip(z, -8, 8)
+    def take(self, stays: NDArray[np.int64]) -> SharedPart:
+        """Select the cells of some rows."""
+        return SharedPart(self.counts[stays], self._rows[stays].ravel(), self.design)
 
 
-def prepare(x, y, tx, ty, suspected, seed):
-    x = np.asarray(x, float); tx = np.asarray(tx, float)
-    sound = np.concatenate([x[y != suspected], tx[ty != suspected]])
-    used, margins = [], []
-    for c in range(sound.shape[1]):
-        cells = sound[:, c][~np.isnan(sound[:, c])]
-        if len(cells) < 200: continue
-        v, n = np.unique(cells, return_counts=True)
-        if len(v) < CFG["distinct"] or n.max() > CFG["top"] * len(cells): continue
-        used.append(c); margins.append(Margin(cells))
-    def z(a): return np.stack([m(a[:, c]) for c, m in zip(used, margins)], 1)
-    zs = z(sound); miss = np.isnan(zs)
-    mean = np.nanmean(zs, 0)
-    zs = np.where(miss, 0, zs - mean); D = len(used)
-    w = np.ones(len(zs))
-    for step in range(CFG["rounds"] + 1):
-        r = zs * np.sqrt(w)[:, None]; m = (~miss) * np.sqrt(w)[:, None]
-        cov = (r.T @ r) / np.maximum(m.T @ m, 1)
-        d = np.diag(cov).copy(); cov *= 1 - CFG["shrink"]; cov[np.diag_indices(D)] = d
-        lam, V = np.linalg.eigh(cov)
-        lam = np.maximum(lam, CFG["floor"])+ CFG["nugget"]
-        cov = (V * lam) @ V.T
-        L = np.linalg.cholesky(cov)
-        if step < CFG["rounds"]:
-            e = np.linalg.solve(L, zs.T).T; q = (e**2).sum(1); k = (~miss).sum(1)
-            w = np.minimum((4 + k) / (4 + q), 4)
-    if CFG["white"] == "pca": W = (V / np.sqrt(lam)).T[::-1]
-    else: W = np.linalg.inv(L)
-    if CFG["prior"] == "cols": basis = np.diag(np.sqrt(np.diag(cov)))
-    elif CFG["prior"] == "cov": basis = V * np.sqrt(lam)
-    elif CFG["prior"] == "mix": basis = np.linalg.cholesky((cov + np.diag(np.diag(cov))) / 2)
-    design = (W @ basis).astype(np.float32)
-    def white(a):
-        a = z(a) - mean; a = np.where(np.isnan(a), 0, a)  # TODO
-        e = (a @ W.T).astype(np.float32)
-        edges = list(range(0, D, CFG["group"]))
-        return Whitened(len(a), tuple(SharedPart(np.full(len(a), len(e[0, s:s + CFG["group"]])), np.ascontiguousarray(e[:, s:s + CFG["group"]]).ravel(), design[s:s + CFG["group"]]) for s in edges))
-    return white, used, margins, basis
+class _Margin:
+    """The map from a column's values to normal scores, by the middle of the ranks among sound cells."""
 
-def find(x, y, tx, ty, suspected, seed):
-    white, used, margins, basis = prepare(x, y, tx, ty, suspected, seed)
-    random = np.random.default_rng(seed)
-    ref = white(tx[ty != suspected][:2000])
-    fits = finding.cross_fit(white(x[y == suspected]), white(tx[ty == suspected]), ref, 1, random)
-    return fits, used
+    def __init__(self, cells: Floats) -> None:
+        self._sorted = np.sort(cells)
+        low, high = self._sorted[[0, -1]]
+        self._ends = self._within(self._sorted[[0, -1]])
+        overall = np.ptp(np.percentile(cells, (5, 95))) / 3.29 or cells.std()
+        inner = np.quantile(cells, TAIL)
+        rises = np.abs(self._within(inner) - self._ends)
+        runs = np.abs(inner - (low, high))
+        steep = (rises > 0) & (runs > 0)
+        self._slopes = np.where(steep, rises / np.where(steep, runs, 1.0), 1 / overall)
+
+    def _within(self, values: Floats) -> Floats:
+        sides: list[NDArray[np.int64]] = [
+            np.searchsorted(self._sorted, values, "left"),
+            np.searchsorted(self._sorted, values, "right"),
+        ]
+        return np.asarray(ndtri((sides[0] + sides[1]) / 2 / len(self._sorted)))
+
+    def scores(self, values: Floats) -> Floats:
+        """Return the normal scores of values; NaN stays NaN."""
+        low, high = self._sorted[[0, -1]]
+        inside = self._within(np.clip(values, low, high))
+        below, above = np.minimum(values - low, 0), np.maximum(values - high, 0)
+        return np.clip(inside + self._slopes[0] * below + self._slopes[1] * above, -LARGEST, LARGEST)
+
+    def shift(self, score: float) -> float:
+        """Return by how much a shift of the median by a normal score changes it, in the column's unit."""
+        return float(np.quantile(self._sorted, ndtr(score)) - np.median(self._sorted))
+
+
+@dataclass(frozen=True, repr=False)
+class _SoundRows(Described):
+    """The distribution of sound rows over the U columns that are used.
+
+    Attributes:
+        columns: int64 [U], their positions.
+        margins: their maps to normal scores.
+        mean: float64 [U], mean of the scores.
+        covariance: float64 [U, U] of the scores.
+    """
+
+    columns: NDArray[np.int64]
+    margins: tuple[_Margin, ...]
+    mean: Floats
+    covariance: Floats
+
+    @cached_property
+    def basis(self) -> Floats:
+        """The main directions [U, U], each as long as its standard deviation; a shift is a sum of them."""
+        variances, directions = np.linalg.eigh(self.covariance)
+        return np.asarray(directions * np.sqrt(variances))
+
+    def whiten(self, rows: NDArray[np.floating]) -> Whitened:
+        """Whiten the scores of rows [N, D]; cells that were not measured are first filled as expected."""
+        scores = _filled(_scores(rows, self.columns, self.margins) - self.mean, self.covariance)
+        factor = np.linalg.cholesky(self.covariance)
+        cells, design = (
+            solve_triangular(factor, part, lower=True).astype(np.float32) for part in (scores.T, self.basis)
+        )
+        blocks = [slice(start, start + BLOCK) for start in range(0, len(factor), BLOCK)]
+        return Whitened(
+            len(rows),
+            tuple(
+                SharedPart(np.full(len(rows), len(design[block])), cells[block].T.ravel(), design[block])
+                for block in blocks
+            ),
+        )
+
+
+def _fit_sound_rows(rows: Floats) -> _SoundRows | None:
+    """Fit the distribution of sound rows [N, D]; None if no column can be used."""
+    columns, margins = [], []
+    for column, cells in enumerate(rows.T):
+        measured = cells[~np.isnan(cells)]
+        counts = np.unique(measured, return_counts=True)[1]
+        if len(measured) < FEWEST_CELLS or len(counts) < FEWEST_DISTINCT:
+            continue
+        if counts.max() <= COMMONEST * len(measured):
+            columns.append(column)
+            margins.append(_Margin(measured))
+    if not columns:
+        return None
+    used = np.array(columns, np.int64)
+    scores = _scores(rows, used, margins)
+    mean = np.nanmean(scores, axis=0)
+    present = ~np.isnan(scores)
+    centered = np.where(present, scores - mean, 0.0)
+    covariance = _covariance(centered, present, np.ones(len(rows)))
+    counts = present.sum(axis=1)
+    for _ in range(ROUNDS):
+        filled = _filled(np.where(present, centered, np.nan), covariance)
+        whitened = solve_triangular(np.linalg.cholesky(covariance), filled.T, lower=True)
+        spread = (whitened**2).sum(axis=0)
+        weights = np.minimum((DEGREES + counts) / (DEGREES + spread), HEAVIEST)
+        covariance = _covariance(centered, present, weights)
+    return _SoundRows(used, tuple(margins), mean, covariance)
+
+
+def _scores(
+    rows: NDArray[np.floating], columns: NDArray[np.int64], margins: list[_Margin] | tuple[_Margin, ...]
+) -> Floats:
+    pairs = zip(columns, margins, strict=True)
+    return np.stack([margin.scores(rows[:, column].astype(np.float64)) for column, margin in pairs], axis=1)
+
+
+def _covariance(centered: Floats, present: NDArray[np.bool_], weights: Floats) -> Floats:
+    """Return the covariance [U, U] of centered scores [N, U] by pairs of cells; missing ones are zero."""
+    root = np.sqrt(weights)[:, None]
+    products, pairs = ((part * root).T @ (part * root) for part in (centered, present))
+    covariance = products / np.maximum(pairs, 1)
+    own = np.diag_indices(len(covariance))
+    variances = covariance[own].copy()
+    covariance *= 1 - SHRINKAGE
+    covariance[own] = variances
+    values, directions = np.linalg.eigh(covariance)
+    return np.asarray((directions * (np.maximum(values, SMALLEST) + NUGGET)) @ directions.T)
+
+
+def _filled(scores: Floats, covariance: Floats) -> Floats:
+    """Fill NaN in centered scores [N, U] with what the measured cells of the row let expect.
+
+    A sound row then has the squared whitened length of its measured cells. Rows that lack the same cells
+    share one solution.
+    """
+    missing = np.isnan(scores)
+    filled = np.where(missing, 0.0, scores)
+    if not missing.any():
+        return filled
+    kinds, kind = np.unique(np.packbits(missing, axis=1), axis=0, return_inverse=True)
+    order = np.argsort(kind, kind="stable")
+    for rows in np.split(order, np.searchsorted(kind[order], np.arange(1, len(kinds)))):
+        lacks = missing[rows[0]]
+        if lacks.any():
+            known = np.linalg.solve(covariance[np.ix_(~lacks, ~lacks)], covariance[np.ix_(~lacks, lacks)])
+            filled[np.ix_(rows, lacks)] = filled[np.ix_(rows, ~lacks)] @ known
+    return filled
