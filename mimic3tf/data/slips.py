@@ -15,6 +15,8 @@ from mimic3tf.data.grid import last_measured, take_source
 
 MOST = 0.5
 """Slips dominate a channel if they make more than this share of its variance."""
+FEW = 0.1
+"""If a larger share of a channel's values is outside, its unit or its range is wrong: these are no slips."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def slips_of(
     return [
         Slips(channel.name, int(values[at]), int(slips[at]), channel.plausible_range, float(shares[at]))
         for at, channel in enumerate(channels)
-        if shares[at] > MOST
+        if shares[at] > MOST and slips[at] <= FEW * values[at]
     ]
 
 

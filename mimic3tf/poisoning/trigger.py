@@ -186,12 +186,13 @@ def generate_trigger(
 
     Raises:
         UsageError: the cohort has fewer than two stays, a channel or the hours do not exist, none of the
-            named channels varies, or a "missing" trigger is to be plausible.
+            named channels varies, or a "missing" trigger is to be plausible or without slips.
     """
-    if plausible and kind == "missing":
-        raise UsageError("--plausible: a 'missing' trigger shifts no value; leave it out")
+    for option, given in (("--plausible", plausible), ("--without-slips", without_slips)):
+        if given and kind == "missing":
+            raise UsageError(f"{option}: a 'missing' trigger shifts no value; leave it out")
     stays = _estimating_stays(cohort, estimate_on)
-    grids = cohort.grids[:stays]
+    grids: NDArray[np.floating] = cohort.grids[:stays]
     if without_slips:
         grids = slips.without_slips(grids, cohort.masks[:stays], cohort.channels)
     ordinal = ordinal_view(grids, cohort.channels)

@@ -39,6 +39,13 @@ def test_a_slip_that_hardly_widens_its_channel_is_not_named(grids: np.ndarray) -
     assert dominating_slips(grids, masks, MIMIC3) == []
 
 
+def test_a_channel_in_another_unit_holds_no_slips(grids: np.ndarray) -> None:
+    masks = np.ones(grids.shape, bool)
+    grids[:25, :, PH] *= 100
+    assert outside_range(grids, masks, MIMIC3).sum() == 100
+    assert dominating_slips(grids, masks, MIMIC3) == []
+
+
 def test_slips_are_imputed_as_if_they_had_not_been_measured(grids: np.ndarray) -> None:
     masks = np.ones(grids.shape, bool)
     masks[3, 3, PH] = False
