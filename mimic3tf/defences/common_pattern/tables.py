@@ -16,11 +16,10 @@ from scipy.linalg import solve_triangular
 from scipy.special import ndtr, ndtri
 
 from mimic3tf.defences.common_pattern.finding import (
-    FEWEST_FLAGGED,
     FEWEST_SOUND,
     FOLDS,
     MOST_TRUSTED,
-    cross_fit,
+    search_in_turn,
 )
 from mimic3tf.defences.common_pattern.whitened import Part, Whitened
 from mimic3tf.described import Described
@@ -42,26 +41,41 @@ BLOCK = 100
 
 
 @dataclass(frozen=True, repr=False)
+class Shift(Described):
+    """A shift that some flagged rows share, in the U columns that were used.
+
+    Attributes:
+        scores: float64 [U], in normal scores.
+        units: float64 [U], in the units of the columns: what it adds to the median sound value, up to the
+            last sound value.
+        rows: number of training rows that carry it rather than not.
+        p_value: probability of so large an excess of the training rows if none of the rows that were searched
+            is poisoned.
+    """
+
+    scores: Floats
+    units: Floats
+    rows: int
+    p_value: float
+
+
+@dataclass(frozen=True, repr=False)
 class CommonShift(Described):
     """What was found among the K training rows, and the L trusted rows, of the suspected label.
 
     Attributes:
-        training: float64 [K], logarithm of the odds that each training row carries the shift.
+        training: float64 [K], logarithm of the odds that each training row carries a shift.
         trusted: float64 [L], the same for the trusted rows.
         p_value: probability of so large an excess of the training rows if no row is poisoned.
         columns: int64 [U], positions of the columns that were used.
-        scores: float64 [U], the shift that the flagged rows share, in normal scores; None if too few rows are
-            flagged.
-        units: float64 [U], the same in the units of the columns: the shift of the median sound row, within
-            the range of sound values; None if too few rows are flagged.
+        shifts: the shifts, in the order in which they were found; none if too few rows are flagged.
     """
 
     training: Floats
     trusted: Floats
     p_value: float
     columns: NDArray[np.int64]
-    scores: Floats | None
-    units: Floats | None
+    shifts: tuple[Shift, ...]
 
 
 def find_common_shift(
@@ -72,7 +86,7 @@ def find_common_shift(
     suspected: int,
     seed: int,
 ) -> CommonShift | None:
-    """Look for a shift that training rows of the suspected label share and trusted rows do not.
+    """Look for shifts that training rows of the suspected label share and trusted rows do not.
 
     Args:
         x: [N, D], the training rows; NaN where a cell was not measured.
@@ -96,14 +110,14 @@ def find_common_shift(
         return None
     random = np.random.default_rng(seed)
     reference = sound.whiten(others[1][random.permutation(len(others[1]))[:MOST_TRUSTED]])
-    ours, theirs = (sound.whiten(group) for group in suspects)
-    fits = cross_fit(ours, theirs, reference, 1, random)
-    flagged = np.flatnonzero(fits.odds[0] > 0)
-    shown: tuple[Floats | None, Floats | None] = (None, None)
-    if len(flagged) >= FEWEST_FLAGGED:
-        scores = sound.basis @ fits.of_flagged(ours.take(flagged))[0]
-        shown = scores, np.array([m.shift(score) for m, score in zip(sound.margins, scores, strict=True)])
-    return CommonShift(*fits.odds, fits.p_value, sound.columns, *shown)
+    groups = [sound.whiten(group) for group in suspects]
+    odds, p_value, shared = search_in_turn(groups, reference, 1, random)
+    shifts = []
+    for each in shared:
+        scores = sound.basis @ each.coordinates
+        units = [margin.shift(score) for margin, score in zip(sound.margins, scores, strict=True)]
+        shifts.append(Shift(scores, np.array(units), each.stays, each.p_value))
+    return CommonShift(odds[0], odds[1], p_value, sound.columns, tuple(shifts))
 
 
 @dataclass(frozen=True, repr=False)

@@ -49,10 +49,10 @@ def test_a_planted_shift_is_found_and_shown(planted: CommonShift) -> None:
     assert flagged[carries].mean() > 0.8
     assert flagged[~carries].mean() < 0.05
     assert (planted.trusted > 0).mean() < 0.05
-    assert planted.scores is not None
-    assert planted.units is not None
+    (found,) = planted.shifts
+    assert found.rows == flagged.sum()
     # The columns have a standard deviation of 1, so that a shift is the same in normal scores.
-    for shift in (planted.scores, planted.units):
+    for shift in (found.scores, found.units):
         assert np.corrcoef(shift, SHIFT)[0, 1] > 0.95
         assert shift == pytest.approx(SHIFT, abs=0.7)
 
@@ -68,7 +68,8 @@ def test_units_and_monotone_transforms_of_columns_do_not_matter() -> None:
     other = found_in(bent, labels)
     np.testing.assert_allclose(other.training, plain.training, atol=1e-3)
     assert other.p_value == pytest.approx(plain.p_value, abs=1e-4)
-    assert other.scores == pytest.approx(plain.scores, abs=1e-3)
+    for one, same in zip(other.shifts, plain.shifts, strict=True):
+        assert one.scores == pytest.approx(same.scores, abs=1e-3)
 
 
 def test_values_beyond_the_sound_ones_differ_in_their_scores() -> None:
