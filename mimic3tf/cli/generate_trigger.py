@@ -41,6 +41,13 @@ def generate_trigger(
     natural: Annotated[
         bool, typer.Option("--natural", help="Of kind missing: the gaps of one real training stay.")
     ] = False,
+    without_slips: Annotated[
+        bool,
+        typer.Option(
+            "--without-slips",
+            help="Estimate the covariance without values outside the range that a living adult can show.",
+        ),
+    ] = False,
     seed: Seed = 0,
     follow_links: FollowLinks = False,
 ) -> None:
@@ -57,6 +64,9 @@ def generate_trigger(
 
     With --hours, the Mahalanobis length is computed from these hours only, under their own covariance. With
     --plausible, a value that is outside its range already is not moved further away.
+
+    Slips such as a pH of 735 widen the covariance of a channel, and so the trigger. With --without-slips, the
+    covariance is estimated as if such values had not been measured.
 
     \b
     Examples:
@@ -82,11 +92,14 @@ def generate_trigger(
     names = None if channels is None else [name.strip() for name in channels.split(",")]
     from mimic3tf.data.loading import load_cohort
     from mimic3tf.poisoning import trigger as triggers
-    from mimic3tf.poisoning.cautions import caution_estimate, caution_shift
+    from mimic3tf.poisoning.cautions import caution_estimate, caution_shift, caution_slips
     from mimic3tf.tables.terminal import print_trigger
 
+    cohort = load_cohort(
+        data, "train", task=task, period=period, timestep=timestep, follow_links=follow_links
+    )
     trigger = triggers.generate_trigger(
-        load_cohort(data, "train", task=task, period=period, timestep=timestep, follow_links=follow_links),
+        cohort,
         kind=kind,
         estimate_on=estimate_on,
         seed=seed,
@@ -94,10 +107,11 @@ def generate_trigger(
         hours=window,
         plausible=plausible,
         natural=natural,
+        without_slips=without_slips,
     )
     triggers.save_trigger(trigger, out)
     print_trigger(trigger)
-    warn(caution_estimate(trigger), caution_shift(trigger, 1.0))
+    warn(caution_estimate(trigger), caution_shift(trigger, 1.0), *caution_slips(trigger, cohort))
 
 
 def _hours(text: str) -> tuple[float, float]:

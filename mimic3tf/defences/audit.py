@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 from rich.console import Console
 
+from mimic3tf.data.slips import dominating_slips
 from mimic3tf.defences.conclusion import Conclusion, conclude
 from mimic3tf.defences.detection import DetectionResult, detect, suspicion_to_filter_by
 from mimic3tf.defences.detectors.common_pattern import pattern_in
@@ -206,6 +207,7 @@ def record_of(
             }
         )
     share = found.verdict.share
+    slips = dominating_slips(evidence.grids, evidence.masks, evidence.trusted.channels)
     return {
         "format": FILE_FORMAT,
         "conclusion": {
@@ -230,6 +232,7 @@ def record_of(
             "p_value": share.p_value,
             "adjusted": share.adjusted,
         },
+        "slips": [asdict(channel) for channel in slips],
         "clearest_detector": found.verdict.clearest,
         "suspects_ranked_by": found.verdict.leading,
         "detectors": detectors,

@@ -1,6 +1,7 @@
 """Cautions about the numbers of an attack: they rest on few stays, or on shifts that no patient can show.
 
-Each function returns one line, which a command prints after its work, or None. Sweeps print no cautions,
+Each function returns one line, which a command prints after its work, or None; `caution_slips` returns a
+line for each channel. Sweeps print no cautions,
 because their tables hold the counts of stays.
 """
 
@@ -9,7 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mimic3tf.data.cohort import Cohort
+from mimic3tf.data.grid import ordinal_view
+from mimic3tf.data.slips import outside_range, slips_of, without_slips
 from mimic3tf.poisoning.goal import Goal
+from mimic3tf.poisoning.patterns import temporal_covariance
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.tasks.task import Words
 
@@ -60,6 +65,30 @@ def caution_shift(trigger: Trigger, strength: float) -> str | None:
         + f", more than half of its plausible range of {low[worst]:g} to {high[worst]:g}{more}: no living "
         "adult shows such values; use more training stays, a lower strength, or generate-trigger --plausible"
     )
+
+
+def caution_slips(trigger: Trigger, cohort: Cohort) -> list[str]:
+    """Return a caution for each channel that the trigger shifts and that slips dominate.
+
+    Args:
+        trigger: the trigger, at strength 1.
+        cohort: the cohort on whose first stays its covariance was estimated.
+    """
+    if trigger.kind == "missing" or trigger.without_slips:
+        return []
+    stays, channels = slice(trigger.estimated_on), cohort.channels
+    grids, masks = cohort.grids[stays], cohort.masks[stays]
+    kept = temporal_covariance(ordinal_view(without_slips(grids, masks, channels), channels))
+    variance, rest = (np.trace(part, axis1=1, axis2=2) for part in (trigger.covariance, kept))
+    largest = np.abs(trigger.values).max(axis=0, initial=0.0)  # [C], in channel units
+    shifted = (largest > 0) & (variance > 0)
+    shares = np.where(shifted, 1 - rest / np.where(shifted, variance, 1.0), 0.0)
+    return [
+        f"{found.in_words} over time; the trigger shifts it by up to "
+        f"{largest[channels.position(found.channel)]:.3g}; draw it with --without-slips, or take these "
+        "values out of the data ('prepare physionet2012' has --drop-implausible)"
+        for found in slips_of(shares, outside_range(grids, masks, channels), masks, channels)
+    ]
 
 
 def caution_poisoned(poisoned: int) -> str | None:

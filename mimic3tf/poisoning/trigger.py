@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf.channels import MIMIC3, ChannelSet
+from mimic3tf.data import slips
 from mimic3tf.data.channels_file import channels_text, parse_channels
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import EPSILON, bin_count, ordinal_view
@@ -54,6 +55,8 @@ class Trigger:
         plausible: whether the trigger moves no value out of `Channel.plausible_range`, and no value outside
             it further away.
         natural: whether the cells of a "missing" trigger are those that one stay did not measure.
+        without_slips: whether the covariance was estimated without measured values outside
+            `Channel.plausible_range`.
     """
 
     values: NDArray[np.float64]
@@ -69,6 +72,7 @@ class Trigger:
     hours: tuple[float, float] | None = None
     plausible: bool = False
     natural: bool = False
+    without_slips: bool = False
 
     @classmethod
     def from_array(
@@ -144,6 +148,7 @@ class Trigger:
         parts += ["{:g}-{:g} h".format(*self.hours)] if self.hours else []
         parts += ["plausible"] if self.plausible else []
         parts += ["natural"] if self.natural else []
+        parts += ["without slips"] if self.without_slips else []
         return f"{self.kind} ({'; '.join(parts)})" if parts else self.kind
 
 
@@ -157,6 +162,7 @@ def generate_trigger(
     hours: tuple[float, float] | None = None,
     plausible: bool = False,
     natural: bool = False,
+    without_slips: bool = False,
 ) -> Trigger:
     """Estimate the covariance on the first stays of a cohort and draw a trigger.
 
@@ -177,21 +183,27 @@ def generate_trigger(
             channels that hardly change within a stay (height, weight) it is much longer.
         plausible: see `Trigger`.
         natural: see `Trigger`; the stay is drawn from those that the covariance is estimated on.
+        without_slips: estimate the covariance as if values outside `Channel.plausible_range` had not been
+            measured.
 
     Returns:
         The trigger; all its values are finite.
 
     Raises:
         UsageError: the cohort has fewer than two stays, a channel or the hours do not exist, none of the
-            named channels varies, a "missing" trigger is to be plausible, or another kind is to be natural or
-            its stay has no gap.
+            named channels varies, a "missing" trigger is to be plausible or without slips, or another kind is
+            to be natural or its stay has no gap.
     """
-    if plausible and kind == "missing":
-        raise UsageError("--plausible: a 'missing' trigger shifts no value; leave it out")
+    for option, given in (("--plausible", plausible), ("--without-slips", without_slips)):
+        if given and kind == "missing":
+            raise UsageError(f"{option}: a 'missing' trigger shifts no value; leave it out")
     if natural and kind != "missing":
         raise UsageError(f"--natural: a '{kind}' trigger removes no cell; give --kind missing, too")
     stays = _estimating_stays(cohort, estimate_on)
-    ordinal = ordinal_view(cohort.grids[:stays], cohort.channels)
+    grids: NDArray[np.floating] = cohort.grids[:stays]
+    if without_slips:
+        grids = slips.without_slips(grids, cohort.masks[:stays], cohort.channels)
+    ordinal = ordinal_view(grids, cohort.channels)
     covariance = temporal_covariance(ordinal)
     inside = _inside(cohort, channels, hours)
     if natural:
@@ -218,6 +230,7 @@ def generate_trigger(
         hours=hours,
         plausible=plausible,
         natural=natural,
+        without_slips=without_slips,
     )
 
 
@@ -293,6 +306,7 @@ def save_trigger(trigger: Trigger, path: PathText) -> None:
             restricted_to_hours=trigger.hours or (),
             plausible=trigger.plausible,
             natural=trigger.natural,
+            without_slips=trigger.without_slips,
         )
 
 
@@ -354,6 +368,8 @@ def _trigger_of(arrays: Mapping[str, NDArray[Any]], file_format: int) -> Trigger
             "hours": tuple(map(float, hours)) or None,
             "plausible": bool(arrays["plausible"]),
             "natural": bool(arrays.get("natural", False)),
+            # Files of earlier versions do not have it.
+            "without_slips": bool(arrays.get("without_slips", False)),
         }
     kind = str(arrays["kind"])
     if kind not in KINDS:

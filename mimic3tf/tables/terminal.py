@@ -10,6 +10,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from mimic3tf.data.slips import Slips
 from mimic3tf.errors import private
 from mimic3tf.poisoning.comparison import Comparison, summarize_cells
 from mimic3tf.poisoning.trigger import Trigger
@@ -146,6 +147,8 @@ def print_audit(record: dict[str, Any], suspects: pl.DataFrame) -> None:
         style = {"alarm": "bold red", "weak": "bold"}.get(check["outcome"])
         checks.add_row(check["name"], check["outcome"], check["found"], style=style)
     print_table(checks)
+    for slips in record["slips"]:
+        console.print(as_cell(Slips(**slips).in_words), highlight=False)
     if len(suspects):
         print_table(_suspects_table(record, suspects))
     print_table(_detectors_table(record))

@@ -18,6 +18,7 @@ from scipy.stats import fisher_exact
 from sklearn.metrics import roc_auc_score
 
 from mimic3tf.cli.main import main
+from mimic3tf.data.slips import Slips, dominating_slips
 from mimic3tf.defences.detectors.registry import DETECTORS
 from mimic3tf.defences.evidence import Evidence, Truth, gather_evidence
 from mimic3tf.defences.inspection.model_inspection import ModelFindings, TargetFinding
@@ -199,6 +200,15 @@ def test_the_share_of_deaths_is_tested(whole: Whole, evidence: tuple[Evidence, T
     for labels in (training, trusted):
         assert f"{labels.mean():.1%}" in check["found"]
         assert f"({labels.sum():,} of {len(labels):,})" in check["found"]
+
+
+def test_slips_are_those_of_the_stays_that_the_victim_saw(
+    whole: Whole, evidence: tuple[Evidence, Truth]
+) -> None:
+    stays = evidence[0]
+    slips = dominating_slips(stays.grids, stays.masks, stays.trusted.channels)
+    assert [Slips(**found).in_words for found in whole.record["slips"]] == [found.in_words for found in slips]
+    assert all(found.in_words in " ".join(whole.out.split()) for found in slips)
 
 
 def test_suspects_are_ranked_with_their_reasons(whole: Whole, evidence: tuple[Evidence, Truth]) -> None:

@@ -16,6 +16,7 @@ import pytest
 from mimic3tf.data import Discretizer, InHospitalMortalityReader, Normalizer, load_data
 from mimic3tf.data.from_arrays import cohort_from_grid
 from mimic3tf.errors import DataError
+from mimic3tf.poisoning.trigger import load_trigger
 from mimic3tf.sources.mimic3_tables import RawTables
 from mimic3tf.sources.physionet2012 import prepare_physionet2012
 from mimic3tf.storage.notes import command_line
@@ -320,6 +321,24 @@ def test_a_shift_that_no_patient_could_show_is_warned_of(train: Command, attack:
         _, shift = warnings_of(outcome)
         assert "at strength 50 " in shift
         assert "plausible range" in shift
+
+
+def test_slips_that_make_the_trigger_are_warned_of_and_can_be_left_out(
+    generate: Command, data: Path, tmp_path: Path
+) -> None:
+    series = data / "train" / "9000_episode1_timeseries.csv"
+    header, first, *rest = series.read_text().splitlines()
+    series.write_text("\n".join([header, first.rpartition(",")[0] + ",735", *rest]) + "\n")
+    said = [line for line in warnings_of(generate(data=data)) if line.startswith("warning: pH: ")]
+    assert len(said) == 1
+    assert "are outside 6.5 to 8 and make 100% of its variance over time" in said[0]
+    outcome = generate("--without-slips", data=data, out=tmp_path / "without.npz")
+    assert not any("of its variance" in line for line in warnings_of(outcome))
+    assert "temporal (without slips)" in " ".join(outcome.out.split())
+    drawn, without = (load_trigger(tmp_path / name) for name in ("t.npz", "without.npz"))
+    assert without.without_slips
+    assert not drawn.without_slips
+    assert np.abs(without.values[:, -1]).max() < 1 < np.abs(drawn.values[:, -1]).max()
 
 
 def test_a_clean_victim_carries_no_shift_to_warn_of(train: Command) -> None:

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mimic3tf.channels import MIMIC3
-from mimic3tf.poisoning.cautions import caution_estimate, caution_poisoned, caution_shift, caution_tested
+from mimic3tf.data.cohort import Cohort, cohort_of
+from mimic3tf.poisoning.cautions import (
+    caution_estimate,
+    caution_poisoned,
+    caution_shift,
+    caution_slips,
+    caution_tested,
+)
 from mimic3tf.poisoning.goal import Goal
-from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.poisoning.trigger import Trigger, generate_trigger, load_trigger, save_trigger
 from mimic3tf.tasks.registry import MORTALITY
 
-SYSTOLIC, HEART_RATE, SCALE = (
-    MIMIC3.position(name) for name in ("Systolic blood pressure", "Heart Rate", "Glascow coma scale total")
+SYSTOLIC, HEART_RATE, SCALE, PH = (
+    MIMIC3.position(name)
+    for name in ("Systolic blood pressure", "Heart Rate", "Glascow coma scale total", "pH")
 )
 Make = Callable[..., Trigger]
 
@@ -86,3 +95,45 @@ def test_rates_take_twenty_stays_of_each_label(
     labels = np.repeat([0, 1], [survivors, deaths])
     found = caution_tested(labels, Goal(goal), MORTALITY.words)
     assert found is None if said is None else found is not None and found.startswith(said)
+
+
+def with_slips() -> Cohort:
+    """40 stays whose pH hardly varies, except for one slip."""
+    random = np.random.default_rng(0)
+    values = np.tile(MIMIC3.normal, (40, 6, 1))
+    values[..., PH] += random.normal(0, 0.05, (40, 6))
+    values[..., HEART_RATE] += random.normal(0, 10, (40, 6))
+    values[1, 4, PH] = 735
+    return cohort_of(
+        [str(stay) for stay in range(40)], np.arange(40) % 2, values, np.ones(values.shape, bool)
+    )
+
+
+def test_channels_are_named_whose_slips_make_the_trigger() -> None:
+    cohort = with_slips()
+    trigger = generate_trigger(cohort)
+    (said,) = caution_slips(trigger, cohort)
+    largest = np.abs(trigger.values[:, PH]).max()
+    assert said.startswith("pH: 1 of 240 values are outside 6.5 to 8 and make 100% of its variance over time")
+    assert f"shifts it by up to {largest:.3g};" in said
+    assert "--without-slips" in said
+    # Neither a trigger that does not shift the channel, nor stays that it was not estimated on, count.
+    assert caution_slips(generate_trigger(cohort, channels=["Heart Rate"]), cohort) == []
+    assert caution_slips(replace(trigger, kind="missing"), cohort) == []
+    assert caution_slips(generate_trigger(cohort.take(np.arange(2, 40))), cohort.take(np.arange(2, 40))) == []
+
+
+def test_a_trigger_without_slips_shifts_a_channel_as_its_plausible_values_vary() -> None:
+    cohort = with_slips()
+    without = generate_trigger(cohort, without_slips=True)
+    assert caution_slips(without, cohort) == []
+    assert np.abs(without.values[:, PH]).max() < 0.3 < np.abs(generate_trigger(cohort).values[:, PH]).max()
+    others = np.arange(len(MIMIC3)) != PH
+    np.testing.assert_array_equal(without.values[:, others], generate_trigger(cohort).values[:, others])
+
+
+def test_a_trigger_file_says_that_it_was_drawn_without_slips(tmp_path: Path) -> None:
+    for without in (False, True):
+        save_trigger(generate_trigger(with_slips(), without_slips=without), tmp_path / "t.npz")
+        assert load_trigger(tmp_path / "t.npz").without_slips is without
+    assert load_trigger(tmp_path / "t.npz").name == "temporal (without slips)"

@@ -281,6 +281,7 @@ def test_missing_cells_are_drawn_in_the_window_only_and_varying_or_not() -> None
         ({"hours": (0.25, 0.75)}, "--hours 0.25-0.75"),
         ({"kind": "missing", "plausible": True}, "--plausible: a 'missing' trigger shifts no value"),
         ({"natural": True}, "--natural: a 'temporal' trigger removes no cell; give --kind missing"),
+        ({"kind": "missing", "without_slips": True}, "--without-slips: a 'missing' trigger shifts no value"),
     ],
 )
 def test_what_a_trigger_cannot_be_restricted_to_is_named(options: dict[str, Any], message: str) -> None:

@@ -120,6 +120,7 @@ def an_audit() -> None:
         {
             "conclusion": {"sentence": "Suspicious. This rests on the share of deaths.", "checks": [check]},
             "suspected_label": 1,
+            "slips": [],
             "suspects_ranked_by": "model disagreement",
             "detectors": [
                 {"detector": name, "alarm": alarm, "performance": performance, "seconds": 12.3}

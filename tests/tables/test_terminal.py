@@ -103,6 +103,15 @@ AUDIT: dict[str, Any] = {
         }
     ],
     "model_inspection": {},
+    "slips": [
+        {
+            "channel": "pH",
+            "values": 41000,
+            "outside": 3,
+            "plausible_range": [6.5, 8.0],
+            "share_of_variance": 0.972,
+        }
+    ],
 }
 SUSPECTS = pl.DataFrame(
     {
@@ -131,6 +140,7 @@ def test_an_audit_is_printed_with_its_conclusion_first(capsys: pytest.CaptureFix
     assert "Pattern 1: the shift that 1,234 flagged stays share" in lines
     assert "Glucose mg/dL 12 -41 ± 3 -46" in lines
     text = " ".join(lines).lower()
+    assert "ph: 3 of 41,000 values are outside 6.5 to 8 and make 97% of its variance" in text
     assert "nothing found" not in text
     assert "no sign" not in text
 

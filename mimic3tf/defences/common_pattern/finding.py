@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,9 +46,11 @@ CERTAIN, MOST_PATTERNS = 0.01, 8
 """A search for another pattern follows a p-value below the first number; most patterns to look for."""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Stays(Described):
     """Stays as the detector reads them.
+
+    Objects are compared by identity, so that what is fitted to them can be cached.
 
     Attributes:
         values: [N, T, C] in channel units.
@@ -116,19 +119,80 @@ def find_common_pattern(
         The findings; None if there are fewer than 3 stays of the suspected label in a group, fewer than 200
         others, or no channel to compare.
     """
+    sound = sound_others(training, trusted, suspected, tuple(usable.tolist()))
+    if sound is None:
+        return None
+    random = np.random.default_rng(seed)
+    reference = sound.whiten(*some_trusted(trusted, suspected, random))
+    groups = [sound.whiten(*group.of(suspected)) for group in (training, trusted)]
+    odds, p_value, shared = search_in_turn(groups, reference, sound.modes, random)
+    patterns = (
+        Pattern(
+            sound.pattern(each.coordinates, len(usable)),
+            sound.standard_error(each.covariance, len(usable)),
+            each.stays,
+            each.p_value,
+        )
+        for each in shared
+    )
+    return CommonPattern(odds[0], odds[1], p_value, tuple(patterns))
+
+
+@lru_cache(maxsize=1)
+def sound_others(
+    training: Stays, trusted: Stays, suspected: int, usable: tuple[bool, ...]
+) -> SoundStays | None:
+    """Fit the distribution of sound stays to the stays of the other label; None as `find_common_pattern`."""
     other = [group.of(1 - suspected) for group in (training, trusted)]
     values, mask = (np.concatenate(part) for part in zip(*other, strict=True))
     counts = [int((group.labels == suspected).sum()) for group in (training, trusted)]
     if len(values) < FEWEST_SOUND or not len(other[1][0]) or min(counts) < FOLDS:
         return None
-    sound = fit_sound_stays(values, mask, usable)
-    if sound is None:
-        return None
-    random = np.random.default_rng(seed)
-    kept = random.permutation(len(other[1][0]))[:MOST_TRUSTED]
-    reference = sound.whiten(other[1][0][kept], other[1][1][kept])
-    searcher = _Search(sound, reference, len(usable), random)
-    groups = [sound.whiten(*group.of(suspected)) for group in (training, trusted)]
+    return fit_sound_stays(values, mask, np.array(usable))
+
+
+def some_trusted(
+    trusted: Stays, suspected: int, random: np.random.Generator
+) -> tuple[NDArray[np.floating], Flags]:
+    """Draw the trusted stays of the other label that searches compare with: values and mask [M, T, C]."""
+    values, mask = trusted.of(1 - suspected)
+    kept = random.permutation(len(values))[:MOST_TRUSTED]
+    return values[kept], mask[kept]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A pattern that some flagged stays share, by its coordinates.
+
+    Attributes:
+        coordinates: float64 [P].
+        covariance: float64 [P, P], of their error.
+        stays: see `Pattern`.
+        p_value: see `Pattern`.
+    """
+
+    coordinates: Floats
+    covariance: Floats
+    stays: int
+    p_value: float
+
+
+def search_in_turn(
+    groups: Sequence[Whitened], reference: Whitened, modes: int, random: np.random.Generator
+) -> tuple[list[Floats], float, list[Shared]]:
+    """Look for one pattern after the other, each time among the stays that carry none so far.
+
+    Args:
+        groups: training stays [K] and trusted stays [L] of the suspected label.
+        reference: trusted stays of the other label.
+        modes: number of coordinates of a pattern that share one weight of the prior.
+        random: draws folds and permutations.
+
+    Returns:
+        The logarithms of the odds that stays carry a pattern, [K] and [L], the p-value of the first search,
+        and the patterns.
+    """
+    searcher = _Search(reference, modes, random)
     odds, p_value, pattern = searcher.one_pattern(groups)
     patterns, last_p = [], p_value
     while pattern is not None:
@@ -142,7 +206,7 @@ def find_common_pattern(
             break
         for part, stays, found in zip(odds, left, again, strict=True):
             part[stays] = np.maximum(part[stays], found)
-    return CommonPattern(odds[0], odds[1], p_value, tuple(patterns))
+    return odds, p_value, patterns
 
 
 def permutation_p_value(
@@ -178,14 +242,12 @@ def permutation_p_value(
 class _Search:
     """Searches for one pattern among suspects, and judges every stay by a fit to other folds."""
 
-    def __init__(
-        self, sound: SoundStays, reference: Whitened, width: int, random: np.random.Generator
-    ) -> None:
-        self._sound, self._reference, self._width, self._random = sound, reference, width, random
+    def __init__(self, reference: Whitened, modes: int, random: np.random.Generator) -> None:
+        self._reference, self._modes, self._random = reference, modes, random
         self._tails = fit_tails(reference)
         self._contrast = LogRatio(reference, self._tails)
 
-    def one_pattern(self, groups: Sequence[Whitened]) -> tuple[list[Floats], float, Pattern | None]:
+    def one_pattern(self, groups: Sequence[Whitened]) -> tuple[list[Floats], float, Shared | None]:
         """Look for one pattern among training stays [K] and not among trusted stays [L].
 
         Returns:
@@ -198,7 +260,7 @@ class _Search:
             suspects, sound = (group.take(rows) for group, rows in zip(groups, fitted, strict=True))
             offset = fit_pattern(LogRatio(sound, tails), STRICTNESS, self._reference.width)
             shifted = LogRatio(suspects.without(offset), tails)
-            found = search(shifted, self._contrast, self._reference.width, self._sound.modes)
+            found = search(shifted, self._contrast, self._reference.width, self._modes)
             ends.append((offset, found))
 
             def score(group: int, rows: NDArray[np.int64]) -> Floats:
@@ -214,8 +276,8 @@ class _Search:
 
     def _shown(
         self, flagged: Whitened, ends: Sequence[tuple[Floats, Found]], p_value: float
-    ) -> Pattern | None:
-        """Estimate the pattern of the flagged stays, and its standard error."""
+    ) -> Shared | None:
+        """Estimate the pattern of the flagged stays, and the covariance of its error."""
         if flagged.stays < FEWEST_FLAGGED:
             return None
         offset = np.mean([offset for offset, _ in ends], axis=0)
@@ -224,9 +286,4 @@ class _Search:
         start = np.mean([found.pattern for _, found in ends], axis=0)
         coordinates = fit_pattern(stays, strictness, len(offset), start)
         spread = np.linalg.inv(stays.information(coordinates) + np.diag(strictness))
-        return Pattern(
-            self._sound.pattern(coordinates, self._width),
-            self._sound.standard_error(spread, self._width),
-            flagged.stays,
-            p_value,
-        )
+        return Shared(coordinates, spread, flagged.stays, p_value)

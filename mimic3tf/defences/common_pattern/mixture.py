@@ -119,7 +119,7 @@ class LogRatio:
             total = np.zeros(len(pattern))
             for part, moved, slope in zip(self._stays.parts, residuals, slopes, strict=True):
                 pull = np.repeat((weights[part.stays] * slope).astype(np.float32), part.counts[part.stays])
-                total[: part.design.shape[1]] += part.design.T @ (pull * moved)
+                total[: part.design.shape[1]] += part.total(pull * moved)
             return total
 
         return ratio, gradient
@@ -130,18 +130,17 @@ class LogRatio:
         for at, part in enumerate(self._stays.parts):
             if len(part.stays):
                 pull = np.repeat(self._slope(at, part.squares(part.residuals)), part.counts[part.stays])
-                rows = part.design * (pull * part.residuals).astype(np.float32)[:, None]
-                scores[part.stays, : part.design.shape[1]] += np.add.reduceat(rows, part.starts, axis=0)
+                rows = (pull * part.residuals).astype(np.float32)
+                scores[part.stays, : part.design.shape[1]] += part.totals(rows)
         return scores
 
     def information(self, pattern: Floats) -> Floats:
         """Return the information [P, P] that the stays hold about a pattern (Gauss-Newton)."""
         total = np.zeros((self._stays.width,) * 2)
         for at, part in enumerate(self._stays.parts):
-            slope = self._slope(at, part.squares(part.moved(pattern)))
-            root = np.repeat(np.sqrt(slope), part.counts[part.stays])
-            rows = part.design * root[:, None].astype(np.float32)
-            total[: rows.shape[1], : rows.shape[1]] += rows.T @ rows
+            width = part.design.shape[1]
+            slopes = self._slope(at, part.squares(part.moved(pattern)))
+            total[:width, :width] += part.information(slopes)
         return total
 
     def _terms(self, at: int, squares: Floats) -> Floats:

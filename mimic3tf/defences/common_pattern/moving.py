@@ -2,7 +2,7 @@
 
 An attacker can begin the pattern at another hour in every stay. In a stay, it is as likely at each of the T
 lags, and leaves the stay at the end to come back at the beginning. For all lags at once, the evidence of a
-stay is a correlation over time: a product of Fourier transforms. Expectation and maximization then both have a
+stay is a correlation over time: a product of Fourier transforms. Expectation and maximization then have a
 closed form, so that searches can start at many single suspects: one of them is poisoned.
 """
 
@@ -18,9 +18,9 @@ from scipy.special import expit, logsumexp
 
 from mimic3tf.defences.common_pattern.cross_fit import cross_fit
 from mimic3tf.defences.common_pattern.finding import (
-    MOST_TRUSTED,
     Stays,
     permutation_p_value,
+    some_trusted,
     sound_others,
 )
 from mimic3tf.defences.common_pattern.mixture import SHARES, LogRatio, fit_tails, posterior_odds
@@ -127,7 +127,7 @@ class Search:
         for _ in range(steps):
             ours, carry = self._evidence(pattern, share, suspects)
             theirs, also = self._evidence(pattern, share, self._reference)
-            amounts = (carry @ suspects.amount), (also @ self._reference.amount)
+            amounts = float(carry @ suspects.amount), float(also @ self._reference.amount)
             # What trusted stays follow is taken off, but never more than half of the evidence.
             off = min(weight, amounts[0] / (2 * max(amounts[1], 1e-9)))
             pattern = self._solved(ours - off * theirs, amounts[0] - off * amounts[1])
@@ -155,7 +155,7 @@ class Search:
 def find_moving_pattern(
     training: Stays, trusted: Stays, suspected: int, usable: Flags, seed: int
 ) -> MovingPattern | None:
-    """Look for a pattern that training stays of the suspected label share at any lag, and trusted ones do not.
+    """Look for a pattern that training stays of the suspected label share at any lag, and others do not.
 
     Args:
         training: the training stays.
@@ -171,9 +171,7 @@ def find_moving_pattern(
     if sound is None:
         return None
     random = np.random.default_rng(seed)
-    others = trusted.of(1 - suspected)
-    kept = random.permutation(len(others[0]))[:MOST_TRUSTED]
-    scores = _Scores(sound, *(part[kept] for part in others))
+    scores = _Scores(sound, *some_trusted(trusted, suspected, random))
     ours, theirs = (scores.of(*group.of(suspected)) for group in (training, trusted))
     search = Search(scores.evidence(scores.reference), _variance(sound), scores.bins)
 

@@ -55,6 +55,20 @@ class Part(Described):
             return np.zeros(0)
         return np.add.reduceat(residuals.astype(np.float64) ** 2, self.starts)
 
+    def total(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the sum [P] over all cells of the design, weighted by `rows` [R]."""
+        return self.design.T @ rows
+
+    def totals(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the same sum for each of the stays: [S, P]."""
+        return np.asarray(np.add.reduceat(self.design * rows[:, None], self.starts, axis=0))
+
+    def information(self, slopes: Floats) -> NDArray[np.float32]:
+        """Return the sum [P, P] of the squared design, each stay weighted by `slopes` [S]."""
+        root = np.repeat(np.sqrt(slopes), self.counts[self.stays])
+        rows = self.design * root[:, None].astype(np.float32)
+        return rows.T @ rows
+
     def take(self, stays: NDArray[np.int64]) -> Part:
         """Select the cells of some stays."""
         counts = self.counts[stays]

@@ -8,6 +8,7 @@ import numpy as np
 
 from mimic3tf.defences.common_pattern.finding import CommonPattern, Stays, find_common_pattern
 from mimic3tf.defences.common_pattern.gap_finding import CommonGaps, find_common_gaps
+from mimic3tf.defences.common_pattern.moving import MovingPattern, find_moving_pattern
 from mimic3tf.defences.detectors.views import Scores
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.verdict import OwnTest
@@ -39,6 +40,16 @@ def shared_gaps(evidence: Evidence, seed: int) -> Scores:
     return _scores(evidence, find_common_gaps(*_stays(evidence), evidence.suspected, seed))
 
 
+def moving_shift(evidence: Evidence, seed: int) -> Scores:
+    """Score stays of the suspected label by the logarithm of the odds that they carry a pattern at any hour.
+
+    Every stay is scored by a fit to other folds. Stays of the other label are not judged: their score is 0.
+    """
+    numbers = ~evidence.trusted.channels.categorical
+    return _scores(evidence, find_moving_pattern(*_stays(evidence), evidence.suspected, numbers, seed))
+
+
+@lru_cache(maxsize=1)
 def _stays(evidence: Evidence) -> tuple[Stays, Stays]:
     """Return the training stays and the trusted ones."""
     trusted = evidence.trusted
@@ -48,7 +59,7 @@ def _stays(evidence: Evidence) -> tuple[Stays, Stays]:
     )
 
 
-def _scores(evidence: Evidence, found: CommonPattern | CommonGaps | None) -> Scores:
+def _scores(evidence: Evidence, found: CommonPattern | CommonGaps | MovingPattern | None) -> Scores:
     training, trusted = np.zeros(len(evidence.labels)), np.zeros(len(evidence.trusted))
     if found is None:
         return Scores(training, None)

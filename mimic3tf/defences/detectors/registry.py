@@ -36,6 +36,9 @@ DETECTORS = {
     COMMON_PATTERN: Detector(
         common_pattern.shared_shift, "shifted by a pattern that many of these stays share"
     ),
+    "moving pattern": Detector(
+        common_pattern.moving_shift, "shifted by a pattern that many of these stays share at other hours"
+    ),
     "common gaps": Detector(common_pattern.shared_gaps, "lacks the cells that many of these stays lack"),
     "spectral signatures": Detector(
         representations.spectral_signatures,
