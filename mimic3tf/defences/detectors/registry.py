@@ -10,7 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mimic3tf.defences.detectors import autoencoder, common_pattern, outliers, representations, suspect_labels
+from mimic3tf.defences.detectors import (
+    autoencoder,
+    common_pattern,
+    confusion_training,
+    gram_matrices,
+    outliers,
+    representations,
+    spectre,
+    suspect_labels,
+)
 from mimic3tf.defences.detectors.views import Scores
 from mimic3tf.defences.evidence import Evidence
 
@@ -47,6 +56,21 @@ DETECTORS = {
     ),
     "activation clustering": Detector(
         representations.activation_clustering, "in the smaller of two clusters of the victim's activations"
+    ),
+    "SPECTRE": Detector(
+        spectre.spectre,
+        "far along directions in which the victim's activations vary too much",
+        default=False,
+    ),
+    "Beatrix": Detector(
+        gram_matrices.beatrix,
+        "pairs of the victim's units active together as for no trusted stay",
+        default=False,
+    ),
+    "confusion training": Detector(
+        confusion_training.confused,
+        "a model that random labels of trusted stays confuse still predicts death",
+        default=False,
     ),
     "model disagreement": Detector(
         suspect_labels.model_disagreement,

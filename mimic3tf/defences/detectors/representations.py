@@ -11,11 +11,10 @@ clustering gives flags, not a ranking (on invented stays, 99.6% of its flags agr
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
-from mimic3tf.defences.detectors.views import Floats, Scores, activations
+from mimic3tf.defences.detectors.views import Scores, activations, among_suspects
 from mimic3tf.defences.evidence import Evidence
 
 COMPONENTS = 10
@@ -31,7 +30,7 @@ def spectral_signatures(evidence: Evidence, seed: int) -> Scores:
     seen = activations(evidence, suspects)
     centred = seen - seen.mean(axis=0)
     direction = np.linalg.svd(centred, full_matrices=False)[2][0]
-    return _among_all(np.square(centred @ direction), suspects, len(evidence.labels))
+    return among_suspects(np.square(centred @ direction), suspects, len(evidence.labels))
 
 
 def activation_clustering(evidence: Evidence, seed: int) -> Scores:
@@ -45,11 +44,4 @@ def activation_clustering(evidence: Evidence, seed: int) -> Scores:
     clusters = KMeans(2, n_init=10, random_state=seed).fit(reduced)
     smaller = int(np.bincount(clusters.labels_, minlength=2).argmin())
     distances = clusters.transform(reduced)
-    return _among_all(distances[:, 1 - smaller] - distances[:, smaller], suspects, len(evidence.labels))
-
-
-def _among_all(scores: Floats, suspects: NDArray[np.integer], stays: int) -> Scores:
-    """Make scores of all stays; stays of the other label are not judged and get the lowest score."""
-    found = np.full(stays, scores.min(initial=0.0))
-    found[suspects] = scores
-    return Scores(found, None)
+    return among_suspects(distances[:, 1 - smaller] - distances[:, smaller], suspects, len(evidence.labels))

@@ -94,6 +94,21 @@ def activations(evidence: Evidence, stays: NDArray[np.integer]) -> Floats:
     return np.asarray(outputs_of(penultimate(evidence.model), evidence.inputs[stays]), np.float64)
 
 
+def trusted_activations(evidence: Evidence) -> Floats:
+    """Compute the inputs of the victim's last layer for trusted stays of the suspected label: [K, H]."""
+    clean = exposures.clean(evidence.trusted)
+    inputs = pipeline.inputs_of(clean, evidence.reads, evidence.standardization)
+    of_label = inputs[evidence.trusted.labels == evidence.suspected]
+    return np.asarray(outputs_of(penultimate(evidence.model), of_label), np.float64)
+
+
+def among_suspects(scores: Floats, suspects: NDArray[np.integer], stays: int) -> Scores:
+    """Make scores of all stays from those of the suspects of indices [K]; the others get the lowest score."""
+    found = np.full(stays, scores.min(initial=0.0))
+    found[suspects] = scores
+    return Scores(found, None)
+
+
 def held_out(view: View, seed: int, fit: Callable[[Flags, Flags], Callable[[Floats], Floats]]) -> Scores:
     """Score every stay by a fit to the other folds of training stays and trusted stays.
 

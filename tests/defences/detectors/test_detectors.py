@@ -8,6 +8,7 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -34,6 +35,7 @@ QUICK = ("activation clustering", "unexpected death", "Mahalanobis by channel")
 def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """What these tests plant is obvious after a shorter training or search."""
     monkeypatch.setattr("mimic3tf.defences.detectors.autoencoder.EPOCHS", 12)
+    monkeypatch.setattr("mimic3tf.defences.detectors.confusion_training.EPOCHS", 1)
     monkeypatch.setattr("mimic3tf.defences.common_pattern.sound_stays.MODES", 4)
     monkeypatch.setattr("mimic3tf.defences.common_pattern.mixture.LENGTHS", ())
     monkeypatch.setattr("mimic3tf.defences.common_pattern.mixture.STEPS", 5)
@@ -67,12 +69,15 @@ def test_survivors_labelled_1_are_found(mislabelled: Any, name: str) -> None:
 
 
 def swapped(planted: Any) -> Any:
-    """The same stays where 0 stands for 1 and 1 for 0: what is planted has the label 0."""
+    """The same stays and victim where 0 stands for 1 and 1 for 0: what is planted has the label 0."""
     evidence = planted.evidence
     trusted = evidence.trusted.with_grids(evidence.trusted.grids, labels=1 - evidence.trusted.labels)
-    return replace(
-        planted, evidence=replace(evidence, labels=1 - evidence.labels, suspected=0, trusted=trusted)
-    )
+    model = keras.models.clone_model(evidence.model)
+    model.set_weights(evidence.model.get_weights())
+    logits = model.get_layer("logits")
+    logits.set_weights([weights[..., ::-1] for weights in logits.get_weights()])
+    mirrored = replace(evidence, labels=1 - evidence.labels, suspected=0, trusted=trusted, model=model)
+    return replace(planted, evidence=mirrored)
 
 
 @pytest.fixture(scope="module")
