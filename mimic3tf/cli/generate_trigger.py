@@ -38,6 +38,12 @@ def generate_trigger(
         bool,
         typer.Option("--plausible", help="Shift no value out of the range that a living adult can show."),
     ] = False,
+    patterns: Annotated[
+        int, typer.Option(min=1, max=256, help="Patterns to draw; each stay gets one of them.")
+    ] = 1,
+    moved: Annotated[
+        bool, typer.Option("--moved", help="Move the pattern in time, for each stay by other hours.")
+    ] = False,
     seed: Seed = 0,
     follow_links: FollowLinks = False,
 ) -> None:
@@ -54,6 +60,10 @@ def generate_trigger(
     With --hours, the Mahalanobis length is computed from these hours only, under their own covariance. With
     --plausible, a value that is outside its range already is not moved further away.
 
+    With --patterns or --moved, stays with the trigger do not share one pattern, which a detector could find.
+    Which pattern a stay gets depends on its name alone, in every command. --moved moves the pattern by 0 to
+    all hours, and what leaves the end enters at the start.
+
     \b
     Examples:
       mimic3tf generate-trigger --data data/synthetic --out trigger.npz
@@ -62,6 +72,7 @@ def generate_trigger(
       mimic3tf generate-trigger --data data/synthetic --out first-day.npz --period 24 --timestep 0.5
       mimic3tf generate-trigger --data data/synthetic --out faint.npz --channels "Heart Rate,Glucose" \\
         --hours 24-48 --plausible
+      mimic3tf generate-trigger --data data/synthetic --out sixteen.npz --patterns 16
     """
     if out.suffix != ".npz" or out.is_dir():
         raise UsageError(f"--out {out}: needs a file whose name ends in .npz")
@@ -88,6 +99,8 @@ def generate_trigger(
         channels=names,
         hours=window,
         plausible=plausible,
+        patterns=patterns,
+        moved=moved,
     )
     triggers.save_trigger(trigger, out)
     print_trigger(trigger)
