@@ -51,7 +51,7 @@ class AuditResult(Described):
         found: findings of the detectors.
         poisoned: bool [K], which suspects are poisoned; None if this is not known.
         findings: findings of the model inspection.
-        trigger: the true trigger; None if it is not known, or if it shifts no values.
+        trigger: the true trigger; None if it is not known, or if stays share no shift.
     """
 
     record: dict[str, Any]
