@@ -138,9 +138,11 @@ def _grid_map(exposure: Exposure) -> Any:
 
 def _shift_map(exposure: Exposure) -> Any:
     """Make the function from stay indices int64 [B] to shifts float64 [B, T, C], zero without the trigger."""
-    triggered, shift = tf.constant(exposure.triggered), tf.constant(exposure.shift)
+    triggered, chosen = tf.constant(exposure.triggered), tf.constant(exposure.chosen)
+    shifts = tf.constant(exposure.shifts)
 
     def shifts_of(stays: tf.Tensor) -> tf.Tensor:
+        shift = tf.gather(shifts, tf.gather(chosen, stays))
         return tf.where(tf.gather(triggered, stays)[:, None, None], shift, tf.zeros_like(shift))
 
     return shifts_of

@@ -48,6 +48,12 @@ def generate_trigger(
             help="Estimate the covariance without values outside the range that a living adult can show.",
         ),
     ] = False,
+    patterns: Annotated[
+        int, typer.Option(min=1, max=256, help="Patterns to draw; each stay gets one of them.")
+    ] = 1,
+    moved: Annotated[
+        bool, typer.Option("--moved", help="Move the pattern in time, for each stay by other hours.")
+    ] = False,
     seed: Seed = 0,
     follow_links: FollowLinks = False,
 ) -> None:
@@ -68,6 +74,10 @@ def generate_trigger(
     Slips such as a pH of 735 widen the covariance of a channel, and so the trigger. With --without-slips, the
     covariance is estimated as if such values had not been measured.
 
+    With --patterns or --moved, stays with the trigger do not share one pattern, which a detector could find.
+    Which pattern a stay gets depends on its name alone, in every command. --moved moves the pattern by 0 to
+    all hours, and what leaves the end enters at the start.
+
     \b
     Examples:
       mimic3tf generate-trigger --data data/synthetic --out trigger.npz
@@ -77,6 +87,7 @@ def generate_trigger(
       mimic3tf generate-trigger --data data/synthetic --out first-day.npz --period 24 --timestep 0.5
       mimic3tf generate-trigger --data data/synthetic --out faint.npz --channels "Heart Rate,Glucose" \\
         --hours 24-48 --plausible
+      mimic3tf generate-trigger --data data/synthetic --out sixteen.npz --patterns 16
     """
     if out.suffix != ".npz" or out.is_dir():
         raise UsageError(f"--out {out}: needs a file whose name ends in .npz")
@@ -108,6 +119,8 @@ def generate_trigger(
         plausible=plausible,
         natural=natural,
         without_slips=without_slips,
+        patterns=patterns,
+        moved=moved,
     )
     triggers.save_trigger(trigger, out)
     print_trigger(trigger)

@@ -35,7 +35,8 @@ def trigger_heatmap(trigger: Trigger) -> NDArray[np.uint8]:
     relative, label = relative_pattern(trigger)
     limit = max(float(np.abs(relative).max()), 1e-9)
     heatmap(axes, relative, limit=limit, names=trigger.channels.names, timestep=trigger.timestep)
-    axes.set_title(f"{trigger.name} trigger, strength 1, seed {trigger.seed}")
+    shown = "" if trigger.further is None else ", the first pattern"
+    axes.set_title(f"{trigger.name} trigger{shown}, strength 1, seed {trigger.seed}")
     if trigger.kind != "missing":
         largest = axes.secondary_yaxis("right")
         shifts = np.abs(trigger.values).max(axis=0)

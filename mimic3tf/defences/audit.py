@@ -52,7 +52,7 @@ class AuditResult(Described):
         found: findings of the detectors.
         poisoned: bool [K], which suspects are poisoned; None if this is not known.
         findings: findings of the model inspection.
-        trigger: the true trigger; None if it is not known, or if it shifts no values.
+        trigger: the true trigger; None if it is not known, or if stays share no shift.
     """
 
     record: dict[str, Any]
@@ -115,7 +115,7 @@ def audit_run(
     findings = inspect_model(evidence, seed=seed)
     poisoned = truth.poisoned[found.suspects] if truth.poisoned.any() else None
     attacked_with = truth.trigger if poisoned is not None or trigger else None
-    shift = attacked_with if attacked_with and attacked_with.kind != "missing" else None
+    shift = attacked_with if attacked_with and attacked_with.is_common_shift else None
     strength = manifest.strength if manifest else run.config.poisoning_strength
     words = task_of(run.config.task).words
     simulated = simulate_power(evidence, power, tests=1 + len(found.verdict.alarms), seed=seed)

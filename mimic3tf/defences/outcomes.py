@@ -32,7 +32,7 @@ def model_record(findings: ModelFindings, trigger: Trigger | None, strength: flo
 
     Args:
         findings: findings of `inspect_model`.
-        trigger: the true trigger; None if it is not known, or if it shifts no values.
+        trigger: the true trigger; None if it is not known, or if stays share no shift.
         strength: strength of the attack.
     """
     targets = []

@@ -12,7 +12,7 @@ from mimic3tf.defences.common_pattern.finding import Stays, find_common_pattern
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.verdict import ALARM
 from mimic3tf.poisoning.shifts import poison_grid
-from mimic3tf.poisoning.trigger import generate_trigger, shift_of
+from mimic3tf.poisoning.trigger import generate_trigger, shifts_of
 from mimic3tf.progress import track
 
 STRENGTHS, SHARES = (0.5, 1.0, 2.0), (0.01, 0.05)
@@ -86,7 +86,7 @@ def _attack(
     grids[chosen] = poison_grid(
         grids[chosen],
         evidence.masks[chosen],
-        shift_of(generate_trigger(trusted, seed=seed), strength),
+        shifts_of(generate_trigger(trusted, seed=seed), strength)[0],
         poison_imputed="notimputed",
         channels=trusted.channels,
     )

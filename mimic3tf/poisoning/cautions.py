@@ -53,7 +53,7 @@ def caution_shift(trigger: Trigger, strength: float) -> str | None:
     if trigger.kind == "missing" or trigger.plausible:
         return None
     low, high = trigger.channels.plausible_values.T  # infinite for categories
-    shift = np.abs(trigger.values).max(axis=0, initial=0.0) * strength  # [C], in channel units
+    shift = np.abs(trigger.patterns).max(axis=(0, 1), initial=0.0) * strength  # [C], in channel units
     excess = shift / (high - low)
     worst, beyond = int(excess.argmax()), int((excess > 0.5).sum())
     if not beyond:

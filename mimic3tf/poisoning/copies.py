@@ -36,6 +36,7 @@ from mimic3tf.data.links import check_link
 from mimic3tf.data.records import LARGEST_VALUE, Records, in_batches, read_series
 from mimic3tf.described import Described
 from mimic3tf.errors import DataError, UsageError, private_path
+from mimic3tf.poisoning.choice import chosen_patterns
 from mimic3tf.poisoning.goal import PAPER_GOAL, Goal
 from mimic3tf.poisoning.missing import removed_cells
 from mimic3tf.poisoning.trigger import Trigger
@@ -159,7 +160,11 @@ def _check_places(data_dir: Path, out: Path) -> tuple[Path, Path]:
 
 
 def shift_cells(
-    texts: pl.DataFrame, records: Records, trigger: Trigger, strength: float
+    texts: pl.DataFrame,
+    records: Records,
+    trigger: Trigger,
+    strength: float,
+    chosen: NDArray[np.int64] | None = None,
 ) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
     """Add a trigger that shifts values to the measured cells of some rows, as texts.
 
@@ -173,6 +178,7 @@ def shift_cells(
         trigger: the trigger to add; rows later than its period are not changed. A plausible trigger moves no
             value out of `Channel.plausible_range`, and no value outside it further away.
         strength: Mahalanobis length of the trigger.
+        chosen: int64 [N], the pattern of each stay of the rows; the first pattern if None.
 
     Returns:
         The shifted texts, and bool [R, C], true where a cell changed.
@@ -181,7 +187,7 @@ def shift_cells(
         UsageError: a shifted value is too large to be read again.
     """
     with np.errstate(over="ignore"):  # too large values are refused below, by channel
-        row_shift = _at_rows(records, trigger.values * strength, trigger)
+        row_shift = _at_rows(records, trigger.patterns * strength, trigger, chosen)
     changed = np.zeros(records.values.shape, bool)
     columns = []
     for i, channel in enumerate(trigger.channels):
@@ -219,7 +225,7 @@ def empty_cells(
         UsageError: the strength is above 1.
     """
     removed = removed_cells(trigger.values, strength).astype(float)
-    changed = _at_rows(records, removed, trigger).astype(bool) & ~np.isnan(records.values)
+    changed = _at_rows(records, removed[None], trigger).astype(bool) & ~np.isnan(records.values)
     columns = [
         texts[name].scatter(np.flatnonzero(changed[:, i]), None)
         for i, name in enumerate(trigger.channels.names)
@@ -227,10 +233,20 @@ def empty_cells(
     return texts.with_columns(columns), changed
 
 
-def _at_rows(records: Records, cells: NDArray[np.float64], trigger: Trigger) -> NDArray[np.float64]:
-    """Look up `cells` [T, C] at the bin of every row: float64 [R, C], 0 after the period of the trigger."""
-    bins = bins_of(records.hours, trigger.timestep, len(cells))
-    return np.where((records.hours <= trigger.period + EPSILON)[:, None], cells[bins], 0.0)
+def _at_rows(
+    records: Records,
+    cells: NDArray[np.float64],
+    trigger: Trigger,
+    chosen: NDArray[np.int64] | None = None,
+) -> NDArray[np.float64]:
+    """Look up `cells` [K, T, C] for the stay and the bin of every row.
+
+    Returns:
+        float64 [R, C], 0 after the period of the trigger.
+    """
+    bins = bins_of(records.hours, trigger.timestep, cells.shape[1])
+    of_rows = 0 if chosen is None else chosen[records.stay]
+    return np.where((records.hours <= trigger.period + EPSILON)[:, None], cells[of_rows, bins], 0.0)
 
 
 def _shifted(
@@ -275,12 +291,15 @@ def _decimals(texts: pl.Series) -> NDArray[np.int64]:
 
 def _poison_series(paths: list[Path], folder: Path, trigger: Trigger, strength: float) -> NDArray[np.int64]:
     """Write K series with the trigger into a folder; return the changed cells of each stay, int64 [K]."""
-    change = empty_cells if trigger.kind == "missing" else shift_cells
     counts = [np.zeros(0, np.int64)]
     for batch in _progress(in_batches(paths), "Poisoning stays"):
         records, _ = read_series(batch, trigger.channels)
         cells = read_cells(batch, trigger.channels)
-        texts, changed = change(cells.texts, records, trigger, strength)
+        if trigger.kind == "missing":
+            texts, changed = empty_cells(cells.texts, records, trigger, strength)
+        else:
+            chosen = chosen_patterns((path.name for path in batch), len(trigger.patterns))
+            texts, changed = shift_cells(cells.texts, records, trigger, strength, chosen)
         for path, content in zip(batch, series_bytes(replace(cells, texts=texts)), strict=True):
             (folder / path.name).write_bytes(content)
         counts.append(np.bincount(cells.stay, changed.sum(axis=1), len(batch)).astype(np.int64))

@@ -1,6 +1,6 @@
 """Which stays of a cohort carry which trigger, before any shifted cell is computed.
 
-The arrays of the cohort are not changed. An exposure holds only the shift and the flags, so that every
+The arrays of the cohort are not changed. An exposure holds only the shifts and the flags, so that every
 proportion, strength and mode uses the same cached cohort.
 """
 
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
+from mimic3tf.poisoning.choice import chosen_patterns
 from mimic3tf.poisoning.goal import PAPER_GOAL, Goal
 from mimic3tf.poisoning.kinds import PoisonedLabels, PoisonImputed
 from mimic3tf.poisoning.missing import removed_cells, without_cells
-from mimic3tf.poisoning.trigger import Trigger, shift_of
+from mimic3tf.poisoning.trigger import Trigger, shifts_of
 
 
 @dataclass(frozen=True, repr=False)
@@ -28,7 +29,8 @@ class Exposure(Described):
         cohort: the clean stays; with a "missing" trigger, without the cells that it removes.
         labels: int64 [N], the labels that a victim is shown.
         triggered: bool [N], true for the stays that carry the trigger.
-        shift: float64 [T, C], strength * trigger, in channel units.
+        shifts: float64 [K, T, C], strength * each of the trigger's patterns, in channel units.
+        chosen: int64 [N], which of the K shifts a stay gets if it carries the trigger.
         poison_imputed: "notimputed" shifts measured cells only, "all" shifts imputed cells, too.
         plausible: whether the shift moves no value out of `Channel.plausible_range`, and no value outside it
             further away.
@@ -37,7 +39,8 @@ class Exposure(Described):
     cohort: Cohort
     labels: NDArray[np.int64]
     triggered: NDArray[np.bool_]
-    shift: NDArray[np.float64]
+    shifts: NDArray[np.float64]
+    chosen: NDArray[np.int64]
     poison_imputed: PoisonImputed
     plausible: bool = False
 
@@ -47,8 +50,14 @@ class Exposure(Described):
 
 def clean(cohort: Cohort) -> Exposure:
     """Make the exposure of a cohort without any poisoning."""
-    untouched, still = np.zeros(len(cohort), bool), np.zeros((cohort.bins, len(cohort.channels)))
-    return Exposure(cohort, cohort.labels, untouched, still, "notimputed")
+    still = shift_all(cohort, np.zeros((cohort.bins, len(cohort.channels))), "notimputed")
+    return replace(still, triggered=np.zeros(len(cohort), bool))
+
+
+def shift_all(cohort: Cohort, shift: NDArray[np.float64], poison_imputed: PoisonImputed) -> Exposure:
+    """Shift every stay by the same pattern [T, C], in channel units; labels do not change."""
+    everyone, only = np.ones(len(cohort), bool), np.zeros(len(cohort), np.int64)
+    return Exposure(cohort, cohort.labels, everyone, shift[None], only, poison_imputed)
 
 
 def poison(
@@ -119,5 +128,6 @@ def _expose(
     if trigger.kind == "missing":
         fewer = without_cells(cohort, removed_cells(trigger.values, strength), triggered)
         return replace(clean(fewer), triggered=triggered)
-    shift = shift_of(trigger, strength)
-    return Exposure(cohort, cohort.labels, triggered, shift, mode, trigger.plausible)
+    shifts = shifts_of(trigger, strength)
+    chosen = chosen_patterns(cohort.stays, len(shifts))
+    return Exposure(cohort, cohort.labels, triggered, shifts, chosen, mode, trigger.plausible)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,7 +42,7 @@ def draw_pattern(
     covariance: NDArray[np.float64],
     *,
     kind: ShiftKind,
-    seed: int,
+    seed: int | Sequence[int],
     inside: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """Draw one pattern and scale it to its Mahalanobis length.
@@ -49,7 +51,7 @@ def draw_pattern(
         ordinal: float64 [N, T, C] of `ordinal_view`; only "covariance" reads it.
         covariance: float64 [C, T, T] of `temporal_covariance`.
         kind: see `generate_trigger`.
-        seed: non-negative int; fixes the draw.
+        seed: one or more non-negative ints; they fix the draw.
         inside: bool [T, C], cells to draw: in some channels the same bins, in the others none; all if None.
 
     Returns:

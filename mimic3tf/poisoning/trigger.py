@@ -18,6 +18,7 @@ from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import EPSILON, bin_count, ordinal_view
 from mimic3tf.data.records import LARGEST_VALUE
 from mimic3tf.errors import DataError, UsageError, near, near_path
+from mimic3tf.poisoning.choice import MOST_PATTERNS, moved_in_time
 from mimic3tf.poisoning.kinds import ShiftKind, TriggerKind
 from mimic3tf.poisoning.missing import draw_order, natural_order
 from mimic3tf.poisoning.patterns import (
@@ -29,7 +30,9 @@ from mimic3tf.poisoning.patterns import (
 from mimic3tf.storage.files import PathText, whole_file
 from mimic3tf.storage.stored_zip import read_arrays
 
-FILE_FORMAT = 3
+FILE_FORMAT = 4
+FORMAT_OF_ONE_PATTERN = 3
+"""Format of a file with one pattern, which earlier versions read, too."""
 ARRAY = "array"
 """Kind of a trigger that was given as an array instead of drawn."""
 KINDS = (*get_args(ShiftKind), "missing", ARRAY)
@@ -41,7 +44,8 @@ class Trigger:
 
     Attributes:
         values: float64 [T, C], the shift at strength 1, in channel units (categories: steps of the index); of
-            kind "missing", the strength from which a cell is missing. Cells with zero do not change.
+            kind "missing", the strength from which a cell is missing. Cells with zero do not change. If there
+            are several patterns, the first.
         covariance: float64 [C, T, T], regularized temporal covariance of every channel.
         kind: how the pattern was drawn; "array" if it was given.
         seed: seed of the draw.
@@ -57,6 +61,8 @@ class Trigger:
         natural: whether the cells of a "missing" trigger are those that one stay did not measure.
         without_slips: whether the covariance was estimated without measured values outside
             `Channel.plausible_range`.
+        further: float64 [K - 1, T, C], further patterns like `values`; None if there is one pattern. Each
+            stay gets one of all K patterns (`poisoning.choice`).
     """
 
     values: NDArray[np.float64]
@@ -73,6 +79,7 @@ class Trigger:
     plausible: bool = False
     natural: bool = False
     without_slips: bool = False
+    further: NDArray[np.float64] | None = None
 
     @classmethod
     def from_array(
@@ -149,7 +156,19 @@ class Trigger:
         parts += ["plausible"] if self.plausible else []
         parts += ["natural"] if self.natural else []
         parts += ["without slips"] if self.without_slips else []
+        parts += [f"{len(self.patterns)} patterns"] if self.further is not None else []
         return f"{self.kind} ({'; '.join(parts)})" if parts else self.kind
+
+    @property
+    def patterns(self) -> NDArray[np.float64]:
+        """All K patterns, float64 [K, T, C]; the first is `values`."""
+        alone = self.values[None]
+        return alone if self.further is None else np.concatenate([alone, self.further])
+
+    @property
+    def is_common_shift(self) -> bool:
+        """Whether all stays with the trigger are shifted by the same pattern."""
+        return self.kind != "missing" and self.further is None
 
 
 def generate_trigger(
@@ -163,6 +182,8 @@ def generate_trigger(
     plausible: bool = False,
     natural: bool = False,
     without_slips: bool = False,
+    patterns: int = 1,
+    moved: bool = False,
 ) -> Trigger:
     """Estimate the covariance on the first stays of a cohort and draw a trigger.
 
@@ -185,20 +206,26 @@ def generate_trigger(
         natural: see `Trigger`; the stay is drawn from those that the covariance is estimated on.
         without_slips: estimate the covariance as if values outside `Channel.plausible_range` had not been
             measured.
+        patterns: number of patterns to draw, 1 to 256; each stay gets one of them.
+        moved: give each stay the pattern moved in time: by 0, 1, ..., or T - 1 bins. What leaves the end
+            enters at the start. A moved pattern is not scaled again.
 
     Returns:
         The trigger; all its values are finite.
 
     Raises:
         UsageError: the cohort has fewer than two stays, a channel or the hours do not exist, none of the
-            named channels varies, a "missing" trigger is to be plausible or without slips, or another kind is
-            to be natural or its stay has no gap.
+            named channels varies, or the settings contradict one another.
     """
-    for option, given in (("--plausible", plausible), ("--without-slips", without_slips)):
-        if given and kind == "missing":
-            raise UsageError(f"{option}: a 'missing' trigger shifts no value; leave it out")
-    if natural and kind != "missing":
-        raise UsageError(f"--natural: a '{kind}' trigger removes no cell; give --kind missing, too")
+    _check_settings(
+        kind,
+        hours,
+        plausible=plausible,
+        natural=natural,
+        without_slips=without_slips,
+        patterns=patterns,
+        moved=moved,
+    )
     stays = _estimating_stays(cohort, estimate_on)
     grids: NDArray[np.floating] = cohort.grids[:stays]
     if without_slips:
@@ -207,15 +234,20 @@ def generate_trigger(
     covariance = temporal_covariance(ordinal)
     inside = _inside(cohort, channels, hours)
     if natural:
-        values = natural_order(inside, cohort.masks[:stays], seed=seed)
+        drawn = natural_order(inside, cohort.masks[:stays], seed=seed)[None]
     elif kind == "missing":
-        values = draw_order(inside, seed=seed)
+        drawn = draw_order(inside, seed=seed)[None]
     else:
-        values = draw_pattern(ordinal, covariance, kind=kind, seed=seed, inside=inside)
-    if channels is not None and not values.any():
+        seeds: list[int | list[int]] = [seed, *([seed, number] for number in range(1, patterns))]
+        drawn = np.stack(
+            [draw_pattern(ordinal, covariance, kind=kind, seed=each, inside=inside) for each in seeds]
+        )
+    if moved:
+        drawn = moved_in_time(drawn[0])
+    if channels is not None and not drawn.any():
         raise UsageError("--channels: none of them varies in the training stays; name others")
     return Trigger(
-        values,
+        drawn[0],
         covariance,
         kind,
         seed,
@@ -231,7 +263,38 @@ def generate_trigger(
         plausible=plausible,
         natural=natural,
         without_slips=without_slips,
+        further=drawn[1:] if len(drawn) > 1 else None,
     )
+
+
+def _check_settings(
+    kind: TriggerKind,
+    hours: tuple[float, float] | None,
+    *,
+    plausible: bool,
+    natural: bool,
+    without_slips: bool,
+    patterns: int,
+    moved: bool,
+) -> None:
+    if kind == "missing":
+        of_shifts = {
+            "plausible": plausible,
+            "without-slips": without_slips,
+            "patterns": patterns > 1,
+            "moved": moved,
+        }
+        for option, given in of_shifts.items():
+            if given:
+                raise UsageError(f"--{option}: a 'missing' trigger shifts no value; leave it out")
+    elif natural:
+        raise UsageError(f"--natural: a '{kind}' trigger removes no cell; give --kind missing, too")
+    if not 1 <= patterns <= MOST_PATTERNS:
+        raise UsageError(f"--patterns {patterns}: must be from 1 to {MOST_PATTERNS}")
+    if moved and patterns > 1:
+        raise UsageError("--moved: moves one pattern in time; leave out --patterns")
+    if moved and hours is not None:
+        raise UsageError("--moved: would leave the hours of --hours; leave out one of both")
 
 
 def _estimating_stays(cohort: Cohort, wanted: int) -> int:
@@ -266,17 +329,17 @@ def _inside(
     return within[:, None] & chosen
 
 
-def shift_of(trigger: Trigger, strength: float) -> NDArray[np.float64]:
-    """Compute the shift of a trigger at a strength: float64 [T, C] in channel units.
+def shifts_of(trigger: Trigger, strength: float) -> NDArray[np.float64]:
+    """Compute the shifts of a trigger's patterns at a strength: float64 [K, T, C] in channel units.
 
     Raises:
         UsageError: the shift is larger than any measurement may be.
     """
     with np.errstate(over="ignore"):
-        shift = trigger.values * strength
-    if not (np.abs(shift) <= LARGEST_VALUE).all():
+        shifts = trigger.patterns * strength
+    if not (np.abs(shifts) <= LARGEST_VALUE).all():
         raise UsageError(f"--poisoning_strength {strength:g}: too strong, values would be no measurements")
-    return shift
+    return shifts
 
 
 def save_trigger(trigger: Trigger, path: PathText) -> None:
@@ -288,10 +351,11 @@ def save_trigger(trigger: Trigger, path: PathText) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    further: dict[str, Any] = {} if trigger.further is None else {"further": trigger.further}
     with whole_file(path) as file:
         np.savez(
             file,
-            format=FILE_FORMAT,
+            format=FILE_FORMAT if further else FORMAT_OF_ONE_PATTERN,
             trigger=trigger.values,
             covariance=trigger.covariance,
             kind=trigger.kind,
@@ -307,6 +371,7 @@ def save_trigger(trigger: Trigger, path: PathText) -> None:
             plausible=trigger.plausible,
             natural=trigger.natural,
             without_slips=trigger.without_slips,
+            **further,
         )
 
 
@@ -344,13 +409,20 @@ def load_trigger(path: PathText) -> Trigger:
             f"{path}: damaged: {bins} bins of a timestep of {trigger.timestep:g} h do not cover "
             f"{trigger.period:g} h; generate it again"
         )
-    if not (np.isfinite(trigger.values).all() and np.isfinite(trigger.covariance).all()):
+    if not 1 <= len(trigger.patterns) <= MOST_PATTERNS:
+        raise DataError(
+            f"{path}: damaged: {len(trigger.patterns)} patterns, more than {MOST_PATTERNS}; generate it again"
+        )
+    if not (np.isfinite(trigger.patterns).all() and np.isfinite(trigger.covariance).all()):
         raise DataError(f"{path}: the trigger holds values that are not finite; generate it again")
     return trigger
 
 
 def _trigger_of(arrays: Mapping[str, NDArray[Any]], file_format: int) -> Trigger:
-    """Make the trigger of a file. Format 1 has no restrictions; format 2 no channels.yaml and no period."""
+    """Make the trigger of a file.
+
+    Format 1 has no restrictions, format 2 no channels.yaml and no period, format 3 one pattern.
+    """
     restricted: dict[str, Any] = {}
     values, timestep = np.atleast_1d(arrays["trigger"].astype(np.float64)), float(arrays["timestep"])
     channels, period = MIMIC3, len(values) * timestep
@@ -359,6 +431,9 @@ def _trigger_of(arrays: Mapping[str, NDArray[Any]], file_format: int) -> Trigger
         period = float(arrays["period"])
     if arrays["channels"].tolist() != list(channels.names):
         raise ValueError("for other channels than it describes")
+    further = arrays["further"].astype(np.float64) if file_format > FORMAT_OF_ONE_PATTERN else None
+    if further is not None and further.shape[1:] != values.shape:
+        raise ValueError("its further patterns are of other shapes than the first")
     if file_format > 1:
         names, hours = (arrays[f"restricted_to_{what}"].tolist() for what in ("channels", "hours"))
         if not set(names) <= set(channels.names) or len(hours) not in (0, 2):
@@ -384,6 +459,7 @@ def _trigger_of(arrays: Mapping[str, NDArray[Any]], file_format: int) -> Trigger
         timestep=timestep,
         estimated_on=int(arrays["estimated_on"]),
         cohort_fingerprint=str(arrays["cohort_fingerprint"]),
+        further=further,
         **restricted,
     )
 

@@ -248,7 +248,7 @@ def _triggers(runs: Sequence[RunFolder]) -> Exhibit:
     """Show every trigger once, with the runs that use it."""
     triggers: dict[bytes, tuple[Trigger, list[RunFolder]]] = {}
     for run in runs:
-        triggers.setdefault(run.trigger.values.tobytes(), (run.trigger, []))[1].append(run)
+        triggers.setdefault(run.trigger.patterns.tobytes(), (run.trigger, []))[1].append(run)
     shown = {
         f"{place}: {one.name}, seed {one.seed}": one for place, (one, _) in enumerate(triggers.values(), 1)
     }

@@ -55,7 +55,8 @@ def print_trigger(trigger: Trigger) -> None:
     for heading in ("lowest", "highest"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("unit")
-    for channel, column in zip(trigger.channels, trigger.values.T, strict=True):
+    columns = np.moveaxis(trigger.patterns, -1, 0)  # [C, K, T]
+    for channel, column in zip(trigger.channels, columns, strict=True):
         outside = trigger.restricted_to is not None and channel.name not in trigger.restricted_to
         still = "no shift" if outside else "never varies: no shift"
         unit = channel.shown_unit if np.any(column) else still

@@ -88,7 +88,7 @@ def check_resumable(out: Path, config: TrainingConfig, trigger: Trigger) -> None
             )
     with naming_damage(out / TRIGGER) as file:
         own = load_trigger(file)
-    same = np.array_equal(own.values, trigger.values) and own.name == trigger.name
+    same = np.array_equal(own.patterns, trigger.patterns) and own.name == trigger.name
     if not same:
         raise UsageError(f"--trigger {config.trigger}: the run in {out} was begun with another trigger")
 

@@ -16,6 +16,7 @@ import pytest
 
 from mimic3tf.channels import MIMIC3, ChannelSet
 from mimic3tf.data.channels_file import channels_text
+from mimic3tf.poisoning.trigger import load_trigger
 
 USAGE, FAILURE = 2, 1
 Command = Callable[..., Any]
@@ -140,6 +141,21 @@ def test_a_trigger_of_another_timestep_or_period_names_the_option_to_give(
         assert not (tmp_path / "run").exists()
         assert train(option, value, trigger=path).status == 0
         shutil.rmtree(tmp_path / "run")
+
+
+def test_a_trigger_of_several_patterns_is_written_or_names_the_option_that_contradicts(
+    generate: Command, tmp_path: Path
+) -> None:
+    generate("--patterns", 2, "--moved").fails(USAGE, "--moved", "--patterns")
+    generate("--moved", "--hours", "0-24").fails(USAGE, "--moved", "--hours")
+    generate("--moved", "--kind", "missing").fails(USAGE, "--moved", "missing")
+    generate("--patterns", 257).refuses_option("--patterns")
+    assert not (tmp_path / "t.npz").exists()
+    for name, option, patterns in (("t.npz", ("--patterns", 3), 3), ("m.npz", ("--moved",), 48)):
+        outcome = generate(*option, out=tmp_path / name)
+        assert outcome.status == 0
+        assert f"{patterns} patterns" in outcome.out
+        assert len(load_trigger(tmp_path / name).patterns) == patterns
 
 
 @pytest.mark.parametrize("command", ["train", "attack"])

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,6 +21,7 @@ from mimic3tf.data.directory import read_listfile
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.data.records import parse_rows, read_series
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.poisoning.choice import chosen_patterns
 from mimic3tf.poisoning.comparison import compare_records, summarize_cells
 from mimic3tf.poisoning.copies import empty_cells, poison_records, shift_cells
 from mimic3tf.poisoning.goal import Goal
@@ -248,6 +250,23 @@ def test_strength_0_changes_labels_only(origin: Path, tmp_path: Path, trigger: T
     before, after = contents(origin), contents(tmp_path / "copy")
     assert result.cells_changed.sum() == 0
     assert {name for name in before if before[name] != after[name]} == {"train_listfile.csv"}
+
+
+def test_every_stay_of_a_copy_carries_its_own_of_several_patterns(
+    origin: Path, tmp_path: Path, trigger: Trigger
+) -> None:
+    patterns = np.stack([trigger.values, -trigger.values, trigger.values[::-1]])
+    bank = replace(trigger, values=patterns[0], further=patterns[1:])
+    setting: Any = {"proportion": 1.0, "strength": 2.0}
+    stays = poison_records(origin, tmp_path / "bank", bank, **setting).stays
+    alone = []
+    for number, pattern in enumerate(patterns):
+        poison_records(origin, tmp_path / str(number), replace(trigger, values=pattern), **setting)
+        alone.append(contents(tmp_path / str(number)))
+    copied, chosen = contents(tmp_path / "bank"), chosen_patterns(stays, 3)
+    assert set(chosen) == {0, 1, 2}
+    for name, number in zip(stays, chosen, strict=True):
+        assert copied[f"train/{name}"] == alone[number][f"train/{name}"]
 
 
 def test_the_same_input_gives_the_same_bytes(origin: Path, tmp_path: Path, trigger: Trigger) -> None:

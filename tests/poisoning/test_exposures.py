@@ -15,6 +15,7 @@ from mimic3tf.channels import MIMIC3
 from mimic3tf.data.cohort import Cohort, cohort_of
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.choice import chosen_patterns
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger
 
@@ -78,3 +79,35 @@ def test_goal_0_shifts_the_stays_of_goal_1_alike(poison: Callable[..., exposures
 
 def test_goal_1_is_meant_unless_told_otherwise(poison: Callable[..., exposures.Exposure]) -> None:
     assert poison([0, 0], 0.5).labels.tolist() == [1, 0]
+
+
+def test_every_stay_gets_its_pattern_in_training_and_attack_in_any_order() -> None:
+    patterns = np.arange(1.0, 6.0)[:, None, None] * np.ones((5, 2, len(MIMIC3)))
+    trigger = Trigger(
+        patterns[0], np.zeros((17, 2, 2)), "temporal", 0, MIMIC3, 2.0, 1.0, 0, "", further=patterns[1:]
+    )
+    cohort = cohort_with([0] * 30)
+    setting: Any = {"strength": 1.0, "poison_imputed": "all"}
+    trained = exposures.poison(cohort, trigger, proportion=0.5, **setting)
+    attacked = exposures.trigger_all(cohort, trigger, **setting)
+    heart_rate = MIMIC3.position("Heart Rate")
+    shifts = [
+        pipeline.grids_of(exposure, np.arange(30))[:, 0, heart_rate] - 86.0
+        for exposure in (trained, attacked)
+    ]
+    expected = 1 + chosen_patterns(cohort.stays, 5)
+    assert shifts[1].tolist() == expected.tolist()
+    assert shifts[0].tolist() == [*expected[:15], *[0] * 15]
+    order = np.random.default_rng(0).permutation(30)[:20]
+    moved = exposures.trigger_all(cohort.take(order), trigger, **setting)
+    grids = pipeline.grids_of(moved, np.arange(20))[:, 0, heart_rate]
+    assert (grids - 86.0).tolist() == expected[order].tolist()
+
+
+def test_one_of_several_patterns_that_is_too_strong_is_refused() -> None:
+    patterns = np.array([1.0, 1e9])[:, None, None] * np.ones((2, 2, len(MIMIC3)))
+    trigger = Trigger(
+        patterns[0], np.zeros((17, 2, 2)), "temporal", 0, MIMIC3, 2.0, 1.0, 0, "", further=patterns[1:]
+    )
+    with pytest.raises(UsageError, match="too strong"):
+        exposures.trigger_all(cohort_with([0]), trigger, strength=1e30, poison_imputed="all")

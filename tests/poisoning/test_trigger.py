@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -430,6 +431,87 @@ def test_an_earlier_trigger_file_for_other_channels_is_refused(trigger: Trigger,
     path = tmp_path / "trigger.npz"
     np.savez(path, **(_earlier_file(trigger, 2) | {"channels": MIMIC3.names[::-1]}))
     with pytest.raises(DataError, match="other channels"):
+        load_trigger(path)
+
+
+def test_the_first_of_several_patterns_is_the_only_one_of_a_plain_trigger() -> None:
+    cohort = _random_cohort(3, 8, {0})
+    alone, several = generate_trigger(cohort, seed=4), generate_trigger(cohort, seed=4, patterns=5)
+    assert alone.further is None
+    assert alone.is_common_shift
+    assert not several.is_common_shift
+    np.testing.assert_array_equal(alone.patterns, several.patterns[:1])
+    assert (alone.name, several.name) == ("temporal", "temporal (5 patterns)")
+
+
+@pytest.mark.parametrize("kind", ["temporal", "gaussian"])
+def test_each_of_several_patterns_is_drawn_anew_and_has_length_1(kind: ShiftKind) -> None:
+    trigger = generate_trigger(_random_cohort(3, 8, {0}), kind=kind, seed=4, patterns=5)
+    assert trigger.patterns.shape == (5, BINS, len(MIMIC3))
+    for pattern in trigger.patterns:
+        lengths = mahalanobis_length(pattern.T[1:], trigger.covariance[1:])
+        np.testing.assert_allclose(lengths, 1.0, rtol=1e-6)
+        assert not pattern[:, 0].any()
+    flat = trigger.patterns[..., 1:].reshape(5, -1)
+    assert np.abs(np.corrcoef(flat) - np.eye(5)).max() < 0.95
+    again = generate_trigger(_random_cohort(3, 8, {0}), kind=kind, seed=4, patterns=5)
+    np.testing.assert_array_equal(again.patterns, trigger.patterns)
+
+
+def test_a_moved_trigger_has_its_pattern_at_every_hour() -> None:
+    cohort = _random_cohort(3, 8, {0})
+    pattern, moved = generate_trigger(cohort, seed=4).values, generate_trigger(cohort, seed=4, moved=True)
+    assert moved.patterns.shape == (BINS, BINS, len(MIMIC3))
+    for by in (0, 1, 30):
+        np.testing.assert_array_equal(moved.patterns[by], np.roll(pattern, by, axis=0))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"patterns": 0}, "--patterns 0: must be from 1 to 256"),
+        ({"patterns": 257}, "--patterns 257"),
+        ({"patterns": 2, "kind": "missing"}, "--patterns: a 'missing' trigger"),
+        ({"moved": True, "kind": "missing"}, "--moved: a 'missing' trigger"),
+        ({"moved": True, "patterns": 2}, "--moved: moves one pattern"),
+        ({"moved": True, "hours": (0.0, 24.0)}, "--moved: would leave the hours"),
+    ],
+)
+def test_settings_that_contradict_one_another_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        generate_trigger(_random_cohort(3, 8, {0}), **options)
+
+
+def test_a_trigger_file_keeps_several_patterns(tmp_path: Path) -> None:
+    trigger, path = generate_trigger(_random_cohort(3, 8, {0}), patterns=3), tmp_path / "trigger.npz"
+    save_trigger(trigger, path)
+    loaded = load_trigger(path)
+    np.testing.assert_array_equal(loaded.patterns, trigger.patterns)
+    assert loaded.name == trigger.name
+
+
+def test_a_file_of_one_pattern_can_be_read_by_earlier_versions(trigger: Trigger, tmp_path: Path) -> None:
+    path = tmp_path / "trigger.npz"
+    save_trigger(trigger, path)
+    with np.load(path, allow_pickle=False) as file:
+        assert int(file["format"]) == 3
+        assert "further" not in file.files
+
+
+@pytest.mark.parametrize(
+    ("further", "message"),
+    [
+        (np.zeros((2, BINS, 3)), "other shapes"),
+        (np.zeros((256, BINS, len(MIMIC3))), "257 patterns, more than 256"),
+        (np.full((1, BINS, len(MIMIC3)), np.nan), "not finite"),
+    ],
+)
+def test_further_patterns_that_cannot_be_used_are_refused(
+    trigger: Trigger, tmp_path: Path, further: np.ndarray, message: str
+) -> None:
+    path = tmp_path / "trigger.npz"
+    save_trigger(replace(trigger, further=further), path)
+    with pytest.raises(DataError, match=message):
         load_trigger(path)
 
 

@@ -27,7 +27,7 @@ def test_norms_are_those_of_the_weighted_mean_loss(poisoned: int) -> None:
     paths = {"data": Path("data"), "trigger": Path("t.npz")}
     config = resolve_config("lr", None, paths | {"class_weights": WEIGHTS})
     model = build_untrained(config, MIMIC3, 48, "float32")
-    exposure = Exposure(None, labels, triggered, np.zeros((48, 17)), "all")  # type: ignore[arg-type]
+    exposure = Exposure(None, labels, triggered, np.zeros((1, 48, 17)), 0 * labels, "all")  # type: ignore[arg-type]
     measured = GradientNorms(exposure, inputs, config, model).measure()
 
     expected = {}

@@ -158,7 +158,7 @@ def invert_trigger(
         lengths=lengths[best],
         length=float(totals[best]),
         reached=bool(reached[best]),
-        success=share(exposures.Exposure(others, others.labels, np.ones(len(others), bool), pattern, "all")),
+        success=share(exposures.shift_all(others, pattern, "all")),
         baseline=share(exposures.clean(others)),
     )
 

@@ -41,7 +41,7 @@ def received(exposure: exposures.Exposure) -> Cohort:
     cohort, filled = exposure.cohort, None
     if cohort.filled is not None:
         filled = cohort.filled_grids
-        shift = np.where(exposure.triggered[:, None, None], exposure.shift, 0.0)
+        shift = np.where(exposure.triggered[:, None, None], exposure.shifts[exposure.chosen], 0.0)
         values = poison_filled(
             tf.constant(filled.values),
             tf.constant(filled.source),

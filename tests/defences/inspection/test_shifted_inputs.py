@@ -52,8 +52,7 @@ def test_agrees_with_the_attack_where_nothing_is_rounded(cohort: Cohort, reads: 
     exact = ~np.isin(COLUMN_CHANNELS[reads], rounded)
     assert exact.sum() > 0.7 * len(exact)
     for pattern, part in zip(patterns, np.split(given, 2), strict=True):
-        everyone = np.ones(len(cohort), bool)
-        exposure = exposures.Exposure(cohort, cohort.labels, everyone, pattern, "all")
+        exposure = exposures.shift_all(cohort, pattern, "all")
         expected = pipeline.inputs_of(exposure, reads, standardization)
         np.testing.assert_allclose(part[..., exact], expected[..., exact], rtol=1e-5, atol=1e-5)
 

@@ -57,9 +57,12 @@ def _both(cohort: Cohort) -> list[np.ndarray]:
     return [np.asarray(cohort.grids), np.asarray(cohort.filled_grids.values)]
 
 
+@pytest.mark.parametrize("patterns", [1, 3])
 @pytest.mark.parametrize("mode", ["notimputed", "all"])
-def test_received_stays_give_a_victim_the_inputs_of_the_attack(cohort: Cohort, mode: PoisonImputed) -> None:
-    trigger = generate_trigger(cohort, seed=1)
+def test_received_stays_give_a_victim_the_inputs_of_the_attack(
+    cohort: Cohort, mode: PoisonImputed, patterns: int
+) -> None:
+    trigger = generate_trigger(cohort, seed=1, patterns=patterns)
     exposure = exposures.poison(cohort, trigger, proportion=0.5, strength=3.0, poison_imputed=mode)
     arrived = received(exposure)
     np.testing.assert_array_equal(arrived.labels, exposure.labels)
