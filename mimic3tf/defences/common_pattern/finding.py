@@ -44,6 +44,8 @@ PERMUTATIONS, AT_ONCE = 9999, 500
 """Permutations of the test, and how many are drawn at once."""
 CERTAIN, MOST_PATTERNS = 0.01, 8
 """A search for another pattern follows a p-value below the first number; most patterns to look for."""
+MOST_FALSE = 0.02
+"""A further pattern must not be seen in a larger share of the trusted stays: a vague one adds false flags."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -202,7 +204,7 @@ def search_in_turn(
             break
         rest = [group.take(stays) for group, stays in zip(groups, left, strict=True)]
         again, last_p, pattern = searcher.one_pattern(rest)
-        if last_p >= CERTAIN:
+        if last_p >= CERTAIN or (again[1] > 0).mean() > MOST_FALSE:
             break
         for part, stays, found in zip(odds, left, again, strict=True):
             part[stays] = np.maximum(part[stays], found)
