@@ -77,7 +77,9 @@ DETECTORS = {
         "a model of these stays predicts death, a model of trusted stays does not",
     ),
     "easy to learn": Detector(
-        suspect_labels.easy_to_learn, "a new model of the other training stays is sure of death"
+        suspect_labels.easy_to_learn,
+        "a new model of the other training stays is sure of death",
+        default=False,
     ),
     "unexpected death": Detector(
         suspect_labels.unexpected_death, "a model of trusted stays predicts survival"
@@ -87,7 +89,9 @@ DETECTORS = {
     ),
     "Mahalanobis": Detector(outliers.mahalanobis, "features far from those of trusted stays", default=False),
     "Mahalanobis by channel": Detector(
-        outliers.channel_mahalanobis, "courses of channels far from those of trusted stays"
+        outliers.channel_mahalanobis,
+        "courses of channels far from those of trusted stays",
+        default=False,
     ),
     "isolation forest": Detector(
         outliers.isolation_forest, "features that few random splits isolate", default=False
