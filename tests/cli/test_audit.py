@@ -28,7 +28,7 @@ from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.training.run_directory import load_run
 
 USAGE, FAILURE = 2, 1
-QUICK = ("activation clustering", "unexpected death", "Mahalanobis by channel")
+QUICK = ("activation clustering", "unexpected death", "model disagreement")
 EARLIER = ("events.out.tfevents.1.host.1.0.audit", "events.out.tfevents.1.host")
 """Events of an earlier audit, and of a training."""
 Command = Callable[..., Any]
