@@ -18,7 +18,11 @@ EPOCHS = 2
 CONFUSED = 4
 """Trusted stays with a random label for every training stay of the first round."""
 KEPT = 1 / 5
-"""Share of the stays of each label that the second round trains on, as in the authors' code for malware."""
+"""Share of the stays of each label that the second round trains on, as in the authors' code for malware.
+
+Of the shares 1/2 and 1/5, one, two and three rounds, these found most on one seed of PhysioNet 2012 (temporal
+trigger, mode "notimputed", strength 2): an AUROC of 0.89. On a second seed it was 0.49.
+"""
 
 
 def confused(evidence: Evidence, seed: int) -> Scores:
