@@ -29,9 +29,6 @@ from mimic3tf.described import Described
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-LEAST_EXCESS = 0.015
-"""Smallest excess of the expected share of stays with the gaps that is told from chance."""
-
 
 @dataclass(frozen=True, repr=False)
 class CommonGaps(Described):
@@ -40,9 +37,7 @@ class CommonGaps(Described):
     Attributes:
         training: float64 [K], logarithm of the odds that each training stay has the gaps.
         trusted: float64 [L], the same for the trusted stays.
-        p_value: probability of so large an excess of the training stays if no stay is poisoned; 1 if the
-            excess is below `LEAST_EXCESS` of the stays: so few would not attack, and groups of stays differ
-            by as much.
+        p_value: probability of so large an excess of the training stays if no stay is poisoned.
     """
 
     training: Floats
@@ -85,8 +80,5 @@ def find_common_gaps(training: Stays, trusted: Stays, suspected: int, seed: int)
         return lambda group, rows: posterior_odds(GapRatio((ours, theirs)[group][rows], own)(pattern), share)
 
     odds, folds = cross_fit([len(ours), len(theirs)], random, fit, "Looking for gaps")
-    shares = [expit(part) for part in odds]
-    p_value = permutation_p_value(shares, folds, random)
-    if shares[0].mean() - shares[1].mean() < LEAST_EXCESS:
-        p_value = 1.0
+    p_value = permutation_p_value([expit(part) for part in odds], folds, random)
     return CommonGaps(odds[0], odds[1], p_value)
