@@ -158,7 +158,8 @@ def test_no_gaps_are_found_where_no_cell_was_removed() -> None:
 def test_a_label_0_is_as_good_as_a_label_1() -> None:
     training, trusted, _ = cohorts(8, some_cells(0.5), 40)
     one = found_in(training, trusted)
-    zero = found_in(*(Stays(part.values, part.mask, 1 - part.labels) for part in (training, trusted)), 0)
+    training, trusted = (Stays(part.values, part.mask, 1 - part.labels) for part in (training, trusted))
+    zero = found_in(training, trusted, 0)
     np.testing.assert_array_equal(one.training, zero.training)
     np.testing.assert_array_equal(one.trusted, zero.trusted)
     assert one.p_value == zero.p_value
@@ -167,7 +168,7 @@ def test_a_label_0_is_as_good_as_a_label_1() -> None:
 def test_stays_without_any_gap_share_none() -> None:
     training, trusted, _ = cohorts(10)
     full = [Stays(part.values, np.ones_like(part.mask), part.labels) for part in (training, trusted)]
-    assert found_in(*full).p_value == 1.0
+    assert found_in(full[0], full[1]).p_value == 1.0
 
 
 def test_too_few_stays_or_no_measurements_are_not_judged() -> None:
