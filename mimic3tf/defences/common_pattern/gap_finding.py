@@ -29,9 +29,6 @@ from mimic3tf.described import Described
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-LEAST_EXCESS = 0.015
-"""Smallest excess of the expected share of stays with the gaps that is told from chance."""
-
 
 @dataclass(frozen=True, repr=False)
 class CommonGaps(Described):
@@ -40,9 +37,7 @@ class CommonGaps(Described):
     Attributes:
         training: float64 [K], logarithm of the odds that each training stay has the gaps.
         trusted: float64 [L], the same for the trusted stays.
-        p_value: probability of so large an excess of the training stays if no stay is poisoned; 1 if the
-            excess is below `LEAST_EXCESS` of the stays: so few would not attack, and groups of stays differ
-            by as much.
+        p_value: probability of so large an excess of the training stays if no stay is poisoned.
     """
 
     training: Floats
@@ -50,8 +45,6 @@ class CommonGaps(Described):
     p_value: float
 
 
-# The products are small: threads of the linear algebra would wait for each other most of the time.
-@threadpool_limits.wrap(1, "blas")
 def find_common_gaps(training: Stays, trusted: Stays, suspected: int, seed: int) -> CommonGaps | None:
     """Look for cells that many training stays of the suspected label lack and trusted stays do not.
 
@@ -74,7 +67,8 @@ def find_common_gaps(training: Stays, trusted: Stays, suspected: int, seed: int)
     random = np.random.default_rng(seed)
     sound, reference = (part[random.permutation(len(part))[:MOST_TRUSTED]] for part in (sound, others[1]))
     sound, reference, ours, theirs = (part[..., used] for part in (sound, reference, *groups))
-    usual = fit_usual(sound)
+    with threadpool_limits(1, "blas"):
+        usual = fit_usual(sound)
     contrast = GapRatio(reference, usual)
 
     def fit(fitted: list[Rows]) -> Callable[[int, Rows], Floats]:
@@ -84,9 +78,8 @@ def find_common_gaps(training: Stays, trusted: Stays, suspected: int, seed: int)
         pattern, share = search_gaps(suspects, contrast, usual.hours.size + len(usual.hours))
         return lambda group, rows: posterior_odds(GapRatio((ours, theirs)[group][rows], own)(pattern), share)
 
-    odds, folds = cross_fit([len(ours), len(theirs)], random, fit, "Looking for gaps")
-    shares = [expit(part) for part in odds]
-    p_value = permutation_p_value(shares, folds, random)
-    if shares[0].mean() - shares[1].mean() < LEAST_EXCESS:
-        p_value = 1.0
+    # The products are small: threads of the linear algebra would wait for each other most of the time.
+    with threadpool_limits(1, "blas"):
+        odds, folds = cross_fit([len(ours), len(theirs)], random, fit, "Looking for gaps")
+    p_value = permutation_p_value([expit(part) for part in odds], folds, random)
     return CommonGaps(odds[0], odds[1], p_value)

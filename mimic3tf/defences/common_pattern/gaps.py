@@ -138,7 +138,7 @@ def _others(measured: Flags) -> Floats:
 
 def fit_usual(mask: Flags) -> Usual:
     """Fit when sound stays [N, T, C] are measured."""
-    measured = mask.any(axis=1)
+    measured = np.asarray(mask.any(axis=1))
     others = _others(measured)
 
     def loss(both: Floats) -> tuple[float, Floats]:

@@ -30,6 +30,8 @@ OF_LABELS = {"unexpected death", "neighbours survived"}
 """Those that look for wrong labels only."""
 TRAINED_ANEW = {"autoencoder", "confusion training"}
 """Those that take long, or go on from a victim that learned the labels."""
+OF_GAPS = {"common gaps"}
+"""Those that look for missing cells only."""
 QUICK = ("activation clustering", "unexpected death", "Mahalanobis by channel")
 
 
@@ -59,7 +61,7 @@ def found(planted: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     return scores[suspects], planted.poisoned[suspects]
 
 
-@pytest.mark.parametrize("name", [name for name in DETECTORS if name not in OF_LABELS])
+@pytest.mark.parametrize("name", [name for name in DETECTORS if name not in OF_LABELS | OF_GAPS])
 def test_an_obvious_trigger_is_found(triggered: Any, name: str) -> None:
     scores, poisoned = found(triggered, name)
     assert roc_auc_score(poisoned, scores) > 0.85
@@ -88,7 +90,9 @@ def triggered_towards_0(triggered: Any) -> Any:
     return swapped(triggered)
 
 
-@pytest.mark.parametrize("name", [name for name in DETECTORS if name not in TRAINED_ANEW | OF_LABELS])
+@pytest.mark.parametrize(
+    "name", [name for name in DETECTORS if name not in TRAINED_ANEW | OF_LABELS | OF_GAPS]
+)
 def test_an_obvious_trigger_is_found_among_stays_labelled_0(triggered_towards_0: Any, name: str) -> None:
     scores, poisoned = found(triggered_towards_0, name)
     assert len(scores) < 500  # few have the label, as few die
@@ -104,6 +108,25 @@ def mislabelled_as_0(mislabelled: Any) -> Any:
 def test_stays_labelled_0_by_mistake_are_found(mislabelled_as_0: Any, name: str) -> None:
     scores, poisoned = found(mislabelled_as_0, name)
     assert roc_auc_score(poisoned, scores) > 0.95
+
+
+@pytest.mark.parametrize("name", sorted(OF_GAPS))
+def test_stays_that_lack_the_same_cells_are_found(untouched: Any, name: str) -> None:
+    random = np.random.default_rng(0)
+    evidence, trusted = untouched.evidence, untouched.evidence.trusted
+    masks, theirs = (random.random(part.shape) < 0.9 for part in (evidence.masks, trusted.masks))
+    suspects = np.flatnonzero(evidence.labels == evidence.suspected)
+    poisoned = np.isin(np.arange(len(masks)), suspects[:40])
+    masks[poisoned] &= random.random(masks.shape[1:]) < 0.5
+    changed = replace(
+        evidence, masks=masks, trusted=trusted.with_grids(trusted.grids, mask=theirs, labels=trusted.labels)
+    )
+    scores = DETECTORS[name].score(changed, 0)
+    assert scores.test is not None
+    assert scores.test.p_value < 0.001
+    assert (scores.training > scores.test.threshold)[~poisoned].mean() < 0.01
+    assert (scores.training > scores.test.threshold)[poisoned].mean() > 0.5
+    assert roc_auc_score(poisoned[suspects], scores.training[suspects]) > 0.9
 
 
 @pytest.mark.parametrize("name", DETECTORS)
