@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from mimic3tf.progress import track
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
+Found = TypeVar("Found")
+Scores = Callable[[int, Rows], Floats]
+"""Takes the number of a group and the indices [K] of stays of it; returns their scores [K]."""
 
 FOLDS = 3
 
@@ -18,26 +25,34 @@ FOLDS = 3
 def cross_fit(
     sizes: Sequence[int],
     random: np.random.Generator,
-    fit: Callable[[list[Rows]], Callable[[int, Rows], Floats]],
+    fit: Callable[[list[Rows], np.random.Generator], tuple[Scores, Found]],
     about: str,
-) -> tuple[list[Floats], list[Rows]]:
+) -> tuple[list[Floats], list[Rows], list[Found]]:
     """Divide groups of stays into folds, and score each fold by a fit to the others.
+
+    Folds are fitted in threads, with one thread each for the linear algebra: its own threads would spend more
+    time waiting for each other than working.
 
     Args:
         sizes: number of stays of each group.
-        random: draws the folds.
-        fit: takes the indices of the stays of each group to fit to; returns a function from the number of a
-            group and the indices [K] of stays of it to their scores [K].
+        random: draws the folds, and the random numbers of the fits.
+        fit: takes the indices of the stays of each group to fit to, and random numbers; returns the scores
+            by this fit, and what it found.
         about: what the bar of progress says.
 
     Returns:
-        The scores float64 [N] and the folds int64 [N] of the stays of each group.
+        The scores float64 [N] and the folds int64 [N] of the stays of each group, and what each fit found.
     """
     folds = [random.permutation(size) % FOLDS for size in sizes]
     scores = [np.empty(size) for size in sizes]
-    for fold in track(range(FOLDS), about):
-        score = fit([np.flatnonzero(of != fold) for of in folds])
+
+    def of_fold(fold: int, own: np.random.Generator) -> Found:
+        score, found = fit([np.flatnonzero(of != fold) for of in folds], own)
         for group, (of, result) in enumerate(zip(folds, scores, strict=True)):
             held_out = np.flatnonzero(of == fold)
             result[held_out] = score(group, held_out)
-    return scores, folds
+        return found
+
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(min(FOLDS, os.cpu_count() or 1)) as threads:
+        work = threads.map(of_fold, range(FOLDS), random.spawn(FOLDS))
+        return scores, folds, list(track(work, about, FOLDS))

@@ -9,7 +9,7 @@ found, the stays that carry it are put aside, and the rest is searched for anoth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from mimic3tf.defences.common_pattern.cross_fit import FOLDS, cross_fit
+from mimic3tf.defences.common_pattern.cross_fit import FOLDS, Rows, Scores, cross_fit
 from mimic3tf.defences.common_pattern.mixture import (
     STRICTNESS,
     Found,
@@ -256,23 +256,21 @@ class _Search:
             The logarithms of the odds, [K] and [L], the p-value, and the pattern if enough stays carry it.
         """
         tails = self._tails
-        ends = []
 
-        def fit(fitted: list[NDArray[np.int64]]) -> Callable[[int, NDArray[np.int64]], Floats]:
+        def fit(fitted: list[Rows], random: np.random.Generator) -> tuple[Scores, tuple[Floats, Found]]:
             suspects, sound = (group.take(rows) for group, rows in zip(groups, fitted, strict=True))
             offset = fit_pattern(LogRatio(sound, tails), STRICTNESS, self._reference.width)
             shifted = LogRatio(suspects.without(offset), tails)
             found = search(shifted, self._contrast, self._reference.width, self._modes)
-            ends.append((offset, found))
 
-            def score(group: int, rows: NDArray[np.int64]) -> Floats:
+            def score(group: int, rows: Rows) -> Floats:
                 held_out = LogRatio(groups[group].take(rows).without(offset), tails)
                 return posterior_odds(held_out(found.pattern), found.share)
 
-            return score
+            return score, (offset, found)
 
         sizes = [group.stays for group in groups]
-        odds, folds = cross_fit(sizes, self._random, fit, "Looking for a pattern")
+        odds, folds, ends = cross_fit(sizes, self._random, fit, "Looking for a pattern")
         p_value = permutation_p_value([expit(part) for part in odds], folds, self._random)
         return odds, p_value, self._shown(groups[0].take(np.flatnonzero(odds[0] > 0)), ends, p_value)
 

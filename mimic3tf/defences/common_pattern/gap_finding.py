@@ -6,7 +6,6 @@ folds, and the p-value is that of `finding`. Only which cells are measured is re
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
-from mimic3tf.defences.common_pattern.cross_fit import FOLDS, cross_fit
+from mimic3tf.defences.common_pattern.cross_fit import FOLDS, Rows, Scores, cross_fit
 from mimic3tf.defences.common_pattern.finding import (
     FEWEST_SOUND,
     MOST_TRUSTED,
@@ -27,7 +26,6 @@ from mimic3tf.defences.common_pattern.sound_stays import FEWEST_CELLS
 from mimic3tf.described import Described
 
 Floats = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,15 +69,17 @@ def find_common_gaps(training: Stays, trusted: Stays, suspected: int, seed: int)
         usual = fit_usual(sound)
     contrast = GapRatio(reference, usual)
 
-    def fit(fitted: list[Rows]) -> Callable[[int, Rows], Floats]:
+    def fit(fitted: list[Rows], _: np.random.Generator) -> tuple[Scores, None]:
         # Stays of this label are measured more often than stays of the other label, and at other hours.
         own = adapt_usual(theirs[fitted[1]], usual)
         suspects = GapRatio(ours[fitted[0]], own)
         pattern, share = search_gaps(suspects, contrast, usual.hours.size + len(usual.hours))
-        return lambda group, rows: posterior_odds(GapRatio((ours, theirs)[group][rows], own)(pattern), share)
 
-    # The products are small: threads of the linear algebra would wait for each other most of the time.
-    with threadpool_limits(1, "blas"):
-        odds, folds = cross_fit([len(ours), len(theirs)], random, fit, "Looking for gaps")
+        def score(group: int, rows: Rows) -> Floats:
+            return posterior_odds(GapRatio((ours, theirs)[group][rows], own)(pattern), share)
+
+        return score, None
+
+    odds, folds, _ = cross_fit([len(ours), len(theirs)], random, fit, "Looking for gaps")
     p_value = permutation_p_value([expit(part) for part in odds], folds, random)
     return CommonGaps(odds[0], odds[1], p_value)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 from scipy.optimize import minimize
 from scipy.special import expit, gammaln
 
@@ -27,12 +28,19 @@ CONTRAST = 20.0
 """Weight of the trusted stays of the other label: a pattern that sound stays follow, too, gains nothing."""
 FIRST_SHARE, SHARES = 0.05, (0.01, 0.4)
 """Share of poisoned stays at which a search starts; smallest and largest share."""
-TEMPLATES, QUICK_STEPS, STARTS = 100, 10, 2
-"""Single suspects at which quick searches start, their steps, and how many of their ends are starts."""
-TEMPLATE_STRICTNESS = 1.0
-"""Weight of the prior of the pattern of a single suspect."""
-STEPS = 12
-"""Steps of the optimizer between two updates of the share."""
+LENGTHS = (-3.0, 3.0)
+"""Lengths along each main direction of the scores at which a search starts."""
+DIRECTIONS = 2
+"""Main directions that searches start along."""
+QUICK_STEPS = ((100, 4), (10, 8), (3, 25))
+"""Number of quick searches, and the steps that each of them takes before the best go on."""
+QUICK_STRICTNESS, QUICK_CONTRAST = (4.0, 16.0, 64.0), 5.0
+"""Weights of the prior, for long and short patterns, and of the trusted stays in quick searches."""
+QUICK_DEGREES = 15.0
+"""Degrees of freedom of the residuals in quick searches. Sound stays have heavier tails; with those, the
+scores of a stay that carries a pattern would hardly count, because its residuals are unusual."""
+FIRST_STEPS, STEPS = 6, 12
+"""Steps of the optimizer from every start, and between two updates of the share."""
 UPDATES, RELEVANCES = 3, 2
 """Updates of the share, and how often the weights of the prior are estimated."""
 
@@ -124,6 +132,11 @@ class LogRatio:
 
         return ratio, gradient
 
+    def with_degrees(self, degrees: float) -> LogRatio:
+        """Return the ratio with other degrees of freedom of the residuals, the same in all channels."""
+        parts = len(self._stays.parts)
+        return LogRatio(self._stays, Tails(np.full(parts, degrees), np.ones(parts)))
+
     def scores(self) -> Floats:
         """Return the gradient of every stay at no pattern: [N, P]."""
         scores = np.zeros((len(self), self._stays.width))
@@ -191,7 +204,9 @@ def fit_pattern(
 def search(suspects: LogRatio, trusted: LogRatio, width: int, modes: int) -> Found:
     """Look for the pattern that some suspects carry and trusted stays do not.
 
-    Searches start at no pattern, and at the ends of quick searches (`_starts`).
+    Searches start at the pattern that a quick search finds, which serves few stays with a long pattern. They
+    also start at several lengths along the directions in which the scores of the suspects vary most in
+    comparison with those of the trusted stays, which serves many stays with a short one.
 
     Args:
         suspects: the training stays of the suspected label.
@@ -212,7 +227,9 @@ def search(suspects: LogRatio, trusted: LogRatio, width: int, modes: int) -> Fou
         return _minimized(loss, start, steps)
 
     even = np.full(width, STRICTNESS)
-    tried = [carry(start, FIRST_SHARE, even, STEPS) for start in _starts(suspects, trusted, width)]
+    quick = _QuickSearch(*(stays.with_degrees(QUICK_DEGREES).scores() for stays in (suspects, trusted)))
+    starts = [quick.found(), *_along_scores(suspects.scores(), trusted.scores())]
+    tried = [carry(start, FIRST_SHARE, even, FIRST_STEPS) for start in starts]
     # The start that got furthest is carried to its end.
     pattern, _ = min(tried, key=lambda end: end[1])
     share, strictness = FIRST_SHARE, even
@@ -232,45 +249,75 @@ def gain_of(stays: Ratio, pattern: Floats, share: float) -> tuple[float, Floats]
     return float(gain), gradient(expit(posterior_odds(ratio, share)))
 
 
-def _starts(suspects: LogRatio, trusted: LogRatio, width: int) -> list[Floats]:
-    """Return patterns to start from: none, and those that get furthest in a quick search.
+def _along_scores(ours: Floats, theirs: Floats) -> list[Floats]:
+    width = ours.shape[1]
+    products = [scores.T @ scores / len(scores) for scores in (ours, theirs)]
+    ridge = 0.1 * np.trace(products[1]) / width + STRICTNESS / len(ours)
+    main = eigh(
+        products[0], products[1] + ridge * np.eye(width), subset_by_index=(width - DIRECTIONS, width - 1)
+    )[1]
+    main /= np.linalg.norm(main, axis=0)
+    return [length * direction for direction in main.T for length in LENGTHS]
 
-    Near no pattern, the log-likelihood ratio of a stay is its score times the pattern minus a quadratic form
-    that is about the same for all stays. Then all steps have a closed form, so that the quick search can
-    start at the pattern of many single suspects: one of them is poisoned.
+
+class _QuickSearch:
+    """A search in which every step has a closed form, so that it can start at many single suspects.
+
+    Near no pattern, the log-likelihood ratio of a stay is its score times the pattern, minus a quadratic form
+    that is about the same for all stays. Patterns are given in the main directions of that form.
+
+    Args:
+        ours: float64 [N, P], scores of the suspects.
+        theirs: float64 [M, P], scores of trusted stays of the other label.
     """
-    ours, theirs = suspects.scores(), trusted.scores()
-    variances, directions = np.linalg.eigh(theirs.T @ theirs / len(theirs))
-    variances = np.maximum(variances, 0)
-    rows = [group @ directions for group in (ours, theirs)]
-    contrast = CONTRAST * len(ours) / len(theirs)
 
-    def ratios(pattern: Floats) -> list[Floats]:
-        half = (variances * pattern**2).sum() / 2
-        return [group @ pattern - half for group in rows]
+    def __init__(self, ours: Floats, theirs: Floats) -> None:
+        information, self._directions = np.linalg.eigh(theirs.T @ theirs / len(theirs))
+        self._information = np.maximum(information, 0)
+        self._ours, self._theirs = ours @ self._directions, theirs @ self._directions
+        self._contrast = QUICK_CONTRAST * len(ours) / len(theirs)
 
-    def step(pattern: Floats) -> Floats:
-        carry, also = (expit(posterior_odds(ratio, FIRST_SHARE)) for ratio in ratios(pattern))
-        # What trusted stays follow is taken off, but never more than half of the evidence.
-        off = min(contrast, carry.sum() / 2 / max(also.sum(), 1e-9))
-        weight = carry.sum() - off * also.sum()
-        return np.asarray((carry @ rows[0] - off * (also @ rows[1])) / (weight * variances + STRICTNESS))
+    def found(self) -> Floats:
+        """Return the pattern [P] of the search with the largest evidence."""
+        ends = [self._found(strictness) for strictness in QUICK_STRICTNESS]
+        return np.asarray(self._directions @ max(ends, key=lambda end: end[0])[1])
 
-    def gain(pattern: Floats) -> float:
+    def _found(self, strictness: float) -> tuple[float, Floats, float]:
+        stays = len(self._ours)
+        first = np.unique(np.linspace(0, stays - 1, min(stays, QUICK_STEPS[0][0])).astype(int))
+        ends = [(0.0, self._solved(self._ours[stay], 1.0, strictness), FIRST_SHARE) for stay in first]
+        for searches, steps in QUICK_STEPS:
+            ends = sorted(ends, key=lambda end: -end[0])[:searches]
+            ends = [self._carried(pattern, share, strictness, steps) for _, pattern, share in ends]
+        return max(ends, key=lambda end: end[0])
+
+    def _ratios(self, pattern: Floats) -> tuple[Floats, Floats]:
+        half = (self._information * pattern**2).sum() / 2
+        return self._ours @ pattern - half, self._theirs @ pattern - half
+
+    def _solved(self, scores: Floats, weight: float, strictness: float) -> Floats:
+        """Return the most likely pattern from the sum of scores of stays of a total weight."""
+        return np.asarray(scores / (weight * self._information + strictness))
+
+    def _carried(
+        self, pattern: Floats, share: float, strictness: float, steps: int
+    ) -> tuple[float, Floats, float]:
+        """Take steps of expectation and maximization; return the evidence, the pattern and the share."""
+        weight = 0.0
+        for _ in range(steps):
+            carry, also = (expit(posterior_odds(ratio, share)) for ratio in self._ratios(pattern))
+            # What trusted stays follow is taken off, but never more than half of the evidence.
+            off = min(self._contrast, carry.sum() / (2 * max(also.sum(), 1e-9)))
+            weight = float(carry.sum() - off * also.sum())
+            pattern = self._solved(carry @ self._ours - off * (also @ self._theirs), weight, strictness)
+            share = float(np.clip((carry.sum() + 1) / (len(carry) + 2), *SHARES))
         ours, theirs = (
-            np.logaddexp(np.log1p(-FIRST_SHARE), np.log(FIRST_SHARE) + ratio).sum()
-            for ratio in ratios(pattern)
+            np.logaddexp(np.log1p(-share), np.log(share) + ratio).sum() for ratio in self._ratios(pattern)
         )
-        return float(ours - contrast * theirs - STRICTNESS / 2 * (pattern**2).sum())
-
-    tried = []
-    for place in np.unique(np.linspace(0, len(ours) - 1, TEMPLATES).astype(int)):
-        pattern = rows[0][place] / (variances + TEMPLATE_STRICTNESS)
-        for _ in range(QUICK_STEPS):
-            pattern = step(pattern)
-        tried.append((gain(pattern), pattern))
-    tried.sort(key=lambda end: -end[0])
-    return [np.zeros(width), *(directions @ pattern for _, pattern in tried[:STARTS])]
+        # Laplace's approximation: how much of the prior's volume the stays leave.
+        volume = np.log1p(weight * self._information / strictness).sum() / 2
+        evidence = ours - self._contrast * theirs - strictness * (pattern**2).sum() / 2 - volume
+        return float(evidence), pattern, share
 
 
 def _relevance(pattern: Floats, modes: int) -> Floats:

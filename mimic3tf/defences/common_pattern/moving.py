@@ -8,7 +8,6 @@ closed form, so that searches can start at many single suspects: one of them is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,28 +15,30 @@ from numpy.fft import irfft, rfft
 from numpy.typing import NDArray
 from scipy.special import expit, logsumexp
 
-from mimic3tf.defences.common_pattern.cross_fit import cross_fit
+from mimic3tf.defences.common_pattern.cross_fit import Rows, Scores, cross_fit
 from mimic3tf.defences.common_pattern.finding import (
     Stays,
     permutation_p_value,
     some_trusted,
     sound_others,
 )
-from mimic3tf.defences.common_pattern.mixture import SHARES, LogRatio, fit_tails, posterior_odds
+from mimic3tf.defences.common_pattern.mixture import SHARES, LogRatio, Tails, posterior_odds
 from mimic3tf.defences.common_pattern.sound_stays import SoundStays
 from mimic3tf.described import Described
 
 Floats = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 Flags = NDArray[np.bool_]
-Rows = NDArray[np.int64]
 
 CONTRAST = 5.0
 """Weight of the trusted stays of the other label: a pattern that sound stays follow, too, gains nothing."""
 FIRST_SHARE = 0.1
 """Share of poisoned stays at which a search starts."""
-STARTS = ((40, 3), (4, 8), (1, 25))
+STARTS = ((100, 4), (8, 8), (1, 30))
 """Number of searches, and the steps that each of them takes before the best go on."""
+DEGREES = 15.0
+"""Degrees of freedom of the residuals. Sound stays have heavier tails; with those, the scores of a stay that
+carries a pattern would hardly count, because its residuals are unusual."""
 SMALLEST = 0.05
 """Smallest variance of a frequency, for the prior of a pattern."""
 BATCH = 500
@@ -175,14 +176,17 @@ def find_moving_pattern(
     ours, theirs = (scores.of(*group.of(suspected)) for group in (training, trusted))
     search = Search(scores.evidence(scores.reference), _variance(sound), scores.bins)
 
-    def fit(fitted: list[Rows]) -> Callable[[int, Rows], Floats]:
+    def fit(fitted: list[Rows], own: np.random.Generator) -> tuple[Scores, None]:
         # Deaths differ from survivors anyway: what trusted deaths have in common is taken off.
         common = theirs[0][fitted[1]].mean(axis=0)
         moved = [scores.evidence((values - common, counts)) for values, counts in (ours, theirs)]
-        pattern, share = search.found(moved[0].take(fitted[0]), random)
-        return lambda group, rows: posterior_odds(search.ratios(pattern, moved[group].take(rows)), share)
+        pattern, share = search.found(moved[0].take(fitted[0]), own)
+        return lambda group, rows: posterior_odds(
+            search.ratios(pattern, moved[group].take(rows)), share
+        ), None
 
-    odds, folds = cross_fit([len(ours[1]), len(theirs[1])], random, fit, "Looking for a moving pattern")
+    sizes = [len(ours[1]), len(theirs[1])]
+    odds, folds, _ = cross_fit(sizes, random, fit, "Looking for a moving pattern")
     p_value = permutation_p_value([expit(part) for part in odds], folds, random)
     return MovingPattern(odds[0], odds[1], p_value)
 
@@ -194,7 +198,7 @@ class _Scores:
         used, self.bins, _ = sound.basis.shape
         # Every cell is a coordinate of its own.
         self._sound = replace(sound, basis=np.broadcast_to(np.eye(self.bins), (used, self.bins, self.bins)))
-        self._tails = fit_tails(sound.whiten(values, mask))
+        self._tails = Tails(np.full(used, DEGREES), np.ones(used))
         self.reference = self.of(values, mask)
         self._mean = self.reference[1].mean()
 

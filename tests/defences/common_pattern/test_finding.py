@@ -46,7 +46,7 @@ def test_p_values_of_sound_stays_are_uniform(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(finding, "PERMUTATIONS", 199)
     monkeypatch.setattr(finding, "FEWEST_SOUND", 50)
     monkeypatch.setattr(sound_stays, "ROUNDS", 0)
-    monkeypatch.setattr(mixture, "TEMPLATES", 6)
+    monkeypatch.setattr(mixture, "QUICK_STEPS", ((6, 4),))
     monkeypatch.setattr(mixture, "STEPS", 5)
     monkeypatch.setattr(mixture, "UPDATES", 1)
     monkeypatch.setattr(mixture, "RELEVANCES", 0)

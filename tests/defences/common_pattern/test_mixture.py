@@ -132,7 +132,7 @@ def test_patterns_are_found_one_after_the_other() -> None:
     random = np.random.default_rng(12)
     shifts = np.zeros((2, BINS, CHANNELS))
     shifts[0, :, 0], shifts[1, :, 1] = (
-        np.where(random.random(BINS) < 0.5, *ends) for ends in ((3, -3), (20, -20))
+        np.where(random.random(BINS) < 0.5, *ends) for ends in ((5, -5), (40, -40))
     )
     which = np.arange(60) % 2
     training, trusted, carries = cohorts(10, 60, shifts[which])

@@ -146,7 +146,7 @@ def test_p_values_of_sound_tables_are_uniform(monkeypatch: pytest.MonkeyPatch) -
         (finding, "PERMUTATIONS", 199),
         (tables, "FEWEST_SOUND", 50),
         (tables, "FEWEST_CELLS", 50),
-        (mixture, "TEMPLATES", 6),
+        (mixture, "QUICK_STEPS", ((6, 4),)),
         (mixture, "STEPS", 5),
         (mixture, "UPDATES", 1),
         (mixture, "RELEVANCES", 0),
