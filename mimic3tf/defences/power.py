@@ -56,8 +56,11 @@ def simulate_power(evidence: Evidence, draws: int, *, tests: int, seed: int) -> 
         seed: fixes the simulation.
 
     Returns:
-        One entry for each strength and share; none if there are too few stays to look for a pattern.
+        One entry for each strength and share; none without draws, or if there are too few stays to look for
+        a pattern.
     """
+    if not draws:
+        return []
     cells = list(product(STRENGTHS, SHARES))
     results: dict[tuple[float, float], list[tuple[bool, float]]] = {cell: [] for cell in cells}
     for draw, (strength, share) in track([*product(range(draws), cells)], "Simulating attacks"):

@@ -77,7 +77,11 @@ def _reason(detector: str, evidence: Evidence) -> pl.Expr:
     given = pl.lit(f"the training label is {label} ({words.happened[label]})")
     # "easy to learn" holds log odds of the suspected label, "unexpected death" those of the other label.
     towards = 1 if label == 1 else -1
-    training = _risk_by("the other training stays", towards * pl.col("easy to learn"))
+    # "model disagreement" is the sum of the two.
+    easy = pl.col("easy to learn")
+    if detector == "model disagreement":
+        easy = pl.col("model disagreement") - pl.col("unexpected death")
+    training = _risk_by("the other training stays", towards * easy)
     trusted = _risk_by("the trusted stays", -towards * pl.col("unexpected death"))
     if detector == "unexpected death":
         return pl.format("{}; {}", trusted, given)
