@@ -71,8 +71,8 @@ def whitened(rows: Floats, known: Floats) -> Floats:
 def quantum_entropy(rows: Floats) -> Floats:
     """Return the scores x' Q x / tr Q of whitened rows [N, K], where x is a row minus the mean: [N].
 
-    Q is the matrix exponential of ALPHA (S - I) / (|S| - 1), where S is the covariance of the rows and |S|
-    its largest eigenvalue. If |S| <= 1, no direction varies too much, and only the first one counts.
+    Q is the matrix exponential of `ALPHA * (S - I) / (s - 1)`, where S is the covariance of the rows and s
+    its largest eigenvalue. If s is 1 or less, no direction varies too much, and only the first one counts.
     """
     centred = rows - rows.mean(axis=0)
     variances, directions = np.linalg.eigh(centred.T @ centred / len(rows))
