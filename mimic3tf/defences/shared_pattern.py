@@ -61,8 +61,8 @@ def pattern_records(
 ) -> list[dict[str, Any]]:
     """Summarize the patterns by channel, for `audit.json`.
 
-    Shifts are compared in spreads of their channel (the 5th to 95th percentile of the cohort's measured
-    values, as a standard deviation), and hours by the square root of how often they are measured.
+    Shifts are compared in standard deviations of their channel's measured values, and hours by the square
+    root of how often they are measured.
 
     Args:
         found: what was found; None if the detector was not used or could not judge.
@@ -108,6 +108,5 @@ def _compared(pattern: Pattern) -> list[int]:
 
 def _spreads(cohort: Cohort, channels: list[int]) -> Floats:
     measured = [cohort.grids[..., at][cohort.masks[..., at]] for at in channels]
-    ends = np.array([np.percentile(cells, (5, 95)) if len(cells) else (0.0, 0.0) for cells in measured])
-    spreads = (ends[:, 1] - ends[:, 0]) / 3.29
+    spreads = np.array([cells.std(dtype=np.float64) if len(cells) else 0.0 for cells in measured])
     return np.where(spreads > 0, spreads, 1.0)
