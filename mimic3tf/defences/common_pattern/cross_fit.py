@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from mimic3tf.described import Described
 from mimic3tf.progress import track
 
 Floats = NDArray[np.float64]
@@ -20,6 +22,21 @@ Scores = Callable[[int, Rows], Floats]
 """Takes the number of a group and the indices [K] of stays of it; returns their scores [K]."""
 
 FOLDS = 3
+
+
+@dataclass(frozen=True, repr=False)
+class Judged(Described):
+    """How K training stays, and L trusted stays, of the suspected label were judged.
+
+    Attributes:
+        training: float64 [K], logarithm of the odds that each training stay carries what was searched.
+        trusted: float64 [L], the same for the trusted stays.
+        p_value: probability of so large an excess of the training stays if no stay is poisoned.
+    """
+
+    training: Floats
+    trusted: Floats
+    p_value: float
 
 
 def cross_fit(

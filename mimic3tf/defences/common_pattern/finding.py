@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from mimic3tf.defences.common_pattern.cross_fit import FOLDS, Rows, Scores, cross_fit
+from mimic3tf.defences.common_pattern.cross_fit import FOLDS, Judged, Rows, Scores, cross_fit
 from mimic3tf.defences.common_pattern.mixture import (
     STRICTNESS,
     Found,
@@ -89,19 +89,13 @@ class Pattern(Described):
 
 
 @dataclass(frozen=True, repr=False)
-class CommonPattern(Described):
-    """What was found among the K training stays, and the L trusted stays, of the suspected label.
+class CommonPattern(Judged):
+    """The patterns that were found, and how stays were judged by them.
 
     Attributes:
-        training: float64 [K], logarithm of the odds that each training stay carries a pattern.
-        trusted: float64 [L], the same for the trusted stays.
-        p_value: probability of so large an excess of the training stays if no stay is poisoned.
         patterns: the patterns, in the order in which they were found; none if too few stays are flagged.
     """
 
-    training: Floats
-    trusted: Floats
-    p_value: float
     patterns: tuple[Pattern, ...]
 
 

@@ -6,14 +6,12 @@ folds, and the p-value is that of `finding`. Only which cells are measured is re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
-from mimic3tf.defences.common_pattern.cross_fit import FOLDS, Rows, Scores, cross_fit
+from mimic3tf.defences.common_pattern.cross_fit import FOLDS, Judged, Rows, Scores, cross_fit
 from mimic3tf.defences.common_pattern.finding import (
     FEWEST_SOUND,
     MOST_TRUSTED,
@@ -23,27 +21,11 @@ from mimic3tf.defences.common_pattern.finding import (
 from mimic3tf.defences.common_pattern.gaps import GapRatio, adapt_usual, fit_usual, search_gaps
 from mimic3tf.defences.common_pattern.mixture import posterior_odds
 from mimic3tf.defences.common_pattern.sound_stays import FEWEST_CELLS
-from mimic3tf.described import Described
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, repr=False)
-class CommonGaps(Described):
-    """What was found among the K training stays, and the L trusted stays, of the suspected label.
-
-    Attributes:
-        training: float64 [K], logarithm of the odds that each training stay has the gaps.
-        trusted: float64 [L], the same for the trusted stays.
-        p_value: probability of so large an excess of the training stays if no stay is poisoned.
-    """
-
-    training: Floats
-    trusted: Floats
-    p_value: float
-
-
-def find_common_gaps(training: Stays, trusted: Stays, suspected: int, seed: int) -> CommonGaps | None:
+def find_common_gaps(training: Stays, trusted: Stays, suspected: int, seed: int) -> Judged | None:
     """Look for cells that many training stays of the suspected label lack and trusted stays do not.
 
     Args:
@@ -82,4 +64,4 @@ def find_common_gaps(training: Stays, trusted: Stays, suspected: int, seed: int)
 
     odds, folds, _ = cross_fit([len(ours), len(theirs)], random, fit, "Looking for gaps")
     p_value = permutation_p_value([expit(part) for part in odds], folds, random)
-    return CommonGaps(odds[0], odds[1], p_value)
+    return Judged(odds[0], odds[1], p_value)

@@ -19,9 +19,9 @@ from scipy.special import expit
 
 from mimic3tf.defences.common_pattern.mixture import (
     FIRST_SHARE,
-    SHARES,
     fit_pattern,
     gain_of,
+    likely_share,
     posterior_odds,
 )
 
@@ -188,6 +188,5 @@ def search_gaps(suspects: GapRatio, trusted: GapRatio, width: int) -> tuple[Floa
             bounds=[(LOWEST, 0.0)] * width,
             options={"maxiter": STEPS},
         ).x
-        carried = expit(posterior_odds(suspects(pattern), share)).sum()
-        share = float(np.clip((carried + 1) / (len(suspects) + 2), *SHARES))
+        share = likely_share(expit(posterior_odds(suspects(pattern), share)))
     return pattern, share

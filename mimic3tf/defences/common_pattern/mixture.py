@@ -234,8 +234,7 @@ def search(suspects: LogRatio, trusted: LogRatio, width: int, modes: int) -> Fou
     pattern, _ = min(tried, key=lambda end: end[1])
     share, strictness = FIRST_SHARE, even
     for update in range(UPDATES + RELEVANCES):
-        carried = expit(posterior_odds(suspects(pattern), share)).sum()
-        share = float(np.clip((carried + 1) / (len(suspects) + 2), *SHARES))
+        share = likely_share(expit(posterior_odds(suspects(pattern), share)))
         if update >= UPDATES:
             strictness = _relevance(pattern, modes)
         pattern, _ = carry(pattern, share, strictness, STEPS)
@@ -245,8 +244,17 @@ def search(suspects: LogRatio, trusted: LogRatio, width: int, modes: int) -> Fou
 def gain_of(stays: Ratio, pattern: Floats, share: float) -> tuple[float, Floats]:
     """Return the gain in log-likelihood of the mixture over sound stays only, and its gradient [P]."""
     ratio, gradient = stays.with_gradient(pattern)
-    gain = np.logaddexp(np.log1p(-share), np.log(share) + ratio).sum()
-    return float(gain), gradient(expit(posterior_odds(ratio, share)))
+    return mixture_gain(ratio, share), gradient(expit(posterior_odds(ratio, share)))
+
+
+def mixture_gain(ratio: Floats, share: float) -> float:
+    """Return the gain in log-likelihood of the mixture from the log-likelihood ratios [N] of stays."""
+    return float(np.logaddexp(np.log1p(-share), np.log(share) + ratio).sum())
+
+
+def likely_share(carry: Floats) -> float:
+    """Return the share of stays that carry a pattern from the probabilities [N] that each of them does."""
+    return float(np.clip((carry.sum() + 1) / (len(carry) + 2), *SHARES))
 
 
 def _along_scores(ours: Floats, theirs: Floats) -> list[Floats]:
@@ -310,10 +318,8 @@ class _QuickSearch:
             off = min(self._contrast, carry.sum() / (2 * max(also.sum(), 1e-9)))
             weight = float(carry.sum() - off * also.sum())
             pattern = self._solved(carry @ self._ours - off * (also @ self._theirs), weight, strictness)
-            share = float(np.clip((carry.sum() + 1) / (len(carry) + 2), *SHARES))
-        ours, theirs = (
-            np.logaddexp(np.log1p(-share), np.log(share) + ratio).sum() for ratio in self._ratios(pattern)
-        )
+            share = likely_share(carry)
+        ours, theirs = (mixture_gain(ratio, share) for ratio in self._ratios(pattern))
         # Laplace's approximation: how much of the prior's volume the stays leave.
         volume = np.log1p(weight * self._information / strictness).sum() / 2
         evidence = ours - self._contrast * theirs - strictness * (pattern**2).sum() / 2 - volume

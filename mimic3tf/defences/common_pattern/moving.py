@@ -15,14 +15,20 @@ from numpy.fft import irfft, rfft
 from numpy.typing import NDArray
 from scipy.special import expit, logsumexp
 
-from mimic3tf.defences.common_pattern.cross_fit import Rows, Scores, cross_fit
+from mimic3tf.defences.common_pattern.cross_fit import Judged, Rows, Scores, cross_fit
 from mimic3tf.defences.common_pattern.finding import (
     Stays,
     permutation_p_value,
     some_trusted,
     sound_others,
 )
-from mimic3tf.defences.common_pattern.mixture import SHARES, LogRatio, Tails, posterior_odds
+from mimic3tf.defences.common_pattern.mixture import (
+    LogRatio,
+    Tails,
+    likely_share,
+    mixture_gain,
+    posterior_odds,
+)
 from mimic3tf.defences.common_pattern.sound_stays import SoundStays
 from mimic3tf.described import Described
 
@@ -43,21 +49,6 @@ SMALLEST = 0.05
 """Smallest variance of a frequency, for the prior of a pattern."""
 BATCH = 500
 """Stays that are whitened at once."""
-
-
-@dataclass(frozen=True, repr=False)
-class MovingPattern(Described):
-    """What was found among the K training stays, and the L trusted stays, of the suspected label.
-
-    Attributes:
-        training: float64 [K], logarithm of the odds that each training stay carries the pattern.
-        trusted: float64 [L], the same for the trusted stays.
-        p_value: probability of so large an excess of the training stays if no stay is poisoned.
-    """
-
-    training: Floats
-    trusted: Floats
-    p_value: float
 
 
 @dataclass(frozen=True, repr=False)
@@ -132,12 +123,11 @@ class Search:
             # What trusted stays follow is taken off, but never more than half of the evidence.
             off = min(weight, amounts[0] / (2 * max(amounts[1], 1e-9)))
             pattern = self._solved(ours - off * theirs, amounts[0] - off * amounts[1])
-            share = float(np.clip((carry.sum() + 1) / (len(carry) + 2), *SHARES))
-        ours, theirs = (
-            np.logaddexp(np.log1p(-share), np.log(share) + self.ratios(pattern, stays)).sum()
-            for stays in (suspects, self._reference)
+            share = likely_share(carry)
+        gain, other = (
+            mixture_gain(self.ratios(pattern, stays), share) for stays in (suspects, self._reference)
         )
-        return float(ours - weight * theirs), pattern, share
+        return gain - weight * other, pattern, share
 
     def _evidence(self, pattern: Complex, share: float, stays: Evidence) -> tuple[Complex, Floats]:
         """Return the scores [U, F] of stays that carry the pattern, moved back, and who carries it [N]."""
@@ -155,7 +145,7 @@ class Search:
 
 def find_moving_pattern(
     training: Stays, trusted: Stays, suspected: int, usable: Flags, seed: int
-) -> MovingPattern | None:
+) -> Judged | None:
     """Look for a pattern that training stays of the suspected label share at any lag, and others do not.
 
     Args:
@@ -188,7 +178,7 @@ def find_moving_pattern(
     sizes = [len(ours[1]), len(theirs[1])]
     odds, folds, _ = cross_fit(sizes, random, fit, "Looking for a moving pattern")
     p_value = permutation_p_value([expit(part) for part in odds], folds, random)
-    return MovingPattern(odds[0], odds[1], p_value)
+    return Judged(odds[0], odds[1], p_value)
 
 
 class _Scores:

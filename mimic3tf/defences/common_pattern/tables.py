@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 from scipy.special import ndtr, ndtri
 
-from mimic3tf.defences.common_pattern.cross_fit import FOLDS
+from mimic3tf.defences.common_pattern.cross_fit import FOLDS, Judged
 from mimic3tf.defences.common_pattern.finding import (
     FEWEST_SOUND,
     MOST_TRUSTED,
@@ -60,20 +60,14 @@ class Shift(Described):
 
 
 @dataclass(frozen=True, repr=False)
-class CommonShift(Described):
-    """What was found among the K training rows, and the L trusted rows, of the suspected label.
+class CommonShift(Judged):
+    """The shifts that were found, and how rows were judged by them; a row stands for a stay.
 
     Attributes:
-        training: float64 [K], logarithm of the odds that each training row carries a shift.
-        trusted: float64 [L], the same for the trusted rows.
-        p_value: probability of so large an excess of the training rows if no row is poisoned.
         columns: int64 [U], positions of the columns that were used.
         shifts: the shifts, in the order in which they were found; none if too few rows are flagged.
     """
 
-    training: Floats
-    trusted: Floats
-    p_value: float
     columns: NDArray[np.int64]
     shifts: tuple[Shift, ...]
 

@@ -6,9 +6,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from mimic3tf.defences.common_pattern.cross_fit import Judged
 from mimic3tf.defences.common_pattern.finding import CommonPattern, Stays, find_common_pattern
-from mimic3tf.defences.common_pattern.gap_finding import CommonGaps, find_common_gaps
-from mimic3tf.defences.common_pattern.moving import MovingPattern, find_moving_pattern
+from mimic3tf.defences.common_pattern.gap_finding import find_common_gaps
+from mimic3tf.defences.common_pattern.moving import find_moving_pattern
 from mimic3tf.defences.detectors.views import Scores
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.verdict import OwnTest
@@ -59,7 +60,7 @@ def _stays(evidence: Evidence) -> tuple[Stays, Stays]:
     )
 
 
-def _scores(evidence: Evidence, found: CommonPattern | CommonGaps | MovingPattern | None) -> Scores:
+def _scores(evidence: Evidence, found: Judged | None) -> Scores:
     training, trusted = np.zeros(len(evidence.labels)), np.zeros(len(evidence.trusted))
     if found is None:
         return Scores(training, None)

@@ -9,8 +9,9 @@ from scipy.special import expit
 from scipy.stats import kstest
 
 from mimic3tf.defences.common_pattern import finding, gap_finding, gaps
+from mimic3tf.defences.common_pattern.cross_fit import Judged
 from mimic3tf.defences.common_pattern.finding import Stays
-from mimic3tf.defences.common_pattern.gap_finding import CommonGaps, find_common_gaps
+from mimic3tf.defences.common_pattern.gap_finding import find_common_gaps
 from mimic3tf.defences.common_pattern.gaps import EVIDENCE, LOWEST, GapRatio, Usual, fit_usual, search_gaps
 
 BINS, CHANNELS = 12, 4
@@ -45,7 +46,7 @@ def cohorts(
     return training, trusted, carries[:600]
 
 
-def found_in(training: Stays, trusted: Stays, suspected: int = 1) -> CommonGaps:
+def found_in(training: Stays, trusted: Stays, suspected: int = 1) -> Judged:
     found = find_common_gaps(training, trusted, suspected, 0)
     assert found is not None
     return found
