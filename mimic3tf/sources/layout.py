@@ -29,7 +29,7 @@ SHARES: Mapping[str, float] = {"train": 0.70, "val": 0.15, "test": 0.15}
 PREPARED_FILE = "prepared.json"
 """File in a directory that says how the directory was made."""
 
-STAYS_A_BATCH = 500
+STAYS_A_BATCH = 100
 """Number of stays that are formatted at once."""
 
 
