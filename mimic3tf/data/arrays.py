@@ -59,7 +59,7 @@ def cohort_of_arrays(
     stays = _names_of(ids, count)
     digest = hashlib.sha256(repr(channel_set).encode())
     for array in (values, masks, labels, stays):
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return cohort_of(
         stays,
         labels,
@@ -143,7 +143,7 @@ def _channels_of(
 
 
 def _check_categories(cells: NDArray[np.float32], masks: NDArray[np.bool_], channels: ChannelSet) -> None:
-    for column in np.flatnonzero(channels.categorical):
+    for column in np.flatnonzero(channels.categorical).tolist():
         found = cells[..., column][masks[..., column]]
         categories = len(channels[column].possible_values)
         if not np.isin(found, np.arange(categories)).all():
