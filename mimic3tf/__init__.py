@@ -21,8 +21,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mimic3tf import audit as audit
     from mimic3tf.api import attack as attack
-    from mimic3tf.api import audit as audit
     from mimic3tf.api import load_run as load_run
     from mimic3tf.api import train as train
     from mimic3tf.data.loading import load_cohort as load_cohort
@@ -53,6 +53,8 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'mimic3tf' has no attribute '{name}'")
+    if name == "audit":
+        return import_module("mimic3tf.audit")
     return getattr(import_module(f"mimic3tf.{_MODULES.get(name, 'api')}"), name)
 
 

@@ -1,4 +1,4 @@
-"""One function for each step of a notebook: train a victim, read it, attack it, audit it."""
+"""One function for each step of a notebook: train a victim, read it, attack it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from mimic3tf.training.run_files import TRIGGER, check_run
 if TYPE_CHECKING:
     from mimic3tf.attacks import AttackResult
     from mimic3tf.data.cohort import Cohort
-    from mimic3tf.defences.audit import AuditResult
     from mimic3tf.training.run_directory import Run
 
 
@@ -118,7 +117,7 @@ def attack(
         UsageError: the trigger does not fit, or is too strong.
         DataError: the data is malformed, or no test stay has the attacked label.
     """
-    _check_run(run)
+    check_is_run(run)
     start_tensorflow()
     from mimic3tf.attacks import attack_victim, load_attacked
     from mimic3tf.data.cohort import Cohort
@@ -139,38 +138,7 @@ def attack(
     )
 
 
-def audit(
-    run: Run,
-    data: PathText,
-    *,
-    repairs: bool = True,
-    all_detectors: bool = False,
-    follow_links: bool = False,
-) -> AuditResult:
-    """Look for a backdoor in a victim and in its training stays, as the owner of the victim could.
-
-    Args:
-        run: the run of the victim.
-        data: the benchmark directory on which the victim was trained.
-        repairs: whether to try repairs, if the attack is known; the repaired victims are attacked with it.
-        all_detectors: whether to use the detectors, too, that were the best one against no attack.
-        follow_links: read links that lead out of the benchmark directory, too.
-
-    Returns:
-        The conclusion, the suspects and the findings of all defences.
-
-    Raises:
-        UsageError: the run was trained on other stays, or the stays are too few.
-        DataError: the data is malformed, or no test stay has the attacked label.
-    """
-    _check_run(run)
-    start_tensorflow()
-    from mimic3tf.defences.audit import audit_run
-
-    return audit_run(run, Path(data), repairs=repairs, all_detectors=all_detectors, follow_links=follow_links)
-
-
-def _check_run(run: object) -> None:
+def check_is_run(run: object) -> None:
     """Refuse a model that no run holds.
 
     Raises:

@@ -2,23 +2,65 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mimic3tf.cli.checks import check_data, check_out, check_trigger
-from mimic3tf.cli.options import Data, FollowLinks
+from mimic3tf.cli.checks import check_out
+from mimic3tf.cli.options import FollowLinks
 from mimic3tf.startup import start_tensorflow
+
+ALARM_STATUS = 3
+"""Exit status of an audit that finds what `--fail-on` names."""
+
+
+class FailOn(StrEnum):
+    """Conclusion from which on the exit status is 3."""
+
+    ALARM = "alarm"
+    WEAK = "weak"
 
 
 def audit(
-    run: Annotated[Path, typer.Option(help="Run directory of 'mimic3tf train'.")],
-    data: Data,
     out: Annotated[
-        Path,
-        typer.Option(help="Folder for audit.json, three tables, and figures for TensorBoard."),
+        Path, typer.Option(help="New folder for audit.html, audit.json, tables and figures for TensorBoard.")
     ],
+    run: Annotated[Path | None, typer.Option(help="Run directory of 'mimic3tf train'; needs --data.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Benchmark directory of the run; without --run, its training stays are audited."),
+    ] = None,
+    arrays: Annotated[
+        Path | None,
+        typer.Option(help="Your own training stays: .npz with x and y, or a .parquet or .csv table."),
+    ] = None,
+    trusted: Annotated[
+        Path | None, typer.Option(help="Trusted stays for --arrays, in a file of the same kind.")
+    ] = None,
+    label: Annotated[str, typer.Option(help="Column of a table that holds the label.")] = "y",
+    id_column: Annotated[
+        str | None, typer.Option("--id", help="Column of a table that holds the name of the stay.")
+    ] = None,
+    target: Annotated[
+        int | None,
+        typer.Option(help="Label, class or column of y that an attacker may have given; 1 if not given."),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Your Keras model (.keras), which reads --arrays as they are.")
+    ] = None,
+    trust_model: Annotated[
+        bool, typer.Option("--trust-model", help="Let code in the file of --model, or of the run, run.")
+    ] = False,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="What your model predicts for the training stays: CSV with stay, prediction."),
+    ] = None,
+    fail_on: Annotated[
+        FailOn | None,
+        typer.Option(help="End with exit status 3 if the conclusion is suspicious (alarm), or a weak sign."),
+    ] = None,
     trigger: Annotated[
         Path | None, typer.Option(help="The true trigger, to compare with; the run's own if not given.")
     ] = None,
@@ -28,7 +70,7 @@ def audit(
     ] = None,
     repairs: Annotated[
         bool,
-        typer.Option(help="Try repairs, if the attack is known; the repaired victims are attacked with it."),
+        typer.Option(help="Try repairs of a run; if the attack is known, the repaired victims are attacked."),
     ] = True,
     all_detectors: Annotated[
         bool, typer.Option("--all-detectors", help="Use the detectors, too, that were never the best one.")
@@ -45,61 +87,61 @@ def audit(
             "are found. Each takes up to a minute.",
         ),
     ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes random choices; a run has its own seed.")] = 0,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Look for a backdoor in a victim and in its training stays, as the owner of the victim could.
+    """Look for a backdoor in training stays, and in a model that was trained on them.
 
-    Detectors look for poisoned training stays; inverted triggers show whether the model looks backdoored.
-    The audit trusts the validation stays of --data: they set the thresholds. The true attack is used only
-    afterwards, to score the findings and to attack the repaired victims. It is known from a run that poisoned
-    its stays itself, from --manifest, or from --trigger.
+    Name what you have: a run of 'mimic3tf train' (--run and --data), a benchmark directory (--data), or your
+    own arrays (--arrays and --trusted), with a model of yours, its predictions, or neither. Trusted stays set
+    the thresholds: those of --trusted, or the validation stays of --data. A check whose input is missing is
+    listed as not run.
 
-    The output starts with one conclusion in words, and its reasons: the share of the suspected label (the
-    label that the attack gives), the detectors, and the inverted triggers. suspects.csv ranks the training
-    stays of that label and says why each of them looks suspicious; scores.csv holds their scores from every
-    detector; pattern.csv holds the shift that the flagged stays share. audit.json, which starts with the
-    conclusion, is written last.
+    In an .npz file, x holds numbers [N, T, C] or [N, D], NaN where nothing was measured, and y the labels
+    [N]; ids [N] and channels [C] may hold names. All other columns of a table are read as numbers.
+
+    The output starts with one conclusion in words, and its reasons. audit.html is the same for a reader who
+    does not know statistics. suspects.csv ranks the training stays of the suspected label and says why each
+    of them looks suspicious; scores.csv holds their scores; pattern.csv the shift that they share. If a
+    repair drops stays, cleaned_listfile.csv holds the others and repaired.keras the model trained on them.
+    audit.json is written last. The true attack of a run is used only afterwards, to score the findings.
 
     \b
     Examples:
       mimic3tf audit --run runs/mlp --data data/synthetic --out audits/mlp
-      mimic3tf audit --run runs/mlp-copy --data data/poisoned --manifest data/poisoned.manifest.json \\
-        --out audits/mlp-copy
-      mimic3tf audit --run runs/clean --data data/synthetic --out audits/clean --power 10
+      mimic3tf audit --data data/synthetic --out audits/stays --fail-on alarm
+      mimic3tf audit --arrays train.npz --trusted trusted.npz --model model.keras --out audits/own
+      mimic3tf audit --arrays train.parquet --trusted trusted.parquet --label died --id stay --out audits/own
     """
-    check_out(out)
-    from mimic3tf.poisoning.manifest import read_manifest
-    from mimic3tf.training.run_files import check_run
+    from mimic3tf.cli.audit_inputs import Sources, audited
 
-    settings = check_run(run)
-    true_trigger = None if trigger is None else check_trigger(trigger, settings)
-    check_data(data, "train", "val")
-    told = None if manifest is None else read_manifest(manifest)
+    check_out(out)
+    sources = Sources(run, data, arrays, trusted, label, id_column, target, model, trust_model, predictions)
+    sources.check(trigger, manifest)
     start_tensorflow()
-    from mimic3tf.dashboards.audit import write_figures
-    from mimic3tf.defences.audit import PATTERN, SCORES, SUSPECTS, audit_run, write_audit
+    from mimic3tf.defences.audit import CLEANED, PAGE, PATTERN, REPAIRED, SCORES, SUSPECTS
     from mimic3tf.storage.folders import claimed
     from mimic3tf.tables.audits import AUDIT
     from mimic3tf.tables.terminal import print_audit
-    from mimic3tf.training.run_directory import load_run
 
-    victim = load_run(run)
     # Make the folder before the work, so that the results of long work can be written.
     with claimed(out):
-        result = audit_run(
-            victim,
-            data,
-            manifest=told,
-            trigger=true_trigger,
-            trigger_file=trigger,
+        report = audited(
+            sources,
+            trigger=trigger,
+            manifest=manifest,
             repairs=repairs,
             all_detectors=all_detectors,
             all_repairs=all_repairs,
             power=power,
+            seed=seed,
             follow_links=follow_links,
         )
-        write_figures(out, result)
-        write_audit(out, result)
-    print_audit(result.record, result.suspects)
-    tables = ", ".join(str(out / name) for name in (SUSPECTS, SCORES, PATTERN))
-    typer.echo(f"Written: {out / AUDIT}, {tables} and figures for TensorBoard")
+        report.write(out)
+    print_audit(report.record, report.suspects)
+    names = (PAGE, AUDIT, SUSPECTS, SCORES, PATTERN, CLEANED, REPAIRED)
+    written = ", ".join(str(out / name) for name in names if (out / name).exists())
+    typer.echo(f"Written: {written} and figures for TensorBoard")
+    level = report.verdict.level
+    if fail_on and (level == "suspicious" or (fail_on == FailOn.WEAK and level == "weak sign")):
+        raise typer.Exit(ALARM_STATUS)

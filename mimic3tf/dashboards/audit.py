@@ -15,6 +15,7 @@ from mimic3tf.dashboards.events import event_files
 from mimic3tf.dashboards.figures import heatmap, pixels
 from mimic3tf.defences.audit import AuditResult
 from mimic3tf.defences.detection import DetectionResult
+from mimic3tf.defences.inspection.model_inspection import ModelFindings
 
 COLUMNS = 3
 BINS = 20
@@ -40,7 +41,8 @@ def write_figures(folder: Path, result: AuditResult) -> None:
     writer = tf.summary.create_file_writer(str(folder), filename_suffix=SUFFIX)
     with writer.as_default(step=0):
         tf.summary.text("conclusion", "\n".join([result.conclusion.sentence, "", *checks]))
-        tf.summary.image("recovered patterns", recovered_patterns(result)[None])
+        if result.findings is not None:
+            tf.summary.image("recovered patterns", recovered_patterns(result, result.findings)[None])
         tf.summary.image("suspicion of suspected stays", score_histograms(found, poisoned)[None])
         if poisoned is not None:
             tf.summary.image("ROC of detectors", roc_curves(found, poisoned)[None])
@@ -72,7 +74,7 @@ def roc_curves(result: DetectionResult, poisoned: NDArray[np.bool_]) -> NDArray[
     return pixels(figure)
 
 
-def recovered_patterns(result: AuditResult) -> NDArray[np.uint8]:
+def recovered_patterns(result: AuditResult, findings: ModelFindings) -> NDArray[np.uint8]:
     """Draw the inverted trigger of each label, and the true trigger at strength 1 if it is known.
 
     Each channel is divided by its own largest shift. The length of an inverted trigger is only the smallest
@@ -80,12 +82,13 @@ def recovered_patterns(result: AuditResult) -> NDArray[np.uint8]:
 
     Args:
         result: result of the audit.
+        findings: its findings about the model.
 
     Returns:
         uint8 [H, W, 3].
     """
     trigger, trusted = result.trigger, result.evidence.trusted
-    inversions = [finding.inversion for finding in result.findings.targets]
+    inversions = [finding.inversion for finding in findings.targets]
     patterns = {f"leads to {one.target}, length {one.length:.2g}": one.pattern for one in inversions}
     if trigger is not None:
         patterns[f"true trigger, {trigger.name}"] = trigger.values

@@ -3,39 +3,45 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from rich.console import Console
 
 from mimic3tf.data.slips import dominating_slips
+from mimic3tf.defences.common_pattern.finding import CommonPattern
 from mimic3tf.defences.conclusion import Conclusion, conclude
 from mimic3tf.defences.detection import DetectionResult, detect, suspicion_to_filter_by
 from mimic3tf.defences.detectors.common_pattern import pattern_in
-from mimic3tf.defences.detectors.registry import COMMON_PATTERN, DETECTORS
+from mimic3tf.defences.detectors.registry import DETECTORS
 from mimic3tf.defences.evidence import Evidence, Truth, gather_evidence
 from mimic3tf.defences.inspection.model_inspection import ModelFindings, inspect_model
+from mimic3tf.defences.inspection.pattern_response import PatternResponse, pattern_response
 from mimic3tf.defences.outcomes import model_record, repairs_record, superposition_record
 from mimic3tf.defences.power import simulate_power
-from mimic3tf.defences.repairs.registry import try_repairs
+from mimic3tf.defences.repairs.registry import Attack, RepairOutcome, try_repairs
 from mimic3tf.defences.shared_pattern import pattern_records, pattern_table
 from mimic3tf.defences.suspects import scores_table, suspects_table
+from mimic3tf.defences.verdict import WEAK
 from mimic3tf.described import Described
 from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.storage.files import PathText, write_together
+from mimic3tf.storage.folders import scratch_folder
 from mimic3tf.tables.audits import AUDIT
-from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.run_files import TRIGGER
 from mimic3tf.training.stays import load_split
 
 SUSPECTS, SCORES, PATTERN = "suspects.csv", "scores.csv", "pattern.csv"
-FILE_FORMAT = 4
+CLEANED, REPAIRED, PAGE = "cleaned_listfile.csv", "repaired.keras", "audit.html"
+FILE_FORMAT = 5
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,11 +54,13 @@ class AuditResult(Described):
         suspects: rows of `suspects.csv`.
         scores: rows of `scores.csv`.
         pattern: rows of `pattern.csv`.
-        evidence: the victim and the stays that were audited.
+        evidence: the model and the stays that were audited.
         found: findings of the detectors.
         poisoned: bool [K], which suspects are poisoned; None if this is not known.
-        findings: findings of the model inspection.
+        findings: findings of the model inspection; None if the model cannot be differentiated.
         trigger: the true trigger; None if it is not known, or if stays share no shift.
+        shared: the patterns that training stays share; None if they could not be judged.
+        repairs: what was tried as a repair; none if nothing was tried.
     """
 
     record: dict[str, Any]
@@ -63,8 +71,28 @@ class AuditResult(Described):
     evidence: Evidence
     found: DetectionResult
     poisoned: NDArray[np.bool_] | None
-    findings: ModelFindings
+    findings: ModelFindings | None
     trigger: Trigger | None
+    shared: CommonPattern | None
+    repairs: tuple[RepairOutcome, ...] = ()
+
+    @property
+    def filtered(self) -> RepairOutcome | None:
+        """The repair that dropped training stays and trained again; None if no stay was dropped."""
+        return next((repair for repair in self.repairs if repair.kept is not None), None)
+
+    @property
+    def cleaned(self) -> pl.DataFrame | None:
+        """The training stays that `filtered` kept, as rows `stay`, `y_true`; None without that repair."""
+        if self.filtered is None:
+            return None
+        stays = pl.DataFrame({"stay": self.evidence.stays, "y_true": self.evidence.labels})
+        return stays.filter(pl.Series(self.filtered.kept))
+
+    def with_repairs(self, repairs: Sequence[RepairOutcome]) -> AuditResult:
+        """Return the result with what was tried as a repair."""
+        record = self.record | {"repairs": repairs_record(repairs)}
+        return replace(self, record=record, repairs=tuple(repairs))
 
 
 def audit_run(
@@ -90,7 +118,7 @@ def audit_run(
         manifest: the manifest of a directory that `mimic3tf poison` made, if the run itself poisoned nothing.
         trigger: the true trigger, if it is not the trigger of the run or of the manifest.
         trigger_file: the file of `trigger`, which error messages name.
-        repairs: whether to apply repairs; they need a known attack to be measured with.
+        repairs: whether to try repairs; the repaired victims are attacked, too, if the attack is known.
         all_detectors: whether to use the detectors that are no default, too.
         all_repairs: whether to try the repairs that are no default, too.
         power: number of attacks to simulate for each strength and share, to tell what could have been missed.
@@ -103,56 +131,114 @@ def audit_run(
         UsageError: the run was trained on other stays, the trigger does not fit, or there are too few stays.
         DataError: the data is malformed, or the test split has no stay to attack.
     """
-    data = Path(data)
+    data, config, seed = Path(data), run.config, run.config.seed
     true_trigger = trigger or (manifest.load_trigger() if manifest else run.trigger)
     with Console(stderr=True).status("Reading the stays as the victim saw them ..."):
         evidence, truth = gather_evidence(
             run, data, manifest=manifest, trigger=true_trigger, follow_links=follow_links
         )
-    check_trigger_fits(truth.trigger, evidence.trusted, trigger_file or run.path / TRIGGER)
-    seed = run.config.seed
-    found = detect(evidence, truth.poisoned, seed, all_detectors=all_detectors)
-    findings = inspect_model(evidence, seed=seed)
-    poisoned = truth.poisoned[found.suspects] if truth.poisoned.any() else None
-    attacked_with = truth.trigger if poisoned is not None or trigger else None
-    shift = attacked_with if attacked_with and attacked_with.is_common_shift else None
-    strength = manifest.strength if manifest else run.config.poisoning_strength
-    words = task_of(run.config.task).words
-    simulated = simulate_power(evidence, power, tests=1 + len(found.verdict.alarms), seed=seed)
-    conclusion = conclude(found.verdict, findings, evidence.suspected, words, simulated)
-    record = record_of(found, conclusion, evidence, _about(run, data, manifest, truth))
-    record["model_inspection"] = model_record(findings, shift, strength)
-    record["power"] = [asdict(each) for each in simulated]
-    shared = pattern_in(evidence, seed) if COMMON_PATTERN in found.detections else None
-    compared = shared, evidence.trusted, None if shift is None else strength * shift.values
-    record["patterns"] = pattern_records(*compared)
-    if attacked_with is not None:
-        record |= _under_attack(
-            evidence, found, attacked_with, strength, repairs=repairs, all_repairs=all_repairs
-        )
-    tables = suspects_table(found, evidence), scores_table(found, evidence), pattern_table(*compared)
-    return AuditResult(record, conclusion, *tables, evidence, found, poisoned, findings, shift)
+    if truth.trigger is not None:
+        check_trigger_fits(truth.trigger, evidence.trusted, trigger_file or run.path / TRIGGER)
+    known = truth.poisoned.any() or trigger is not None
+    strength = manifest.strength if manifest else config.poisoning_strength
+    attack = Attack(truth.trigger, strength, config.poison_imputed) if known and truth.trigger else None
+    poisoned = truth.poisoned if truth.poisoned.any() else None
+    about = _about(run, data, manifest, truth)
+    options = {"all_detectors": all_detectors, "power": power}
+    result = audit_evidence(evidence, about, seed=seed, poisoned=poisoned, attack=attack, **options)
+    test = load_split(evidence.victim.config, "test") if attack or repairs else None
+    if test is not None and attack is not None:
+        result.record["superposition"] = superposition_record(evidence, test, attack, seed=seed)
+    if test is None or not repairs:
+        return result
+    suspicion = suspicion_to_filter_by(result.found, evidence)
+    tried = try_repairs(evidence, test, attack, suspicion=suspicion, seed=seed, all_repairs=all_repairs)
+    return result.with_repairs(tried)
 
 
-def _under_attack(
+def audit_stays(
+    evidence: Evidence, data: str, model: str, *, seed: int, all_detectors: bool, power: int
+) -> AuditResult:
+    """Audit stays that no run was trained on; see `audit_evidence`.
+
+    Args:
+        evidence: the stays, and the model if there is one.
+        data: what the record names as the data.
+        model: what the record names as the model.
+        seed: fixes the random choices.
+        all_detectors: whether to use the detectors that are no default, too.
+        power: number of attacks to simulate for each strength and share.
+    """
+    about = {
+        "run": None,
+        "data": data,
+        "data_fingerprint": evidence.fingerprint,
+        "model": model,
+        "task": evidence.trusted.task.name,
+        "seed": seed,
+        "attack": None,
+    }
+    return audit_evidence(evidence, about, seed=seed, all_detectors=all_detectors, power=power)
+
+
+def audit_evidence(
     evidence: Evidence,
-    found: DetectionResult,
-    trigger: Trigger,
-    strength: float,
+    about: dict[str, Any],
     *,
-    repairs: bool,
-    all_repairs: bool,
-) -> dict[str, Any]:
-    """Record how well superposition finds triggered test stays, and what repairs leave of the attack."""
-    config, seed = evidence.config, evidence.config.seed
-    attack: Any = {"strength": strength, "poison_imputed": config.poison_imputed, "seed": seed}
-    test = load_split(config, "test")
-    record: dict[str, Any] = {"superposition": superposition_record(evidence, test, trigger, **attack)}
-    if repairs:
-        suspicion = suspicion_to_filter_by(found, evidence)
-        tried = try_repairs(evidence, test, trigger, **attack, suspicion=suspicion, all_repairs=all_repairs)
-        record["repairs"] = repairs_record(tried)
-    return record
+    seed: int,
+    poisoned: NDArray[np.bool_] | None = None,
+    attack: Attack | None = None,
+    all_detectors: bool = False,
+    power: int = 0,
+) -> AuditResult:
+    """Look for a backdoor in training stays, and in the model if there is one; nothing is repaired.
+
+    Args:
+        evidence: the training stays, the trusted stays and the model.
+        about: entries of the record about what is audited, and about its attack if one is known.
+        seed: fixes the random choices.
+        poisoned: bool [N], which training stays are poisoned; None if this is not known.
+        attack: the true attack; None if it is not known.
+        all_detectors: whether to use the detectors that are no default, too.
+        power: number of attacks to simulate for each strength and share.
+
+    Returns:
+        The findings.
+
+    Raises:
+        UsageError: there are too few stays of a label.
+    """
+    truth = np.zeros(len(evidence.stays), bool) if poisoned is None else poisoned
+    found = detect(evidence, truth, seed, all_detectors=all_detectors)
+    findings = inspect_model(evidence, seed=seed)
+    shared = pattern_in(evidence, seed)
+    response = _response(evidence, shared, seed)
+    words, trusted = evidence.trusted.task.words, evidence.trusted
+    simulated = simulate_power(evidence, power, tests=1 + len(found.verdict.alarms), seed=seed)
+    conclusion = conclude(found.verdict, findings, response, evidence.suspected, words, simulated)
+    strength, shift = 0.0, None
+    if attack is not None:
+        strength, shift = attack.strength, attack.trigger if attack.trigger.is_common_shift else None
+    compared = shared, trusted, None if shift is None else strength * shift.values
+    record = record_of(found, conclusion, evidence, about)
+    record["model_inspection"] = model_record(findings, shift, strength)
+    record["pattern_response"] = None if isinstance(response, str) else asdict(response)
+    record["power"] = [asdict(each) for each in simulated]
+    record["patterns"] = pattern_records(*compared)
+    tables = suspects_table(found, evidence), scores_table(found, evidence), pattern_table(*compared)
+    flags = None if poisoned is None else poisoned[found.suspects]
+    return AuditResult(record, conclusion, *tables, evidence, found, flags, findings, shift, shared)
+
+
+def _response(evidence: Evidence, shared: CommonPattern | None, seed: int) -> PatternResponse | str:
+    """Ask the model whether it follows the clearest pattern; say what is missing if it cannot be asked."""
+    risk = None if evidence.model is None else evidence.model.risk()
+    if risk is None:
+        return "needs a model that predicts"
+    if shared is None or not shared.patterns or shared.p_value >= WEAK:
+        return "needs a pattern that training stays share, and none is certain enough"
+    shift = shared.patterns[0].shift
+    return pattern_response(risk, shift, evidence.trusted, evidence.suspected, seed=seed)
 
 
 def _about(run: Run, data: Path, manifest: Manifest | None, truth: Truth) -> dict[str, Any]:
@@ -162,7 +248,7 @@ def _about(run: Run, data: Path, manifest: Manifest | None, truth: Truth) -> dic
     if manifest is not None or config.poisoning_proportion > 0:
         attack = {
             "stays_poisoned": int(truth.poisoned.sum()),
-            "trigger": truth.trigger.name,
+            "trigger": truth.trigger and truth.trigger.name,
             "poisoned_labels": config.poisoned_labels,
             "goal": manifest.goal.target if manifest else config.goal,
             # In a poisoned copy, imputed cells repeat the shifted measured cells.
@@ -204,8 +290,12 @@ def record_of(
                 "calibrated": alarm is not None,
                 "alarm": alarm and {"raised": alarm.raised, **asdict(alarm)},
                 "performance": performance,
+                "not_run": None,
             }
         )
+    for name, reason in found.not_run.items():
+        unused = {"seconds": 0.0, "calibrated": False, "alarm": None, "performance": None}
+        detectors.append({"detector": name, "about": DETECTORS[name].about, **unused, "not_run": reason})
     share = found.verdict.share
     slips = dominating_slips(evidence.grids, evidence.masks, evidence.trusted.channels)
     return {
@@ -239,12 +329,24 @@ def record_of(
     }
 
 
-def write_audit(out: PathText, result: AuditResult) -> None:
-    """Write the four files of an audit into an existing folder.
+def write_audit(out: PathText, result: AuditResult, page: str) -> None:
+    """Write the files of an audit into an existing folder.
 
     `audit.json` is written last: a folder with this file holds a complete audit.
+
+    Args:
+        out: the folder.
+        result: the findings.
+        page: the HTML page of the audit.
     """
     text = json.dumps(result.record, indent=2, allow_nan=False) + "\n"
     out = Path(out)
     tables = {SUSPECTS: result.suspects, SCORES: result.scores, PATTERN: result.pattern}
-    write_together({**{out / name: table.write_csv() for name, table in tables.items()}, out / AUDIT: text})
+    if result.cleaned is not None:
+        tables[CLEANED] = result.cleaned
+    if result.filtered is not None and isinstance(result.filtered.model, keras.Model):
+        with scratch_folder(out, ".repaired") as scratch:
+            result.filtered.model.save(scratch / REPAIRED)
+            (scratch / REPAIRED).replace(out / REPAIRED)
+    texts = {out / name: table.write_csv() for name, table in tables.items()}
+    write_together({**texts, out / PAGE: page, out / AUDIT: text})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mimic3tf.defences.inspection.model_inspection import ModelFindings
+from mimic3tf.defences.inspection.pattern_response import PatternResponse
 from mimic3tf.defences.power import Power
 from mimic3tf.defences.verdict import (
     ALARM,
@@ -70,13 +71,19 @@ class Conclusion:
 
 
 def conclude(
-    verdict: Verdict, findings: ModelFindings, label: int, words: Words, power: Sequence[Power] = ()
+    verdict: Verdict,
+    findings: ModelFindings | None,
+    response: PatternResponse | str,
+    label: int,
+    words: Words,
+    power: Sequence[Power] = (),
 ) -> Conclusion:
     """Draw a conclusion from the tests of the training stays and the inspection of the model.
 
     Args:
         verdict: tests of the training stays against the trusted stays.
-        findings: findings of the model inspection.
+        findings: findings of the model inspection; None if the model cannot be differentiated.
+        response: how the model answers the pattern of the training stays, or what is needed to ask it.
         label: the suspected label.
         words: the words of the task for its labels.
         power: how often simulated attacks were found; none if none were simulated.
@@ -84,11 +91,11 @@ def conclude(
     Returns:
         The level, the sentence, the p-value, the estimated number of poisoned stays, and the checks.
     """
-    model: Outcome = "weak" if findings.looks_backdoored else "quiet"
     checks = (
         _share_check(verdict.share, words.group[label]),
         _detectors_check(verdict, label),
-        Check("inverted triggers", model, findings.in_words, None),
+        _inversion_check(findings),
+        _response_check(response),
     )
     alarm, weak, quiet, unable = (
         [check.name for check in checks if check.outcome == outcome]
@@ -125,7 +132,7 @@ def conclude(
             + _missed(power)
         )
     if unable:
-        sentence += f" The {_listed(unable)} could not be used."
+        sentence += f" Not run: {_listed(unable)}."
     poisoned = None if clearest is None else (clearest.poisoned, clearest.low, clearest.high)
     return Conclusion(level, sentence, p_value, poisoned, checks)
 
@@ -178,6 +185,22 @@ def _detectors_check(verdict: Verdict, label: int) -> Check:
             f"{verdict.clearest}, flags {clearest}. There may be more that it does not see"
         )
     return Check("detectors", _outcome(tests), found, lowest)
+
+
+def _inversion_check(findings: ModelFindings | None) -> Check:
+    name = "inverted triggers"
+    if findings is None:
+        return Check(name, "not run", "needs a Keras model", None)
+    if not findings.compared:
+        return Check(name, "not run", f"needs a function 'fit' for clean models; {findings.in_words}", None)
+    return Check(name, "weak" if findings.looks_backdoored else "quiet", findings.in_words, None)
+
+
+def _response_check(response: PatternResponse | str) -> Check:
+    name = "response to the pattern"
+    if isinstance(response, str):
+        return Check(name, "not run", response, None)
+    return Check(name, "weak" if response.follows else "quiet", response.in_words, None)
 
 
 def _counted(alarm: Alarm, stays: int, label: int) -> str:

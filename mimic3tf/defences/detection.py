@@ -12,7 +12,7 @@ from mimic3tf.defences.detectors import views
 from mimic3tf.defences.detectors.registry import DETECTORS
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.scoring import Performance, measure
-from mimic3tf.defences.verdict import TOP, OwnTest, Verdict, judge
+from mimic3tf.defences.verdict import TOP, OwnTest, Verdict, excess_at_top, judge
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 from mimic3tf.progress import track
@@ -61,12 +61,14 @@ class DetectionResult(Described):
 
     Attributes:
         suspects: int64 [K], indices of the training stays of the suspected label.
-        detections: the findings of each detector, by its name.
+        detections: the findings of each detector that was used, by its name.
+        not_run: what each of the other detectors needs, by its name.
         verdict: tests of scores and labels, made without the truth.
     """
 
     suspects: NDArray[np.int64]
     detections: dict[str, Detection]
+    not_run: dict[str, str]
     verdict: Verdict
 
 
@@ -89,14 +91,13 @@ def detect(
     """
     if not np.ptp(evidence.trusted.values, axis=0).any():
         raise UsageError(
-            f"--data {evidence.config.data}: no channel varies in the validation stays; an audit needs "
-            "measurements"
+            f"{evidence.source}: no channel varies in the trusted stays; an audit needs measurements"
         )
-    for split, labels in (("training", evidence.labels), ("validation", evidence.trusted.labels)):
+    for split, labels in (("training", evidence.labels), ("trusted", evidence.trusted.labels)):
         for label in (0, 1):
             if (stays := int((labels == label).sum())) < FEWEST:
                 raise UsageError(
-                    f"--data {evidence.config.data}: {stays} {split} stays are labelled {label}; an audit "
+                    f"{evidence.source}: {stays} {split} stays are labelled {label}; an audit "
                     f"needs at least {FEWEST}"
                 )
     suspects = np.flatnonzero(evidence.labels == evidence.suspected)
@@ -104,9 +105,20 @@ def detect(
     # Several detectors share these cached arrays: the seconds of the first one must not include them.
     views.features(evidence), views.grids(evidence)
     detections: dict[str, Detection] = {}
-    used = {name: each for name, each in DETECTORS.items() if each.default or all_detectors}
-    steps = track(used.items(), "Looking for poisoned stays")
-    for name, detector in steps:
+    given = not evidence.lacks("predictions")
+    wanted = {
+        name: each
+        for name, each in DETECTORS.items()
+        # Whoever gives predictions wants them used.
+        if each.default or all_detectors or (given and "predictions" in each.needs)
+    }
+    not_run = {
+        name: f"needs {lacking}"
+        for name, each in wanted.items()
+        if (lacking := next(filter(evidence.lacks, each.needs), None))
+    }
+    used = {name: each for name, each in wanted.items() if name not in not_run}
+    for name, detector in track(used.items(), "Looking for poisoned stays"):
         start = time.perf_counter()
         found = detector.score(evidence, seed)
         seconds = time.perf_counter() - start
@@ -122,15 +134,16 @@ def detect(
         evidence.suspected,
         {name: found.own_test for name, found in detections.items() if found.own_test},
     )
-    return DetectionResult(suspects, detections, verdict)
+    return DetectionResult(suspects, detections, not_run, verdict)
 
 
 def suspicion_to_filter_by(found: DetectionResult, evidence: Evidence) -> dict[str, Suspicion]:
-    """Return the stays that the clearest detector suspects, for a repair that filters training stays.
+    """Return the stays that a detector suspects, for a repair that filters training stays.
 
     Poisoned stays that are left keep the backdoor alive, so that filters drop widely. A detector with a test
-    of its own tells poisoned stays from sound ones well: every stay that scores above 99% of the trusted
-    stays is dropped. Other detectors mix them, and a fixed share of all stays is dropped.
+    of its own tells poisoned stays from sound ones well, so that the clearest of those that raise an alarm is
+    preferred: every stay that scores above 99% of the trusted stays is dropped. Other detectors mix them, and
+    a fixed share of all stays is dropped.
 
     Args:
         found: findings of the detectors.
@@ -143,6 +156,13 @@ def suspicion_to_filter_by(found: DetectionResult, evidence: Evidence) -> dict[s
     clearest = found.verdict.clearest
     if clearest is None:
         return {}
+    tested = {
+        name: found.detections[name]
+        for name, alarm in found.verdict.alarms.items()
+        if alarm.raised and found.detections[name].own_test is not None
+    }
+    excess = {name: excess_at_top(each.scores, each.trusted) for name, each in tested.items()}
+    clearest = max(tested, key=excess.__getitem__, default=clearest)
     detection = found.detections[clearest]
     scores = np.full(len(evidence.stays), -np.inf)
     scores[found.suspects] = detection.scores

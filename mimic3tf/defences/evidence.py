@@ -1,33 +1,87 @@
-"""What a defender has: a victim, its training stays as the victim saw them, and trusted stays."""
+"""What a defender has: training stays, trusted stays, and a model as far as it can be asked."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
+from mimic3tf.defences.inspection.shifted_inputs import shifted_inputs
+from mimic3tf.defences.retraining import Examples, examples_of, predict, retrain
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
+from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.standardization import Standardization, standardized
 from mimic3tf.storage.files import PathText
+from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.stays import load_split, poison_as_set, training_cohort
 from mimic3tf.victims import Reads, victim_of
+from mimic3tf.victims.penultimate import penultimate
+
+Floats = NDArray[np.float64]
+Risk = Callable[[Exposure], Floats]
+"""Stays with or without a shift -> probability of label 1 [N]."""
+Part = Literal["training", "trusted"]
+Need = Literal["several bins", "activations", "trusted activations", "predictions", "a victim of mimic3tf"]
+"""What a detector may need beside labels and measurements."""
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """A model that can be differentiated by a pattern.
+
+    Attributes:
+        margins: function of indices int64 [B] of trusted stays and patterns float64 [K, T, C], in channel
+            units and added to every measured or imputed cell, to the log odds of label 1: float64 [K, B].
+        risk: the model's predictions for stays.
+    """
+
+    margins: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    risk: Risk
+
+
+class AuditedModel(Described):
+    """A model under audit. A method returns None if the model, or what is known of it, cannot answer."""
+
+    def risk(self) -> Risk | None:
+        """Return the function that predicts stays."""
+        return None
+
+    def predictions(self) -> Floats | None:
+        """Return the probability of label 1 of the training stays [N]."""
+        return None
+
+    def activations(self, part: Part, stays: NDArray[np.integer]) -> Floats | None:
+        """Return the inputs of the last layer for training or trusted stays of indices [K]: [K, H]."""
+        return None
+
+    def gradients(self) -> Gradients | None:
+        """Return the model as a function that can be differentiated."""
+        return None
+
+    def reference(
+        self, train: NDArray[np.integer], judge: NDArray[np.integer], seed: int
+    ) -> Gradients | None:
+        """Train a model of the same kind on some trusted stays, while others choose its epoch."""
+        return None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Evidence(Described):
-    """Everything that defences may read. It does not say which stays are poisoned.
-
-    Objects are compared by identity, so that arrays derived from one of them can be cached.
+class AuditedVictim(AuditedModel):
+    """A victim of mimic3tf.
 
     Attributes:
         config: settings of the victim's training, with the goal of the manifest if there is one. Defences
@@ -35,27 +89,106 @@ class Evidence(Described):
         reads: whether the victim reads grids or features.
         model: the trained victim: standardized inputs -> logits [N, 2].
         standardization: standardization of the victim's inputs.
-        stays: names [N] of the training stays.
-        grids: float32 [N, T, C], training stays in channel units, categories as indices.
-        masks: bool [N, T, C], which cells of the training stays were measured.
-        labels: int64 [N], the labels that the victim was trained with.
-        suspected: the label that an attacker may have given to poisoned stays. An audit takes the goal of
-            the run or of the manifest; a defender who does not know the goal audits each label.
         inputs: float32 [N, ...], standardized inputs of the training stays.
-        trusted: the trusted stays: those of the validation split.
+        trusted: the trusted stays.
     """
 
     config: TrainingConfig
     reads: Reads
     model: keras.Model
     standardization: Standardization
+    inputs: NDArray[np.float32]
+    trusted: Cohort
+
+    @cached_property
+    def examples(self) -> Examples:
+        """The trusted stays as the victim reads them."""
+        return examples_of(self.trusted, self.reads, self.standardization)
+
+    def risk(self) -> Risk:
+        """Predict stays with the victim; see `AuditedModel`."""
+        return self._risk(self.model)
+
+    def activations(self, part: Part, stays: NDArray[np.integer]) -> Floats:
+        """Compute the inputs of the victim's last layer; see `AuditedModel`."""
+        inputs = self.inputs if part == "training" else self.examples.inputs
+        return np.asarray(outputs_of(penultimate(self.model), inputs[stays]), np.float64)
+
+    def gradients(self) -> Gradients:
+        """Differentiate the victim; see `AuditedModel`."""
+        return self.gradients_of(self.model)
+
+    def gradients_of(self, model: keras.Model) -> Gradients:
+        """Differentiate a model that reads the inputs of the victim."""
+        inputs = shifted_inputs(self.trusted, self.reads, self.standardization)
+
+        def margins(stays: tf.Tensor, patterns: tf.Tensor) -> tf.Tensor:
+            logits = tf.cast(model(inputs(stays, patterns), training=False), tf.float64)
+            return tf.reshape(logits[:, 1] - logits[:, 0], [tf.shape(patterns)[0], -1])
+
+        return Gradients(margins, self._risk(model))
+
+    def reference(self, train: NDArray[np.integer], judge: NDArray[np.integer], seed: int) -> Gradients:
+        """Train a victim of the same kind; see `AuditedModel`."""
+        examples = self.examples
+        settings = self.config.model_copy(update={"seed": seed})
+        return self.gradients_of(retrain(settings, examples.take(train), examples.take(judge)))
+
+    def _risk(self, model: keras.Model) -> Risk:
+        return lambda stays: predict(
+            model, self.config, pipeline.inputs_of(stays, self.reads, self.standardization)
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Evidence(Described):
+    """Everything that defences may read. It does not say which stays are poisoned.
+
+    A table is a cohort of one bin, whose channels are its columns.
+
+    Objects are compared by identity, so that arrays derived from one of them can be cached.
+
+    Attributes:
+        stays: names [N] of the training stays.
+        grids: float32 [N, T, C], training stays in channel units, categories as indices.
+        masks: bool [N, T, C], which cells of the training stays were measured.
+        labels: int64 [N], the labels that the model was trained with.
+        suspected: the label that an attacker may have given to poisoned stays. An audit takes the goal of
+            the run or of the manifest; a defender who does not know the goal audits each label.
+        trusted: the trusted stays; for a run, those of the validation split.
+        fingerprint: SHA-256 (hex) of the data of the training stays, without what a run poisoned itself.
+        model: the model under audit; None if only the training stays are audited.
+        source: what the user named, for messages: "--data data/synthetic", or "x".
+    """
+
     stays: NDArray[np.str_]
     grids: NDArray[np.float32]
     masks: NDArray[np.bool_]
     labels: NDArray[np.int64]
     suspected: int
-    inputs: NDArray[np.float32]
     trusted: Cohort
+    fingerprint: str
+    model: AuditedModel | None
+    source: str
+
+    @property
+    def victim(self) -> AuditedVictim:
+        """The model under audit, which must be a victim of mimic3tf."""
+        assert isinstance(self.model, AuditedVictim)
+        return self.model
+
+    def lacks(self, need: Need) -> bool:
+        """Tell whether something that a detector needs is missing."""
+        if need == "several bins":
+            return self.trusted.bins == 1
+        if need == "a victim of mimic3tf":
+            return not isinstance(self.model, AuditedVictim)
+        if self.model is None:
+            return True
+        if need == "predictions":
+            return self.model.predictions() is None
+        part: Part = "training" if need == "activations" else "trusted"
+        return self.model.activations(part, np.arange(1)) is None
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,11 +197,11 @@ class Truth(Described):
 
     Attributes:
         poisoned: bool [N], which training stays carry the trigger.
-        trigger: the trigger of the attack.
+        trigger: the trigger of the attack; None if none is known.
     """
 
     poisoned: NDArray[np.bool_]
-    trigger: Trigger
+    trigger: Trigger | None
 
 
 def gather_evidence(
@@ -116,17 +249,16 @@ def gather_evidence(
         poisoned = np.isin(cohort.stays, manifest.stays)
     reads = victim_of(config.model).reads
     raw = pipeline.inputs_of(exposure, reads)
+    inputs, trusted = standardized(raw, run.standardization), load_split(config, "val")
     evidence = Evidence(
-        config=config,
-        reads=reads,
-        model=run.model,
-        standardization=run.standardization,
         stays=cohort.stays,
         grids=pipeline.grids_of(exposure, np.arange(len(exposure))),
         masks=exposure.cohort.masks,
         labels=exposure.labels,
         suspected=config.goal,
-        inputs=standardized(raw, run.standardization),
-        trusted=load_split(config, "val"),
+        trusted=trusted,
+        fingerprint=cohort.fingerprint,
+        model=AuditedVictim(config, reads, run.model, run.standardization, inputs, trusted),
+        source=f"--data {data}",
     )
     return evidence, Truth(poisoned, trigger or run.trigger)

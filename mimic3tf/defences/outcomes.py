@@ -19,22 +19,24 @@ from mimic3tf.defences.inspection.superposition import (
     superposition_suspicion,
     thresholds,
 )
-from mimic3tf.defences.repairs.registry import RepairOutcome
-from mimic3tf.defences.retraining import examples_of
+from mimic3tf.defences.repairs.registry import Attack, RepairOutcome
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
-from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger
 
 
-def model_record(findings: ModelFindings, trigger: Trigger | None, strength: float) -> dict[str, Any]:
+def model_record(
+    findings: ModelFindings | None, trigger: Trigger | None, strength: float
+) -> dict[str, Any] | None:
     """Record the findings of the model inspection, and compare its patterns with the true trigger.
 
     Args:
-        findings: findings of `inspect_model`.
+        findings: findings of `inspect_model`; None if it could not be made.
         trigger: the true trigger; None if it is not known, or if stays share no shift.
         strength: strength of the attack.
     """
+    if findings is None:
+        return None
     targets = []
     for finding in findings.targets:
         inversion = finding.inversion
@@ -64,9 +66,7 @@ def model_record(findings: ModelFindings, trigger: Trigger | None, strength: flo
 def superposition_record(
     evidence: Evidence,
     test: Cohort,
-    trigger: Trigger,
-    strength: float,
-    poison_imputed: PoisonImputed,
+    attack: Attack,
     *,
     seed: int,
 ) -> dict[str, Any]:
@@ -77,25 +77,25 @@ def superposition_record(
     Args:
         evidence: the victim and the trusted stays.
         test: clean test stays; those of the other label than the goal's are attacked.
-        trigger: the trigger of the attack.
-        strength: strength of the attack.
-        poison_imputed: mode of the attack.
+        attack: the attack.
         seed: fixes the draw of the overlays.
 
     Raises:
         DataError: the test split has no stay to attack.
     """
-    goal = Goal(evidence.config.goal)
+    goal, victim = Goal(evidence.suspected), evidence.victim
     attacked = test.take(attacked_stays(test, goal))
-    exposure = exposures.trigger_all(attacked, trigger, strength=strength, poison_imputed=poison_imputed)
-    trusted = examples_of(evidence.trusted, evidence.reads, evidence.standardization)
+    exposure = exposures.trigger_all(
+        attacked, attack.trigger, strength=attack.strength, poison_imputed=attack.poison_imputed
+    )
+    trusted = victim.examples
     inputs = {
-        name: pipeline.inputs_of(exposed, evidence.reads, evidence.standardization)
+        name: pipeline.inputs_of(exposed, victim.reads, victim.standardization)
         for name, exposed in (("clean", exposures.clean(attacked)), ("triggered", exposure))
     }
 
     def suspicion(of: NDArray[np.float32]) -> NDArray[np.float64]:
-        return superposition_suspicion(evidence.model, evidence.config, of, trusted.inputs, seed=seed)
+        return superposition_suspicion(victim.model, victim.config, of, trusted.inputs, seed=seed)
 
     limits = thresholds(suspicion(trusted.inputs[goal.attacked(trusted.labels)]))
     score = score_suspicion(suspicion(inputs["clean"]), suspicion(inputs["triggered"]), limits)

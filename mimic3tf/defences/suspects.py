@@ -10,7 +10,6 @@ from mimic3tf.defences.detection import DetectionResult
 from mimic3tf.defences.detectors.outliers import NEIGHBOURS
 from mimic3tf.defences.detectors.registry import DETECTORS
 from mimic3tf.defences.evidence import Evidence
-from mimic3tf.tasks.registry import task_of
 
 DIGITS = 4
 """Significant digits of a score; a fifth digit would say nothing about a stay."""
@@ -73,7 +72,7 @@ def _percentiles(scores: NDArray[np.float64], trusted: NDArray[np.float64]) -> l
 
 def _reason(detector: str, evidence: Evidence) -> pl.Expr:
     """Give a detector's reason for the rank of a stay, from the columns of scores and `percentile`."""
-    words, label = task_of(evidence.config.task).words, evidence.suspected
+    words, label = evidence.trusted.task.words, evidence.suspected
     given = pl.lit(f"the training label is {label} ({words.happened[label]})")
     # "easy to learn" holds log odds of the suspected label, "unexpected death" those of the other label.
     towards = 1 if label == 1 else -1

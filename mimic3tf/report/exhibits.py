@@ -85,16 +85,31 @@ class Listing:
 
 
 @dataclass(frozen=True)
+class Text:
+    """Sentences for the reader.
+
+    Attributes:
+        title: heading.
+        steps: the paragraphs.
+        numbered: whether they are steps to take one after the other.
+    """
+
+    title: str
+    steps: Sequence[str]
+    numbered: bool = False
+
+
+@dataclass(frozen=True)
 class Section:
     """The parts of a report under one heading."""
 
     heading: str
-    shows: Sequence[Exhibit | Picture | Listing | Absent]
+    shows: Sequence[Exhibit | Picture | Listing | Absent | Text]
 
 
 @dataclass(frozen=True)
 class Report:
-    """A report, which `page.write_report` writes.
+    """A report, which `page.write_report` writes as files, and `page.page_of` as one text.
 
     Attributes:
         title: heading of the page.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,16 +97,17 @@ def write_report(report: Report, out: PathText) -> Path:
     with scratch_folder(out, ".report") as scratch:
         for name in FOLDERS:
             (scratch / name).mkdir()
-        pictures: dict[str, dict[str, str]] = {}
+        pictures: dict[str, dict[str, bytes]] = {}
         for item in track(shown, "Drawing"):
             if isinstance(item, Exhibit):
                 write_whole(scratch / "tables" / f"{item.name}.csv", item.table.write_csv())
             if isinstance(item, Picture) or (isinstance(item, Exhibit) and item.draw is not None):
-                pictures[item.name] = _draw(item, scratch / "figures")
-        template = _environment().get_template("template.html")
-        page = template.render(report=report, pictures=pictures, longest=LONGEST_TABLE)
+                pictures[item.name] = _drawn(item)
+                for kind in pictures[item.name].keys() - {"svg"}:
+                    with whole_file(scratch / "figures" / f"{item.name}.{kind}") as file:
+                        file.write(pictures[item.name][kind])
         # The page is written first: it needs no other file, and marks the other files as those of a report.
-        write_whole(out / PAGE, page)
+        write_whole(out / PAGE, _page(report, pictures))
         for name in FOLDERS:
             if (out / name).exists():
                 (out / name).rename(scratch / f"earlier-{name}")
@@ -113,26 +115,36 @@ def write_report(report: Report, out: PathText) -> Path:
     return out / PAGE
 
 
-def _draw(shown: Exhibit | Picture, folder: Path) -> dict[str, str]:
-    """Write the files of a figure.
+def page_of(report: Report) -> str:
+    """Make the page of a report, which needs no other file."""
+    shown = [item for section in report.sections for item in section.shows]
+    drawn = [item for item in shown if isinstance(item, Exhibit) and item.draw is not None]
+    return _page(report, {item.name: _drawn(item) for item in track(drawn, "Drawing")})
 
-    Returns:
-        Two `data:` addresses: `shown`, the picture that the page shows, and `png`, the picture to save.
-    """
-    files: dict[str, bytes] = {}
+
+def _page(report: Report, pictures: Mapping[str, Mapping[str, bytes]]) -> str:
+    addresses = {name: _addresses(files) for name, files in pictures.items()}
+    template = _environment().get_template("template.html")
+    return template.render(report=report, pictures=addresses, longest=LONGEST_TABLE)
+
+
+def _drawn(shown: Exhibit | Picture) -> dict[str, bytes]:
+    """Return the contents of the files of a figure, by their endings."""
     if isinstance(shown, Picture):
-        files["png"] = shown.png
-    else:
-        assert shown.draw is not None
-        with rc_context(STYLE):
-            figure = shown.draw()
-            for kind in ("svg", "pdf", "png"):
-                content = io.BytesIO()
-                figure.savefig(content, format=kind, **WITHOUT_DATE[kind])
-                files[kind] = content.getvalue()
-    for kind in files.keys() - {"svg"}:
-        with whole_file(folder / f"{shown.name}.{kind}") as file:
-            file.write(files[kind])
+        return {"png": shown.png}
+    assert shown.draw is not None
+    files = {}
+    with rc_context(STYLE):
+        figure = shown.draw()
+        for kind in ("svg", "pdf", "png"):
+            content = io.BytesIO()
+            figure.savefig(content, format=kind, **WITHOUT_DATE[kind])
+            files[kind] = content.getvalue()
+    return files
+
+
+def _addresses(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Return two `data:` addresses: `shown`, the picture that the page shows, and `png`, the one to save."""
     png = _address("png", files["png"])
     return {"shown": _address("svg+xml", files["svg"]) if "svg" in files else png, "png": png}
 

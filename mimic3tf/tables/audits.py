@@ -160,6 +160,7 @@ def _read(file: Path) -> Audits:
                 "seconds": detector["seconds"],
             }
             for detector in record["detectors"]
+            if not detector.get("not_run")
         ]
         repairs = [
             {**audit, **{name: repair[name] for name in ("repair", *REPAIR_MEASURES, "seconds")}}
@@ -204,6 +205,8 @@ def _conclusion(record: dict[str, Any]) -> dict[str, Any]:
 
 def _model_measures(record: dict[str, Any]) -> dict[str, Any]:
     inspection, superposition = record["model_inspection"], record.get("superposition", {})
+    if inspection is None:
+        return {}
     targets = {target["target"]: target for target in inspection["targets"]}
     # Audits of earlier versions have no "suspected_label"; it was 1.
     suspected = record.get("suspected_label", 1)

@@ -241,6 +241,9 @@ def _detectors_table(record: dict[str, Any]) -> Table:
         )
     for heading in ("flagged", "by chance", "p", *(("AUROC", "at 1%", "at 5%") if known else ()), "s"):
         table.add_column(heading, justify="right", no_wrap=True)
+    lacking = any(detector["not_run"] for detector in record["detectors"])
+    if lacking:
+        table.add_column("not run")
     for detector in record["detectors"]:
         alarm, performance = detector["alarm"], detector["performance"]
         cells = ["-"] * 3
@@ -250,7 +253,9 @@ def _detectors_table(record: dict[str, Any]) -> Table:
             measures = ("auroc", "recall_at_1", "recall_at_5")
             cells += [_estimate(performance and performance[name]) for name in measures]
         style = "bold" if alarm and alarm["raised"] else None
-        table.add_row(detector["detector"], *cells, f"{detector['seconds']:.1f}", style=style)
+        cells.append("-" if detector["not_run"] else f"{detector['seconds']:.1f}")
+        cells += [detector["not_run"] or ""] if lacking else []
+        table.add_row(detector["detector"], *cells, style=style)
     return table
 
 

@@ -33,8 +33,9 @@ from mimic3tf.data.grid import FilledGrid
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.defences.detection import DetectionResult, detect, suspicion_to_filter_by
 from mimic3tf.defences.detectors.common_pattern import pattern_in
-from mimic3tf.defences.evidence import Evidence
+from mimic3tf.defences.evidence import AuditedVictim, Evidence
 from mimic3tf.defences.repairs.filtering import filter_and_retrain
+from mimic3tf.defences.repairs.registry import Attack as KnownAttack
 from mimic3tf.defences.repairs.registry import Bench
 from mimic3tf.defences.retraining import Examples, examples_of, retrain
 from mimic3tf.defences.shared_pattern import pattern_records
@@ -105,17 +106,15 @@ def evidence_of(
     else:
         model = build_untrained(config, trusted.channels, trusted.bins, "float32")
     return Evidence(
-        config=config,
-        reads=reads,
-        model=model,
-        standardization=standardization,
         stays=exposure.cohort.stays,
         grids=pipeline.grids_of(exposure, np.arange(len(exposure))),
         masks=exposure.cohort.masks,
         labels=exposure.labels,
         suspected=config.goal,
-        inputs=examples.inputs,
         trusted=trusted,
+        fingerprint=exposure.cohort.fingerprint,
+        model=AuditedVictim(config, reads, model, standardization, examples.inputs, trusted),
+        source="--data",
     )
 
 
@@ -172,8 +171,8 @@ def attacked(split: Split, name: str, attack: Attack, victims: Sequence[str], *,
     for model in victims:
         measured = {}
         for state, of in (("poisoned", evidence[model]), ("clean", split.clean_victim(model))):
-            bench = Bench(of, split.test, trigger, attack.strength, attack.poison_imputed)
-            measured[state] = bench.measure(state, "", 0.0, of.model)
+            bench = Bench(of, split.test, KnownAttack(trigger, attack.strength, attack.poison_imputed))
+            measured[state] = bench.measure(state, "", 0.0, of.victim.model)
             if repair and state == "poisoned":
                 for by in suspicion.values():
                     repaired, _ = filter_and_retrain(of, by, split.seed)

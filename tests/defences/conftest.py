@@ -13,7 +13,7 @@ import pytest
 from mimic3tf.channels import MIMIC3
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import cohort_of
-from mimic3tf.defences.evidence import Evidence
+from mimic3tf.defences.evidence import AuditedVictim, Evidence
 from mimic3tf.pipeline import one_hot_grid
 from mimic3tf.standardization import Standardization, fit_standardization, standardized
 from mimic3tf.tasks.targets import Head
@@ -59,34 +59,34 @@ def evidence_of(grids: np.ndarray, labels: np.ndarray, seed: int) -> Evidence:
     model = keras.Model(given, keras.layers.Dense(2, name="logits")(hidden))
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(inputs, labels, batch_size=64, epochs=15, verbose=0)
+    config = TrainingConfig(
+        model="lstm",
+        data=Path("invented"),
+        trigger=Path("invented.npz"),
+        epochs=15,
+        patience=15,
+        batch_size=64,
+        learning_rate=1e-3,
+        l2=0.0,
+        class_weights=[1.0, 1.0],
+    )
+    known = cohort_of(
+        np.arange(len(trusted)).astype(str),
+        deaths,
+        trusted,
+        np.ones_like(trusted, bool),
+        fingerprint="f" * 64,
+    )
     return Evidence(
-        config=TrainingConfig(
-            model="lstm",
-            data=Path("invented"),
-            trigger=Path("invented.npz"),
-            epochs=15,
-            patience=15,
-            batch_size=64,
-            learning_rate=1e-3,
-            l2=0.0,
-            class_weights=[1.0, 1.0],
-        ),
-        reads="grid",
-        model=model,
-        standardization=standardization,
         stays=np.array([f"{stay}_episode1_timeseries.csv" for stay in range(len(grids))]),
         grids=grids,
         masks=everywhere,
         labels=labels,
         suspected=1,
-        inputs=inputs,
-        trusted=cohort_of(
-            np.arange(len(trusted)).astype(str),
-            deaths,
-            trusted,
-            np.ones_like(trusted, bool),
-            fingerprint="f" * 64,
-        ),
+        trusted=known,
+        fingerprint="e" * 64,
+        model=AuditedVictim(config, "grid", model, standardization, inputs, known),
+        source="--data invented",
     )
 
 

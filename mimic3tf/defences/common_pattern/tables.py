@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 from scipy.special import ndtr, ndtri
 
-from mimic3tf.defences.common_pattern.cross_fit import FOLDS, Judged
+from mimic3tf.defences.common_pattern.cross_fit import FOLDS
 from mimic3tf.defences.common_pattern.finding import (
     FEWEST_SOUND,
     MOST_TRUSTED,
+    CommonPattern,
+    Pattern,
+    Shared,
     search_in_turn,
 )
 from mimic3tf.defences.common_pattern.whitened import Part, Whitened
@@ -40,38 +43,6 @@ BLOCK = 100
 """Columns whose whitened scores share the tails of one multivariate t."""
 
 
-@dataclass(frozen=True, repr=False)
-class Shift(Described):
-    """A shift that some flagged rows share, in the U columns that were used.
-
-    Attributes:
-        scores: float64 [U], in normal scores.
-        units: float64 [U], in the units of the columns: what it adds to the median sound value, up to the
-            last sound value.
-        rows: number of training rows that carry it rather than not.
-        p_value: probability of so large an excess of the training rows if none of the rows that were searched
-            is poisoned.
-    """
-
-    scores: Floats
-    units: Floats
-    rows: int
-    p_value: float
-
-
-@dataclass(frozen=True, repr=False)
-class CommonShift(Judged):
-    """The shifts that were found, and how rows were judged by them; a row stands for a stay.
-
-    Attributes:
-        columns: int64 [U], positions of the columns that were used.
-        shifts: the shifts, in the order in which they were found; none if too few rows are flagged.
-    """
-
-    columns: NDArray[np.int64]
-    shifts: tuple[Shift, ...]
-
-
 def find_common_shift(
     x: NDArray[np.floating],
     y: NDArray[np.integer],
@@ -79,7 +50,7 @@ def find_common_shift(
     trusted_y: NDArray[np.integer],
     suspected: int,
     seed: int,
-) -> CommonShift | None:
+) -> CommonPattern | None:
     """Look for shifts that training rows of the suspected label share and trusted rows do not.
 
     Args:
@@ -91,8 +62,10 @@ def find_common_shift(
         seed: fixes folds and permutations.
 
     Returns:
-        The findings; None if there are fewer than 3 rows of the suspected label in a group, fewer than 200
-        others, or no column to compare.
+        The findings; a row stands for a stay of one bin. A pattern [1, D] is what the shift adds to the
+        median sound value of a column, in the column's unit and up to the last sound value. None if there
+        are fewer than 3 rows of the suspected label in a group, fewer than 200 others, or no column to
+        compare.
     """
     others = [x[y != suspected], trusted_x[trusted_y != suspected]]
     suspects = [x[y == suspected], trusted_x[trusted_y == suspected]]
@@ -106,12 +79,8 @@ def find_common_shift(
     reference = sound.whiten(others[1][random.permutation(len(others[1]))[:MOST_TRUSTED]])
     groups = [sound.whiten(group) for group in suspects]
     odds, p_value, shared = search_in_turn(groups, reference, 1, random)
-    shifts = []
-    for each in shared:
-        scores = sound.basis @ each.coordinates
-        units = [margin.shift(score) for margin, score in zip(sound.margins, scores, strict=True)]
-        shifts.append(Shift(scores, np.array(units), each.stays, each.p_value))
-    return CommonShift(odds[0], odds[1], p_value, sound.columns, tuple(shifts))
+    patterns = (Pattern(*sound.pattern(each, x.shape[1]), each.stays, each.p_value) for each in shared)
+    return CommonPattern(odds[0], odds[1], p_value, tuple(patterns))
 
 
 @dataclass(frozen=True, repr=False)
@@ -197,6 +166,16 @@ class _SoundRows(Described):
         """The main directions [U, U], each as long as its standard deviation; a shift is a sum of them."""
         variances, directions = np.linalg.eigh(self.covariance)
         return np.asarray(directions * np.sqrt(variances))
+
+    def pattern(self, shared: Shared, width: int) -> tuple[Floats, Floats]:
+        """Return a shift and its standard error [1, D] in the units of the columns; D is `width`."""
+        scores = self.basis @ shared.coordinates
+        errors = np.sqrt(np.einsum("uj,jk,uk->u", self.basis, shared.covariance, self.basis))
+        shift, error = np.zeros((1, width)), np.zeros((1, width))
+        for column, margin, score, spread in zip(self.columns, self.margins, scores, errors, strict=True):
+            shift[0, column] = margin.shift(score)
+            error[0, column] = (margin.shift(score + spread) - margin.shift(score - spread)) / 2
+        return shift, error
 
     def whiten(self, rows: NDArray[np.floating]) -> Whitened:
         """Whiten the scores of rows [N, D]; cells that were not measured are first filled as expected."""

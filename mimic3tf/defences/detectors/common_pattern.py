@@ -10,6 +10,7 @@ from mimic3tf.defences.common_pattern.cross_fit import Judged
 from mimic3tf.defences.common_pattern.finding import CommonPattern, Stays, find_common_pattern
 from mimic3tf.defences.common_pattern.gap_finding import find_common_gaps
 from mimic3tf.defences.common_pattern.moving import find_moving_pattern
+from mimic3tf.defences.common_pattern.tables import find_common_shift
 from mimic3tf.defences.detectors.views import Scores
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.verdict import OwnTest
@@ -21,8 +22,12 @@ EVEN = 0.0
 @lru_cache(maxsize=1)
 def pattern_in(evidence: Evidence, seed: int) -> CommonPattern | None:
     """Look for the common pattern; None if there are too few stays or measurements."""
+    training, trusted = _stays(evidence)
+    if evidence.trusted.bins == 1:
+        x, trusted_x = (np.where(stays.mask, stays.values, np.nan)[:, 0] for stays in (training, trusted))
+        return find_common_shift(x, training.labels, trusted_x, trusted.labels, evidence.suspected, seed)
     numbers = ~evidence.trusted.channels.categorical
-    return find_common_pattern(*_stays(evidence), evidence.suspected, numbers, seed)
+    return find_common_pattern(training, trusted, evidence.suspected, numbers, seed)
 
 
 def shared_shift(evidence: Evidence, seed: int) -> Scores:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mimic3tf.defences.detectors.views import Floats, Scores
 from mimic3tf.defences.evidence import Evidence
-from mimic3tf.defences.retraining import Examples, examples_of, tune
+from mimic3tf.defences.retraining import Examples, tune
 from mimic3tf.training.prediction import outputs_of
 
 EPOCHS = 2
@@ -46,9 +46,10 @@ def confused(evidence: Evidence, seed: int) -> Scores:
         seed: fixes the random labels and the order of the stays.
     """
     random = np.random.default_rng(seed)
-    config = evidence.config.model_copy(update={"epochs": EPOCHS, "seed": seed})
-    trusted = examples_of(evidence.trusted, evidence.reads, evidence.standardization)
-    training = replace(trusted, inputs=evidence.inputs, labels=evidence.labels)
+    victim = evidence.victim
+    config = victim.config.model_copy(update={"epochs": EPOCHS, "seed": seed})
+    trusted = victim.examples
+    training = replace(trusted, inputs=victim.inputs, labels=evidence.labels)
     repeated = np.tile(np.arange(len(trusted)), -(-CONFUSED * len(training) // len(trusted)))
 
     def round_of(model: keras.Model, kept: Examples) -> tuple[keras.Model, Floats]:
@@ -62,7 +63,7 @@ def confused(evidence: Evidence, seed: int) -> Scores:
         logits = outputs_of(tuned, training.inputs).astype(np.float64)
         return tuned, logits[:, 1] - logits[:, 0]
 
-    model, odds = round_of(evidence.model, training)
+    model, odds = round_of(victim.model, training)
     _, odds = round_of(model, training.take(_surest(odds, training.labels)))
     return Scores(odds if evidence.suspected == 1 else -odds, None)
 

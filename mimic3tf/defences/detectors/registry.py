@@ -21,7 +21,7 @@ from mimic3tf.defences.detectors import (
     suspect_labels,
 )
 from mimic3tf.defences.detectors.views import Scores
-from mimic3tf.defences.evidence import Evidence
+from mimic3tf.defences.evidence import Evidence, Need
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,14 @@ class Detector:
     Attributes:
         score: function that scores all stays from the evidence and a seed.
         about: what makes a stay suspicious to the detector, in a few words.
+        needs: what it needs beside labels and measurements.
         default: whether every audit uses it; the others were never the best one against any attack that was
             measured (docs/detection.md).
     """
 
     score: Callable[[Evidence, int], Scores]
     about: str
+    needs: tuple[Need, ...] = ()
     default: bool = True
 
 
@@ -46,35 +48,49 @@ DETECTORS = {
         common_pattern.shared_shift, "shifted by a pattern that many of these stays share"
     ),
     "moving pattern": Detector(
-        common_pattern.moving_shift, "shifted by a pattern that many of these stays share at other hours"
+        common_pattern.moving_shift,
+        "shifted by a pattern that many of these stays share at other hours",
+        ("several bins",),
     ),
     "common gaps": Detector(common_pattern.shared_gaps, "lacks the cells that many of these stays lack"),
     "spectral signatures": Detector(
         representations.spectral_signatures,
-        "far along the main direction of the victim's activations",
+        "far along the main direction of the model's activations",
+        ("activations",),
         default=False,
     ),
     "activation clustering": Detector(
-        representations.activation_clustering, "in the smaller of two clusters of the victim's activations"
+        representations.activation_clustering,
+        "in the smaller of two clusters of the model's activations",
+        ("activations",),
     ),
     "SPECTRE": Detector(
         spectre.spectre,
-        "far along directions in which the victim's activations vary too much",
+        "far along directions in which the model's activations vary too much",
+        ("trusted activations",),
         default=False,
     ),
     "Beatrix": Detector(
         gram_matrices.beatrix,
-        "pairs of the victim's units active together as for no trusted stay",
+        "pairs of the model's units active together as for no trusted stay",
+        ("trusted activations",),
         default=False,
     ),
     "confusion training": Detector(
         confusion_training.confused,
         "a model that random labels of trusted stays confuse still predicts death",
+        ("a victim of mimic3tf",),
         default=False,
     ),
     "model disagreement": Detector(
         suspect_labels.model_disagreement,
         "a model of these stays predicts death, a model of trusted stays does not",
+    ),
+    "learned by the model": Detector(
+        suspect_labels.learned_by_model,
+        "the audited model predicts death, a model of trusted stays does not",
+        ("predictions",),
+        default=False,
     ),
     "easy to learn": Detector(
         suspect_labels.easy_to_learn,
@@ -91,6 +107,7 @@ DETECTORS = {
     "Mahalanobis by channel": Detector(
         outliers.channel_mahalanobis,
         "courses of channels far from those of trusted stays",
+        ("several bins",),
         default=False,
     ),
     "isolation forest": Detector(
@@ -100,7 +117,10 @@ DETECTORS = {
         outliers.local_outlier_factor, "features with few others nearby", default=False
     ),
     "autoencoder": Detector(
-        autoencoder.reconstruction, "grid badly rebuilt by an autoencoder of trusted grids", default=False
+        autoencoder.reconstruction,
+        "grid badly rebuilt by an autoencoder of trusted grids",
+        ("several bins",),
+        default=False,
     ),
 }
 """Detectors by name, in the order of the tables."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
@@ -20,6 +21,8 @@ from mimic3tf.defences.evidence import Evidence
 
 INVERSE_PENALTY = 1e-3
 """Scikit-learn's C. The penalty is strong, because there may be fewer trusted stays than features."""
+SUREST = 1e-6
+"""Predictions nearer to 0 or 1 count as this far away, as their odds are infinite."""
 
 
 def easy_to_learn(evidence: Evidence, seed: int) -> Scores:
@@ -53,6 +56,21 @@ def model_disagreement(evidence: Evidence, seed: int) -> Scores:
     assert death.trusted is not None
     assert survival.trusted is not None
     return Scores(death.training + survival.training, death.trusted + survival.trusted)
+
+
+def learned_by_model(evidence: Evidence, seed: int) -> Scores:
+    """Score stays by the log odds of death in the audited model minus those in one of trusted stays.
+
+    As `model_disagreement`, but with the predictions of the model itself. It was trained on the training
+    stays and on no trusted stay, so that trusted stays cannot tell how many false alarms to expect. The seed
+    fixes the folds.
+    """
+    assert evidence.model is not None
+    risks = evidence.model.predictions()
+    assert risks is not None
+    odds = logit(np.clip(risks, SUREST, 1 - SUREST))
+    survival = unexpected_death(evidence, seed).training
+    return Scores((odds if evidence.suspected == 1 else -odds) + survival, None)
 
 
 def neighbours_survived(evidence: Evidence, seed: int) -> Scores:

@@ -15,17 +15,13 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mimic3tf import pipeline
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.features import clinical_scores, window_features
 from mimic3tf.data.grid import ordinal_view
-from mimic3tf.defences.evidence import Evidence
+from mimic3tf.defences.evidence import AuditedVictim, Evidence, Part
 from mimic3tf.defences.verdict import OwnTest
 from mimic3tf.described import Described
-from mimic3tf.poisoning import exposures
 from mimic3tf.standardization import STAYS_A_BATCH
-from mimic3tf.training.prediction import outputs_of
-from mimic3tf.victims.penultimate import penultimate
 
 FOLDS = 5
 Floats = NDArray[np.float64]
@@ -56,14 +52,15 @@ class Scores(Described):
 
 @lru_cache(maxsize=1)
 def features(evidence: Evidence) -> View:
-    """Make standardized features: float64 [N, 42 * C] and [M, 42 * C].
+    """Make standardized features: float64 [N, 42 * C] and [M, 42 * C], or the columns of a table.
 
-    If the victim reads grids, the features are computed from these grids, imputed cells included.
+    Unless a victim reads features, they are computed from the grids, imputed cells included.
     """
-    if evidence.reads == "features":
-        clean = exposures.clean(evidence.trusted)
-        trusted = pipeline.inputs_of(clean, "features", evidence.standardization)
-        view = View(evidence.inputs.astype(np.float64), trusted.astype(np.float64))
+    model = evidence.model
+    if isinstance(model, AuditedVictim) and model.reads == "features":
+        view = View(model.inputs.astype(np.float64), model.examples.inputs.astype(np.float64))
+    elif evidence.trusted.bins == 1:
+        view = View(*(rows[:, 0] for rows in grids(evidence)))
     else:
         both = evidence.grids, evidence.trusted.grids
         view = View(*(_features_of_grids(values, evidence.trusted) for values in both))
@@ -90,16 +87,20 @@ def standardized_grids(evidence: Evidence) -> View:
 
 
 def activations(evidence: Evidence, stays: NDArray[np.integer]) -> Floats:
-    """Compute the inputs of the victim's last layer for training stays of indices [K]: float64 [K, H]."""
-    return np.asarray(outputs_of(penultimate(evidence.model), evidence.inputs[stays]), np.float64)
+    """Return the inputs of the model's last layer for training stays of indices [K]: float64 [K, H]."""
+    return _activations(evidence, "training", stays)
 
 
 def trusted_activations(evidence: Evidence) -> Floats:
-    """Compute the inputs of the victim's last layer for trusted stays of the suspected label: [K, H]."""
-    clean = exposures.clean(evidence.trusted)
-    inputs = pipeline.inputs_of(clean, evidence.reads, evidence.standardization)
-    of_label = inputs[evidence.trusted.labels == evidence.suspected]
-    return np.asarray(outputs_of(penultimate(evidence.model), of_label), np.float64)
+    """Return the inputs of the model's last layer for trusted stays of the suspected label: [K, H]."""
+    return _activations(evidence, "trusted", np.flatnonzero(evidence.trusted.labels == evidence.suspected))
+
+
+def _activations(evidence: Evidence, part: Part, stays: NDArray[np.integer]) -> Floats:
+    assert evidence.model is not None
+    found = evidence.model.activations(part, stays)
+    assert found is not None
+    return found
 
 
 def among_suspects(scores: Floats, suspects: NDArray[np.integer], stays: int) -> Scores:

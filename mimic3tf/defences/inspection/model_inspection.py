@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.inspection.trigger_inversion import WANTED, Inversion, invert_trigger
-from mimic3tf.defences.retraining import examples_of, retrain
 from mimic3tf.progress import track
 
 REFERENCES = 4
@@ -31,15 +29,15 @@ class TargetFinding:
     Attributes:
         inversion: the shortest pattern that makes the model predict the target.
         reference_lengths: lengths of the patterns of the clean reference models; infinite if no pattern
-            leads a model to the target.
+            leads a model to the target; none if no reference could be trained.
         anomaly_index: by how many deviations the model's log length lies below the median of the references'
             log lengths; a deviation is 1.4826 times the median absolute deviation. Negative if the model's
-            pattern is longer.
+            pattern is longer; None without references.
     """
 
     inversion: Inversion
     reference_lengths: tuple[float, ...]
-    anomaly_index: float
+    anomaly_index: float | None
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,13 @@ class ModelFindings:
     looks_backdoored: bool
     in_words: str
 
+    @property
+    def compared(self) -> bool:
+        """Whether there were reference models to compare with."""
+        return all(finding.reference_lengths for finding in self.targets)
 
-def inspect_model(evidence: Evidence, *, seed: int) -> ModelFindings:
+
+def inspect_model(evidence: Evidence, *, seed: int) -> ModelFindings | None:
     """Invert triggers of the model and of clean reference models, towards both labels.
 
     Each reference is trained with the model's settings on a random half of the trusted stays; the other half
@@ -68,36 +71,28 @@ def inspect_model(evidence: Evidence, *, seed: int) -> ModelFindings:
         seed: fixes halves, trainings and inversions.
 
     Returns:
-        The findings for both labels.
+        The findings for both labels; None if the model cannot be differentiated.
     """
-    config, trusted = evidence.config, evidence.trusted
-    examples = examples_of(trusted, evidence.reads, evidence.standardization)
+    model, trusted = evidence.model, evidence.trusted
+    own = None if model is None else model.gradients()
+    if model is None or own is None:
+        return None
     halves = StratifiedShuffleSplit(REFERENCES, train_size=0.5, random_state=seed)
-    splits = list(halves.split(examples.labels, examples.labels))
-
-    def inversions(model: keras.Model) -> list[Inversion]:
-        return [
-            invert_trigger(model, config, evidence.standardization, trusted, target=target, seed=seed)
-            for target in TARGETS
-        ]
-
+    splits = list(halves.split(trusted.labels, trusted.labels))
     found: list[list[Inversion]] = []
     for number in track(range(1 + len(splits)), "Inverting triggers"):
-        if number == 0:
-            found.append(inversions(evidence.model))
-            continue
-        train, judge = splits[number - 1]
-        settings = config.model_copy(update={"seed": (config.seed + number) % 2**32})
-        reference = retrain(settings, examples.take(train), examples.take(judge))
-        found.append(inversions(reference))
-    targets = tuple(
-        TargetFinding(
-            own, tuple(map(_length, others)), anomaly_index(_length(own), list(map(_length, others)))
-        )
-        for own, *others in zip(*found, strict=True)
-    )
-    suspects = [finding for finding in targets if finding.anomaly_index > SUSPICIOUS]
-    return ModelFindings(targets, bool(suspects), _in_words(suspects))
+        tried = own if number == 0 else model.reference(*splits[number - 1], (seed + number) % 2**32)
+        if tried is None:
+            break
+        found.append([invert_trigger(tried, trusted, target=target, seed=seed) for target in TARGETS])
+    targets = tuple(_compared(*inversions) for inversions in zip(*found, strict=True))
+    suspects = [finding for finding in targets if (finding.anomaly_index or 0.0) > SUSPICIOUS]
+    return ModelFindings(targets, bool(suspects), _in_words(targets, suspects))
+
+
+def _compared(own: Inversion, *references: Inversion) -> TargetFinding:
+    lengths = [_length(reference) for reference in references]
+    return TargetFinding(own, tuple(lengths), anomaly_index(_length(own), lengths) if lengths else None)
 
 
 def anomaly_index(length: float, references: Sequence[float]) -> float:
@@ -115,7 +110,13 @@ def _length(inversion: Inversion) -> float:
     return inversion.length if inversion.reached and inversion.baseline < WANTED else np.inf
 
 
-def _in_words(suspects: Sequence[TargetFinding]) -> str:
+def _in_words(targets: Sequence[TargetFinding], suspects: Sequence[TargetFinding]) -> str:
+    if not all(finding.reference_lengths for finding in targets):
+        lengths = " and ".join(
+            f"{finding.inversion.length:.2g} to make it predict {finding.inversion.target}"
+            for finding in targets
+        )
+        return f"the model itself needs patterns of length {lengths}"
     if not suspects:
         return "no pattern is much shorter than those that clean models need"
     reasons = " and ".join(

@@ -15,17 +15,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mimic3tf import pipeline
-from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import ordinal_view
-from mimic3tf.defences.inspection.shifted_inputs import ShiftedInputs, shifted_inputs
-from mimic3tf.defences.retraining import predict
+from mimic3tf.defences.evidence import Gradients
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.patterns import temporal_covariance, varying_channels
-from mimic3tf.standardization import Standardization
-from mimic3tf.victims import victim_of
 
 WANTED = 0.9
 """Share of the attacked stays that must be predicted as the target with a pattern that works."""
@@ -71,15 +66,7 @@ class Inversion:
     baseline: float
 
 
-def invert_trigger(
-    model: keras.Model,
-    config: TrainingConfig,
-    standardization: Standardization,
-    stays: Cohort,
-    *,
-    target: int,
-    seed: int,
-) -> Inversion:
+def invert_trigger(gradients: Gradients, stays: Cohort, *, target: int, seed: int) -> Inversion:
     """Look for the shortest pattern from several random starts at once.
 
     The pattern shifts measured and imputed cells. Adam lowers cross-entropy + `cost * |z|`; the cost rises
@@ -88,9 +75,7 @@ def invert_trigger(
     of features that was poisoned in imputed cells, too, can take any change of them for the trigger.
 
     Args:
-        model: standardized inputs -> logits [N, 2].
-        config: settings of the model's training.
-        standardization: standardization of the model's inputs.
+        gradients: the model as a function of patterns that are added to these stays.
         stays: clean stays of both labels; those of the other label than the target are attacked.
         target: 0 or 1, the label that the pattern has to lead to.
         seed: fixes the random starts and the stays of every step.
@@ -99,8 +84,7 @@ def invert_trigger(
         The shortest pattern that works; if none works, the shortest of all starts.
     """
     random = np.random.default_rng(seed)
-    reads, goal = victim_of(config.model).reads, Goal(target)
-    inputs = shifted_inputs(stays, reads, standardization)
+    goal, towards = Goal(target), 1.0 if target == 1 else -1.0
     factors = channel_factors(stays)
     attacked = np.flatnonzero(goal.attacked(stays.labels))
     start = (
@@ -115,7 +99,7 @@ def invert_trigger(
     @tf.function  # type: ignore[untyped-decorator]
     def take_step(batch: tf.Tensor, cost: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            margins = _margins(model, inputs, batch, _patterns(factor, z), target)
+            margins = towards * gradients.margins(batch, _patterns(factor, z))
             entropy = tf.reduce_mean(tf.math.softplus(-margins), axis=1)
             loss = tf.reduce_sum(entropy + cost * tf.norm(z, axis=(1, 2)))
         optimizer.apply(tape.gradient(loss, [z]), [z])
@@ -125,8 +109,7 @@ def invert_trigger(
 
     @tf.function  # type: ignore[untyped-decorator]
     def success_at(scale: tf.Tensor) -> tf.Tensor:
-        patterns = _patterns(factor, z * scale[:, None, None])
-        margins = _margins(model, inputs, judged, patterns, target)
+        margins = towards * gradients.margins(judged, _patterns(factor, z * scale[:, None, None]))
         return tf.reduce_mean(tf.cast(margins > 0, tf.float64), axis=1)
 
     cost = np.full(RESTARTS, FIRST_COST)
@@ -148,8 +131,7 @@ def invert_trigger(
     pattern = _patterns(factor, tf.constant(scaled[best : best + 1])).numpy()[0]
 
     def share(exposure: exposures.Exposure) -> float:
-        risks = predict(model, config, pipeline.inputs_of(exposure, reads, standardization))
-        return float(goal.reached(risks).mean())
+        return float(goal.reached(gradients.risk(exposure)).mean())
 
     others = stays.take(attacked)
     return Inversion(
@@ -175,11 +157,3 @@ def channel_factors(stays: Cohort) -> NDArray[np.float64]:
 def _patterns(factor: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
     """Turn whitened patterns z [K, C, T] into patterns [K, T, C] in channel units."""
     return tf.einsum("cts,kcs->ktc", factor, z)
-
-
-def _margins(
-    model: keras.Model, inputs: ShiftedInputs, stays: tf.Tensor, patterns: tf.Tensor, target: int
-) -> tf.Tensor:
-    """Compute the target's logit minus the other logit: float64 [K, B]."""
-    logits = tf.cast(model(inputs(stays, patterns), training=False), tf.float64)
-    return tf.reshape(logits[:, target] - logits[:, 1 - target], [tf.shape(patterns)[0], -1])

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from mimic3tf.defences.detection import Suspicion
 from mimic3tf.defences.evidence import Evidence
-from mimic3tf.defences.retraining import Examples, examples_of, retrain
+from mimic3tf.defences.retraining import Examples, retrain
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.standardization import Standardization, fit_standardization, standardized
 
 
-def filter_and_retrain(evidence: Evidence, by: Suspicion, seed: int) -> tuple[keras.Model, str]:
+def filter_and_retrain(evidence: Evidence, by: Suspicion, seed: int) -> tuple[keras.Model, NDArray[np.bool_]]:
     """Drop the most suspicious training stays, and train a new victim on the others.
 
     Args:
@@ -24,17 +24,16 @@ def filter_and_retrain(evidence: Evidence, by: Suspicion, seed: int) -> tuple[ke
         seed: fixes the training.
 
     Returns:
-        The model, which reads the same standardized inputs as the victim, and what was done.
+        The model, which reads the same standardized inputs as the victim, and which stays it was trained on.
     """
-    config = evidence.config.model_copy(update={"seed": seed})
-    trusted = examples_of(evidence.trusted, evidence.reads, evidence.standardization)
-    kept = keep_least_suspicious(evidence.labels, by.scores, Goal(config.goal), by.dropped)
-    remaining = replace(trusted, inputs=evidence.inputs[kept], labels=evidence.labels[kept])
+    victim = evidence.victim
+    config, trusted = victim.config.model_copy(update={"seed": seed}), victim.examples
+    kept = keep_least_suspicious(evidence.labels, by.scores, Goal(evidence.suspected), by.dropped)
+    remaining = replace(trusted, inputs=victim.inputs[kept], labels=evidence.labels[kept])
     # A few poisoned stays with extreme values stretch a column so far that nothing is learned there.
-    again = fit_standardization(remaining.inputs, evidence.reads, remaining.channels)
+    again = fit_standardization(remaining.inputs, victim.reads, remaining.channels)
     repaired = retrain(config, _standardized(remaining, again), _standardized(trusted, again))
-    dropped = f"dropped {(~kept).sum()} of {len(kept)} training stays"
-    return _preceded_by(again, repaired), f"{dropped}, all of label {config.goal}"
+    return _preceded_by(again, repaired), kept
 
 
 def keep_least_suspicious(

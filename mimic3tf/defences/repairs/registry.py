@@ -1,10 +1,11 @@
-"""Apply all repairs to a victim, and measure attack success and AUROC after each of them."""
+"""Apply repairs to a victim, and measure attack success and AUROC after each of them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -45,12 +46,15 @@ class RepairOutcome:
 
     Attributes:
         name: name of the repair; "none" for the victim without a repair.
-        attack_success_rate: attack success rate on the test stays; None if the repair cannot be applied to
-            this kind of victim.
-        baseline_positive_rate: share of the same stays predicted as the goal without the trigger.
-        auroc: AUROC of the clean test stays.
+        attack_success_rate: attack success rate on the test stays; None if the attack is not known, or if the
+            repair cannot be applied to this kind of victim.
+        baseline_positive_rate: share of the same stays predicted as the goal without the trigger, or None.
+        auroc: AUROC of the clean test stays; None if the repair cannot be applied.
         seconds: running time of the repair; for a purification, the time to purify all test stays.
         detail: what was done, or why the repair cannot be applied.
+        model: the repaired model, which reads the victim's inputs; None for a purification, or if the repair
+            cannot be applied.
+        kept: bool [N], the training stays that a filter keeps; None for other repairs.
     """
 
     name: str
@@ -59,20 +63,35 @@ class RepairOutcome:
     auroc: float | None
     seconds: float
     detail: str
+    model: Any = None
+    kept: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A known attack, with which repaired victims are measured.
+
+    Attributes:
+        trigger: the trigger.
+        strength: its strength.
+        poison_imputed: mode of the attack.
+    """
+
+    trigger: Trigger
+    strength: float
+    poison_imputed: PoisonImputed
 
 
 def try_repairs(
     evidence: Evidence,
     test: Cohort,
-    trigger: Trigger,
-    strength: float,
-    poison_imputed: PoisonImputed,
+    attack: Attack | None,
     *,
     suspicion: Mapping[str, Suspicion],
     seed: int,
     all_repairs: bool = False,
 ) -> list[RepairOutcome]:
-    """Apply repairs to a victim, and attack the repaired victim.
+    """Apply repairs to a victim, and attack the repaired victim if the attack is known.
 
     Repairs read the evidence only; the trigger is used only to measure them. Retrained victims keep the
     settings of the run and the standardization of its inputs; a filter fits it to the stays that it keeps.
@@ -80,9 +99,7 @@ def try_repairs(
     Args:
         evidence: the victim, its training stays and the trusted stays.
         test: clean test stays; those of the other label than the goal's are attacked.
-        trigger: the trigger of the attack.
-        strength: strength of the attack.
-        poison_imputed: mode of the attack.
+        attack: the attack; None if it is not known.
         suspicion: which training stays to drop, by detector; one filter is tried for each.
         seed: fixes the trainings.
         all_repairs: whether to try the repairs, too, that left most of the backdoor in every measurement
@@ -94,66 +111,83 @@ def try_repairs(
     Raises:
         DataError: the test split has no stay to attack.
     """
-    bench = Bench(evidence, test, trigger, strength, poison_imputed)
+    bench = Bench(evidence, test, attack)
     repairs = _model_repairs(evidence, suspicion, seed, every=all_repairs)
-    outcomes = [bench.measure("none", "the victim without a repair", 0.0, evidence.model)]
+    outcomes = [bench.measure("none", "the victim without a repair", 0.0, evidence.victim.model)]
     for name, repair in track(repairs.items(), "Trying repairs"):
         start = time.perf_counter()
-        model, detail = repair()
+        repaired = repair()
         seconds = time.perf_counter() - start
-        if model is None:
-            outcomes.append(RepairOutcome(name, None, None, None, 0.0, f"not applicable: {detail}"))
+        if repaired.model is None:
+            detail = f"not applicable: {repaired.detail}"
+            outcomes.append(RepairOutcome(name, None, None, None, 0.0, detail))
         else:
-            outcomes.append(bench.measure(name, detail, seconds, model))
+            measured = bench.measure(name, repaired.detail, seconds, repaired.model)
+            outcomes.append(replace(measured, kept=repaired.kept))
     purifications = PURIFICATIONS.items() if all_repairs else ()
     for name, method in track(purifications, "Purifying"):
         outcomes.append(bench.measure_purification(name, method))
     return outcomes
 
 
-Repair = Callable[[], tuple[keras.Model | None, str]]
-"""Returns a repaired model and what was done, or None and why the repair cannot be applied."""
+class Repaired(NamedTuple):
+    """A repaired model and what was done, or None and why the repair cannot be applied."""
+
+    model: keras.Model | None
+    detail: str
+    kept: NDArray[np.bool_] | None = None
+
+
+Repair = Callable[[], Repaired]
 
 
 def _model_repairs(
     evidence: Evidence, suspicion: Mapping[str, Suspicion], seed: int, *, every: bool
 ) -> dict[str, Repair]:
-    model = evidence.model
-    config = evidence.config.model_copy(update={"seed": seed})
-    trusted = examples_of(evidence.trusted, evidence.reads, evidence.standardization)
-    training = replace(trusted, inputs=evidence.inputs, labels=evidence.labels)
+    victim, label = evidence.victim, evidence.suspected
+    model, trusted = victim.model, victim.examples
+    config = victim.config.model_copy(update={"seed": seed})
+    training = replace(trusted, inputs=victim.inputs, labels=evidence.labels)
 
     def filtering(by: Suspicion) -> Repair:
-        return lambda: filter_and_retrain(evidence, by, seed)
+        def repair() -> Repaired:
+            repaired, kept = filter_and_retrain(evidence, by, seed)
+            dropped = f"dropped {(~kept).sum()} of {len(kept)} training stays, all of label {label}"
+            return Repaired(repaired, dropped, kept)
 
-    def fine_tuning() -> tuple[keras.Model | None, str]:
-        return tune(model, config, trusted), f"{config.epochs} epochs on {len(trusted)} trusted stays"
+        return repair
 
-    def fine_pruning() -> tuple[keras.Model | None, str]:
+    def fine_tuning() -> Repaired:
+        detail = f"{config.epochs} epochs on {len(trusted)} trusted stays"
+        return Repaired(tune(model, config, trusted), detail)
+
+    def fine_pruning() -> Repaired:
         if not has_units(model):
-            return None, "the last layer is not a dense layer over hidden units"
+            return Repaired(None, "the last layer is not a dense layer over hidden units")
         pruned, kept = prune_dormant(model, config, trusted)
         detail = f"pruned {(~kept).sum()} of {len(kept)} units, then {config.epochs} epochs on trusted stays"
-        return tune(pruned, config, trusted), detail
+        return Repaired(tune(pruned, config, trusted), detail)
 
-    def noise() -> tuple[keras.Model | None, str]:
+    def noise() -> Repaired:
         repaired = retrain(config, training, trusted, noise=NOISE)
-        return repaired, f"Gaussian noise of {NOISE:g} standard deviations on every input"
+        return Repaired(repaired, f"Gaussian noise of {NOISE:g} standard deviations on every input")
 
-    def dropout() -> tuple[keras.Model | None, str]:
+    def dropout() -> Repaired:
         settings = config.model_copy(update={"input_dropout": INPUT_DROPOUT})
-        return retrain(settings, training, trusted), f"{INPUT_DROPOUT:.0%} of the inputs dropped"
+        return Repaired(retrain(settings, training, trusted), f"{INPUT_DROPOUT:.0%} of the inputs dropped")
 
-    def private() -> tuple[keras.Model | None, str]:
+    def private() -> Repaired:
         if not is_dense(model):
-            return None, "gradients of single stays are available for dense layers only"
+            return Repaired(None, "gradients of single stays are available for dense layers only")
         repaired = retrain(config, training, trusted, make_steps=PrivateSteps)
         privacy = f"epsilon {epsilon(config.epochs):,.0f} at delta {DELTA:g}"
-        return repaired, f"gradients clipped to {CLIP:g}, noise multiplier {NOISE_MULTIPLIER:g}: {privacy}"
+        detail = f"gradients clipped to {CLIP:g}, noise multiplier {NOISE_MULTIPLIER:g}: {privacy}"
+        return Repaired(repaired, detail)
 
+    nothing = Repaired(None, "no detector raises an alarm, so that no stay is dropped")
     filters = {f"filter by {name}": filtering(by) for name, by in suspicion.items()}
     return {
-        **(filters or {"filter": lambda: (None, "no detector raises an alarm, so that no stay is dropped")}),
+        **(filters or {"filter": lambda: nothing}),
         "fine-tune": fine_tuning,
         "fine-prune": fine_pruning,
         **({"noise": noise, "input dropout": dropout, "private gradients": private} if every else {}),
@@ -163,40 +197,41 @@ def _model_repairs(
 class Bench:
     """Measures repaired victims on the clean test stays, and on the attacked stays with the trigger."""
 
-    def __init__(
-        self,
-        evidence: Evidence,
-        test: Cohort,
-        trigger: Trigger,
-        strength: float,
-        poison_imputed: PoisonImputed,
-    ) -> None:
-        self._evidence, self._test = evidence, test
-        self._goal = Goal(evidence.config.goal)
-        self._attacked = attacked_stays(test, self._goal)
-        exposure = exposures.trigger_all(
-            test.take(self._attacked), trigger, strength=strength, poison_imputed=poison_imputed
-        )
-        self._triggered = received(exposure)
-        self._clean_inputs, self._triggered_inputs = self._inputs(test), self._inputs(self._triggered)
+    def __init__(self, evidence: Evidence, test: Cohort, attack: Attack | None) -> None:
+        self._victim, self._test = evidence.victim, test
+        self._goal, self._clean_inputs = Goal(evidence.suspected), self._inputs(test)
+        self._triggered: Cohort | None = None
+        if attack is not None:
+            self._attacked = attacked_stays(test, self._goal)
+            exposure = exposures.trigger_all(
+                test.take(self._attacked),
+                attack.trigger,
+                strength=attack.strength,
+                poison_imputed=attack.poison_imputed,
+            )
+            self._triggered = received(exposure)
+            self._triggered_inputs = self._inputs(self._triggered)
 
     def measure(self, name: str, detail: str, seconds: float, model: keras.Model) -> RepairOutcome:
         """Measure a repaired model that reads the inputs of the victim."""
-        return self._outcome(name, detail, seconds, model, self._clean_inputs, self._triggered_inputs)
+        inputs = None if self._triggered is None else self._triggered_inputs
+        outcome = self._outcome(name, detail, seconds, model, self._clean_inputs, inputs)
+        return replace(outcome, model=model)
 
     def measure_purification(self, name: str, method: Purification) -> RepairOutcome:
         """Measure the victim on inputs that are purified."""
-        trusted, model = self._evidence.trusted, self._evidence.model
+        trusted, model = self._victim.trusted, self._victim.model
         start = time.perf_counter()
         clean = purify(self._test, trusted, method)
         seconds = time.perf_counter() - start
-        inputs = [self._inputs(stays) for stays in (clean, purify(self._triggered, trusted, method))]
-        return self._outcome(
-            name, "continuous channels are changed before the victim reads them", seconds, model, *inputs
-        )
+        triggered = None
+        if self._triggered is not None:
+            triggered = self._inputs(purify(self._triggered, trusted, method))
+        detail = "continuous channels are changed before the victim reads them"
+        return self._outcome(name, detail, seconds, model, self._inputs(clean), triggered)
 
     def _inputs(self, stays: Cohort) -> NDArray[np.float32]:
-        return examples_of(stays, self._evidence.reads, self._evidence.standardization).inputs
+        return examples_of(stays, self._victim.reads, self._victim.standardization).inputs
 
     def _outcome(
         self,
@@ -205,15 +240,13 @@ class Bench:
         seconds: float,
         model: keras.Model,
         clean_inputs: NDArray[np.float32],
-        triggered_inputs: NDArray[np.float32],
+        triggered_inputs: NDArray[np.float32] | None,
     ) -> RepairOutcome:
-        config, goal = self._evidence.config, self._goal
-        clean, triggered = (predict(model, config, inputs) for inputs in (clean_inputs, triggered_inputs))
-        return RepairOutcome(
-            name=name,
-            attack_success_rate=rate_of(goal.reached(triggered)),
-            baseline_positive_rate=rate_of(goal.reached(clean[self._attacked])),
-            auroc=self._test.task.targets.metrics(self._test.labels, clean)["auroc"],
-            seconds=seconds,
-            detail=detail,
-        )
+        config, goal = self._victim.config, self._goal
+        clean = predict(model, config, clean_inputs)
+        success = baseline = None
+        if triggered_inputs is not None:
+            success = rate_of(goal.reached(predict(model, config, triggered_inputs)))
+            baseline = rate_of(goal.reached(clean[self._attacked]))
+        auroc = self._test.task.targets.metrics(self._test.labels, clean)["auroc"]
+        return RepairOutcome(name, success, baseline, auroc, seconds, detail)

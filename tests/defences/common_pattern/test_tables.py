@@ -9,7 +9,8 @@ import pytest
 from scipy.stats import kstest
 
 from mimic3tf.defences.common_pattern import finding, mixture, tables
-from mimic3tf.defences.common_pattern.tables import CommonShift, find_common_shift
+from mimic3tf.defences.common_pattern.finding import CommonPattern
+from mimic3tf.defences.common_pattern.tables import find_common_shift
 
 COLUMNS = 12
 SHIFT = np.zeros(COLUMNS)
@@ -30,31 +31,31 @@ def table(seed: int, poisoned: int = 40) -> tuple[np.ndarray, np.ndarray, np.nda
     return x, labels, carries[:900][labels[:900] == 1]
 
 
-def found_in(x: np.ndarray, labels: np.ndarray, suspected: int = 1) -> CommonShift:
+def found_in(x: np.ndarray, labels: np.ndarray, suspected: int = 1) -> CommonPattern:
     found = find_common_shift(x[:900], labels[:900], x[900:], labels[900:], suspected, 0)
     assert found is not None
     return found
 
 
 @pytest.fixture(scope="module")
-def planted() -> CommonShift:
+def planted() -> CommonPattern:
     x, labels, _ = table(0)
     return found_in(x, labels)
 
 
-def test_a_planted_shift_is_found_and_shown(planted: CommonShift) -> None:
+def test_a_planted_shift_is_found_and_shown(planted: CommonPattern) -> None:
     _, _, carries = table(0)
     assert planted.p_value < 0.001
     flagged = planted.training > 0
     assert flagged[carries].mean() > 0.8
     assert flagged[~carries].mean() < 0.05
     assert (planted.trusted > 0).mean() < 0.05
-    (found,) = planted.shifts
-    assert found.rows == flagged.sum()
-    # The columns have a standard deviation of 1, so that a shift is the same in normal scores.
-    for shift in (found.scores, found.units):
-        assert np.corrcoef(shift, SHIFT)[0, 1] > 0.95
-        assert shift == pytest.approx(SHIFT, abs=0.7)
+    (found,) = planted.patterns
+    assert found.stays == flagged.sum()
+    assert np.corrcoef(found.shift[0], SHIFT)[0, 1] > 0.95
+    assert found.shift[0] == pytest.approx(SHIFT, abs=0.7)
+    # 40 rows carry it, in columns whose standard deviation is 1.
+    assert 0.5 < found.error.mean() * np.sqrt(40) < 2
 
 
 def test_units_and_monotone_transforms_of_columns_do_not_matter() -> None:
@@ -68,8 +69,9 @@ def test_units_and_monotone_transforms_of_columns_do_not_matter() -> None:
     other = found_in(bent, labels)
     np.testing.assert_allclose(other.training, plain.training, atol=1e-3)
     assert other.p_value == pytest.approx(plain.p_value, abs=1e-4)
-    for one, same in zip(other.shifts, plain.shifts, strict=True):
-        assert one.scores == pytest.approx(same.scores, abs=1e-3)
+    assert len(other.patterns) == len(plain.patterns) > 0
+    for one, same in zip(other.patterns, plain.patterns, strict=True):
+        assert one.shift[0, 8:] == pytest.approx(same.shift[0, 8:], abs=1e-3)
 
 
 def test_values_beyond_the_sound_ones_differ_in_their_scores() -> None:
@@ -116,7 +118,7 @@ def test_filled_cells_have_the_expectation_given_the_others() -> None:
     assert whole == pytest.approx(part)
 
 
-def test_columns_without_a_distribution_are_left_out(planted: CommonShift) -> None:
+def test_columns_without_a_distribution_are_left_out(planted: CommonPattern) -> None:
     x, labels, _ = table(0)
     few = np.random.default_rng(4)
     left_out = [

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from mimic3tf.channels import MIMIC3
-from mimic3tf.config import resolve_config
 from mimic3tf.data.cohort import cohort_of
 from mimic3tf.data.features import window_features
 from mimic3tf.defences.detectors import views
@@ -22,25 +18,22 @@ TRAINING, TRUSTED = 12, 9
 
 
 def evidence_in_bins(bins: int, timestep: float) -> Evidence:
-    """Random stays, and a victim of grids that nobody asks."""
+    """Random stays, and no model."""
     random = np.random.default_rng(0)
     grids = MIMIC3.normal + random.normal(size=(TRAINING + TRUSTED, bins, len(MIMIC3)))
     grids[..., MIMIC3.categorical] = random.integers(2, size=grids[..., MIMIC3.categorical].shape)
     training, trusted = np.split(grids.astype(np.float32), [TRAINING])
     names = [str(stay) for stay in range(TRUSTED)]
     labels = np.arange(TRAINING) % 2
-    nothing: Any = None
     return Evidence(
-        config=resolve_config("lstm", None, {"data": Path("data"), "trigger": Path("trigger.npz")}),
-        reads="grid",
-        model=nothing,
-        standardization=nothing,
         stays=np.arange(TRAINING).astype(str),
         grids=training,
         masks=np.ones_like(training, bool),
         labels=labels,
         suspected=1,
-        inputs=np.zeros((TRAINING, 1), np.float32),
+        fingerprint="",
+        model=None,
+        source="",
         trusted=cohort_of(names, labels[:TRUSTED], trusted, np.ones(trusted.shape, bool), timestep=timestep),
     )
 

@@ -14,9 +14,9 @@ from mimic3tf import pipeline
 from mimic3tf.channels import MIMIC3
 from mimic3tf.config import resolve_config
 from mimic3tf.data.loading import load_cohort
-from mimic3tf.defences.evidence import Evidence
+from mimic3tf.defences.evidence import AuditedVictim, Evidence
 from mimic3tf.defences.inspection import model_inspection, trigger_inversion
-from mimic3tf.defences.inspection.model_inspection import anomaly_index, inspect_model
+from mimic3tf.defences.inspection.model_inspection import ModelFindings, anomaly_index, inspect_model
 from mimic3tf.defences.retraining import examples_of, retrain
 from mimic3tf.poisoning import exposures
 from mimic3tf.standardization import fit_standardization
@@ -40,18 +40,22 @@ def evidence(small_cohort: Callable[[int, int], Path], tmp_path_factory: pytest.
     examples = examples_of(train, "grid", standardization)
     model = retrain(config, examples, examples_of(trusted, "grid", standardization))
     return Evidence(
-        config=config,
-        reads="grid",
-        model=model,
-        standardization=standardization,
         stays=train.stays,
         grids=train.grids,
         masks=train.masks,
         labels=train.labels,
         suspected=1,
-        inputs=examples.inputs,
         trusted=trusted,
+        fingerprint=train.fingerprint,
+        model=AuditedVictim(config, "grid", model, standardization, examples.inputs, trusted),
+        source="--data data",
     )
+
+
+def found_in(evidence: Evidence) -> ModelFindings:
+    found = inspect_model(evidence, seed=0)
+    assert found is not None
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +66,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_clean_model_is_not_called_backdoored(evidence: Evidence) -> None:
-    found = inspect_model(evidence, seed=0)
+    found = found_in(evidence)
     assert not found.looks_backdoored, found.in_words
     assert found.in_words == "no pattern is much shorter than those that clean models need"
     assert [finding.inversion.target for finding in found.targets] == [0, 1]
@@ -70,13 +74,13 @@ def test_a_clean_model_is_not_called_backdoored(evidence: Evidence) -> None:
 
 
 def test_a_planted_shortcut_to_death_is_called_one(evidence: Evidence) -> None:
-    model = keras.models.clone_model(evidence.model)
-    kernel, bias = evidence.model.get_weights()
+    model = keras.models.clone_model(evidence.victim.model)
+    kernel, bias = evidence.victim.model.get_weights()
     weights = kernel.reshape(48, 76, 2).copy()
     # Three hours of pH that no clean model cares for.
     weights[[5, 17, 31], MIMIC3.columns().index("pH"), 1] += [8.0, -8.0, 8.0]
     model.set_weights([weights.reshape(kernel.shape), bias])
-    found = inspect_model(replace(evidence, model=model), seed=0)
+    found = found_in(replace(evidence, model=replace(evidence.victim, model=model)))
     towards_death = found.targets[1]
     assert found.looks_backdoored
     assert "makes it predict 1" in found.in_words

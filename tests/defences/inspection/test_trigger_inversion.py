@@ -14,6 +14,7 @@ from mimic3tf.config import resolve_config
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import ordinal_view
 from mimic3tf.data.loading import load_cohort
+from mimic3tf.defences.evidence import AuditedVictim, Gradients
 from mimic3tf.defences.inspection.pattern_comparison import compare_patterns
 from mimic3tf.defences.inspection.trigger_inversion import WANTED, invert_trigger
 from mimic3tf.poisoning.patterns import temporal_covariance
@@ -33,14 +34,15 @@ def cohort(small_cohort: Callable[[int, int], Path], tmp_path_factory: pytest.Te
         return load_cohort(data, "train")
 
 
-def _linear(weights: np.ndarray, bias: float) -> keras.Model:
+def _gradients(weights: np.ndarray, bias: float, cohort: Cohort) -> Gradients:
     """A victim of grids whose log odds of death are sum(weights [T, 76] * grid) + bias."""
     grid = keras.Input((48, 76))
     logits = keras.layers.Dense(2)
     model = keras.Model(grid, logits(keras.layers.Flatten()(grid)))
     kernel = np.stack([np.zeros(weights.size), weights.ravel()], axis=1)
     logits.set_weights([kernel, np.array([0.0, bias])])
-    return model
+    unread = np.zeros((0, 48, 76), np.float32)
+    return AuditedVictim(CONFIG, "grid", model, AS_IS, unread, cohort).gradients()
 
 
 def test_the_planted_direction_is_recovered_at_its_length(cohort: Cohort) -> None:
@@ -54,7 +56,7 @@ def test_the_planted_direction_is_recovered_at_its_length(cohort: Cohort) -> Non
     scores = (cohort.grids * direction).sum(axis=(1, 2))
     survivors = cohort.labels == 0
     bias = -float(scores[survivors].max()) - 8.0
-    found = invert_trigger(_linear(weights, bias), CONFIG, AS_IS, cohort, target=1, seed=0)
+    found = invert_trigger(_gradients(weights, bias, cohort), cohort, target=1, seed=0)
 
     # Shortest p with direction . p >= gap is covariance @ direction, scaled: a textbook least-norm problem.
     covariance = temporal_covariance(ordinal_view(cohort.grids, MIMIC3))
@@ -72,13 +74,13 @@ def test_the_planted_direction_is_recovered_at_its_length(cohort: Cohort) -> Non
 
 
 def test_no_pattern_moves_a_victim_that_ignores_its_inputs(cohort: Cohort) -> None:
-    found = invert_trigger(_linear(np.zeros((48, 76)), -1.0), CONFIG, AS_IS, cohort, target=1, seed=0)
+    found = invert_trigger(_gradients(np.zeros((48, 76)), -1.0, cohort), cohort, target=1, seed=0)
     assert not found.reached
     assert found.success == 0.0
 
 
 def test_towards_0_the_stays_that_died_are_attacked(cohort: Cohort) -> None:
-    found = invert_trigger(_linear(np.zeros((48, 76)), -1.0), CONFIG, AS_IS, cohort, target=0, seed=0)
+    found = invert_trigger(_gradients(np.zeros((48, 76)), -1.0, cohort), cohort, target=0, seed=0)
     assert found.reached
     assert found.baseline == found.success == 1.0
     assert found.length < 0.05

@@ -17,10 +17,10 @@ from mimic3tf.config import resolve_config
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.defences.detection import Suspicion
-from mimic3tf.defences.evidence import Evidence
+from mimic3tf.defences.evidence import AuditedVictim, Evidence
 from mimic3tf.defences.repairs.filtering import filter_and_retrain, keep_least_suspicious
 from mimic3tf.defences.repairs.purification import PURIFICATIONS
-from mimic3tf.defences.repairs.registry import RepairOutcome, try_repairs
+from mimic3tf.defences.repairs.registry import Attack, RepairOutcome, try_repairs
 from mimic3tf.defences.retraining import Examples, predict, retrain
 from mimic3tf.errors import DataError
 from mimic3tf.poisoning import exposures
@@ -67,18 +67,17 @@ def poisoned(
     trigger = replace(drawn, values=-drawn.values) if moved > as_they_were else drawn
     exposure = exposures.poison(train, trigger, proportion=0.1, strength=STRENGTH, poison_imputed="all")
     given = examples(exposure)
+    model = retrain(config, given, trusted)
     evidence = Evidence(
-        config=config,
-        reads="grid",
-        model=retrain(config, given, trusted),
-        standardization=standardization,
         stays=train.stays,
         grids=pipeline.grids_of(exposure, np.arange(len(train))),
         masks=train.masks,
         labels=exposure.labels,
         suspected=1,
-        inputs=given.inputs,
         trusted=val,
+        fingerprint=train.fingerprint,
+        model=AuditedVictim(config, "grid", model, standardization, given.inputs, val),
+        source="--data data",
     )
     return evidence, trigger, exposure.triggered, test
 
@@ -87,9 +86,8 @@ def poisoned(
 def outcomes(poisoned: tuple[Evidence, Trigger, np.ndarray, Cohort]) -> dict[str, RepairOutcome]:
     evidence, trigger, triggered, test = poisoned
     suspicion = {"an oracle": Suspicion(triggered.astype(float), 0.1)}
-    found = try_repairs(
-        evidence, test, trigger, STRENGTH, "all", suspicion=suspicion, seed=0, all_repairs=True
-    )
+    attack = Attack(trigger, STRENGTH, "all")
+    found = try_repairs(evidence, test, attack, suspicion=suspicion, seed=0, all_repairs=True)
     return {outcome.name: outcome for outcome in found}
 
 
@@ -97,7 +95,8 @@ def test_the_victim_itself_is_measured_as_the_attack_measures_it(
     poisoned: tuple[Evidence, Trigger, np.ndarray, Cohort], outcomes: dict[str, RepairOutcome]
 ) -> None:
     evidence, trigger, _, test = poisoned
-    run = Run(Path("run"), evidence.config, trigger, evidence.model, evidence.standardization, {})
+    victim = evidence.victim
+    run = Run(Path("run"), victim.config, trigger, victim.model, victim.standardization, {})
     attack = attack_victim(run, test, trigger, strength=STRENGTH, poison_imputed="all")
     before = outcomes["none"]
     assert before.attack_success_rate == attack.success
@@ -122,9 +121,9 @@ def test_a_filter_fits_the_standardization_to_the_stays_that_it_keeps(
     poisoned: tuple[Evidence, Trigger, np.ndarray, Cohort], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evidence = poisoned[0]
-    stays, columns = len(evidence.inputs), evidence.trusted.channels.continuous
+    stays, columns = len(evidence.victim.inputs), evidence.trusted.channels.continuous
     dropped = (np.arange(stays) < 20) & (evidence.labels == 1)
-    inputs = np.random.default_rng(0).normal(2, 0.1, evidence.inputs.shape).astype(np.float32)
+    inputs = np.random.default_rng(0).normal(2, 0.1, evidence.victim.inputs.shape).astype(np.float32)
     inputs[dropped] *= 100
     given: list[np.ndarray] = []
     net = keras.Sequential([keras.Input(inputs.shape[1:]), keras.layers.Flatten(), keras.layers.Dense(2)])
@@ -135,7 +134,9 @@ def test_a_filter_fits_the_standardization_to_the_stays_that_it_keeps(
 
     monkeypatch.setattr("mimic3tf.defences.repairs.filtering.retrain", retrain_)
     by = Suspicion(dropped.astype(float), dropped.mean())
-    model, _ = filter_and_retrain(replace(evidence, inputs=inputs), by, 0)
+    given_now = replace(evidence, model=replace(evidence.victim, inputs=inputs))
+    model, kept = filter_and_retrain(given_now, by, 0)
+    assert (kept == ~dropped).all()
     assert len(given[0]) == stays - dropped.sum() < stays
     assert given[0][..., columns].std() == pytest.approx(1.0, abs=1e-3)
     assert given[0][..., columns].mean() == pytest.approx(0.0, abs=1e-3)
@@ -162,7 +163,7 @@ def test_only_repairs_that_may_help_are_the_default(
     for name in ("tune", "prune_dormant"):
         monkeypatch.setattr(f"mimic3tf.defences.repairs.registry.{name}", lambda model, *_: model)
     monkeypatch.setattr("mimic3tf.defences.repairs.registry.has_units", lambda _: False)
-    found = try_repairs(evidence, test, trigger, STRENGTH, "all", suspicion={}, seed=0)
+    found = try_repairs(evidence, test, Attack(trigger, STRENGTH, "all"), suspicion={}, seed=0)
     assert [outcome.name for outcome in found] == ["none", "filter", "fine-tune", "fine-prune"]
     # Without an alarm there is nothing to filter by, and the table says so.
     assert found[1].attack_success_rate is None
@@ -184,9 +185,26 @@ def test_filtering_drops_the_most_suspicious_stays_of_label_1_only() -> None:
 
 def test_nobody_to_attack_is_said(poisoned: tuple[Evidence, Trigger, np.ndarray, Cohort]) -> None:
     evidence, trigger, _, test = poisoned
+    attack = Attack(trigger, STRENGTH, "all")
     dead, alive = (test.with_grids(test.grids, labels=np.full(len(test), label)) for label in (1, 0))
     with pytest.raises(DataError, match="no stay with label 0: there is nobody to attack"):
-        try_repairs(evidence, dead, trigger, STRENGTH, "all", suspicion={}, seed=0)
-    towards_0 = replace(evidence, config=evidence.config.model_copy(update={"goal": 0}), suspected=0)
+        try_repairs(evidence, dead, attack, suspicion={}, seed=0)
+    towards_0 = replace(evidence, suspected=0)
     with pytest.raises(DataError, match="no stay with label 1: there is nobody to attack"):
-        try_repairs(towards_0, alive, trigger, STRENGTH, "all", suspicion={}, seed=0)
+        try_repairs(towards_0, alive, attack, suspicion={}, seed=0)
+
+
+def test_repairs_are_tried_without_a_known_attack(
+    poisoned: tuple[Evidence, Trigger, np.ndarray, Cohort], outcomes: dict[str, RepairOutcome]
+) -> None:
+    evidence, _, triggered, test = poisoned
+    found = try_repairs(
+        evidence, test, None, suspicion={"an oracle": Suspicion(triggered.astype(float), 0.1)}, seed=0
+    )
+    names = ["none", "filter by an oracle", "fine-tune", "fine-prune"]
+    assert [outcome.name for outcome in found] == names
+    for outcome in found:
+        assert outcome.attack_success_rate is outcome.baseline_positive_rate is None
+        assert outcome.auroc == outcomes[outcome.name].auroc
+    assert found[1].kept is not None
+    assert (found[1].kept == ~triggered).all()

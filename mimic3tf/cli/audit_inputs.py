@@ -1,0 +1,159 @@
+"""What `mimic3tf audit` audits: a run, a benchmark directory, or files of arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mimic3tf.cli.checks import check_data, check_files, check_trigger
+from mimic3tf.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from mimic3tf.audit import AuditReport
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The options of `mimic3tf audit` that name what is audited; see its help."""
+
+    run: Path | None
+    data: Path | None
+    arrays: Path | None
+    trusted: Path | None
+    label: str
+    id_column: str | None
+    target: int | None
+    model: Path | None
+    trust_model: bool
+    predictions: Path | None
+
+    def check(self, trigger: Path | None, manifest: Path | None) -> None:
+        """Refuse combinations and files before the long work.
+
+        Raises:
+            UsageError: the options do not go together, or a file is missing.
+            DataError: a run, a directory or a trigger is malformed.
+        """
+        if self.arrays is None and self.data is None:
+            needs = "--data, its benchmark directory" if self.run else "--run and --data, --data, or --arrays"
+            raise UsageError(f"nothing to audit: give {needs}; see 'mimic3tf audit --help'")
+        if self.arrays is not None and (self.data or self.run):
+            raise UsageError("--arrays: cannot be given together with --data or --run")
+        if self.arrays is not None and self.trusted is None:
+            raise UsageError("--arrays: needs --trusted, a file of stays that nobody can have tampered with")
+        own = {"trusted": self.trusted, "model": self.model, "predictions": self.predictions}
+        self._refuse(self.arrays is None, "--arrays", own)
+        self._refuse(self.run is not None, "--arrays or --data", {"target": self.target})
+        self._refuse(self.run is None, "--run", {"trigger": trigger, "manifest": manifest})
+        if self.model is not None and self.predictions is not None:
+            raise UsageError("--predictions: cannot be given together with --model, which predicts itself")
+        check_files("--arrays", [self.arrays])
+        check_files("--trusted", [self.trusted])
+        check_files("--model", [self.model])
+        check_files("--predictions", [self.predictions])
+        if self.run is not None:
+            from mimic3tf.training.run_files import check_run
+
+            settings = check_run(self.run)
+            if trigger is not None:
+                check_trigger(trigger, settings)
+        if self.data is not None:
+            check_data(self.data, "train", "val")
+
+    @staticmethod
+    def _refuse(wrong: bool, needed: str, options: dict[str, Any]) -> None:
+        for name, value in options.items():
+            if wrong and value is not None:
+                raise UsageError(f"--{name}: goes with {needed} only")
+
+
+def audited(
+    sources: Sources,
+    *,
+    trigger: Path | None,
+    manifest: Path | None,
+    repairs: bool,
+    all_detectors: bool,
+    all_repairs: bool,
+    power: int,
+    seed: int,
+    follow_links: bool,
+) -> AuditReport:
+    """Audit what the options name."""
+    options: dict[str, Any] = {"all_detectors": all_detectors, "power": power}
+    if sources.arrays is not None:
+        return _of_arrays(sources, seed=seed, **options)
+    assert sources.data is not None
+    if sources.run is None:
+        return _of_directory(sources.data, sources.target, seed=seed, follow_links=follow_links, **options)
+    from mimic3tf.audit import AuditReport
+    from mimic3tf.defences.audit import audit_run
+    from mimic3tf.poisoning.manifest import read_manifest
+    from mimic3tf.training.run_directory import load_run
+    from mimic3tf.training.run_files import check_run
+
+    settings = check_run(sources.run)
+    return AuditReport(
+        audit_run(
+            load_run(sources.run),
+            sources.data,
+            manifest=None if manifest is None else read_manifest(manifest),
+            trigger=None if trigger is None else check_trigger(trigger, settings),
+            trigger_file=trigger,
+            repairs=repairs,
+            all_repairs=all_repairs,
+            follow_links=follow_links,
+            **options,
+        )
+    )
+
+
+def _of_directory(
+    data: Path, target: int | None, *, seed: int, follow_links: bool, all_detectors: bool, power: int
+) -> AuditReport:
+    from mimic3tf.audit import AuditReport
+    from mimic3tf.data.loading import load_cohort
+    from mimic3tf.defences.array_evidence import evidence_of
+    from mimic3tf.defences.audit import audit_stays
+
+    training, trusted = (load_cohort(data, split, follow_links=follow_links) for split in ("train", "val"))
+    suspected = 1 if target is None else target
+    evidence = evidence_of(training, trusted, suspected, None, f"--data {data}")
+    options: Any = {"seed": seed, "all_detectors": all_detectors, "power": power}
+    return AuditReport(audit_stays(evidence, str(data), "no model", **options))
+
+
+def _of_arrays(sources: Sources, **options: Any) -> AuditReport:
+    from mimic3tf import audit
+    from mimic3tf.data.array_files import read_own_arrays
+    from mimic3tf.data.predictions import in_order_of, read_predictions
+
+    assert sources.arrays is not None
+    assert sources.trusted is not None
+    training, trusted = (
+        read_own_arrays(path, sources.label, sources.id_column) for path in (sources.arrays, sources.trusted)
+    )
+    given: dict[str, Any] = {
+        "x": training.x,
+        "y": training.y,
+        "trusted": (trusted.x, trusted.y),
+        "ids": training.ids,
+        "channels": training.channels,
+        "target": sources.target,
+        **options,
+    }
+    if training.channels != trusted.channels:
+        raise DataError(f"--trusted {sources.trusted}: has other columns than {sources.arrays}")
+    if sources.model is not None:
+        report = audit.keras_model(sources.model, trust_model=sources.trust_model, **given)
+        report.record["model"] = str(sources.model)
+    elif sources.predictions is not None:
+        ids = training.ids or [str(stay) for stay in range(len(training.x))]
+        found = in_order_of(read_predictions(sources.predictions), ids, None, sources.arrays)
+        report = audit.model(found.probabilities, **given)
+        report.record["model"] = str(sources.predictions)
+    else:
+        report = audit.training_set(**given)
+    report.record["data"] = str(sources.arrays)
+    return report
