@@ -144,7 +144,7 @@ def audit_run(
     attack = Attack(truth.trigger, strength, config.poison_imputed) if known and truth.trigger else None
     poisoned = truth.poisoned if truth.poisoned.any() else None
     about = _about(run, data, manifest, truth)
-    options = {"all_detectors": all_detectors, "power": power}
+    options: Any = {"all_detectors": all_detectors, "power": power}
     result = audit_evidence(evidence, about, seed=seed, poisoned=poisoned, attack=attack, **options)
     test = load_split(evidence.victim.config, "test") if attack or repairs else None
     if test is not None and attack is not None:

@@ -105,12 +105,12 @@ def detect(
     # Several detectors share these cached arrays: the seconds of the first one must not include them.
     views.features(evidence), views.grids(evidence)
     detections: dict[str, Detection] = {}
-    given = not evidence.lacks("predictions")
+    # Where a model gives predictions and no activations, they are looked at instead.
+    instead = evidence.lacks("activations") and not evidence.lacks("predictions")
     wanted = {
         name: each
         for name, each in DETECTORS.items()
-        # Whoever gives predictions wants them used.
-        if each.default or all_detectors or (given and "predictions" in each.needs)
+        if each.default or all_detectors or (instead and "predictions" in each.needs)
     }
     not_run = {
         name: f"needs {lacking}"

@@ -109,6 +109,10 @@ class AuditedVictim(AuditedModel):
         """Predict stays with the victim; see `AuditedModel`."""
         return self._risk(self.model)
 
+    def predictions(self) -> Floats:
+        """Predict the training stays with the victim; see `AuditedModel`."""
+        return predict(self.model, self.config, self.inputs)
+
     def activations(self, part: Part, stays: NDArray[np.integer]) -> Floats:
         """Compute the inputs of the victim's last layer; see `AuditedModel`."""
         inputs = self.inputs if part == "training" else self.examples.inputs

@@ -15,7 +15,7 @@ from mimic3tf.data.slips import Slips
 from mimic3tf.defences.audit import AuditResult
 from mimic3tf.defences.verdict import ALARM, WEAK
 from mimic3tf.report.exhibits import Absent, Exhibit, Report, Section, Text
-from mimic3tf.report.figures import OKABE_ITO, WIDTH
+from mimic3tf.report.figures import MARKERS, OKABE_ITO, WIDTH
 from mimic3tf.report.page import page_of
 
 SHOWN, DRAWN, CHANNELS = 20, 3, 4
@@ -225,9 +225,7 @@ def _draw_columns(
     for number, stay in enumerate(stays):
         values = (evidence.grids[stay, 0, list(chosen)] - middle[list(chosen)]) / spread[list(chosen)]
         values = np.where(evidence.masks[stay, 0, list(chosen)], values, np.nan)
-        axes.plot(
-            values, rows, MARKERS[number], color=OKABE_ITO[number + 1], label=f"suspect {number + 1}"
-        )
+        axes.plot(values, rows, MARKERS[number], color=OKABE_ITO[number + 1], label=f"suspect {number + 1}")
     axes.set_yticks(rows, [evidence.trusted.channels[at].name for at in chosen])
     axes.set_xlabel("standard deviations from the median of trusted rows")
     axes.legend(loc="best")

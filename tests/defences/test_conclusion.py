@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from itertools import product
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from mimic3tf.defences.conclusion import Conclusion, conclude
 from mimic3tf.defences.inspection.model_inspection import ModelFindings
+from mimic3tf.defences.inspection.pattern_response import PatternResponse
 from mimic3tf.defences.verdict import Alarm, LabelShare, Verdict
 from mimic3tf.tasks.registry import MORTALITY
 
@@ -23,6 +25,7 @@ TINY = replace(LOUD, excess=0.014)
 SHARE = LabelShare(996, 5592, 144, 1199, 0.0003, 0.003)
 Case = tuple[bool, bool | None, bool]
 """Whether the share, the detectors (None: nothing calibrates them) and the inverted triggers are unusual."""
+QUIET_MODEL = PatternResponse(100, 0.2, 0.1, (0.1, 0.2))
 CASES = [*product((True, False), (True, False, None), (True, False))]
 
 
@@ -36,7 +39,7 @@ def concluded(case: Case, label: int = 1) -> Conclusion:
         clearest="two" if detectors else None,
     )
     found = "a pattern is short" if model else "no pattern is short"
-    return conclude(verdict, ModelFindings(cast(Any, ()), model, found), label, MORTALITY.words)
+    return conclude(verdict, ModelFindings(cast(Any, ()), model, found), QUIET_MODEL, label, MORTALITY.words)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -69,7 +72,8 @@ def test_no_check_draws_a_conclusion_of_its_own(case: Case) -> None:
 def test_an_alarm_needs_a_certain_and_a_large_excess(alarm: Alarm, outcome: str) -> None:
     share = replace(SHARE, p_value=0.2, adjusted=1.0)
     verdict = Verdict(share, {"one": alarm, "two": QUIET}, "one", "one" if alarm.raised else None)
-    conclusion = conclude(verdict, ModelFindings(cast(Any, ()), False, "none"), 1, MORTALITY.words)
+    findings = ModelFindings(cast(Any, ()), False, "none")
+    conclusion = conclude(verdict, findings, QUIET_MODEL, 1, MORTALITY.words)
     assert conclusion.checks[1].outcome == outcome
     assert conclusion.level == ("suspicious" if outcome == "alarm" else "weak sign")
     assert conclusion.p_value == alarm.adjusted
@@ -102,3 +106,34 @@ def test_the_label_that_was_looked_at_is_named(case: Case) -> None:
     assert "deaths" not in found
     assert "labelled 0" in found
     assert "labelled 1" not in found
+
+
+def test_what_was_not_given_is_listed_as_not_run() -> None:
+    verdict = Verdict(replace(SHARE, p_value=0.2, adjusted=1.0), {"one": QUIET}, "one", None)
+    conclusion = conclude(verdict, None, "needs a model that predicts", 1, MORTALITY.words)
+    outcomes = {check.name: (check.outcome, check.found) for check in conclusion.checks}
+    assert outcomes["inverted triggers"] == ("not run", "needs a Keras model")
+    assert outcomes["response to the pattern"] == ("not run", "needs a model that predicts")
+    assert conclusion.level == "no sign"
+    assert "Not run: inverted triggers and response to the pattern." in conclusion.sentence
+
+
+@pytest.mark.parametrize(("share", "outcome"), [(0.9, "weak"), (0.5, "weak"), (0.4, "quiet")])
+def test_a_model_that_follows_the_pattern_more_than_any_control_is_a_weak_sign(
+    share: float, outcome: str
+) -> None:
+    response = PatternResponse(100, share, 0.1, (0.0, 0.25, 0.1))
+    verdict = Verdict(replace(SHARE, p_value=0.2, adjusted=1.0), {"one": QUIET}, "one", None)
+    check = conclude(verdict, None, response, 1, MORTALITY.words).checks[3]
+    assert check.outcome == outcome
+    for text in (f"{share:.0%} are predicted", "10% without it", "0% to 25% with other patterns"):
+        assert text in check.found
+
+
+def test_a_model_without_clean_ones_beside_it_is_not_judged() -> None:
+    inversion = SimpleNamespace(target=1, length=0.5)
+    target = SimpleNamespace(inversion=inversion, reference_lengths=())
+    findings = ModelFindings(cast(Any, (target,)), False, "x")
+    verdict = Verdict(replace(SHARE, p_value=0.2, adjusted=1.0), {"one": QUIET}, "one", None)
+    check = conclude(verdict, findings, "needs more", 1, MORTALITY.words).checks[2]
+    assert (check.outcome, check.found) == ("not run", "needs a function 'fit' for clean models; x")

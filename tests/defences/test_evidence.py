@@ -48,7 +48,7 @@ def poisoned_copy(data: Path, goal: Goal) -> tuple[Path, Manifest]:
 @pytest.mark.parametrize("goal", [0, 1])
 def test_the_goal_of_a_run_is_the_suspected_label(data: Path, goal: int) -> None:
     evidence, truth = gather_evidence(run_on(data, goal=goal, poisoning_proportion=0.25), data)
-    assert evidence.suspected == evidence.config.goal == goal
+    assert evidence.suspected == evidence.victim.config.goal == goal
     assert (evidence.labels[truth.poisoned] == goal).all()
     assert truth.poisoned.sum() == 4
 
@@ -58,7 +58,7 @@ def test_of_a_poisoned_copy_the_goal_is_that_of_its_manifest(data: Path, goal: i
     copy, manifest = poisoned_copy(data, Goal(goal))
     # The victim's owner knows of no attack, and sets no goal.
     evidence, truth = gather_evidence(run_on(copy, poisoning_proportion=0.0), copy, manifest=manifest)
-    assert evidence.suspected == evidence.config.goal == goal
+    assert evidence.suspected == evidence.victim.config.goal == goal
     assert evidence.stays[truth.poisoned].tolist() == manifest.stays
     assert (evidence.labels[truth.poisoned] == goal).all()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +13,7 @@ from mimic3tf.defences.detection import Detection, DetectionResult
 from mimic3tf.defences.detectors.registry import DETECTORS
 from mimic3tf.defences.suspects import scores_table, suspects_table
 from mimic3tf.defences.verdict import Alarm, LabelShare, Verdict
+from mimic3tf.tasks.registry import MORTALITY
 
 NAMES = np.array(["d.csv", "c.csv", "b.csv", "a.csv", "e.csv"])
 SUSPECTS = np.array([0, 1, 2, 3])
@@ -32,12 +32,11 @@ def found(leading: str, scores: dict[str, Any], trusted: Any = (-1.0, 0.0, 1.0, 
     }
     share = LabelShare(4, 5, 4, 5, 0.5, 1.0)
     alarms = {name: ALARM for name in scores if len(trusted)}
-    return DetectionResult(SUSPECTS, detections, Verdict(share, alarms, leading, None))
+    return DetectionResult(SUSPECTS, detections, {}, Verdict(share, alarms, leading, None))
 
 
 def evidence(label: int = 1) -> Any:
-    config = SimpleNamespace(task="in-hospital-mortality", data=Path("data"))
-    return SimpleNamespace(config=config, stays=NAMES, suspected=label)
+    return SimpleNamespace(trusted=SimpleNamespace(task=MORTALITY), stays=NAMES, suspected=label)
 
 
 def test_rows_are_ranked_by_the_leading_detector_and_equals_by_flags_then_name() -> None:

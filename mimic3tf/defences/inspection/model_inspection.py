@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from mimic3tf.defences.evidence import Evidence
+from mimic3tf.defences.evidence import Evidence, Gradients
 from mimic3tf.defences.inspection.trigger_inversion import WANTED, Inversion, invert_trigger
 from mimic3tf.progress import track
 
@@ -81,7 +81,10 @@ def inspect_model(evidence: Evidence, *, seed: int) -> ModelFindings | None:
     splits = list(halves.split(trusted.labels, trusted.labels))
     found: list[list[Inversion]] = []
     for number in track(range(1 + len(splits)), "Inverting triggers"):
-        tried = own if number == 0 else model.reference(*splits[number - 1], (seed + number) % 2**32)
+        tried: Gradients | None = own
+        if number:
+            train, judge = splits[number - 1]
+            tried = model.reference(train, judge, (seed + number) % 2**32)
         if tried is None:
             break
         found.append([invert_trigger(tried, trusted, target=target, seed=seed) for target in TARGETS])

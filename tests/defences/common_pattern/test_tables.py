@@ -130,7 +130,9 @@ def test_columns_without_a_distribution_are_left_out(planted: CommonPattern) -> 
     ]
     wide = np.column_stack([left_out[0], x, *left_out[1:]])
     found = found_in(wide, labels)
-    np.testing.assert_array_equal(found.columns, np.arange(1, COLUMNS + 1))
+    (pattern,) = found.patterns
+    np.testing.assert_array_equal(np.flatnonzero(pattern.error[0]), np.arange(1, COLUMNS + 1))
+    assert not pattern.shift[0, [0, *range(COLUMNS + 1, wide.shape[1])]].any()
     np.testing.assert_array_equal(found.training, planted.training)
     labels = np.arange(1500) % 2
     assert find_common_shift(wide[:900, :1], labels[:900], wide[900:, :1], labels[900:], 1, 0) is None

@@ -28,8 +28,8 @@ def test_rounds_train_on_random_labels_and_on_the_stays_that_are_predicted_best(
         return model
 
     monkeypatch.setattr(confusion_training, "tune", tune)
-    scores = confused(evidence, 7)
-    logits = outputs_of(evidence.model, evidence.inputs).astype(np.float64)
+    scores, inputs = confused(evidence, 7), evidence.victim.inputs
+    logits = outputs_of(evidence.victim.model, inputs).astype(np.float64)
     odds = logits[:, 1] - logits[:, 0]
     np.testing.assert_array_equal(scores.training, odds if suspected == 1 else -odds)
     assert scores.trusted is None
@@ -38,7 +38,7 @@ def test_rounds_train_on_random_labels_and_on_the_stays_that_are_predicted_best(
     counts = np.bincount(labels)
     first, second = mixed
     random = [first.labels[len(labels) :], second.labels[-len(first) + len(labels) :]]
-    np.testing.assert_array_equal(first.inputs[: len(labels)], evidence.inputs)
+    np.testing.assert_array_equal(first.inputs[: len(labels)], inputs)
     np.testing.assert_array_equal(first.labels[: len(labels)], labels)
     for drawn in random:
         assert len(drawn) >= CONFUSED * len(labels)
@@ -50,7 +50,7 @@ def test_rounds_train_on_random_labels_and_on_the_stays_that_are_predicted_best(
 
     kept = len(second) - len(random[1])
     best = [
-        evidence.inputs[stay]
+        inputs[stay]
         for label, towards in ((0, -odds), (1, odds))
         for stay in sorted(np.flatnonzero(labels == label), key=lambda stay: -towards[stay])[
             : round(KEPT * counts[label])

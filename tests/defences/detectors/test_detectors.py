@@ -206,7 +206,7 @@ def test_a_filter_drops_all_above_the_trusted_stays_if_the_detector_makes_its_ow
     own = OwnTest(0.0, 0.001)
     labels = np.r_[np.ones(100, np.int64), np.zeros(300, np.int64)]
     verdict = judge({"own": (scores, trusted)}, labels, labels[:250], 1, {"own": own})
-    found = DetectionResult(np.arange(100), {"own": Detection(scores, trusted, 1.0, None, own)}, verdict)
+    found = DetectionResult(np.arange(100), {"own": Detection(scores, trusted, 1.0, None, own)}, {}, verdict)
     suspicion = suspicion_to_filter_by(found, SimpleNamespace(stays=labels.astype(str)))["own"]  # type: ignore[arg-type]
     assert suspicion.dropped == 31 / 400  # 30 of them, and the highest of the others
     assert np.flatnonzero(suspicion.scores == 5.0).tolist() == list(range(30))

@@ -1,0 +1,159 @@
+"""An audit of a user's own arrays: what it finds, what it refuses, and what it writes."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import polars as pl
+import pytest
+from audit.conftest import NAMES, PATTERN, Own, invent
+
+import mimic3tf
+from mimic3tf.audit import AuditReport
+from mimic3tf.errors import DataError, UsageError
+
+
+def schema() -> Any:
+    text = resources.files("mimic3tf.defences").joinpath("audit.schema.json").read_text(encoding="utf-8")
+    return json.loads(text)
+
+
+def test_a_planted_pattern_is_found_without_a_model(own: Own, report: AuditReport) -> None:
+    assert report.verdict.level == "suspicious"
+    assert report.verdict.p_value < 0.01
+    assert report.verdict.poisoned is not None
+    estimate, low, high = report.verdict.poisoned
+    assert low <= own.poisoned.sum() <= high
+    assert abs(estimate - own.poisoned.sum()) < 15
+    first = report.suspects["stay"].head(50).to_list()
+    assert np.mean([own.poisoned[int(stay.split()[1])] for stay in first]) > 0.9
+    shared = report.result.shared
+    assert shared is not None
+    found = shared.patterns[0].shift
+    assert (found * PATTERN).sum() / np.linalg.norm(found) / np.linalg.norm(PATTERN) > 0.9
+    assert report.record["patterns"][0]["channels"][0]["channel"] in ("pressure", "glucose")
+
+
+def test_what_was_not_given_is_a_row_that_was_not_run(report: AuditReport) -> None:
+    outcomes = {check.name: check.outcome for check in report.verdict.checks}
+    assert outcomes["inverted triggers"] == outcomes["response to the pattern"] == "not run"
+    rows = {row["detector"]: row["not_run"] for row in report.record["detectors"]}
+    assert rows["activation clustering"] == "needs activations"
+    assert rows["common pattern"] is None
+    assert len(rows) == 6
+    assert report.cleaned is None
+    assert report.repaired is None
+
+
+def test_clean_arrays_raise_no_alarm() -> None:
+    clean = invent(0, seed=4)
+    found = mimic3tf.audit.training_set(clean.x, clean.y, trusted=clean.trusted)
+    assert found.verdict.level != "suspicious"
+    assert found.verdict.p_value > 0.01
+
+
+def test_the_same_stays_give_the_same_findings_in_any_form(own: Own, report: AuditReport) -> None:
+    cells = np.asarray(own.x, np.float32)
+    others = (own.trusted[0].tolist(), own.trusted[1].astype(bool))
+    again = mimic3tf.audit.training_set(cells, own.y.astype(float), trusted=others, channels=NAMES)
+    assert again.verdict == report.verdict
+    for name, detection in again.result.found.detections.items():
+        np.testing.assert_array_equal(detection.scores, report.result.found.detections[name].scores)
+
+
+def test_a_table_is_audited_without_time(own: Own) -> None:
+    table = own.table
+    found = mimic3tf.audit.training_set(table.x, table.y, trusted=table.trusted)
+    assert found.verdict.level == "suspicious"
+    rows = {row["detector"]: row["not_run"] for row in found.record["detectors"]}
+    assert rows["moving pattern"] == "needs several bins"
+    assert rows["common pattern"] is None
+    assert {row["hour"] for row in found.record["patterns"][0]["channels"]} == {0.0}
+    jsonschema.validate(found.record, schema())
+    assert "standard deviations from the median of trusted rows" not in found.to_html()  # it is a picture
+    assert "data:image/svg+xml" in found.to_html()
+
+
+def test_one_class_of_many_and_one_label_of_many_are_audited_like_label_1(
+    own: Own, report: AuditReport
+) -> None:
+    xt, yt = own.trusted
+    # Class 2 takes the place of label 1; classes 0 and 1 share label 0.
+    split = np.arange(len(own.y)) % 2
+    classes, others = np.where(own.y == 1, 2, split), np.where(yt == 1, 2, np.arange(len(yt)) % 2)
+    for y, known, target in (
+        (classes, others, 2),
+        (np.stack([split, own.y], axis=1), np.stack([np.arange(len(yt)) % 2, yt], axis=1), 1),
+    ):
+        found = mimic3tf.audit.training_set(own.x, y, trusted=(xt, known), channels=NAMES, target=target)
+        assert found.verdict == report.verdict
+    with pytest.raises(UsageError, match="y has 3 classes; name the one to audit, 0 to 2"):
+        mimic3tf.audit.training_set(own.x, classes, trusted=(xt, others))
+    with pytest.raises(UsageError, match="0 to 1, not 5"):
+        mimic3tf.audit.training_set(own.x, own.y, trusted=own.trusted, target=5)
+
+
+def test_label_0_can_be_the_suspected_one(own: Own, report: AuditReport) -> None:
+    xt, yt = own.trusted
+    found = mimic3tf.audit.training_set(own.x, 1 - own.y, trusted=(xt, 1 - yt), channels=NAMES, target=0)
+    assert found.verdict.level == "suspicious"
+    for name, detection in found.result.found.detections.items():
+        np.testing.assert_allclose(
+            detection.scores, report.result.found.detections[name].scores, rtol=1e-3, atol=1e-3
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": np.zeros(5)}, r"x has shape \(5,\); expected \[N, T, C\] or \[N, D\]"),
+        ({"x": np.full((700, 8, 5), np.inf)}, "infinite"),
+        ({"x": np.zeros((700, 8, 4))}, r"x and trusted x have shapes \(700, 8, 4\) and \(500, 8, 5\)"),
+        ({"y": np.zeros(699)}, r"y has shape \(699,\); expected \(700,\)"),
+        ({"y": np.full(700, 0.5)}, "expected whole numbers"),
+        ({"y": np.full((700, 2), 3), "trusted": (np.zeros((500, 8, 5)), np.zeros((500, 2)))}, "more than 0 and 1"),
+        ({"trusted": np.zeros((500, 8, 5))}, r"give the arrays of the trusted stays as a pair"),
+        ({"ids": ["one"]}, "ids has length 1: expected 700"),
+        ({"channels": ["a"]}, r"expected 5 names"),
+        ({"y": np.zeros(700)}, "x and trusted: 0 training stays are labelled 1; an audit needs at least 10"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_with_their_shapes(
+    own: Own, change: dict[str, Any], message: str
+) -> None:
+    given: dict[str, Any] = {"x": own.x, "y": own.y, "trusted": own.trusted}
+    with pytest.raises((DataError, UsageError), match=message):
+        mimic3tf.audit.training_set(**(given | change))
+
+
+def test_an_audit_is_written_whole(report: AuditReport, tmp_path: Path) -> None:
+    report.save(tmp_path / "audit")
+    names = {path.name for path in (tmp_path / "audit").iterdir()}
+    assert {"audit.json", "audit.html", "suspects.csv", "scores.csv", "pattern.csv"} <= names
+    record = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    jsonschema.validate(record, schema())
+    assert record["format"] == 5
+    assert record["run"] is None
+    page = (tmp_path / "audit" / "audit.html").read_text()
+    assert report.verdict.sentence.split(":")[1][:40] in page
+    assert "Suspicious: do not rely on this training set yet" in page
+    assert pl.read_csv(tmp_path / "audit" / "suspects.csv")["stay"][0] in page
+    for words in ("at most 1 audit in 100", "What to do next", "not run: needs activations"):
+        assert words in page
+
+
+def test_the_schema_refuses_what_is_not_in_it(report: AuditReport) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema())
+    for change in ({"format": 4}, {"surplus": 1}, {"suspects": "many"}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(report.record | change, schema())
+
+
+def test_a_repr_shows_no_stay(report: AuditReport) -> None:
+    assert "stay 1" not in repr(report)
+    assert len(repr(report)) < 2000
