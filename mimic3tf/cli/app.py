@@ -13,6 +13,7 @@ from mimic3tf.cli import (
     audit,
     audit_table,
     cache,
+    evaluate,
     generate_trigger,
     import_checkpoint,
     poison,
@@ -64,6 +65,7 @@ app.command("poison")(poison.poison)
 app.command("train")(train.train)
 app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("attack")(attack.attack)
+app.command("evaluate")(evaluate.evaluate)
 app.command("audit")(audit.audit)
 app.command("audit-table")(audit_table.audit_table)
 app.command("cache")(cache.cache)

@@ -58,6 +58,17 @@ def check_out(out: Path | None) -> None:
             raise UsageError(f"--out {out}: {path} is a file; name a folder")
 
 
+def check_out_file(out: Path | None) -> None:
+    """Refuse an output file whose path is a folder, or leads through a file.
+
+    Raises:
+        UsageError: the path is a folder, or a part of the path is a file.
+    """
+    if out is not None and out.is_dir():
+        raise UsageError(f"--out {out}: is a folder; name a file")
+    check_out(out and out.parent)
+
+
 def check_data(data: Path, *splits: Split) -> None:
     """Refuse a directory that does not hold the listfiles of `splits`.
 
