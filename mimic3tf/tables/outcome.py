@@ -13,6 +13,9 @@ from mimic3tf.poisoning.outcome import Outcome
 from mimic3tf.storage.files import PathText, write_together
 from mimic3tf.tables.results import PREDICTIONS
 
+OUTCOME = "outcome.json"
+"""File with the rates of a model that only gave predictions; an attack on a run writes `attack.json`."""
+
 
 def outcome_record(outcome: Outcome) -> dict[str, Any]:
     """Make the part of a summary that holds the metrics and rates of an attack; null where not defined."""
@@ -33,6 +36,15 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
         },
         "stays_attacked": outcome.success.stays,
         "test_stays": len(outcome.stays),
+    }
+
+
+def summarize_predictions(clean: Path, triggered: Path, task: str, outcome: Outcome) -> dict[str, Any]:
+    """Make the contents of `outcome.json`: the two files of predictions, and the rates that follow."""
+    return {
+        "predictions": {"clean": str(clean), "triggered": str(triggered)},
+        "task": task,
+        **outcome_record(outcome),
     }
 
 
