@@ -140,7 +140,7 @@ def test_the_test_stays_of_another_pipeline_get_the_trigger(
     assert {name for name in before if before[name] != after[name]} == survivors
     assert f"{len(survivors)} test stays carry the trigger" in made.out
     assert f"mimic3tf attack --predictions CLEAN.csv TRIGGERED.csv --labels {prepared.data}" in made.out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cohort-cache", "copy"]
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
 def test_options_of_training_stays_are_refused_with_test(poison: Command, tmp_path: Path) -> None:
