@@ -16,7 +16,8 @@ from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonImputed
-from mimic3tf.poisoning.outcome import Outcome, attacked_of, measure_outcome
+from mimic3tf.poisoning.outcome import AttackResult as AttackResult
+from mimic3tf.poisoning.outcome import attacked_of, measure_outcome
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.storage.files import PathText, read_json
 from mimic3tf.tables.outcome import outcome_record, write_outcome
@@ -117,21 +118,6 @@ def _data_of_attack(folder: Path) -> str | None:
         return str(read_json(folder / ATTACK)["data"]["fingerprint"])
     except (OSError, ValueError, LookupError, TypeError):
         return None
-
-
-@dataclass(frozen=True, repr=False)
-class AttackResult(Outcome):
-    """What an attack achieves, and how it was made.
-
-    Attributes:
-        trigger: the trigger of the attack.
-        strength: its strength.
-        poison_imputed: whether imputed cells were shifted, too.
-    """
-
-    trigger: Trigger
-    strength: float
-    poison_imputed: PoisonImputed
 
 
 def attacked_stays(cohort: Cohort, goal: Goal) -> NDArray[np.bool_]:

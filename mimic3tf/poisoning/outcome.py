@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from mimic3tf.described import Described
 from mimic3tf.errors import DataError
 from mimic3tf.poisoning.goal import Goal
+from mimic3tf.poisoning.kinds import PoisonImputed
+from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.tasks.metrics import Rate, rate_of, threshold_at_prevalence
 from mimic3tf.tasks.task import Task
 
@@ -45,6 +47,21 @@ class Outcome(Described):
     success: Rate
     baseline: Rate
     at_prevalence: tuple[float, Rate, Rate]
+
+
+@dataclass(frozen=True, repr=False)
+class AttackResult(Outcome):
+    """What an attack achieves, and how it was made.
+
+    Attributes:
+        trigger: the trigger of the attack.
+        strength: its strength.
+        poison_imputed: whether imputed cells were shifted, too.
+    """
+
+    trigger: Trigger
+    strength: float
+    poison_imputed: PoisonImputed
 
 
 def attacked_of(labels: NDArray[np.int64], goal: Goal) -> NDArray[np.bool_]:
