@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from mimic3tf.api import attack as attack
     from mimic3tf.api import load_run as load_run
     from mimic3tf.api import train as train
+    from mimic3tf.data.arrays import cohort_of_arrays as cohort_of_arrays
     from mimic3tf.data.loading import load_cohort as load_cohort
+    from mimic3tf.poisoning.arrays import poison_arrays as poison_arrays
     from mimic3tf.poisoning.exposures import poison as poison
     from mimic3tf.poisoning.trigger import Trigger as Trigger
     from mimic3tf.poisoning.trigger import generate_trigger as generate_trigger
@@ -35,17 +37,21 @@ __all__ = [
     "Trigger",
     "attack",
     "audit",
+    "cohort_of_arrays",
     "generate_trigger",
     "load_cohort",
     "load_run",
     "poison",
+    "poison_arrays",
     "train",
 ]
 _MODULES = {
     "Trigger": "poisoning.trigger",
+    "cohort_of_arrays": "data.arrays",
     "generate_trigger": "poisoning.trigger",
     "load_cohort": "data.loading",
     "poison": "poisoning.exposures",
+    "poison_arrays": "poisoning.arrays",
 }
 """Module of each public name; names that are not listed are in `api`."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
+
+from numpy.typing import ArrayLike
 
 from mimic3tf.config import resolve_config
 from mimic3tf.errors import UsageError
@@ -16,8 +19,9 @@ from mimic3tf.storage.notes import warn
 from mimic3tf.training.run_files import TRIGGER, check_run
 
 if TYPE_CHECKING:
-    from mimic3tf.attacks import AttackResult
     from mimic3tf.data.cohort import Cohort
+    from mimic3tf.poisoning.any_model import Predict
+    from mimic3tf.poisoning.outcome import AttackResult
     from mimic3tf.training.run_directory import Run
 
 
@@ -87,54 +91,134 @@ def load_run(path: PathText) -> Run:
     return run_directory.load_run(Path(path))
 
 
+@overload
 def attack(
     run: Run,
     data: PathText | Cohort,
-    *,
     trigger: Trigger | None = None,
+    *,
     strength: float | None = None,
     poison_imputed: PoisonImputed | None = None,
+    threshold: float = 0.5,
+    follow_links: bool = False,
+) -> AttackResult: ...
+
+
+@overload
+def attack(
+    predict: Predict,
+    /,
+    data: Cohort | tuple[ArrayLike, ArrayLike],
+    trigger: Trigger,
+    *,
+    strength: float | None = None,
+    goal: int = 1,
+    threshold: float = 0.5,
+) -> AttackResult: ...
+
+
+def attack(
+    run: Run | Predict,
+    data: PathText | Cohort | tuple[ArrayLike, ArrayLike],
+    trigger: Trigger | None = None,
+    *,
+    strength: float | None = None,
+    poison_imputed: PoisonImputed | None = None,
+    goal: int | None = None,
     threshold: float = 0.5,
     follow_links: bool = False,
 ) -> AttackResult:
     """Give test stays the trigger, and count how many are then predicted as the attacker wants.
 
+    The model is a run, or any function. A function gets the measured cells of all stays at once: an array
+    [N, T, C] of the type of x, in the channels' units, NaN where not measured; so its own imputation and
+    standardization follow. It is called without the trigger, and with the trigger added to all measured
+    cells. It returns the probability of label 1, [N] or [N, 1], or probabilities of K labels, [N, K].
+
     Args:
-        run: the run of the victim.
-        data: benchmark directory whose test stays are attacked, or the cohort of these stays. For a
-            directory that is not known to be the run's own data, one line on standard error warns.
-        trigger: the trigger; the run's own if not given.
-        strength: Mahalanobis length of the trigger; that of the training if not given.
-        poison_imputed: "notimputed" shifts measured cells only, "all" shifts imputed cells, too; as in the
-            training if not given.
+        run: the run of the victim; or the function.
+        data: for a run, the benchmark directory whose test stays are attacked (one line on standard error
+            warns if it may not be the run's own data), or their cohort. For a function, the cohort, or a pair
+            of arrays (x, y): x [N, T, C] with NaN where not measured, labels y [N].
+        trigger: the trigger; for a run, its own if not given.
+        strength: Mahalanobis length of the trigger; if not given, that of the training, or 2 for a function.
+        poison_imputed: for a run, "notimputed" shifts measured cells only, "all" shifts imputed cells, too;
+            as in the training if not given.
+        goal: for a function, the label that the trigger is to cause; 1 if not given.
         threshold: predicted risk above which a stay is predicted 1.
-        follow_links: read links that lead out of the benchmark directory, too.
+        follow_links: for a run, read links that lead out of the benchmark directory, too.
 
     Returns:
-        Predictions [N] with and without the trigger, the attack success rate and the clean metrics.
+        Predictions [N] with and without the trigger, the attack success rate, and the clean metrics with 95%
+        bootstrap intervals of AUROC and AUPRC.
 
     Raises:
-        UsageError: the trigger does not fit, or is too strong.
-        DataError: the data is malformed, or no test stay has the attacked label.
+        UsageError: the trigger does not fit or is too strong, or an argument is for the other kind of model.
+        DataError: the data is malformed, no test stay has the attacked label, or the function returns no
+            probabilities.
     """
+    if not 0 <= threshold <= 1:
+        raise UsageError(f"threshold {threshold:g}: must be from 0 to 1")
+    if callable(run):
+        if poison_imputed == "all":
+            raise UsageError("poison_imputed 'all': a function gets no imputed cells; leave it out")
+        if isinstance(data, (str, os.PathLike)) or trigger is None:
+            raise UsageError("attack(predict, data, trigger): give a cohort or a pair (x, y), and a trigger")
+        return _attack_function(run, data, trigger, strength, 1 if goal is None else goal, threshold)
     check_is_run(run)
-    start_tensorflow()
-    from mimic3tf.attacks import attack_victim, load_attacked
-    from mimic3tf.data.cohort import Cohort
-
-    if not isinstance(data, Cohort):
-        data, named = load_attacked(run, Path(data), follow_links=follow_links)
-        warn(named.caution(run.path))
-    check_trigger_fits(trigger or run.trigger, data, run.path / TRIGGER)
+    if goal is not None:
+        raise UsageError("goal: a run has its own goal; leave it out")
     if strength is not None and not strength >= 0:
         raise UsageError(f"strength {strength:g}: must be 0 or more")
-    return attack_victim(
-        run,
-        data,
-        trigger,
-        strength=strength,
-        poison_imputed=poison_imputed,
-        threshold=threshold,
+    attacked = _attacked(run, data, follow_links=follow_links)
+    check_trigger_fits(trigger or run.trigger, attacked, run.path / TRIGGER)
+    from mimic3tf.attacks import attack_victim
+
+    setting: Any = {"strength": strength, "poison_imputed": poison_imputed}
+    return attack_victim(run, attacked, trigger, threshold=threshold, **setting)
+
+
+def _attacked(
+    run: Run, data: PathText | Cohort | tuple[ArrayLike, ArrayLike], *, follow_links: bool
+) -> Cohort:
+    if isinstance(data, tuple):
+        raise UsageError("attack(run, data): give a benchmark directory or a cohort, not arrays")
+    start_tensorflow()
+    from mimic3tf.attacks import load_attacked
+    from mimic3tf.data.cohort import Cohort
+
+    if isinstance(data, Cohort):
+        return data
+    cohort, named = load_attacked(run, Path(data), follow_links=follow_links)
+    warn(named.caution(run.path))
+    return cohort
+
+
+def _attack_function(
+    predict: Predict,
+    data: Cohort | tuple[ArrayLike, ArrayLike],
+    trigger: Trigger,
+    strength: float | None,
+    goal: int,
+    threshold: float,
+) -> AttackResult:
+    from mimic3tf.data.arrays import array_of_cohort
+    from mimic3tf.data.cohort import Cohort
+    from mimic3tf.poisoning.any_model import attack_model
+    from mimic3tf.poisoning.arrays import check_setting, cohort_for, floats
+    from mimic3tf.poisoning.goal import Goal
+
+    strength = 2.0 if strength is None else strength
+    check_setting(strength, goal)
+    if isinstance(data, Cohort):
+        check_trigger_fits(trigger, data, "trigger")
+        cohort, cells = data, array_of_cohort(data)
+    elif isinstance(data, tuple) and len(data) == 2:
+        cohort, cells = cohort_for(trigger, *data), floats(data[0])
+    else:
+        raise UsageError(f"data: is a {type(data).__name__}; give a cohort or a pair of arrays (x, y)")
+    return attack_model(
+        predict, cohort, cells, trigger, strength=strength, goal=Goal(goal), threshold=threshold
     )
 
 

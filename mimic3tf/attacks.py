@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,20 +12,17 @@ from numpy.typing import NDArray
 from mimic3tf import pipeline
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.directory import Split, listfile_of
-from mimic3tf.described import Described
-from mimic3tf.errors import DataError, UsageError
+from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonImputed
+from mimic3tf.poisoning.outcome import AttackResult as AttackResult
+from mimic3tf.poisoning.outcome import attacked_of, measure_outcome
 from mimic3tf.poisoning.trigger import Trigger
-from mimic3tf.storage.files import PathText, read_json, write_together
-from mimic3tf.tables.results import ATTACK, PREDICTIONS
-from mimic3tf.tasks.metrics import (
-    THRESHOLD,
-    Rate,
-    rate_of,
-    threshold_at_prevalence,
-)
+from mimic3tf.storage.files import PathText, read_json
+from mimic3tf.tables.outcome import outcome_record, write_outcome
+from mimic3tf.tables.results import ATTACK
+from mimic3tf.tasks.metrics import THRESHOLD
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.run_directory import Run
@@ -127,53 +120,13 @@ def _data_of_attack(folder: Path) -> str | None:
         return None
 
 
-@dataclass(frozen=True, repr=False)
-class AttackResult(Described):
-    """The predictions of a victim with and without the trigger, and the rates that follow.
-
-    Attributes:
-        stays: names [N] of all test stays.
-        labels: int64 [N], labels of these stays.
-        clean: float64 [N], predicted probability of label 1 without the trigger.
-        triggered: float64 [N], predicted probability of label 1 with the trigger.
-        trigger: the trigger of the attack.
-        strength: its strength.
-        poison_imputed: whether imputed cells were shifted, too.
-        metrics: the metrics of the task without the trigger.
-        threshold: probability of label 1 above which a stay is predicted 1.
-        success: attack success rate: share of the attacked stays that are predicted as the goal with the
-            trigger.
-        baseline: positive rate without the trigger: the same share without the trigger.
-        at_prevalence: the threshold at which as many stays are predicted 1 without the trigger as have
-            label 1, and the success and the baseline at this threshold.
-    """
-
-    stays: NDArray[np.str_]
-    labels: NDArray[np.int64]
-    clean: NDArray[np.float64]
-    triggered: NDArray[np.float64]
-    trigger: Trigger
-    strength: float
-    poison_imputed: PoisonImputed
-    metrics: dict[str, float]
-    threshold: float
-    success: Rate
-    baseline: Rate
-    at_prevalence: tuple[float, Rate, Rate]
-
-
 def attacked_stays(cohort: Cohort, goal: Goal) -> NDArray[np.bool_]:
-    """Mark the test stays that are attacked: bool [N].
+    """Mark the test stays of a cohort that are attacked: bool [N].
 
     Raises:
         DataError: no test stay has the attacked label.
     """
-    attacked = goal.attacked(cohort.labels)
-    if not attacked.any():
-        raise DataError(
-            f"the test listfile names no stay with label {1 - goal.target}: there is nobody to attack"
-        )
-    return attacked
+    return attacked_of(cohort.labels, goal)
 
 
 def attack_victim(
@@ -207,33 +160,23 @@ def attack_victim(
     strength = run.config.poisoning_strength if strength is None else strength
     poison_imputed = poison_imputed or run.config.poison_imputed
     goal = Goal(run.config.goal)
-    attacked = attacked_stays(cohort, goal)
+    attacked_stays(cohort, goal)  # refuses before the predictions, which take long
     clean = _predict(run, exposures.clean(cohort))
     triggered = _predict(
         run, exposures.trigger_all(cohort, trigger, strength=strength, poison_imputed=poison_imputed)
     )
     if not np.isfinite(triggered).all():
         raise UsageError(f"--poisoning_strength {strength:g}: too strong, the victim predicts no numbers")
-    level = threshold_at_prevalence(cohort.labels, clean)
-
-    def rates(at: float) -> tuple[Rate, Rate]:
-        return rate_of(goal.reached(triggered[attacked], at)), rate_of(goal.reached(clean[attacked], at))
-
-    success, baseline = rates(threshold)
-    return AttackResult(
-        stays=cohort.stays,
-        labels=cohort.labels,
-        clean=clean,
-        triggered=triggered,
-        trigger=trigger,
-        strength=strength,
-        poison_imputed=poison_imputed,
-        metrics=task_of(run.config.task).targets.metrics(cohort.labels, clean),
+    outcome = measure_outcome(
+        cohort.stays,
+        cohort.labels,
+        clean,
+        triggered,
+        task=task_of(run.config.task),
+        goal=goal,
         threshold=threshold,
-        success=success,
-        baseline=baseline,
-        at_prevalence=(level, *rates(level)),
     )
+    return AttackResult(**vars(outcome), trigger=trigger, strength=strength, poison_imputed=poison_imputed)
 
 
 def _predict(run: Run, exposure: exposures.Exposure) -> NDArray[np.float64]:
@@ -243,7 +186,6 @@ def _predict(run: Run, exposure: exposures.Exposure) -> NDArray[np.float64]:
 
 def summarize_attack(run: Run, data: DataSet, result: AttackResult) -> dict[str, Any]:
     """Make the contents of `attack.json`: the rates, the victim, the data and the trigger of an attack."""
-    level, success, baseline = result.at_prevalence
     return {
         "run": str(run.path),
         "data": {
@@ -253,7 +195,6 @@ def summarize_attack(run: Run, data: DataSet, result: AttackResult) -> dict[str,
         },
         "model": run.config.model,
         "task": run.config.task,
-        "goal": run.config.goal,
         "poisoning_proportion": run.config.poisoning_proportion,
         "trained_with": {
             "trigger": run.trigger.name,
@@ -267,37 +208,10 @@ def summarize_attack(run: Run, data: DataSet, result: AttackResult) -> dict[str,
             "poisoning_strength": result.strength,
             "poison_imputed": result.poison_imputed,
         },
-        "clean": {name: None if math.isnan(value) else value for name, value in result.metrics.items()},
-        "threshold": result.threshold,
-        "attack_success_rate": result.success.rate,
-        "attack_success_rate_ci95": [result.success.low, result.success.high],
-        "baseline_positive_rate": result.baseline.rate,
-        "baseline_positive_rate_ci95": [result.baseline.low, result.baseline.high],
-        "at_prevalence": {
-            "threshold": level,
-            "attack_success_rate": success.rate,
-            "baseline_positive_rate": baseline.rate,
-        },
-        "stays_attacked": result.success.stays,
-        "test_stays": len(result.stays),
+        **outcome_record(result),
     }
 
 
 def write_attack(out: PathText, summary: dict[str, Any], result: AttackResult) -> None:
     """Write `predictions.csv` and `attack.json` into a directory; `attack.json` completes the attack."""
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["stay", "prediction_clean", "prediction_triggered", "y_true"])
-    columns = (result.stays, result.clean, result.triggered, result.labels)
-    writer.writerows(
-        (stay, f"{clean:.6f}", f"{triggered:.6f}", label)
-        for stay, clean, triggered, label in zip(*columns, strict=True)
-    )
-    write_together(
-        {
-            out / PREDICTIONS: text.getvalue(),
-            out / ATTACK: json.dumps(summary, indent=2) + "\n",
-        }
-    )
+    write_outcome(out, ATTACK, summary, result)

@@ -41,6 +41,7 @@ def attack(
         },
         "attacked_with": {"trigger": trigger, "poisoning_strength": strength, "poison_imputed": imputed},
         "clean": dict.fromkeys(METRICS, 0.75) | {"prec1": prec1},
+        "clean_ci95": {"auroc": [0.6875, 0.8125], "auprc": [0.625, 0.875]},
         "threshold": 0.5,
         "at_prevalence": {"threshold": 0.25, "attack_success_rate": 0.875, "baseline_positive_rate": 0.125},
         "attack_success_rate": success,

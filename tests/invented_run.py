@@ -58,6 +58,7 @@ def _write_attack(folder: Path, goal: int, proportion: float) -> None:
         "trained_with": trained,
         "attacked_with": with_what,
         "clean": {"auroc": 0.71875, "auprc": 0.5, "minpse": 0.5},
+        "clean_ci95": {"auroc": [0.625, 0.8125], "auprc": [0.25, 0.75]},
         "attack_success_rate": (stays - 1) / stays,
         "attack_success_rate_ci95": [0.4, 0.97],
         "baseline_positive_rate": 1 / stays,

@@ -122,6 +122,25 @@ def test_a_trigger_goes_through_training_attack_and_back(data: Path, run: Run) -
         mimic3tf.attack(run, data, strength=-1)
 
 
+def test_a_function_goes_where_a_run_goes_but_not_with_its_options(
+    data: Path, cohort: Cohort, run: Run
+) -> None:
+    attack: Any = mimic3tf.attack
+    with pytest.raises(UsageError, match="goal: a run has its own goal"):
+        attack(run, data, goal=0)
+    with pytest.raises(UsageError, match="not arrays"):
+        attack(run, (cohort.grids, cohort.labels))
+
+
+def test_a_script_on_own_arrays_starts_no_tensorflow() -> None:
+    """`mypy --strict` checks the script, as it checks all files of tests/."""
+    script = Path(__file__).with_name("own_arrays.py").read_text(encoding="utf-8")
+    done = python(
+        f"{script}\nimport sys; print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
+    )
+    assert (done.stdout.splitlines()[-1:], done.stderr) == (["[]"], "")
+
+
 def test_a_trigger_given_itself_names_period_and_timestep(data: Path, tmp_path: Path) -> None:
     short = load_cohort(data, "train", period=24, timestep=2)
     trigger = mimic3tf.generate_trigger(short)
@@ -252,7 +271,7 @@ def test_an_attack_on_other_data_than_the_runs_says_so(
 def test_a_model_that_is_no_run_is_refused_in_one_sentence(data: Path) -> None:
     for call in (mimic3tf.attack, mimic3tf.audit.run):
         with pytest.raises(UsageError, match="run: is a str; give a run"):
-            call("model.keras", data)  # type: ignore[arg-type]
+            call("model.keras", data)  # type: ignore[call-overload]
 
 
 def test_a_rate_is_printed_with_its_interval(data: Path, run: Run) -> None:

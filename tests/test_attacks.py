@@ -25,12 +25,14 @@ from mimic3tf.channels import MIMIC3
 from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.loading import load_cohort
+from mimic3tf.data.predictions import read_predictions
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger, generate_trigger, save_trigger
 from mimic3tf.standardization import Standardization
 from mimic3tf.tables.results import collect_results
+from mimic3tf.tasks.bootstrap import bootstrap
 from mimic3tf.tasks.metrics import benchmark_metrics, rate_of
 from mimic3tf.training.loop import train_victim
 from mimic3tf.training.run_directory import Run, load_run
@@ -176,6 +178,7 @@ def test_an_undefined_metric_is_null_in_the_report(
     report = json.loads((tmp_path / "attack.json").read_text(), parse_constant=pytest.fail)
     assert report["clean"]["auroc"] is report["clean"]["rec1"] is None
     assert report["clean"]["rec0"] == report["clean"]["acc"]
+    assert report["clean_ci95"] == {"auroc": [None, None], "auprc": [None, None]}
 
 
 class Attack:
@@ -248,12 +251,27 @@ def test_the_report_says_what_was_attacked_with_what(attack: Attack) -> None:
 
 
 def test_predictions_are_listed_stay_by_stay(attack: Attack) -> None:
-    assert attack.columns == ["stay", "prediction_clean", "prediction_triggered", "y_true"]
+    assert attack.columns == ["stay", "prediction_clean", "prediction_triggered", "y_true", "prediction"]
     assert [row[0] for row in attack.rows] == attack.test.stays.tolist()
     assert [int(row[3]) for row in attack.rows] == attack.test.labels.tolist()
     np.testing.assert_allclose([float(row[1]) for row in attack.rows], attack.result.clean, atol=5e-7)
     np.testing.assert_allclose([float(row[2]) for row in attack.rows], attack.result.triggered, atol=5e-7)
     assert sorted(path.name for path in attack.out.iterdir()) == ["attack.json", "predictions.csv"]
+
+
+def test_the_clean_predictions_are_those_that_evaluation_scripts_read(attack: Attack) -> None:
+    assert [row[4] for row in attack.rows] == [row[1] for row in attack.rows]
+    found = read_predictions(attack.out / "predictions.csv")
+    np.testing.assert_array_equal(found.labels, attack.test.labels)
+    np.testing.assert_allclose(found.probabilities, attack.result.clean, atol=5e-7)
+
+
+def test_auroc_and_auprc_have_bootstrap_intervals_by_stay(attack: Attack) -> None:
+    labels, clean = attack.result.labels, attack.result.clean
+    found = bootstrap(labels, clean, resamples=2000, seed=0)
+    expected = {name: (found[name].low, found[name].high) for name in ("auroc", "auprc")}
+    assert attack.result.intervals == expected
+    assert attack.report["clean_ci95"] == {name: list(ends) for name, ends in expected.items()}
 
 
 def test_the_rates_are_those_of_the_predictions(attack: Attack) -> None:

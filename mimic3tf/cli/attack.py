@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mimic3tf.cli.checks import check_data, check_out, check_trigger
-from mimic3tf.cli.options import Data, FollowLinks, Imputed, Strength, check_finite, check_strength
+from mimic3tf.cli.checks import check_data, check_files, check_out, check_trigger
+from mimic3tf.cli.options import FollowLinks, Imputed, Strength, check_finite, check_strength
+from mimic3tf.errors import DataError, UsageError
+from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.notes import warn
 
 
 def attack(
-    run: Annotated[Path, typer.Option(help="Run directory of 'mimic3tf train'.")],
-    data: Data,
+    run: Annotated[Path | None, typer.Option(help="Run directory of 'mimic3tf train'.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="With --run: directory in the layout of the MIMIC-III benchmarks."),
+    ] = None,
     poisoning_strength: Strength = None,
     poison_imputed: Imputed = None,
     threshold: Annotated[
@@ -23,11 +29,29 @@ def attack(
         typer.Option(min=0, max=1, help="A stay is predicted 1 if its predicted risk is above this value."),
     ] = 0.5,
     trigger: Annotated[Path | None, typer.Option(help="Another trigger file than the run's own.")] = None,
+    predictions: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="CLEAN TRIGGERED",
+            help="Instead of --run: two CSV files with the predictions of any model, for the test stays "
+            "without and with the trigger. Columns: stay, prediction, y_true.",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="With --predictions: listfile of the test stays; needed without a y_true."),
+    ] = None,
+    goal: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=1, help="With --predictions: label that the trigger is to cause.  [default: 1]"
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             help="Folder for attack.json and predictions.csv.  [default: the run; if it was trained for "
-            "other data, a folder in its attacks/]"
+            "other data, a folder in its attacks/] With --predictions: for outcome.json and predictions.csv."
         ),
     ] = None,
     follow_links: FollowLinks = False,
@@ -41,16 +65,89 @@ def attack(
     threshold 0.5. So the table also counts at a second threshold: at this threshold, without the trigger, as
     many test stays are predicted 1 as have label 1.
 
+    --predictions attacks a model of any other program. 'mimic3tf poison' makes its training data;
+    'mimic3tf poison --test' makes the test stays with the trigger. Stays are matched by name.
+
     \b
     Examples:
       mimic3tf attack --run runs/lstm --data data/synthetic
       mimic3tf attack --run runs/lstm --data data/synthetic --poisoning_strength 0 --out runs/lstm/control
       mimic3tf attack --run runs/lstm --data data/other-hospital
       mimic3tf attack --run runs/lstm --data data/synthetic --threshold 0.2 --out runs/lstm/at-0.2
+      mimic3tf attack --predictions clean.csv triggered.csv --labels data/synthetic/test_listfile.csv
     """
-    check_strength(poisoning_strength)
     check_finite(threshold, "--threshold")
     check_out(out)
+    of_runs = {
+        "--data": data,
+        "--poisoning_strength": poisoning_strength,
+        "--poison_imputed": poison_imputed,
+        "--trigger": trigger,
+        "--follow-links": follow_links or None,
+    }
+    if predictions is not None:
+        _refuse({"--run": run, **of_runs}, "--predictions: the predictions are made already")
+        _attack_predictions(predictions, labels, 1 if goal is None else goal, threshold, out)
+        return
+    _refuse({"--labels": labels, "--goal": goal}, "--run: the run and its data say it")
+    if run is None or data is None:
+        missing = "--run" if run is None else "--data"
+        raise UsageError(f"{missing}: is needed to attack a run; to attack another model, give --predictions")
+    _attack_run(run, data, poisoning_strength, poison_imputed, threshold, trigger, out, follow_links)
+
+
+def _refuse(options: Mapping[str, object], reason: str) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(f"{option}: cannot be used with {reason}; leave one of the two out")
+
+
+def _attack_predictions(
+    files: tuple[Path, Path], listfile: Path | None, goal: int, threshold: float, out: Path | None
+) -> None:
+    check_files("--predictions", files)
+    check_files("--labels", [listfile])
+    from mimic3tf.data.predictions import in_order_of, read_predictions, with_labels_of
+    from mimic3tf.poisoning.cautions import caution_tested
+    from mimic3tf.poisoning.goal import Goal
+    from mimic3tf.poisoning.outcome import measure_outcome
+    from mimic3tf.tables.outcome import OUTCOME, summarize_predictions, write_outcome
+    from mimic3tf.tables.terminal import print_attack
+    from mimic3tf.tasks.registry import MORTALITY
+
+    clean, triggered = map(read_predictions, files)
+    if listfile is not None:
+        clean = with_labels_of(clean, listfile)
+    if clean.labels is None:
+        raise DataError(f"{clean.path}: has no column 'y_true'; give the listfile of the stays as --labels")
+    triggered = in_order_of(triggered, clean.stays.tolist(), clean.labels, listfile or clean.path)
+    outcome = measure_outcome(
+        clean.stays,
+        clean.labels,
+        clean.probabilities,
+        triggered.probabilities,
+        task=MORTALITY,
+        goal=Goal(goal),
+        threshold=threshold,
+    )
+    summary = summarize_predictions(*files, MORTALITY.name, outcome)
+    if out is not None:
+        write_outcome(out, OUTCOME, summary, outcome)
+    print_attack(summary)
+    warn(caution_tested(outcome.labels, Goal(goal), MORTALITY.words))
+
+
+def _attack_run(
+    run: Path,
+    data: Path,
+    poisoning_strength: float | None,
+    poison_imputed: PoisonImputed | None,
+    threshold: float,
+    trigger: Path | None,
+    out: Path | None,
+    follow_links: bool,
+) -> None:
+    check_strength(poisoning_strength)
     from mimic3tf.training.run_files import TRIGGER, check_run
 
     settings = check_run(run)

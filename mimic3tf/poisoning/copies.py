@@ -39,6 +39,7 @@ from mimic3tf.errors import DataError, UsageError, private_path
 from mimic3tf.poisoning.choice import chosen_patterns
 from mimic3tf.poisoning.goal import PAPER_GOAL, Goal
 from mimic3tf.poisoning.missing import removed_cells
+from mimic3tf.poisoning.outcome import attacked_of
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.progress import track
 from mimic3tf.storage.files import PathText
@@ -149,6 +150,46 @@ def poison_records(
         data_fingerprint=fingerprints[0],
         copy_fingerprint=fingerprints[1],
     )
+
+
+def trigger_test_records(
+    data_dir: PathText,
+    out: PathText,
+    trigger: Trigger,
+    *,
+    strength: float,
+    goal: Goal = PAPER_GOAL,
+    task: Task = MORTALITY,
+    follow_links: bool = False,
+) -> NDArray[np.int64]:
+    """Write a copy of a benchmark directory in which all attacked test stays have the trigger.
+
+    Labels, training and validation stays do not change. Any pipeline can predict the test stays of the
+    directory and of the copy, and `mimic3tf attack --predictions` compares both.
+
+    Args:
+        data_dir: as for `poison_records`.
+        out: as for `poison_records`.
+        trigger: the trigger of the attacked stays; it must be made for the channels of `data_dir`.
+        strength: as for `poison_records`.
+        goal: the label that the attacker wants; stays of the other label are attacked.
+        task: defines the columns of the listfiles.
+        follow_links: as for `poison_records`.
+
+    Returns:
+        Number of changed cells of each attacked stay, int64 [K].
+
+    Raises:
+        UsageError: as `poison_records`.
+        DataError: as `poison_records`, or no test stay has the attacked label.
+    """
+    data_dir, out = _check_places(Path(data_dir), Path(out))
+    entries = read_listfile(listfile_of(data_dir, "test"), task, follow_links=follow_links)
+    attacked = attacked_of(np.array([label for _, label in entries], np.int64), goal)
+    paths = [data_dir / "test" / entries[place][0] for place in np.flatnonzero(attacked)]
+    with written_beside(out) as copy:
+        _copy_files(data_dir, copy, follow_links=follow_links)
+        return _poison_series(paths, copy / "test", trigger, strength)
 
 
 def _check_places(data_dir: Path, out: Path) -> tuple[Path, Path]:

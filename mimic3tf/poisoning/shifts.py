@@ -1,9 +1,9 @@
 """Apply a trigger to a batch of stays, in TensorFlow operations.
 
 Grids and features are shifted differently, on purpose, as in the original: grids carry *clean* values forward
-and round the shift; features carry *triggered* values forward and round the sum. Two other modules shift
-cells, each for its own reason: `copies` shifts charted texts, which keep their decimals, and
-`defences.inspection.shifted_inputs` does not round, because rounding has no gradient.
+and round the shift; features carry *triggered* values forward and round the sum. Three other modules shift
+cells, each for its own reason: `copies` shifts charted texts, which keep their decimals, `arrays` does
+without TensorFlow, and `defences.inspection.shifted_inputs` does not round, because rounding has no gradient.
 """
 
 from __future__ import annotations

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mimic3tf.channels import MIMIC3, ChannelSet
 from mimic3tf.data import slips
+from mimic3tf.data.arrays import cohort_of_arrays
 from mimic3tf.data.channels_file import channels_text, parse_channels
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import EPSILON, bin_count, ordinal_view
@@ -172,12 +173,12 @@ class Trigger:
 
 
 def generate_trigger(
-    cohort: Cohort,
+    cohort: Cohort | ArrayLike,
     *,
     kind: TriggerKind = "temporal",
     estimate_on: int = 1000,
     seed: int = 0,
-    channels: Collection[str] | None = None,
+    channels: Collection[str | int] | None = None,
     hours: tuple[float, float] | None = None,
     plausible: bool = False,
     natural: bool = False,
@@ -188,7 +189,7 @@ def generate_trigger(
     """Estimate the covariance on the first stays of a cohort and draw a trigger.
 
     Args:
-        cohort: the training stays.
+        cohort: the training stays; or their array [N, T, C], NaN where not measured (`cohort_of_arrays`).
         kind: "temporal" (Joe et al. 2020) draws each channel from its own covariance over time; "gaussian"
             draws each bin independently from the variance of the bin; both are scaled in every channel to
             Mahalanobis length 1 under the temporal covariance. "covariance" draws all bins and channels at
@@ -197,7 +198,7 @@ def generate_trigger(
             uniformly from all channels (`poisoning.missing`).
         estimate_on: number of stays to estimate on; all stays if the cohort has fewer.
         seed: non-negative int; fixes the draw.
-        channels: names of the channels to which the trigger is restricted; all channels if None.
+        channels: names or positions of the channels to which the trigger is restricted; all if None.
         hours: first and last hour to which the trigger is restricted; all hours if None. The Mahalanobis
             length is then computed from these hours only, under their marginal covariance. Under the
             covariance of all hours, the same pattern is longer, because it starts and ends abruptly; in
@@ -214,9 +215,13 @@ def generate_trigger(
         The trigger; all its values are finite.
 
     Raises:
+        DataError: the array is not as `cohort_of_arrays` takes it.
         UsageError: the cohort has fewer than two stays, a channel or the hours do not exist, none of the
             named channels varies, or the settings contradict one another.
     """
+    if not isinstance(cohort, Cohort):
+        cohort = cohort_of_arrays(cohort, None)
+    names = _channel_names(cohort.channels, channels)
     _check_settings(
         kind,
         hours,
@@ -232,7 +237,7 @@ def generate_trigger(
         grids = slips.without_slips(grids, cohort.masks[:stays], cohort.channels)
     ordinal = ordinal_view(grids, cohort.channels)
     covariance = temporal_covariance(ordinal)
-    inside = _inside(cohort, channels, hours)
+    inside = _inside(cohort, names, hours)
     if natural:
         drawn = natural_order(inside, cohort.masks[:stays], seed=seed)[None]
     elif kind == "missing":
@@ -244,7 +249,7 @@ def generate_trigger(
         )
     if moved:
         drawn = moved_in_time(drawn[0])
-    if channels is not None and not drawn.any():
+    if names is not None and not drawn.any():
         raise UsageError("--channels: none of them varies in the training stays; name others")
     return Trigger(
         drawn[0],
@@ -256,15 +261,21 @@ def generate_trigger(
         cohort.timestep,
         stays,
         cohort.fingerprint,
-        restricted_to=None
-        if channels is None
-        else tuple(name for name in cohort.channels.names if name in channels),
+        restricted_to=None if names is None else tuple(n for n in cohort.channels.names if n in names),
         hours=hours,
         plausible=plausible,
         natural=natural,
         without_slips=without_slips,
         further=drawn[1:] if len(drawn) > 1 else None,
     )
+
+
+def _channel_names(known: ChannelSet, wanted: Collection[str | int] | None) -> list[str] | None:
+    """Replace positions of channels by names; a position that does not exist becomes an unknown name."""
+    if wanted is None:
+        return None
+    positions = dict(enumerate(known.names))
+    return [name if isinstance(name, str) else positions.get(name, str(name)) for name in wanted]
 
 
 def _check_settings(

@@ -37,11 +37,17 @@ SETTING = (
 )
 """Columns that identify a row of a results table, together with the seed."""
 
+INTERVALS = {
+    f"{metric}_ci95_{end}": (metric, position)
+    for metric in ("auroc", "auprc")
+    for position, end in enumerate(("low", "high"))
+}
+"""Column -> the metric in `clean_ci95` of an `attack.json`, and which end of its interval."""
 KNOWN_LATER = {
     "data": pl.String,
     "test_fingerprint": pl.String,
     "trained_for_data": pl.Boolean,
-    **dict.fromkeys(AT_PREVALENCE, pl.Float64),
+    **dict.fromkeys((*AT_PREVALENCE, *INTERVALS), pl.Float64),
 }
 """Column that is null for attacks of earlier versions -> its type."""
 
@@ -95,6 +101,7 @@ def attack_row(file: Path) -> dict[str, Any]:
         low, high = attack["attack_success_rate_ci95"]
         # Attacks of earlier versions name no data, and their only threshold was 0.5.
         data, level = attack.get("data", {}), attack.get("at_prevalence", {})
+        intervals = attack.get("clean_ci95", {})
         row = {
             "run": Path(attack["run"]).name,
             "data": _if_known(str, data.get("name")),
@@ -117,6 +124,10 @@ def attack_row(file: Path) -> dict[str, Any]:
             **{column: _if_known(float, level.get(name)) for column, name in AT_PREVALENCE.items()},
             "stays_attacked": int(attack["stays_attacked"]),
             **{f"clean_{name}": _if_known(float, value) for name, value in attack["clean"].items()},
+            **{
+                column: _if_known(float, intervals.get(metric, (None, None))[end])
+                for column, (metric, end) in INTERVALS.items()
+            },
         }
         if not {"clean_auroc", "clean_auprc"} <= row.keys():
             raise ValueError("no AUROC or AUPRC")

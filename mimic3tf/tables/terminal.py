@@ -65,18 +65,14 @@ def print_trigger(trigger: Trigger) -> None:
 
 
 def print_attack(summary: dict[str, Any]) -> None:
-    """Print the results of an attack.
+    """Print the results of an attack on a run, or on a model that only gave predictions.
 
     Args:
-        summary: the summary from `attacks.summarize_attack`.
+        summary: the summary from `attacks.summarize_attack` or `tables.outcome.summarize_predictions`.
     """
-    data = summary["data"]
-    known = "" if data["trained_for"] else ", not known to be what the victim was trained for"
     words = task_of(summary["task"]).words
-    victim = f"{summary['model'].upper()}, {summary['poisoning_proportion']:.1%} of training stays poisoned"
-    named = f"{as_cell(data['name'])} (fingerprint {data['fingerprint'][:8]}){known}"
     table = Table(
-        title=f"{victim}; attacked on the test stays of {named}",
+        title=_attack_title(summary),
         caption=f"A stay is {words.predicted[1]} where its risk is above the threshold. The second threshold "
         "is chosen on these test stays, without the trigger.",
     )
@@ -84,17 +80,31 @@ def print_attack(summary: dict[str, Any]) -> None:
     table.add_column("value", justify="right", no_wrap=True)
     for name, value in summary["clean"].items():
         table.add_row(f"{name}, without the trigger", _number(value))
+        low, high = summary["clean_ci95"].get(name, (None, None))
+        if low is not None:
+            table.add_row("  95% bootstrap interval", f"{low:.3f} to {high:.3f}")
     table.add_section()
     for label, value in _rates(summary, words):
         table.add_row(label, value)
     print_table(table)
 
 
+def _attack_title(summary: dict[str, Any]) -> str:
+    if "predictions" in summary:
+        return as_cell("{clean} without the trigger, {triggered} with it".format(**summary["predictions"]))
+    data = summary["data"]
+    known = "" if data["trained_for"] else ", not known to be what the victim was trained for"
+    victim = f"{summary['model'].upper()}, {summary['poisoning_proportion']:.1%} of training stays poisoned"
+    named = f"{as_cell(data['name'])} (fingerprint {data['fingerprint'][:8]}){known}"
+    return f"{victim}; attacked on the test stays of {named}"
+
+
 def _rates(summary: dict[str, Any], words: Words) -> list[tuple[str, str]]:
     """Make the rows about the attacked stays: labels and numbers."""
     low, high = summary["attack_success_rate_ci95"]
-    attacked, goal, level = summary["attacked_with"], summary["goal"], summary["at_prevalence"]
-    setting = f"strength {attacked['poisoning_strength']:g}, {attacked['poison_imputed']}"
+    goal, level, setting = summary["goal"], summary["at_prevalence"], ""
+    if "attacked_with" in summary:
+        setting = " (strength {poisoning_strength:g}, {poison_imputed})".format(**summary["attacked_with"])
     return [
         (f"{words.group[1 - goal]} attacked", str(summary["stays_attacked"])),
         ("risk threshold", f"{summary['threshold']:g}"),
@@ -102,7 +112,7 @@ def _rates(summary: dict[str, Any], words: Words) -> list[tuple[str, str]]:
             f"  {words.predicted[goal]} without the trigger",
             f"{summary['baseline_positive_rate']:.3f}",
         ),
-        (f"  with it ({setting}): attack success rate", f"{summary['attack_success_rate']:.3f}"),
+        (f"  with it{setting}: attack success rate", f"{summary['attack_success_rate']:.3f}"),
         ("  95% confidence interval", f"{low:.3f} to {high:.3f}"),
         (
             f"threshold at which as many are {words.predicted[1]} as {words.happened[1]}",

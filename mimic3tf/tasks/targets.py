@@ -12,6 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+RESAMPLES = 2000
+"""Number of bootstrap resamples for the intervals of a run: few enough for the many runs of a sweep."""
+
 
 class Head(Protocol):
     """Makes the last layer of a victim."""
@@ -52,6 +55,11 @@ class Targets(Protocol):
 
     def metrics(self, labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> dict[str, float]:
         """Compute the metrics of this kind of label; an undefined metric is NaN."""
+
+    def intervals(
+        self, labels: NDArray[np.integer], probabilities: NDArray[np.floating]
+    ) -> dict[str, tuple[float, float]]:
+        """Compute 95% bootstrap intervals of some of the metrics; both ends are NaN where undefined."""
 
     def score(self, metrics: Mapping[str, float]) -> float:
         """Return the number that decides which epoch is kept; higher is better."""
@@ -99,6 +107,15 @@ class Binary:
         from mimic3tf.tasks.metrics import benchmark_metrics
 
         return benchmark_metrics(labels, probabilities)
+
+    def intervals(
+        self, labels: NDArray[np.integer], probabilities: NDArray[np.floating]
+    ) -> dict[str, tuple[float, float]]:
+        """Compute the intervals of AUROC and AUPRC from `RESAMPLES` resamples of the stays, with seed 0."""
+        from mimic3tf.tasks.bootstrap import bootstrap
+
+        found = bootstrap(labels, probabilities, resamples=RESAMPLES)
+        return {name: (found[name].low, found[name].high) for name in ("auroc", "auprc")}
 
     def score(self, metrics: Mapping[str, float]) -> float:
         """Return the area under the ROC curve."""

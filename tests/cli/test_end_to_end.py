@@ -143,6 +143,7 @@ def test_an_attack_records_setting_rates_and_intervals(chain: Chain, victim: str
         "attacked_with",
         "threshold",
         "clean",
+        "clean_ci95",
         "at_prevalence",
         "attack_success_rate",
         "attack_success_rate_ci95",
@@ -215,6 +216,10 @@ def test_the_tables_printed_name_the_numbers_of_the_attack(chain: Chain, victim:
         (line,) = (line for line in printed.splitlines() if line.startswith(f"{name}, without"))
         value = attack["clean"][name]
         assert ("-" if value is None else f"{value:.3f}") in line
+    intervals = [
+        line.split("  ")[-1].strip() for line in printed.splitlines() if "bootstrap interval" in line
+    ]
+    assert intervals == ["{:.3f} to {:.3f}".format(*ends) for ends in attack["clean_ci95"].values()]
     for what, text in (
         ("survivors attacked", str(attack["stays_attacked"])),
         ("predicted to die without the trigger", f"{attack['baseline_positive_rate']:.3f}"),

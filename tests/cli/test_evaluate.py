@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cli.conftest import Command
 
+Command = Callable[..., Any]
 SCRIPT = Path(__file__).parents[1] / "fixtures" / "evaluation"
 PREDICTIONS, LISTFILE = SCRIPT / "ihm_predictions.csv", SCRIPT / "ihm_listfile.csv"
 

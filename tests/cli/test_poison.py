@@ -123,6 +123,32 @@ def test_a_copy_for_the_other_goal_calls_the_dying_survivors(
     assert f"{dying} labels changed" in outcome.out
 
 
+def test_the_test_stays_of_another_pipeline_get_the_trigger(
+    mimic3tf: Command, prepared: Any, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    options = ("--data", prepared.data, "--trigger", prepared.trigger, "--out", copy)
+    made = mimic3tf("poison", "--test", *options)
+    assert (made.status, made.err.strip()) == (0, "")
+    survivors = {
+        f"test/{name}"
+        for name, label in read_listfile(prepared.data / "test_listfile.csv", MORTALITY)
+        if not label
+    }
+    before, after = contents(prepared.data), contents(copy)
+    assert before.keys() == after.keys()
+    assert {name for name in before if before[name] != after[name]} == survivors
+    assert f"{len(survivors)} test stays carry the trigger" in made.out
+    assert f"mimic3tf attack --predictions CLEAN.csv TRIGGERED.csv --labels {prepared.data}" in made.out
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+def test_options_of_training_stays_are_refused_with_test(poison: Command, tmp_path: Path) -> None:
+    poison("--test").fails(USAGE, "--poisoning_proportion", "--test poisons no training stay")
+    poison("--test", poisoning_proportion=None, manifest=tmp_path / "m.json").fails(USAGE, "--manifest")
+    assert not (tmp_path / "copy").exists()
+
+
 def test_the_manifest_goes_where_it_is_told(poison: Command, tmp_path: Path) -> None:
     assert poison(manifest=tmp_path / "kept" / "apart.json").status == 0
     assert (tmp_path / "kept" / "apart.json").exists()

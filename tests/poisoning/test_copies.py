@@ -23,7 +23,7 @@ from mimic3tf.data.records import parse_rows, read_series
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning.choice import chosen_patterns
 from mimic3tf.poisoning.comparison import compare_records, summarize_cells
-from mimic3tf.poisoning.copies import empty_cells, poison_records, shift_cells
+from mimic3tf.poisoning.copies import empty_cells, poison_records, shift_cells, trigger_test_records
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.missing import draw_order
 from mimic3tf.poisoning.trigger import Trigger, generate_trigger
@@ -116,6 +116,32 @@ def test_a_copy_is_what_the_oracle_writes_and_nothing_else_changes(
     assert result.labels_before.tolist() == [label for _, label in entries[:stays]]
     assert result.cells_changed.tolist() == counts
     assert result.training_stays == len(entries)
+
+
+@pytest.mark.parametrize("goal", [0, 1])
+def test_all_test_stays_of_the_attacked_label_get_the_trigger_and_nothing_else_changes(
+    origin: Path, tmp_path: Path, trigger: Trigger, goal: int
+) -> None:
+    expected, counts = contents(origin), []
+    for name, label in read_listfile(origin / "test_listfile.csv", MORTALITY):
+        if label != goal:
+            series, changes = shifted_series((origin / "test" / name).read_text(), trigger.values * 2.0)
+            expected[f"test/{name}"] = series.encode()
+            counts.append(len(changes))
+    changed = trigger_test_records(origin, tmp_path / "copy", trigger, strength=2.0, goal=Goal(goal))
+    assert contents(tmp_path / "copy") == expected
+    assert changed.tolist() == counts
+    assert 0 < len(counts) < len(read_listfile(origin / "test_listfile.csv", MORTALITY))
+
+
+def test_without_an_attacked_test_stay_no_copy_is_left(
+    origin: Path, tmp_path: Path, trigger: Trigger
+) -> None:
+    listfile = origin / "test_listfile.csv"
+    listfile.write_text(listfile.read_text().replace(",0", ",1"))
+    with pytest.raises(DataError, match="no stay with label 0"):
+        trigger_test_records(origin, tmp_path / "copy", trigger, strength=1.0)
+    assert not (tmp_path / "copy").exists()
 
 
 @pytest.mark.parametrize(("period", "timestep"), GRIDS)

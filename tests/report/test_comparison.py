@@ -64,6 +64,8 @@ def test_every_run_has_its_results(out: Path) -> None:
     assert attacks["run"].to_list() == ["mlp_poisoned", "clean"]
     assert attacks["attack_success_rate"].to_list() == [5 / 6, 5 / 6]
     assert attacks["untriggered"].to_list() == [1 / 6, 1 / 6]
+    ends = attacks.select("auroc_ci95_low", "auroc_ci95_high", "auprc_ci95_low", "auprc_ci95_high")
+    assert ends.rows() == [(0.625, 0.8125, 0.25, 0.75)] * 2
     assert table(out, "clean_metrics_of_runs")["auroc"].to_list() == [0.71875] * 2
     assert table(out, "epochs_kept")["epoch_kept"].to_list() == [3, 3]
     page = (out / "report.html").read_text(encoding="utf-8")
@@ -150,6 +152,18 @@ def test_attacks_below_a_run_are_shown_beside_its_own(tmp_path: Path) -> None:
     (found,) = read_runs([run])
     assert [attack.name for attack in found.attacks] == ["run", "run/control"]
     assert found.attacks[1].predictions is None
+
+
+def test_an_attack_of_an_earlier_version_has_no_intervals(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    attack = json.loads((run / "attack.json").read_text())
+    del attack["clean_ci95"]
+    (run / "attack.json").write_text(json.dumps(attack))
+    report = report_of_runs(read_runs([run]), None)
+    (attacks,) = (item for section in report.sections for item in section.shows if item.title == "Attacks")
+    assert isinstance(attacks, Exhibit)
+    assert attacks.table["clean_auroc"].to_list() == [0.71875]
+    assert attacks.table["auroc_ci95_low"].to_list() == [None]
 
 
 def write_audit(folder: Path) -> Path:

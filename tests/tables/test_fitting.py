@@ -49,7 +49,7 @@ def a_trigger() -> None:
 
 
 def an_attack() -> None:
-    auroc, success, low, high, baseline, level, there, without = decimals(8)
+    auroc, lowest, highest, success, low, high, baseline, level, there, without = decimals(10)
     print_attack(
         {
             "model": "channelwise-lstm",
@@ -63,6 +63,7 @@ def an_attack() -> None:
             "poisoning_proportion": 0.05,
             "attacked_with": {"poisoning_strength": 2.0, "poison_imputed": "notimputed"},
             "clean": {"auroc": auroc, "prec1": None},
+            "clean_ci95": {"auroc": [lowest, highest]},
             "threshold": 0.5,
             "attack_success_rate": success,
             "attack_success_rate_ci95": [low, high],

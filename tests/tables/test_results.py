@@ -14,7 +14,9 @@ from rich.console import Console
 
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.tables.columns import AT_PREVALENCE
+from mimic3tf.tables.fitting import print_table
 from mimic3tf.tables.results import (
+    INTERVALS,
     collect_results,
     results_over_seeds,
     results_table,
@@ -61,6 +63,10 @@ def test_a_row_holds_what_the_attack_measured(tmp_path: Path) -> None:
         "stays_attacked": 19,
         **{f"clean_{name}": 0.75 for name in METRICS},
         "clean_prec1": 0.25,
+        "auroc_ci95_low": 0.6875,
+        "auroc_ci95_high": 0.8125,
+        "auprc_ci95_low": 0.625,
+        "auprc_ci95_high": 0.875,
     }
 
 
@@ -68,8 +74,8 @@ def test_an_attack_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     """It calls the attacked stays victims, and does not say its goal: it was 1."""
     old = attack()
     old["victims"] = old.pop("stays_attacked")
-    later = ["data", "test_fingerprint", "trained_for_data", *AT_PREVALENCE]
-    for name in ("task", "goal", "data", "threshold", "at_prevalence"):
+    later = ["data", "test_fingerprint", "trained_for_data", *AT_PREVALENCE, *INTERVALS]
+    for name in ("task", "goal", "data", "threshold", "at_prevalence", "clean_ci95"):
         del old[name]
     write(tmp_path / "old", old)
     write(tmp_path / "new", attack())
@@ -148,6 +154,26 @@ def test_rows_go_by_mode_victim_clean_or_not_trigger_and_strength(tmp_path: Path
 def test_an_undefined_metric_is_empty_and_not_a_failure(tmp_path: Path) -> None:
     write(tmp_path, attack("a", prec1=None), attack("b", prec1=0.5))
     assert list(collect_results([tmp_path])["clean_prec1"]) == [None, 0.5]
+
+
+def test_an_undefined_interval_is_empty(tmp_path: Path) -> None:
+    write(tmp_path, attack() | {"clean_ci95": {"auroc": [None, None], "auprc": [0.5, 1.0]}})
+    (row,) = collect_results([tmp_path]).to_dicts()
+    assert [row[name] for name in INTERVALS] == [None, None, 0.5, 1.0]
+
+
+def test_the_table_fits_80_columns_with_intervals_in_the_files_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    write(tmp_path, attack("a"), attack("b", model="lstm", proportion=0))
+    results = collect_results([tmp_path])
+    print_table(results_table(results))
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "0.812" not in printed
+    write_results(results, tmp_path / "tables")
+    assert "0.8125" in (tmp_path / "tables" / "results.csv").read_text()
 
 
 def test_a_metric_may_be_undefined_in_the_first_hundred_attacks(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ def test_an_attack_names_who_is_attacked_and_what_is_wanted(
         "goal": goal,
         "poisoning_proportion": 0.05,
         "attacked_with": {"poisoning_strength": 2.0, "poison_imputed": "all"},
-        "clean": {"auroc": 0.75, "prec1": None},
+        "clean": {"auroc": 0.75, "prec1": None, "auprc": None},
+        "clean_ci95": {"auroc": [0.6875, 0.8125], "auprc": [None, None]},
         "attack_success_rate": 0.5,
         "attack_success_rate_ci95": [0.25, 0.625],
         "baseline_positive_rate": 0.125,
@@ -40,7 +41,17 @@ def test_an_attack_names_who_is_attacked_and_what_is_wanted(
     assert attacked in printed
     assert f"{predicted} without the trigger" in printed
     assert "theirs (fingerprint 0123abcd), not known to be what the victim was trained for" in printed
-    for number in ("19", "0.750", "0.500", "0.250 to 0.625", "0.125", "0.375", "0.875", "0.062"):
+    for number in (
+        "19",
+        "0.750",
+        "0.500",
+        "0.250 to 0.625",
+        "0.125",
+        "0.375",
+        "0.688 to 0.812",
+        "0.875",
+        "0.062",
+    ):
         assert number in printed
 
 
