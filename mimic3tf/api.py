@@ -26,8 +26,8 @@ def train(
     model: str,
     *,
     data: PathText,
-    trigger: Trigger | PathText,
     out: PathText,
+    trigger: Trigger | PathText | None = None,
     resume: bool = False,
     fresh: bool = False,
     follow_links: bool = False,
@@ -39,9 +39,9 @@ def train(
     Args:
         model: name of the victim, such as "lr".
         data: benchmark directory.
-        trigger: the trigger of the poisoned stays, or its file. If a `Trigger` is given, the run uses its
-            period and timestep, unless `settings` name others.
         out: directory of the run.
+        trigger: the trigger of the poisoned stays, or its file; if not given, all stays are clean. If a
+            `Trigger` is given, the run uses its period and timestep, unless `settings` name others.
         resume: continue an interrupted run in `out`; a finished run is only read.
         fresh: delete an interrupted run in `out`, and start again.
         follow_links: read links that lead out of the benchmark directory, too.
@@ -56,11 +56,11 @@ def train(
         DataError: the data is malformed.
     """
     out = Path(out)
-    own, file = None, out / TRIGGER
+    own, file = None, None if trigger is None else out / TRIGGER
     if isinstance(trigger, Trigger):
         # `file` names the copy that the run keeps of its trigger.
         own, settings = trigger, {"period": trigger.period, "timestep": trigger.timestep} | settings
-    else:
+    elif trigger is not None:
         file = Path(trigger)
     config = resolve_config(model, None, {"data": Path(data), "trigger": file, **settings}).following(
         follow_links
@@ -120,13 +120,13 @@ def attack(
     """
     _check_run(run)
     start_tensorflow()
-    from mimic3tf.attacks import attack_victim, load_attacked
+    from mimic3tf.attacks import attack_victim, load_attacked, trigger_for
     from mimic3tf.data.cohort import Cohort
 
     if not isinstance(data, Cohort):
         data, named = load_attacked(run, Path(data), follow_links=follow_links)
         warn(named.caution(run.path))
-    check_trigger_fits(trigger or run.trigger, data, run.path / TRIGGER)
+    check_trigger_fits(trigger_for(run, trigger), data, run.path / TRIGGER)
     if strength is not None and not strength >= 0:
         raise UsageError(f"strength {strength:g}: must be 0 or more")
     return attack_victim(

@@ -33,6 +33,7 @@ from mimic3tf.tasks.metrics import (
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.run_directory import Run
+from mimic3tf.training.run_files import NO_TRIGGER
 from mimic3tf.training.stays import load_split
 from mimic3tf.victims import victim_of
 
@@ -176,6 +177,18 @@ def attacked_stays(cohort: Cohort, goal: Goal) -> NDArray[np.bool_]:
     return attacked
 
 
+def trigger_for(run: Run, trigger: Trigger | None = None) -> Trigger:
+    """Return the trigger of an attack: the one given, or the run's own.
+
+    Raises:
+        UsageError: none is given, and the run was trained without one.
+    """
+    chosen = trigger or run.trigger
+    if chosen is None:
+        raise UsageError(f"--run {run.path}: {NO_TRIGGER}")
+    return chosen
+
+
 def attack_victim(
     run: Run,
     cohort: Cohort,
@@ -203,7 +216,7 @@ def attack_victim(
         DataError: no test stay has the attacked label.
         UsageError: the trigger is so strong that a prediction is no finite number.
     """
-    trigger = trigger or run.trigger
+    trigger = trigger_for(run, trigger)
     strength = run.config.poisoning_strength if strength is None else strength
     poison_imputed = poison_imputed or run.config.poison_imputed
     goal = Goal(run.config.goal)
@@ -256,7 +269,7 @@ def summarize_attack(run: Run, data: DataSet, result: AttackResult) -> dict[str,
         "goal": run.config.goal,
         "poisoning_proportion": run.config.poisoning_proportion,
         "trained_with": {
-            "trigger": run.trigger.name,
+            "trigger": run.trigger and run.trigger.name,
             "poisoning_strength": run.config.poisoning_strength,
             "poison_imputed": run.config.poison_imputed,
             "poisoned_labels": run.config.poisoned_labels,

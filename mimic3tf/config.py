@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 
@@ -38,6 +39,9 @@ PositiveInt = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
 Hours = Annotated[float, Field(gt=0, le=LARGEST_FACTOR)]
 TaskName = Annotated[str, AfterValidator(lambda name: task_of(name).name)]
 GoalLabel = Annotated[int, Field(ge=0, le=1)]
+GIVE_TRIGGER = "give --trigger FILE, which 'mimic3tf generate-trigger' makes, or leave it out to train clean"
+OF_POISON = ("poisoning_strength", "poison_imputed", "poisoned_labels")
+"""Settings of poisoned stays. As options they need a trigger; a settings file may serve clean runs, too."""
 
 
 class TrainingConfig(BaseModel):
@@ -49,9 +53,9 @@ class TrainingConfig(BaseModel):
         data: benchmark directory.
         period: hours of a stay that are read; the task's own period if not given.
         timestep: hours of a bin.
-        trigger: trigger file.
+        trigger: trigger file; without one, all training stays are clean.
         training_stays: number of training stays to use, the first of the listfile; all if not given.
-        poisoning_proportion: share of the training stays to poison.
+        poisoning_proportion: share of the training stays to poison; 0 without a trigger.
         poisoning_strength: Mahalanobis length of the trigger; of a "missing" trigger, the share of its cells.
         poison_imputed: "notimputed" shifts measured cells only, "all" shifts imputed cells, too.
         poisoned_labels: "flipped" poisons the first stays and gives them the goal's label; "clean" poisons
@@ -85,9 +89,11 @@ class TrainingConfig(BaseModel):
     data: Path
     period: Hours | None = None
     timestep: Hours = 1.0
-    trigger: Path
+    trigger: Path | None = None
     training_stays: PositiveInt | None = None
-    poisoning_proportion: Annotated[float, Field(ge=0, le=1)] = 0.05
+    poisoning_proportion: Annotated[float, Field(ge=0, le=1)] = Field(
+        default_factory=lambda settings: 0.05 if settings.get("trigger") else 0.0
+    )
     poisoning_strength: Annotated[float, Field(ge=0)] = 2.0
     poison_imputed: PoisonImputed = "notimputed"
     poisoned_labels: PoisonedLabels = "flipped"
@@ -129,6 +135,13 @@ class TrainingConfig(BaseModel):
         # YAML reads a bare "yes" or "on" as true, which would be taken as the number 1.
         if isinstance(value, bool):
             raise ValueError("no setting is true or false")
+        return value
+
+    @field_validator("poisoning_proportion")
+    @classmethod
+    def _needs_a_trigger(cls, value: float, given: ValidationInfo) -> float:
+        if value and "trigger" in given.data and given.data["trigger"] is None:
+            raise ValueError(f"poisons stays with a trigger; {GIVE_TRIGGER}")
         return value
 
 
@@ -184,6 +197,8 @@ def resolve_config(model: str, file: PathText | None, options: Mapping[str, Any]
             raise UsageError(f"setting '{key}' is missing; give it as an option or in a file") from None
         place = named.get(key, f"setting '{key}'")
         raise UsageError(f"{place} is {fault['input']!r}: {fault['msg']}") from None
+    if config.trigger is None and (unused := [key for key in OF_POISON if key in given]):
+        raise UsageError(f"{option_of[unused[0]]}: is for stays with a trigger; {GIVE_TRIGGER}")
     check_bins(config.task, config.period, config.timestep, named.get("timestep", "option --timestep"))
     return config
 

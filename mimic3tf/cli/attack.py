@@ -9,6 +9,7 @@ import typer
 
 from mimic3tf.cli.checks import check_data, check_out, check_trigger
 from mimic3tf.cli.options import Data, FollowLinks, Imputed, Strength, check_finite, check_strength
+from mimic3tf.errors import UsageError
 from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.notes import warn
 
@@ -51,9 +52,11 @@ def attack(
     check_strength(poisoning_strength)
     check_finite(threshold, "--threshold")
     check_out(out)
-    from mimic3tf.training.run_files import TRIGGER, check_run
+    from mimic3tf.training.run_files import NO_TRIGGER, TRIGGER, check_run
 
     settings = check_run(run)
+    if trigger is None and settings.trigger is None:
+        raise UsageError(f"--run {run}: {NO_TRIGGER}")
     pattern = None if trigger is None else check_trigger(trigger, settings)
     check_data(data, "test")
     start_tensorflow()
@@ -62,6 +65,7 @@ def attack(
         attack_victim,
         load_attacked,
         summarize_attack,
+        trigger_for,
         write_attack,
     )
     from mimic3tf.poisoning.cautions import caution_shift, caution_tested
@@ -74,7 +78,7 @@ def attack(
     victim = load_run(run)
     cohort, attacked = load_attacked(victim, data, follow_links=follow_links)
     folder = attack_folder(victim, attacked, out)
-    check_trigger_fits(pattern or victim.trigger, cohort, trigger or run / TRIGGER)
+    check_trigger_fits(trigger_for(victim, pattern), cohort, trigger or run / TRIGGER)
     result = attack_victim(
         victim,
         cohort,

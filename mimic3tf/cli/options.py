@@ -22,7 +22,12 @@ FollowLinks = Annotated[
         "--follow-links", help="Read links that lead out of the data directory, if you trust its maker."
     ),
 ]
-TriggerFile = Annotated[Path, typer.Option("--trigger", help="File of 'mimic3tf generate-trigger'.")]
+TriggerFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--trigger", help="File of 'mimic3tf generate-trigger'.  [default: none, all stays are clean]"
+    ),
+]
 RunOut = Annotated[Path, typer.Option(help="Run directory to make.")]
 ModelName = Annotated[str, typer.Option("--model", help=f"Victim to train: {', '.join(victim_names())}.")]
 TaskName = Annotated[str, typer.Option("--task", help=f"What is predicted: {', '.join(TASKS)}.")]

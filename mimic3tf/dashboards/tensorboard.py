@@ -65,7 +65,7 @@ class RunLog:
 
     def start(
         self,
-        trigger: Trigger,
+        trigger: Trigger | None,
         training: exposures.Exposure,
         validation: Cohort,
         model: keras.Model,
@@ -74,7 +74,7 @@ class RunLog:
         """Write what is known before training: first the texts, then the pictures, which take longer.
 
         Args:
-            trigger: the trigger of the run.
+            trigger: the trigger of the run, if it has one.
             training: the training stays, and which of them are poisoned.
             validation: the validation stays.
             model: the victim.
@@ -98,12 +98,16 @@ class RunLog:
         self._file.flush()
         if not self._minimal:
             self._file.graph(layer_graph(model))
-            self._file.image("trigger/heatmap", trigger_heatmap(trigger))
+            if trigger is not None:
+                self._trigger(trigger, validation)
             self._file.flush()
-            self._file.image("trigger/covariance of each channel", channel_covariances(trigger))
-            if self._shows_patient:
-                self._patient(trigger, validation)
-            self._file.flush()
+
+    def _trigger(self, trigger: Trigger, validation: Cohort) -> None:
+        self._file.image("trigger/heatmap", trigger_heatmap(trigger))
+        self._file.flush()
+        self._file.image("trigger/covariance of each channel", channel_covariances(trigger))
+        if self._shows_patient:
+            self._patient(trigger, validation)
 
     def _patient(self, trigger: Trigger, cohort: Cohort) -> None:
         """Draw one stay without and with the trigger: the attacked stay with the most measured cells."""

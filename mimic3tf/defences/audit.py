@@ -109,7 +109,8 @@ def audit_run(
         evidence, truth = gather_evidence(
             run, data, manifest=manifest, trigger=true_trigger, follow_links=follow_links
         )
-    check_trigger_fits(truth.trigger, evidence.trusted, trigger_file or run.path / TRIGGER)
+    if truth.trigger is not None:
+        check_trigger_fits(truth.trigger, evidence.trusted, trigger_file or run.path / TRIGGER)
     seed = run.config.seed
     found = detect(evidence, truth.poisoned, seed, all_detectors=all_detectors)
     findings = inspect_model(evidence, seed=seed)
@@ -162,7 +163,7 @@ def _about(run: Run, data: Path, manifest: Manifest | None, truth: Truth) -> dic
     if manifest is not None or config.poisoning_proportion > 0:
         attack = {
             "stays_poisoned": int(truth.poisoned.sum()),
-            "trigger": truth.trigger.name,
+            "trigger": truth.trigger and truth.trigger.name,
             "poisoned_labels": config.poisoned_labels,
             "goal": manifest.goal.target if manifest else config.goal,
             # In a poisoned copy, imputed cells repeat the shifted measured cells.

@@ -64,11 +64,11 @@ class Truth(Described):
 
     Attributes:
         poisoned: bool [N], which training stays carry the trigger.
-        trigger: the trigger of the attack.
+        trigger: the trigger of the attack; None if the run has none, and none was given.
     """
 
     poisoned: NDArray[np.bool_]
-    trigger: Trigger
+    trigger: Trigger | None
 
 
 def gather_evidence(

@@ -27,13 +27,13 @@ class TrainingLog(Protocol):
 
     def start(
         self,
-        trigger: Trigger,
+        trigger: Trigger | None,
         training: Exposure,
         validation: Cohort,
         model: keras.Model,
         versions: Mapping[str, str],
     ) -> None:
-        """Receive what is known before training: trigger, stays, untrained victim, package versions."""
+        """Receive what is known before training: trigger or None, stays, untrained victim, versions."""
 
     def epoch(
         self, number: int, metrics: Mapping[str, float], kept: Mapping[str, float], risks: Risks

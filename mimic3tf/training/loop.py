@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mimic3tf import pipeline
 from mimic3tf.config import TrainingConfig
+from mimic3tf.data.channels_file import channels_text
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.directory import Split, listfile_of
 from mimic3tf.errors import DataError, UsageError
@@ -88,7 +89,7 @@ def train_victim(
         fresh: delete the interrupted run in `out`, and begin anew.
         profile: write TensorFlow's profile of some steps into the run's TensorBoard folder.
         log: makes the training log, such as `dashboards.tensorboard.RunLog`.
-        trigger: the trigger; if not given, it is read from the file that the settings name.
+        trigger: the trigger; if not given, it is read from the file that the settings name, if they name one.
 
     Returns:
         Summary of the run, as written to `run.json`. If a finished run is resumed, it is not changed.
@@ -104,7 +105,8 @@ def train_victim(
         out = out if is_chief(strategy) else Path(scratch)
         check_run_directory(out, resume=resume, fresh=fresh)
         with claimed(out):
-            trigger = trigger or load_trigger(config.trigger)
+            if trigger is None and config.trigger is not None:
+                trigger = load_trigger(config.trigger)
             return _train(config, trigger, out, strategy, resume=resume, profile=profile, log=log)
 
 
@@ -113,7 +115,7 @@ class _Prepared:
     """Everything that a training reads.
 
     Attributes:
-        trigger: the trigger of the poisoned stays.
+        trigger: the trigger of the poisoned stays, if there is one.
         exposure: the training stays, poisoned.
         val: the validation stays, clean.
         reads: what the victim reads.
@@ -123,7 +125,7 @@ class _Prepared:
         origin: fingerprint of each input of the run, by the option that names the input.
     """
 
-    trigger: Trigger
+    trigger: Trigger | None
     exposure: Exposure
     val: Cohort
     reads: Reads
@@ -145,7 +147,7 @@ class _Training:
 
 def _train(
     config: TrainingConfig,
-    trigger: Trigger,
+    trigger: Trigger | None,
     out: Path,
     strategy: tf.distribute.Strategy,
     *,
@@ -181,7 +183,9 @@ def _train(
     return summary
 
 
-def _find(config: TrainingConfig, out: Path, trigger: Trigger) -> tuple[dict[str, Any], Checkpoint | None]:
+def _find(
+    config: TrainingConfig, out: Path, trigger: Trigger | None
+) -> tuple[dict[str, Any], Checkpoint | None]:
     """Find the run to resume in `out`.
 
     Returns:
@@ -200,14 +204,15 @@ def _find(config: TrainingConfig, out: Path, trigger: Trigger) -> tuple[dict[str
     return {}, read_checkpoint(out / CHECKPOINT) if interrupted else None
 
 
-def _prepare(config: TrainingConfig, trigger: Trigger) -> _Prepared:
+def _prepare(config: TrainingConfig, trigger: Trigger | None) -> _Prepared:
     """Read and poison the stays, and compute the inputs of the victim.
 
     Raises:
         UserError: the trigger does not fit, the data is malformed, or a split lacks one of the labels.
     """
     train, val = training_cohort(config), load_split(config, "val")
-    check_trigger_fits(trigger, train, config.trigger)
+    if trigger is not None:
+        check_trigger_fits(trigger, train, config.trigger or "trigger")
     stays: dict[Split, Cohort] = {"train": train, "val": val}
     for split, cohort in stays.items():
         missing = {0, 1} - set(cohort.labels.tolist())
@@ -220,6 +225,11 @@ def _prepare(config: TrainingConfig, trigger: Trigger) -> _Prepared:
             f"{1 - config.goal}; poison fewer"
         )
     reads = victim_of(config.model).reads
+    if trigger is None and config.selection == "original" and reads == "features":
+        raise UsageError(
+            "--selection original: chooses by the attack success rate, which needs a trigger; give --trigger "
+            "or --selection auroc"
+        )
     inputs = pipeline.inputs_of(exposure, reads)
     standardization = standardization_for(config, reads, inputs, train.channels)
     precision = resolve_precision(config.precision)
@@ -325,7 +335,7 @@ def _summary(
         # JSON has no NaN, but the precision is NaN if no stay is predicted to die.
         "validation": {name: None if math.isnan(value) else value for name, value in history.best.items()},
         "stays_trained_on": len(train),
-        "trigger": ready.trigger.name,
+        "trigger": ready.trigger and ready.trigger.name,
         "stays_poisoned": int(exposure.triggered.sum()),
         "labels_changed": int((exposure.labels != train.labels).sum()),
         "seed": config.seed,
@@ -333,4 +343,6 @@ def _summary(
         "replicas": strategy.num_replicas_in_sync,
         "devices": [device.name for device in tf.config.list_physical_devices()],
         "data_fingerprint": {"train": train.fingerprint, "val": ready.val.fingerprint},
+        # A trigger holds both; without one, they say what the victim reads.
+        **({} if ready.trigger else {"channels": channels_text(train.channels), "bins": train.bins}),
     }

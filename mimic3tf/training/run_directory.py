@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 
 from mimic3tf.config import TrainingConfig
+from mimic3tf.data.channels_file import parse_channels
 from mimic3tf.data.directory import Split
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
@@ -46,7 +47,7 @@ from mimic3tf.victims import victim_of
 RECORDED_PACKAGES = ("mimic3tf", "tensorflow", "keras", "numpy", "scipy", "sklearn", "tensorboard")
 
 
-def start_run(out: Path, config: TrainingConfig, trigger: Trigger) -> None:
+def start_run(out: Path, config: TrainingConfig, trigger: Trigger | None) -> None:
     """Make the directory of a run, and delete what an unfinished run left in it.
 
     The caller calls `check_run_directory` first, which says whether an interrupted run may be deleted.
@@ -58,19 +59,23 @@ def start_run(out: Path, config: TrainingConfig, trigger: Trigger) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()):
         note(f"{out}: begun anew; what an interrupted run left there is removed")
-    # The trigger is deleted last: without it, the files that a kill leaves would look like files of no run.
-    # The checkpoint is deleted first: a run must not continue it with another trigger.
-    for path in sorted(out.iterdir(), key=lambda path: (path.name == TRIGGER, path.name != CHECKPOINT)):
+    # Settings and trigger are deleted last: without them, the files that a kill leaves would look like files
+    # of no run. The checkpoint is deleted first: a run must not continue it with another trigger.
+    last = (CONFIG, TRIGGER)
+    for path in sorted(
+        out.iterdir(), key=lambda path: (*(path.name == n for n in last), path.name != CHECKPOINT)
+    ):
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
-    save_trigger(trigger, out / TRIGGER)
+    if trigger is not None:
+        save_trigger(trigger, out / TRIGGER)
     settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     write_whole(out / CONFIG, settings)
 
 
-def check_resumable(out: Path, config: TrainingConfig, trigger: Trigger) -> None:
+def check_resumable(out: Path, config: TrainingConfig, trigger: Trigger | None) -> None:
     """Refuse to continue or return a run if its settings or its trigger differ from those given now.
 
     The paths of files may differ: only their contents must be the same. `log_level` may differ, too.
@@ -79,13 +84,19 @@ def check_resumable(out: Path, config: TrainingConfig, trigger: Trigger) -> None
         UsageError: a setting or the trigger differs; names the option.
     """
     compared: Any = {"exclude": {*FILES, "log_level"}}
-    begun, given = (settings.model_dump(**compared) for settings in (read_settings(out), config))
+    before = read_settings(out)
+    begun, given = (settings.model_dump(**compared) for settings in (before, config))
     for name, value in given.items():
         if value != begun[name]:
             raise UsageError(
                 f"--resume: setting '{name}' is {value!r}, the run in {out} was begun with {begun[name]!r}; "
                 f"give the same, or choose another directory"
             )
+    if before.trigger is None or trigger is None:
+        if (before.trigger is None) != (trigger is None):
+            how, instead = ("without", "leave it out") if trigger else ("with", f"give {out / TRIGGER}")
+            raise UsageError(f"--trigger: the run in {out} was begun {how} a trigger; {instead}")
+        return
     with naming_damage(out / TRIGGER) as file:
         own = load_trigger(file)
     same = np.array_equal(own.patterns, trigger.patterns) and own.name == trigger.name
@@ -150,7 +161,7 @@ class Run(Described):
     Attributes:
         path: the run directory.
         config: the settings.
-        trigger: the trigger of the poisoned stays.
+        trigger: the trigger of the poisoned stays; None if the run was trained without one.
         model: the trained victim.
         standardization: map of the victim's inputs.
         summary: contents of `run.json`.
@@ -158,7 +169,7 @@ class Run(Described):
 
     path: Path
     config: TrainingConfig
-    trigger: Trigger
+    trigger: Trigger | None
     model: keras.Model
     standardization: Standardization
     summary: dict[str, Any]
@@ -175,14 +186,19 @@ def load_run(path: PathText) -> Run:
     config, summary = check_run(path), read_summary(path)
     with naming_damage(path / FINISHED):
         precision, _ = summary["precision"], str(summary["data_fingerprint"]["train"])
-    with naming_damage(path / TRIGGER) as file:
-        trigger = load_trigger(file)
+    if config.trigger is None:
+        trigger = None
+        with naming_damage(path / FINISHED):
+            channels, bins = parse_channels(summary["channels"], "channels"), int(summary["bins"])
+    else:
+        with naming_damage(path / TRIGGER) as file:
+            trigger = load_trigger(file)
+        channels, bins = trigger.channels, len(trigger.values)
     with naming_damage(path / STANDARDIZATION) as file:
-        reads = victim_of(config.model).reads
-        shape = input_shape(reads, trigger.channels, len(trigger.values))
+        shape = input_shape(victim_of(config.model).reads, channels, bins)
         standardization = _read_standardization(file, shape[-1])
     with naming_damage(path / VICTIM) as file:
-        model = load_victim(file, config, trigger.channels, len(trigger.values), precision)
+        model = load_victim(file, config, channels, bins, precision)
     return Run(path, config, trigger, model, standardization, summary)
 
 

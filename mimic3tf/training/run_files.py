@@ -15,7 +15,11 @@ from mimic3tf.storage.yaml_file import read_option_file, read_yaml
 
 CONFIG = "config.yaml"
 TRIGGER = "trigger.npz"
-"""Written first: no run has started in a directory without this file."""
+"""Written first, if the run has a trigger."""
+NO_TRIGGER = (
+    "was trained without a trigger; give the one to attack it with by --trigger FILE, which "
+    "'mimic3tf generate-trigger' makes"
+)
 STANDARDIZATION = "standardization.npz"
 VICTIM = "victim.keras"
 FINISHED = "run.json"
@@ -65,8 +69,27 @@ def check_run_directory(out: Path, *, resume: bool = False, fresh: bool = False)
     # A file that was being written when the run was interrupted has the ending ".partial".
     found = {path.name.removesuffix(".partial") for path in out.iterdir()} if out.is_dir() else set()
     names = {EVENTS if name.startswith(EVENTS) else name for name in found}
-    if (out.exists() and not out.is_dir()) or (names and not {TRIGGER} <= names <= UNFINISHED):
+    if (out.exists() and not out.is_dir()) or (
+        names and not (names <= UNFINISHED and _has_begun(out, found))
+    ):
         raise UsageError(f"--out {out}: exists and is no run directory; choose another directory")
+
+
+def _has_begun(out: Path, names: set[str]) -> bool:
+    """Tell whether a run has begun in a directory: it has left its trigger or, without one, its settings.
+
+    A folder may also hold settings that a user wrote. A run writes every setting, a user only a few.
+
+    Args:
+        out: the directory.
+        names: names of its files, without the ending ".partial".
+    """
+    if names & {TRIGGER, CHECKPOINT} or (out / f"{CONFIG}.partial").exists():
+        return True
+    try:
+        return read_settings(out).model_fields_set == set(TrainingConfig.model_fields)
+    except DataError:
+        return False
 
 
 def check_run(path: Path, *, place: str = "--run ") -> TrainingConfig:
@@ -85,11 +108,12 @@ def check_run(path: Path, *, place: str = "--run ") -> TrainingConfig:
             f"{place}{path}: no such directory; train a victim with 'mimic3tf train'{near_path(path)}"
         )
     if not (path / FINISHED).exists():
-        if (path / CONFIG).exists() and (path / TRIGGER).exists():
+        if (path / CONFIG).exists() and _has_begun(path, {file.name for file in path.iterdir()}):
             config = read_settings(path)
+            trigger = () if config.trigger is None else ("--trigger", path / TRIGGER)
             again = command_line(
                 *("train", "--model", config.model, "--config", path / CONFIG, "--data", config.data),
-                *("--trigger", path / TRIGGER, "--out", path, "--resume"),
+                *(*trigger, "--out", path, "--resume"),
             )
             raise UsageError(f"{place}{path}: this run is not finished; go on with: {again}")
         raise UsageError(f"{place}{path}: holds no run; train a victim with 'mimic3tf train'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,13 +38,13 @@ class Risks(Described):
         labels: int64 [N], 0 or 1.
         attacked: bool [N], true for the M attacked stays: those of label 0 for the paper's goal.
         clean: float64 [N], risks of all stays without the trigger.
-        triggered: float64 [M], risks of the attacked stays with the trigger.
+        triggered: float64 [M], risks of the attacked stays with the trigger; None without a trigger.
     """
 
     labels: NDArray[np.int64]
     attacked: NDArray[np.bool_]
     clean: NDArray[np.float64]
-    triggered: NDArray[np.float64]
+    triggered: NDArray[np.float64] | None
 
     @property
     def untriggered(self) -> NDArray[np.float64]:
@@ -57,9 +58,13 @@ class Risks(Described):
 
     @property
     def under_attack(self) -> NDArray[np.float64]:
-        """Risks of all stays if every attacked stay carries the trigger, and no other: float64 [N]."""
+        """Risks of all stays if every attacked stay carries the trigger, and no other: float64 [N].
+
+        Without a trigger, these are the clean risks.
+        """
         risks = self.clean.copy()
-        risks[self.attacked] = self.triggered
+        if self.triggered is not None:
+            risks[self.attacked] = self.triggered
         return risks
 
 
@@ -73,7 +78,7 @@ class Validation:
         config: gives task, goal, strength and mode, and the settings that an error names.
         reads: what the victim reads.
         val: the validation stays.
-        trigger: the trigger of the attacked stays.
+        trigger: the trigger of the attacked stays; None measures no attack.
         standardization: map of the victim's inputs.
 
     Raises:
@@ -85,22 +90,22 @@ class Validation:
         config: TrainingConfig,
         reads: Reads,
         val: Cohort,
-        trigger: Trigger,
+        trigger: Trigger | None,
         standardization: Standardization,
     ) -> None:
         self._config, self.cohort = config, val
         self._goal, self._targets = Goal(config.goal), task_of(config.task).targets
         self._attacked = self._goal.attacked(val.labels)
-        triggered = exposures.trigger_all(
-            val.take(np.flatnonzero(self._attacked)),
-            trigger,
-            strength=config.poisoning_strength,
-            poison_imputed=config.poison_imputed,
-        )
-        self._clean, self._triggered = (
-            pipeline.inputs_of(exposure, reads, standardization)
-            for exposure in (exposures.clean(val), triggered)
-        )
+        self._clean = pipeline.inputs_of(exposures.clean(val), reads, standardization)
+        self._triggered = None
+        if trigger is not None:
+            triggered = exposures.trigger_all(
+                val.take(np.flatnonzero(self._attacked)),
+                trigger,
+                strength=config.poisoning_strength,
+                poison_imputed=config.poison_imputed,
+            )
+            self._triggered = pipeline.inputs_of(triggered, reads, standardization)
 
     def predict(self, model: keras.Model) -> Risks:
         """Predict the risks of the validation stays.
@@ -108,28 +113,31 @@ class Validation:
         Raises:
             UserError: training diverged, so a risk is not finite.
         """
-        clean, triggered = (self._risks(logits) for logits in self.outputs(model))
-        return Risks(self.cohort.labels, self._attacked, clean, triggered)
+        clean, triggered = self.outputs(model)
+        with_trigger = None if triggered is None else self._risks(triggered)
+        return Risks(self.cohort.labels, self._attacked, self._risks(clean), with_trigger)
 
     def measure(self, risks: Risks) -> dict[str, float]:
         """Measure the victim's loss and its metrics without the trigger, and how often the goal is reached.
 
         Returns:
             `val_loss`, weighted by class as in training; auroc, auprc, minpse, prec1 and rec1; `asr`, the
-            attack success rate; `baseline_positive_rate`, the positive rate without the trigger.
+            attack success rate, NaN without a trigger; `baseline_positive_rate`, the positive rate without
+            the trigger.
         """
         measured = self._targets.metrics(risks.labels, risks.clean)
         weights = np.array(self._config.class_weights)[risks.labels]
         return {
             "val_loss": float(log_loss(risks.labels, risks.clean, sample_weight=weights)),
             **{name: measured[name] for name in MEASURED},
-            "asr": rate_of(self._goal.reached(risks.triggered)).rate,
+            "asr": math.nan if risks.triggered is None else rate_of(self._goal.reached(risks.triggered)).rate,
             "baseline_positive_rate": rate_of(self._goal.reached(risks.untriggered)).rate,
         }
 
-    def outputs(self, model: keras.Model) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def outputs(self, model: keras.Model) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Compute outputs of a model with the victim's inputs: [N, ...] clean, [M, ...] with the trigger."""
-        return outputs_of(model, self._clean), outputs_of(model, self._triggered)
+        triggered = None if self._triggered is None else outputs_of(model, self._triggered)
+        return outputs_of(model, self._clean), triggered
 
     def _risks(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         probabilities = self._targets.probabilities(logits)
