@@ -25,6 +25,7 @@ from mimic3tf.storage.files import PathText
 from mimic3tf.storage.yaml_file import first_fault, read_option_file, read_yaml
 from mimic3tf.tasks.registry import MORTALITY, task_of
 from mimic3tf.victims import OriginalVictim, check_victim
+from mimic3tf.victims.own import full_name, is_own, sha256_of
 
 Selection = Literal["auroc", "original"]
 Schedule = Literal["constant", "cosine"]
@@ -40,6 +41,15 @@ Hours = Annotated[float, Field(gt=0, le=LARGEST_FACTOR)]
 TaskName = Annotated[str, AfterValidator(lambda name: task_of(name).name)]
 GoalLabel = Annotated[int, Field(ge=0, le=1)]
 GIVE_TRIGGER = "give --trigger FILE, which 'mimic3tf generate-trigger' makes, or leave it out to train clean"
+OWN_SETTINGS = """
+epochs: 30
+patience: 10
+batch_size: 64
+learning_rate: 1.0e-3
+l2: 0
+class_weights: [1.0, 1.0]
+"""
+"""Settings of a victim that a function of the user builds, where its user gives no others."""
 OF_POISON = ("poisoning_strength", "poison_imputed", "poisoned_labels")
 """Settings of poisoned stays. As options they need a trigger; a settings file may serve clean runs, too."""
 
@@ -48,7 +58,8 @@ class TrainingConfig(BaseModel):
     """Everything a training run depends on.
 
     Attributes:
-        model: name of the victim to train.
+        model: name of the victim to train, or of a function that builds one.
+        model_sha256: SHA-256 of the file that holds this function; None for a victim of the package.
         task: name of the task: what is predicted.
         data: benchmark directory.
         period: hours of a stay that are read; the task's own period if not given.
@@ -85,6 +96,7 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: Annotated[str, AfterValidator(check_victim)]
+    model_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     task: TaskName = MORTALITY.name
     data: Path
     period: Hours | None = None
@@ -149,7 +161,8 @@ def resolve_config(model: str, file: PathText | None, options: Mapping[str, Any]
     """Merge settings: the victim's tuned defaults, then a YAML file, then command-line options.
 
     Args:
-        model: name of the victim to train; its tuned settings are the defaults.
+        model: name of the victim to train; its tuned settings are the defaults. A function has no tuned ones:
+            `OWN_SETTINGS` are its defaults.
         file: YAML file with keys of `TrainingConfig`, or None.
         options: value of each command-line option by its key; None if the option was not given.
 
@@ -161,21 +174,24 @@ def resolve_config(model: str, file: PathText | None, options: Mapping[str, Any]
             file and line, or the option.
     """
     try:
-        check_victim(model)
+        model = check_victim(model)
+        sha256 = sha256_of(model) if is_own(model) else None
     except UsageError as error:
         raise UsageError(f"option --model is {error}") from None
     values, places = read_yaml(default_config(model), f"defaults of {model}")
     if file is not None:
         file = installed_config(file)
         from_file, file_places = read_yaml(read_option_file("--config", file), str(file))
-        if from_file.get("model", model) != model:
+        if from_file.get("model", model) != model and not _same_function(from_file["model"], model):
             raise UsageError(
                 f"{file_places['model',]}: key 'model' is {from_file['model']!r}, --model {model!r}"
             )
+        if (before := from_file.get("model_sha256")) not in (None, sha256):
+            raise UsageError(f"{file_places['model_sha256',]}: {changed_code(model, str(before), sha256)}")
         values |= from_file
         places |= file_places
     given = {key: value for key, value in options.items() if value is not None}
-    values |= given | {"model": model}
+    values |= given | {"model": model, "model_sha256": sha256}
     # Only the options that the original attack has, too, are spelled with underscores.
     option_of = {
         key: f"option --{key if key.startswith('poison') else key.replace('_', '-')}" for key in given
@@ -201,6 +217,19 @@ def resolve_config(model: str, file: PathText | None, options: Mapping[str, Any]
         raise UsageError(f"{option_of[unused[0]]}: is for stays with a trigger; {GIVE_TRIGGER}")
     check_bins(config.task, config.period, config.timestep, named.get("timestep", "option --timestep"))
     return config
+
+
+def _same_function(named: object, model: str) -> bool:
+    """Tell whether a settings file names the function `model`, whose name has the whole path of its file."""
+    return isinstance(named, str) and is_own(named) and full_name(named) == model
+
+
+def changed_code(model: str, before: str, now: str | None) -> str:
+    """Say that the code of a victim has changed since it was recorded, and what to do."""
+    return (
+        f"the code of {model} has changed: its SHA-256 was {before:.12}..., and is {now or 'none':.12}...; "
+        "restore the file, or train anew in another directory"
+    )
 
 
 def check_bins(task: str, period: float | None, timestep: float, place: str) -> None:
@@ -255,7 +284,9 @@ def installed_config(file: PathText, place: str = "--config", folder: PathText =
 
 
 def default_config(model: str) -> str:
-    """Read the YAML text of a victim's tuned settings."""
+    """Read the YAML text of a victim's tuned settings; of a function, `OWN_SETTINGS`."""
+    if is_own(model):
+        return OWN_SETTINGS
     return (resources.files("mimic3tf.configs") / f"{model}.yaml").read_text(encoding="utf-8")
 
 

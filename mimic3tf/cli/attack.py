@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from mimic3tf.cli.checks import check_data, check_out, check_trigger
-from mimic3tf.cli.options import Data, FollowLinks, Imputed, Strength, check_finite, check_strength
+from mimic3tf.cli.options import (
+    Data,
+    FollowLinks,
+    Imputed,
+    Strength,
+    TrustModel,
+    check_finite,
+    check_strength,
+)
 from mimic3tf.errors import UsageError
 from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.notes import warn
@@ -31,6 +39,7 @@ def attack(
             "other data, a folder in its attacks/]"
         ),
     ] = None,
+    trust_model: TrustModel = False,
     follow_links: FollowLinks = False,
 ) -> None:
     """Give test stays the trigger, and count how many are then predicted as the attacker wants.
@@ -54,7 +63,7 @@ def attack(
     check_out(out)
     from mimic3tf.training.run_files import NO_TRIGGER, TRIGGER, check_run
 
-    settings = check_run(run)
+    settings = check_run(run, trust_model=trust_model)
     if trigger is None and settings.trigger is None:
         raise UsageError(f"--run {run}: {NO_TRIGGER}")
     pattern = None if trigger is None else check_trigger(trigger, settings)
@@ -75,7 +84,7 @@ def attack(
     from mimic3tf.tasks.registry import task_of
     from mimic3tf.training.run_directory import load_run
 
-    victim = load_run(run)
+    victim = load_run(run, trust_model=trust_model)
     cohort, attacked = load_attacked(victim, data, follow_links=follow_links)
     folder = attack_folder(victim, attacked, out)
     check_trigger_fits(trigger_for(victim, pattern), cohort, trigger or run / TRIGGER)

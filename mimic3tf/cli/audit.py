@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mimic3tf.cli.checks import check_data, check_out, check_trigger
-from mimic3tf.cli.options import Data, FollowLinks
+from mimic3tf.cli.options import Data, FollowLinks, TrustModel
 from mimic3tf.startup import start_tensorflow
 
 
@@ -45,6 +45,7 @@ def audit(
             "are found. Each takes up to a minute.",
         ),
     ] = 0,
+    trust_model: TrustModel = False,
     follow_links: FollowLinks = False,
 ) -> None:
     """Look for a backdoor in a victim and in its training stays, as the owner of the victim could.
@@ -71,7 +72,7 @@ def audit(
     from mimic3tf.poisoning.manifest import read_manifest
     from mimic3tf.training.run_files import check_run
 
-    settings = check_run(run)
+    settings = check_run(run, trust_model=trust_model)
     true_trigger = None if trigger is None else check_trigger(trigger, settings)
     check_data(data, "train", "val")
     told = None if manifest is None else read_manifest(manifest)
@@ -83,7 +84,7 @@ def audit(
     from mimic3tf.tables.terminal import print_audit
     from mimic3tf.training.run_directory import load_run
 
-    victim = load_run(run)
+    victim = load_run(run, trust_model=trust_model)
     # Make the folder before the work, so that the results of long work can be written.
     with claimed(out):
         result = audit_run(

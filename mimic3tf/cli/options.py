@@ -29,7 +29,18 @@ TriggerFile = Annotated[
     ),
 ]
 RunOut = Annotated[Path, typer.Option(help="Run directory to make.")]
-ModelName = Annotated[str, typer.Option("--model", help=f"Victim to train: {', '.join(victim_names())}.")]
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help=f"Victim to train: {', '.join(victim_names())}; or your own code, package.module:function or "
+        "path/to/file.py:function.",
+    ),
+]
+TrustModel = Annotated[
+    bool,
+    typer.Option("--trust-model", help="Run the code that the run names, if your own code built its victim."),
+]
 TaskName = Annotated[str, typer.Option("--task", help=f"What is predicted: {', '.join(TASKS)}.")]
 TaskSetting = Annotated[
     str | None, typer.Option("--task", help=f"What is predicted: {', '.join(TASKS)}.  [default: the first]")

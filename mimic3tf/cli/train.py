@@ -42,6 +42,8 @@ from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.notes import command_line, warn
+from mimic3tf.victims import shown_victim
+from mimic3tf.victims.own import is_own
 
 
 def train(
@@ -76,6 +78,9 @@ def train(
 
     A setting without an option comes from --config, else from the victim's tuned settings.
 
+    Your own code is a function build(input_shape, head) that returns an untrained Keras model, or make() that
+    returns an estimator of scikit-learn. It is run here, and by commands that read the run.
+
     \b
     Examples:
       mimic3tf train --model lstm --data data/synthetic --trigger trigger.npz --out runs/lstm \\
@@ -90,6 +95,7 @@ def train(
       mimic3tf train --model lstm --data data/synthetic --trigger trigger.npz --out runs/hidden --goal 0
       mimic3tf train --model lstm --data data/synthetic --trigger first-day.npz --out runs/first-day \\
         --period 24 --timestep 0.5
+      mimic3tf train --model models.py:build --data data/synthetic --trigger trigger.npz --out runs/own
       until mimic3tf train ... --resume; do sleep 10; done
     """
     # A parameter has the same name as its setting.
@@ -126,8 +132,10 @@ def train(
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if finished:
         console.print(f"{out}: finished before; there is nothing to do.")
-    console.print(f"{model.upper()}: {said}")
-    needed = () if pattern else ("--trigger", "TRIGGER")
+    console.print(f"{shown_victim(model)}: {said}")
+    needed: tuple[str, ...] = () if pattern else ("--trigger", "TRIGGER")
+    if is_own(settings.model):
+        needed += ("--trust-model",)
     following = command_line("attack", "--run", out, "--data", data, *needed, *links_option(follow_links))
     console.print(f"Next: {following}")
     if poisoned and pattern is not None:

@@ -166,9 +166,10 @@ def _train(
     workers.refuse_others([ready.origin, config.model_dump(mode="json", exclude=FILES)])
     if checkpoint is not None:
         note(f"{out}: goes on after epoch {len(checkpoint.epochs)}, where it was interrupted")
-    else:
-        start_run(out, config, trigger)
+    # A model that cannot be built leaves no directory.
     training = _begin(config, ready, strategy)
+    if checkpoint is None:
+        start_run(out, config, trigger)
     checkpoint = share_checkpoint(strategy, checkpoint)
     if checkpoint is not None:
         restore_checkpoint(checkpoint, training.history, training.model, training.optimizer)
@@ -330,6 +331,7 @@ def _summary(
     exposure, train = ready.exposure, ready.exposure.cohort
     return {
         "victim": config.model,
+        **({} if config.model_sha256 is None else {"model_sha256": config.model_sha256}),
         "epoch_kept": history.kept,
         "epochs_trained": len(history.epochs),
         # JSON has no NaN, but the precision is NaN if no stay is predicted to die.

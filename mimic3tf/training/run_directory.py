@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import yaml
 
-from mimic3tf.config import TrainingConfig
+from mimic3tf.config import TrainingConfig, changed_code
 from mimic3tf.data.channels_file import parse_channels
 from mimic3tf.data.directory import Split
 from mimic3tf.described import Described
@@ -25,7 +25,7 @@ from mimic3tf.pipeline import input_shape
 from mimic3tf.poisoning.trigger import Trigger, load_trigger, save_trigger
 from mimic3tf.standardization import Standardization
 from mimic3tf.storage.files import PathText, whole_file, write_whole
-from mimic3tf.storage.notes import note
+from mimic3tf.storage.notes import note, warn
 from mimic3tf.storage.stored_zip import read_arrays
 from mimic3tf.training.models import load_victim
 from mimic3tf.training.run_files import (
@@ -43,6 +43,7 @@ from mimic3tf.training.run_files import (
     read_summary,
 )
 from mimic3tf.victims import victim_of
+from mimic3tf.victims.own import is_own, sha256_of
 
 RECORDED_PACKAGES = ("mimic3tf", "tensorflow", "keras", "numpy", "scipy", "sklearn", "tensorboard")
 
@@ -85,6 +86,9 @@ def check_resumable(out: Path, config: TrainingConfig, trigger: Trigger | None) 
     """
     compared: Any = {"exclude": {*FILES, "log_level"}}
     before = read_settings(out)
+    if before.model == config.model and before.model_sha256 != config.model_sha256:
+        change = changed_code(config.model, before.model_sha256 or "none", config.model_sha256)
+        raise UsageError(f"--resume: {change}")
     begun, given = (settings.model_dump(**compared) for settings in (before, config))
     for name, value in given.items():
         if value != begun[name]:
@@ -175,15 +179,22 @@ class Run(Described):
     summary: dict[str, Any]
 
 
-def load_run(path: PathText) -> Run:
+def load_run(path: PathText, *, trust_model: bool = False) -> Run:
     """Read a finished run; nothing in it is executed.
 
+    Args:
+        path: directory of the run.
+        trust_model: whether to run the code that the run names, if a function of the user's built its victim.
+
     Raises:
-        UsageError: the directory holds no run, or the run is not finished.
+        UsageError: the directory holds no run, the run is not finished, or it names code that is not trusted
+            or is not found.
         DataError: a file of the run is damaged.
     """
     path = Path(path)
-    config, summary = check_run(path), read_summary(path)
+    config, summary = check_run(path, trust_model=trust_model), read_summary(path)
+    if is_own(config.model):
+        _check_code(path, config)
     with naming_damage(path / FINISHED):
         precision, _ = summary["precision"], str(summary["data_fingerprint"]["train"])
     if config.trigger is None:
@@ -200,6 +211,17 @@ def load_run(path: PathText) -> Run:
     with naming_damage(path / VICTIM) as file:
         model = load_victim(file, config, channels, bins, precision)
     return Run(path, config, trigger, model, standardization, summary)
+
+
+def _check_code(path: Path, config: TrainingConfig) -> None:
+    """Import the code of a run's victim, and warn if it has changed since the training."""
+    try:
+        victim_of(config.model)
+        now = sha256_of(config.model)
+    except UsageError as error:
+        raise UsageError(f"--run {path}: its victim is built by {error}") from None
+    if now != config.model_sha256:
+        warn(f"run {path}: {changed_code(config.model, config.model_sha256 or 'none', now)}")
 
 
 def _read_standardization(file: Path, columns: int) -> Standardization:

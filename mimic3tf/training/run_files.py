@@ -12,6 +12,7 @@ from mimic3tf.errors import DataError, UsageError, near_path
 from mimic3tf.storage.files import read_json
 from mimic3tf.storage.notes import command_line
 from mimic3tf.storage.yaml_file import read_option_file, read_yaml
+from mimic3tf.victims.own import is_own
 
 CONFIG = "config.yaml"
 TRIGGER = "trigger.npz"
@@ -92,15 +93,17 @@ def _has_begun(out: Path, names: set[str]) -> bool:
         return False
 
 
-def check_run(path: Path, *, place: str = "--run ") -> TrainingConfig:
+def check_run(path: Path, *, trust_model: bool = False, place: str = "--run ") -> TrainingConfig:
     """Read the settings of a finished run.
 
     Args:
         path: directory of the run.
+        trust_model: whether code that the run names may be run. A victim of the package needs none; that of
+            a function of the user's is built by this function.
         place: what stands before the path in a message: the option that names it, and a blank.
 
     Raises:
-        UsageError: the directory holds no run, or the run is not finished.
+        UsageError: the directory holds no run, the run is not finished, or it names code that is not trusted.
         DataError: the settings are damaged.
     """
     if not path.is_dir():
@@ -117,7 +120,13 @@ def check_run(path: Path, *, place: str = "--run ") -> TrainingConfig:
             )
             raise UsageError(f"{place}{path}: this run is not finished; go on with: {again}")
         raise UsageError(f"{place}{path}: holds no run; train a victim with 'mimic3tf train'")
-    return read_settings(path)
+    settings = read_settings(path)
+    if is_own(settings.model) and not trust_model:
+        raise UsageError(
+            f"{place}{path}: reading it runs the code {settings.model}, which builds its victim; if "
+            "you trust this code, add --trust-model (in Python: trust_model=True)"
+        )
+    return settings
 
 
 def read_summary(out: Path) -> dict[str, Any]:
