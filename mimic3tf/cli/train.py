@@ -152,7 +152,7 @@ def _sentence(summary: dict[str, Any]) -> str:
         trained = f"trained without a trigger on {stays} clean stays"
     else:
         attacked = f", attack success rate on validation stays {kept['asr']:.3f}"
-    return (
-        f"{trained}; kept epoch {summary['epoch_kept']} of {summary['epochs_trained']}: "
-        f"validation AUROC {kept['auroc']:.3f}{attacked}"
-    )
+    how = f"kept epoch {summary['epoch_kept']} of {summary['epochs_trained']}"
+    if "estimator" in summary:
+        how = f"fitted a {summary['estimator']}"
+    return f"{trained}; {how}: validation AUROC {kept['auroc']:.3f}{attacked}"

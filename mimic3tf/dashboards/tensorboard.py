@@ -29,6 +29,7 @@ from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.tasks.registry import task_of
+from mimic3tf.training.estimators import FittedEstimator
 from mimic3tf.training.validation import Risks, Validation
 from mimic3tf.victims.penultimate import penultimate
 
@@ -68,7 +69,7 @@ class RunLog:
         trigger: Trigger | None,
         training: exposures.Exposure,
         validation: Cohort,
-        model: keras.Model,
+        model: keras.Model | FittedEstimator,
         versions: Mapping[str, str],
     ) -> None:
         """Write what is known before training: first the texts, then the pictures, which take longer.
@@ -97,7 +98,8 @@ class RunLog:
             self._file.write(summary)
         self._file.flush()
         if not self._minimal:
-            self._file.graph(layer_graph(model))
+            if not isinstance(model, FittedEstimator):
+                self._file.graph(layer_graph(model))
             if trigger is not None:
                 self._trigger(trigger, validation)
             self._file.flush()
@@ -148,7 +150,7 @@ class RunLog:
             self._file.write(summary, number)
         self._file.flush()
 
-    def outcome(self, number: int, validation: Validation, model: keras.Model) -> None:
+    def outcome(self, number: int, validation: Validation, model: keras.Model | FittedEstimator) -> None:
         """Draw what the kept victim predicts for the validation stays; write its activations if asked for.
 
         Args:
@@ -166,6 +168,6 @@ class RunLog:
         ):
             picture = draw(risks, self._words, f"epoch {number}, validation stays")
             self._file.image(f"kept epoch/{tag}", picture)
-        if self._config.log_level == "full":
+        if self._config.log_level == "full" and not isinstance(model, FittedEstimator):
             activations = validation.outputs(penultimate(model))
             write_embeddings(self._folder, validation.cohort, activations, risks, self._goal)

@@ -25,11 +25,13 @@ from mimic3tf.defences.repairs.registry import try_repairs
 from mimic3tf.defences.shared_pattern import pattern_records, pattern_table
 from mimic3tf.defences.suspects import scores_table, suspects_table
 from mimic3tf.described import Described
+from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.storage.files import PathText, write_together
 from mimic3tf.tables.audits import AUDIT
 from mimic3tf.tasks.registry import task_of
+from mimic3tf.training.estimators import FittedEstimator
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.run_files import TRIGGER
 from mimic3tf.training.stays import load_split
@@ -103,6 +105,10 @@ def audit_run(
         UsageError: the run was trained on other stays, the trigger does not fit, or there are too few stays.
         DataError: the data is malformed, or the test split has no stay to attack.
     """
+    if isinstance(run.model, FittedEstimator):
+        raise UsageError(
+            f"--run {run.path}: is of an estimator of scikit-learn; an audit of a run needs a Keras model"
+        )
     data = Path(data)
     true_trigger = trigger or (manifest.load_trigger() if manifest else run.trigger)
     with Console(stderr=True).status("Reading the stays as the victim saw them ..."):

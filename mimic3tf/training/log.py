@@ -13,6 +13,7 @@ from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.training.estimators import FittedEstimator
 from mimic3tf.training.validation import Risks, Validation
 
 
@@ -30,7 +31,7 @@ class TrainingLog(Protocol):
         trigger: Trigger | None,
         training: Exposure,
         validation: Cohort,
-        model: keras.Model,
+        model: keras.Model | FittedEstimator,
         versions: Mapping[str, str],
     ) -> None:
         """Receive what is known before training: trigger or None, stays, untrained victim, versions."""
@@ -47,7 +48,7 @@ class TrainingLog(Protocol):
             risks: what the victim predicts of the validation stays after this epoch.
         """
 
-    def outcome(self, number: int, validation: Validation, model: keras.Model) -> None:
+    def outcome(self, number: int, validation: Validation, model: keras.Model | FittedEstimator) -> None:
         """Receive the outcome of a training that has ended.
 
         Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from rich.console import Console
 
 from mimic3tf import pipeline
 from mimic3tf.config import TrainingConfig
@@ -43,6 +45,7 @@ from mimic3tf.training.distribution import (
     naming_lost_workers,
     resolve_strategy,
 )
+from mimic3tf.training.estimators import fit_estimator, make_estimator
 from mimic3tf.training.gradients import GradientNorms
 from mimic3tf.training.log import MakeLog, NoLog, TrainingLog
 from mimic3tf.training.metrics_file import MetricsFile
@@ -166,6 +169,8 @@ def _train(
     workers.refuse_others([ready.origin, config.model_dump(mode="json", exclude=FILES)])
     if checkpoint is not None:
         note(f"{out}: goes on after epoch {len(checkpoint.epochs)}, where it was interrupted")
+    if victim_of(config.model).estimator:
+        return _train_estimator(config, ready, out, strategy, log)
     # A model that cannot be built leaves no directory.
     training = _begin(config, ready, strategy)
     if checkpoint is None:
@@ -181,6 +186,36 @@ def _train(
         told.outcome(training.history.kept, validation, training.model)
     summary = _summary(config, ready, training.history, strategy)
     finish_run(out, training.model, ready.standardization, summary)
+    return summary
+
+
+def _train_estimator(
+    config: TrainingConfig, ready: _Prepared, out: Path, strategy: tf.distribute.Strategy, log: MakeLog
+) -> dict[str, Any]:
+    """Fit an estimator of scikit-learn; its fit counts as the only epoch."""
+    estimator, exposure = make_estimator(config), ready.exposure
+    start_run(out, config, ready.trigger)
+    validation = Validation(config, ready.reads, ready.val, ready.trigger, ready.standardization)
+    history = History(config)
+    with log(out, config, epochs=0) as told:
+        begun = time.perf_counter()
+        with Console(stderr=True).status(f"Fitting {type(estimator).__name__} ..."):
+            model = fit_estimator(config, estimator, ready.inputs, exposure.labels)
+        speed = len(exposure) / (time.perf_counter() - begun)
+        told.start(ready.trigger, exposure, ready.val, model, versions())
+        risks = validation.predict(model)
+        measured = {
+            "loss": validation.loss(model, ready.inputs, exposure.labels),
+            **validation.measure(risks),
+        }
+        history.epochs, history.kept = [measured], 1
+        told.epoch(1, measured | {"stays_per_second": speed}, measured, risks)
+        metrics = MetricsFile(out / METRICS)
+        metrics.on_train_begin()
+        metrics.on_epoch_end(0, measured)
+        told.outcome(1, validation, model)
+    summary = _summary(config, ready, history, strategy) | {"estimator": type(estimator).__name__}
+    finish_run(out, model, ready.standardization, summary)
     return summary
 
 
@@ -225,7 +260,8 @@ def _prepare(config: TrainingConfig, trigger: Trigger | None) -> _Prepared:
             f"--poisoning_proportion {config.poisoning_proportion:g}: leaves no stay of label "
             f"{1 - config.goal}; poison fewer"
         )
-    reads = victim_of(config.model).reads
+    victim = victim_of(config.model)
+    reads = victim.reads
     if trigger is None and config.selection == "original" and reads == "features":
         raise UsageError(
             "--selection original: chooses by the attack success rate, which needs a trigger; give --trigger "
@@ -233,7 +269,7 @@ def _prepare(config: TrainingConfig, trigger: Trigger | None) -> _Prepared:
         )
     inputs = pipeline.inputs_of(exposure, reads)
     standardization = standardization_for(config, reads, inputs, train.channels)
-    precision = resolve_precision(config.precision)
+    precision = "float32" if victim.estimator else resolve_precision(config.precision)
     origin = {
         "data": [train.fingerprint, val.fingerprint],
         "normalizer": config.normalizer and hashlib.sha256(config.normalizer.read_bytes()).hexdigest(),

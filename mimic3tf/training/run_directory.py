@@ -24,13 +24,20 @@ from mimic3tf.errors import UsageError
 from mimic3tf.pipeline import input_shape
 from mimic3tf.poisoning.trigger import Trigger, load_trigger, save_trigger
 from mimic3tf.standardization import Standardization
-from mimic3tf.storage.files import PathText, whole_file, write_whole
+from mimic3tf.storage.files import PathText, read_file, whole_file, write_whole
 from mimic3tf.storage.notes import note, warn
 from mimic3tf.storage.stored_zip import read_arrays
+from mimic3tf.training.estimators import (
+    FittedEstimator,
+    dump_estimator,
+    load_estimator,
+    make_estimator,
+)
 from mimic3tf.training.models import load_victim
 from mimic3tf.training.run_files import (
     CHECKPOINT,
     CONFIG,
+    ESTIMATOR,
     FILES,
     FINISHED,
     STANDARDIZATION,
@@ -129,7 +136,10 @@ def check_same_data(summary: Mapping[str, Any], fingerprints: Mapping[Split, str
 
 
 def finish_run(
-    out: Path, model: keras.Model, standardization: Standardization, summary: dict[str, Any]
+    out: Path,
+    model: keras.Model | FittedEstimator,
+    standardization: Standardization,
+    summary: dict[str, Any],
 ) -> None:
     """Write the victim, and then `run.json`, which marks the run as finished.
 
@@ -142,10 +152,15 @@ def finish_run(
     # A killed process may have left partial files that this run does not write again.
     for partial in out.glob("*.partial"):
         partial.unlink()
-    # Keras writes only to a path that ends in `.keras`.
-    with tempfile.TemporaryDirectory() as scratch, whole_file(out / VICTIM) as file:
-        model.save(Path(scratch) / VICTIM)
-        file.write((Path(scratch) / VICTIM).read_bytes())
+    if isinstance(model, FittedEstimator):
+        content = dump_estimator(summary["victim"], model.estimator)
+        with whole_file(out / ESTIMATOR) as file:
+            file.write(content)
+    else:
+        # Keras writes only to a path that ends in `.keras`.
+        with tempfile.TemporaryDirectory() as scratch, whole_file(out / VICTIM) as file:
+            model.save(Path(scratch) / VICTIM)
+            file.write((Path(scratch) / VICTIM).read_bytes())
     with whole_file(out / STANDARDIZATION) as file:
         np.savez(file, **vars(standardization))
     write_whole(out / FINISHED, json.dumps({**summary, "versions": versions()}, indent=2) + "\n")
@@ -166,7 +181,7 @@ class Run(Described):
         path: the run directory.
         config: the settings.
         trigger: the trigger of the poisoned stays; None if the run was trained without one.
-        model: the trained victim.
+        model: the trained victim; a `FittedEstimator` if it is one of scikit-learn.
         standardization: map of the victim's inputs.
         summary: contents of `run.json`.
     """
@@ -205,11 +220,17 @@ def load_run(path: PathText, *, trust_model: bool = False) -> Run:
         with naming_damage(path / TRIGGER) as file:
             trigger = load_trigger(file)
         channels, bins = trigger.channels, len(trigger.values)
+    victim = victim_of(config.model)
     with naming_damage(path / STANDARDIZATION) as file:
-        shape = input_shape(victim_of(config.model).reads, channels, bins)
+        shape = input_shape(victim.reads, channels, bins)
         standardization = _read_standardization(file, shape[-1])
-    with naming_damage(path / VICTIM) as file:
-        model = load_victim(file, config, channels, bins, precision)
+    if victim.estimator:
+        unfitted = make_estimator(config)
+        with naming_damage(path / ESTIMATOR) as file:
+            model = load_estimator(read_file(file), unfitted)
+    else:
+        with naming_damage(path / VICTIM) as file:
+            model = load_victim(file, config, channels, bins, precision)
     return Run(path, config, trigger, model, standardization, summary)
 
 

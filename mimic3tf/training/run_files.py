@@ -23,6 +23,8 @@ NO_TRIGGER = (
 )
 STANDARDIZATION = "standardization.npz"
 VICTIM = "victim.keras"
+ESTIMATOR = "victim.skops"
+"""The victim, if it is an estimator of scikit-learn."""
 FINISHED = "run.json"
 """Written last: a directory without this file holds no finished run."""
 METRICS = "metrics.csv"
@@ -40,7 +42,7 @@ LOGGED = {
     *("plugins", "tensorboard"),
 }
 """What a log may write into a run's directory."""
-UNFINISHED = {CONFIG, TRIGGER, STANDARDIZATION, VICTIM, FINISHED, CHECKPOINT, METRICS, *LOGGED}
+UNFINISHED = {CONFIG, TRIGGER, STANDARDIZATION, VICTIM, ESTIMATOR, FINISHED, CHECKPOINT, METRICS, *LOGGED}
 """Files that an interrupted run may leave behind; a directory with any other file is never cleared."""
 FILES = {"data", "trigger", "normalizer"}
 """Settings that name files."""

@@ -23,6 +23,7 @@ from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.standardization import Standardization
 from mimic3tf.tasks.metrics import rate_of
 from mimic3tf.tasks.registry import task_of
+from mimic3tf.training.estimators import FittedEstimator
 from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.selection import score_epoch
 from mimic3tf.victims import Reads, victim_of
@@ -96,7 +97,7 @@ class Validation:
         self._config, self.cohort = config, val
         self._goal, self._targets = Goal(config.goal), task_of(config.task).targets
         self._attacked = self._goal.attacked(val.labels)
-        self._clean = pipeline.inputs_of(exposures.clean(val), reads, standardization)
+        self._clean: NDArray[np.float32] = pipeline.inputs_of(exposures.clean(val), reads, standardization)
         self._triggered = None
         if trigger is not None:
             triggered = exposures.trigger_all(
@@ -107,7 +108,7 @@ class Validation:
             )
             self._triggered = pipeline.inputs_of(triggered, reads, standardization)
 
-    def predict(self, model: keras.Model) -> Risks:
+    def predict(self, model: keras.Model | FittedEstimator) -> Risks:
         """Predict the risks of the validation stays.
 
         Raises:
@@ -126,20 +127,30 @@ class Validation:
             the trigger.
         """
         measured = self._targets.metrics(risks.labels, risks.clean)
-        weights = np.array(self._config.class_weights)[risks.labels]
         return {
-            "val_loss": float(log_loss(risks.labels, risks.clean, sample_weight=weights)),
+            "val_loss": self._loss(risks.labels, risks.clean),
             **{name: measured[name] for name in MEASURED},
             "asr": math.nan if risks.triggered is None else rate_of(self._goal.reached(risks.triggered)).rate,
             "baseline_positive_rate": rate_of(self._goal.reached(risks.untriggered)).rate,
         }
 
-    def outputs(self, model: keras.Model) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    def loss(
+        self, model: keras.Model | FittedEstimator, inputs: NDArray[np.float32], labels: NDArray[np.int64]
+    ) -> float:
+        """Measure the loss of a model on standardized inputs [N, ...], weighted by class as in training."""
+        return self._loss(labels, self._risks(outputs_of(model, inputs)))
+
+    def _loss(self, labels: NDArray[np.int64], risks: NDArray[np.float64]) -> float:
+        return float(log_loss(labels, risks, sample_weight=np.array(self._config.class_weights)[labels]))
+
+    def outputs(
+        self, model: keras.Model | FittedEstimator
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating] | None]:
         """Compute outputs of a model with the victim's inputs: [N, ...] clean, [M, ...] with the trigger."""
         triggered = None if self._triggered is None else outputs_of(model, self._triggered)
         return outputs_of(model, self._clean), triggered
 
-    def _risks(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _risks(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
         probabilities = self._targets.probabilities(logits)
         if not np.isfinite(probabilities).all():
             raise UserError(

@@ -235,7 +235,6 @@ def naming_faults(name: str) -> Iterator[None]:
     except UsageError:
         raise
     except (Exception, SystemExit) as error:
-        source = name.rpartition(":")[0]
         ours = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120
         frames = [
             frame
@@ -244,7 +243,7 @@ def naming_faults(name: str) -> Iterator[None]:
         ]
         place = f", {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
         text = " ".join(str(error).split())
-        raise UsageError(f"'{name}': {source} fails{place}: {type(error).__name__}: {text}") from error
+        raise UsageError(f"'{name}': fails{place}: {type(error).__name__}: {text}") from error
 
 
 def build_model(

@@ -33,6 +33,11 @@ def build(input_shape, head):
     hidden = keras.layers.Conv1D(2, 8, strides=8, activation="relu")(inputs)
     return keras.Model(inputs, head(keras.layers.Flatten()(hidden)))
 
+def forest():
+    from sklearn.ensemble import RandomForestClassifier
+
+    return RandomForestClassifier(20)
+
 def one_output(input_shape, head):
     inputs = keras.Input(input_shape)
     return keras.Model(inputs, keras.layers.Dense(1)(inputs[:, 0]))
@@ -150,6 +155,48 @@ def test_a_sweep_trains_and_attacks_own_code(code: Path, prepared: Any, tmp_path
     run_trial(Job(trial, config, {"temporal": prepared.trigger}, folder, "f" * 64))
     (row,) = json.loads((folder / "trial.json").read_text())
     assert (row["status"], row["victim"]) == ("finished", f"{code}:build")
+
+
+def test_an_estimator_is_trained_attacked_and_read_back(
+    mimic3tf: Command, train: Command, code: Path, prepared: Any, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"model": f"{code}:forest", "log_level": "full", "seed": 3}
+    done = train(**options)
+    assert done.status == 0, done.err
+    assert "fitted a RandomForestClassifier: validation AUROC" in done.out
+    run = tmp_path / "run"
+    summary = json.loads((run / "run.json").read_text())
+    assert (summary["estimator"], summary["epochs_trained"]) == ("RandomForestClassifier", 1)
+    assert len((run / "metrics.csv").read_text().splitlines()) == 2
+    assert not (run / "victim.keras").exists()
+    events = EventAccumulator(str(run)).Reload()
+    assert [event.step for event in events.Tensors("kept epoch/AUROC")] == [1]
+    assert "finished before" in train("--resume", **options).out
+
+    mimic3tf("attack", "--run", run, "--data", prepared.data).fails(2, "--trust-model")
+    for command in (
+        ("attack", "--run", run),
+        ("results", run),
+        ("report", run, "--out", tmp_path / "report"),
+    ):
+        more = ("--data", prepared.data, "--trust-model") if command[0] == "attack" else ()
+        assert mimic3tf(*command, *more).status == 0
+    assert (run / "predictions.csv").read_text().startswith("stay,")
+    audit = mimic3tf(
+        *("audit", "--run", run, "--data", prepared.data, "--out", tmp_path / "audit", "--trust-model")
+    )
+    audit.fails(2, run, "estimator of scikit-learn")
+    loaded = package.load_run(run, trust_model=True)
+    assert loaded.model.estimator.random_state == 3
+    result = package.attack(loaded, prepared.data)
+    again = package.train(options["model"], data=prepared.data, out=tmp_path / "again", seed=3)
+    assert again.trigger is None
+    assert package.attack(again, prepared.data, trigger=loaded.trigger).success.stays == result.success.stays
+
+    content = (run / "victim.skops").read_bytes()
+    (run / "victim.skops").write_bytes(content[:-50])
+    with pytest.raises(ValueError, match=r"victim\.skops: missing, damaged"):
+        package.load_run(run, trust_model=True)
 
 
 def on_features(input_shape: tuple[int, ...], head: Head) -> keras.Model:
