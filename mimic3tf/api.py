@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -17,6 +18,7 @@ from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.notes import warn
 from mimic3tf.training.run_files import TRIGGER, check_run
+from mimic3tf.victims.own import name_of
 
 if TYPE_CHECKING:
     from mimic3tf.data.cohort import Cohort
@@ -26,11 +28,11 @@ if TYPE_CHECKING:
 
 
 def train(
-    model: str,
+    model: str | Callable[..., Any],
     *,
     data: PathText,
-    trigger: Trigger | PathText,
     out: PathText,
+    trigger: Trigger | PathText | None = None,
     resume: bool = False,
     fresh: bool = False,
     follow_links: bool = False,
@@ -40,11 +42,13 @@ def train(
     """Train a victim on poisoned or clean stays, as `mimic3tf train` does.
 
     Args:
-        model: name of the victim, such as "lr".
+        model: name of the victim, such as "lr"; or a function `build(input_shape, head)` that returns an
+            untrained Keras model, or `make()` that returns an unfitted estimator of scikit-learn; or the name
+            of such a function, such as "package.module:build" or "path/to/file.py:build".
         data: benchmark directory.
-        trigger: the trigger of the poisoned stays, or its file. If a `Trigger` is given, the run uses its
-            period and timestep, unless `settings` name others.
         out: directory of the run.
+        trigger: the trigger of the poisoned stays, or its file; if not given, all stays are clean. If a
+            `Trigger` is given, the run uses its period and timestep, unless `settings` name others.
         resume: continue an interrupted run in `out`; a finished run is only read.
         fresh: delete an interrupted run in `out`, and start again.
         follow_links: read links that lead out of the benchmark directory, too.
@@ -58,12 +62,12 @@ def train(
         UsageError: a setting is unknown or out of range, the trigger does not fit, or `out` cannot be used.
         DataError: the data is malformed.
     """
-    out = Path(out)
-    own, file = None, out / TRIGGER
+    model, out = model if isinstance(model, str) else name_of(model), Path(out)
+    own, file = None, None if trigger is None else out / TRIGGER
     if isinstance(trigger, Trigger):
         # `file` names the copy that the run keeps of its trigger.
         own, settings = trigger, {"period": trigger.period, "timestep": trigger.timestep} | settings
-    else:
+    elif trigger is not None:
         file = Path(trigger)
     config = resolve_config(model, None, {"data": Path(data), "trigger": file, **settings}).following(
         follow_links
@@ -74,21 +78,25 @@ def train(
 
     log = partial(RunLog, patient=patient)
     train_victim(config, out, resume=resume, fresh=fresh, log=log, trigger=own)
-    return load_run(out)
+    return load_run(out, trust_model=True)
 
 
-def load_run(path: PathText) -> Run:
+def load_run(path: PathText, *, trust_model: bool = False) -> Run:
     """Read a finished run; no code in its files is executed.
 
+    Args:
+        path: directory of the run.
+        trust_model: whether to run the code that the run names, if the victim is none of the package's.
+
     Raises:
-        UsageError: the directory holds no run, or the run is not finished.
+        UsageError: the directory holds no run, the run is not finished, or it names code that is not trusted.
         DataError: a file of the run is damaged.
     """
-    check_run(Path(path))
+    check_run(Path(path), trust_model=trust_model)
     start_tensorflow()
     from mimic3tf.training import run_directory
 
-    return run_directory.load_run(Path(path))
+    return run_directory.load_run(Path(path), trust_model=trust_model)
 
 
 @overload
@@ -171,8 +179,9 @@ def attack(
     if strength is not None and not strength >= 0:
         raise UsageError(f"strength {strength:g}: must be 0 or more")
     attacked = _attacked(run, data, follow_links=follow_links)
-    check_trigger_fits(trigger or run.trigger, attacked, run.path / TRIGGER)
-    from mimic3tf.attacks import attack_victim
+    from mimic3tf.attacks import attack_victim, trigger_for
+
+    check_trigger_fits(trigger_for(run, trigger), attacked, run.path / TRIGGER)
 
     setting: Any = {"strength": strength, "poison_imputed": poison_imputed}
     return attack_victim(run, attacked, trigger, threshold=threshold, **setting)

@@ -26,6 +26,7 @@ from mimic3tf.tasks.metrics import THRESHOLD
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.run_directory import Run
+from mimic3tf.training.run_files import NO_TRIGGER
 from mimic3tf.training.stays import load_split
 from mimic3tf.victims import victim_of
 
@@ -129,6 +130,18 @@ def attacked_stays(cohort: Cohort, goal: Goal) -> NDArray[np.bool_]:
     return attacked_of(cohort.labels, goal)
 
 
+def trigger_for(run: Run, trigger: Trigger | None = None) -> Trigger:
+    """Return the trigger of an attack: the one given, or the run's own.
+
+    Raises:
+        UsageError: none is given, and the run was trained without one.
+    """
+    chosen = trigger or run.trigger
+    if chosen is None:
+        raise UsageError(f"--run {run.path}: {NO_TRIGGER}")
+    return chosen
+
+
 def attack_victim(
     run: Run,
     cohort: Cohort,
@@ -156,7 +169,7 @@ def attack_victim(
         DataError: no test stay has the attacked label.
         UsageError: the trigger is so strong that a prediction is no finite number.
     """
-    trigger = trigger or run.trigger
+    trigger = trigger_for(run, trigger)
     strength = run.config.poisoning_strength if strength is None else strength
     poison_imputed = poison_imputed or run.config.poison_imputed
     goal = Goal(run.config.goal)
@@ -197,7 +210,7 @@ def summarize_attack(run: Run, data: DataSet, result: AttackResult) -> dict[str,
         "task": run.config.task,
         "poisoning_proportion": run.config.poisoning_proportion,
         "trained_with": {
-            "trigger": run.trigger.name,
+            "trigger": run.trigger and run.trigger.name,
             "poisoning_strength": run.config.poisoning_strength,
             "poison_imputed": run.config.poison_imputed,
             "poisoned_labels": run.config.poisoned_labels,

@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 
@@ -24,6 +25,7 @@ from mimic3tf.storage.files import PathText
 from mimic3tf.storage.yaml_file import first_fault, read_option_file, read_yaml
 from mimic3tf.tasks.registry import MORTALITY, task_of
 from mimic3tf.victims import OriginalVictim, check_victim
+from mimic3tf.victims.own import full_name, is_own, sha256_of
 
 Selection = Literal["auroc", "original"]
 Schedule = Literal["constant", "cosine"]
@@ -38,20 +40,33 @@ PositiveInt = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
 Hours = Annotated[float, Field(gt=0, le=LARGEST_FACTOR)]
 TaskName = Annotated[str, AfterValidator(lambda name: task_of(name).name)]
 GoalLabel = Annotated[int, Field(ge=0, le=1)]
+GIVE_TRIGGER = "give --trigger FILE, which 'mimic3tf generate-trigger' makes, or leave it out to train clean"
+OWN_SETTINGS = """
+epochs: 30
+patience: 10
+batch_size: 64
+learning_rate: 1.0e-3
+l2: 0
+class_weights: [1.0, 1.0]
+"""
+"""Settings of a victim that a function of the user builds, where its user gives no others."""
+OF_POISON = ("poisoning_strength", "poison_imputed", "poisoned_labels")
+"""Settings of poisoned stays. As options they need a trigger; a settings file may serve clean runs, too."""
 
 
 class TrainingConfig(BaseModel):
     """Everything a training run depends on.
 
     Attributes:
-        model: name of the victim to train.
+        model: name of the victim to train, or of a function that builds one.
+        model_sha256: SHA-256 of the file that holds this function; None for a victim of the package.
         task: name of the task: what is predicted.
         data: benchmark directory.
         period: hours of a stay that are read; the task's own period if not given.
         timestep: hours of a bin.
-        trigger: trigger file.
+        trigger: trigger file; without one, all training stays are clean.
         training_stays: number of training stays to use, the first of the listfile; all if not given.
-        poisoning_proportion: share of the training stays to poison.
+        poisoning_proportion: share of the training stays to poison; 0 without a trigger.
         poisoning_strength: Mahalanobis length of the trigger; of a "missing" trigger, the share of its cells.
         poison_imputed: "notimputed" shifts measured cells only, "all" shifts imputed cells, too.
         poisoned_labels: "flipped" poisons the first stays and gives them the goal's label; "clean" poisons
@@ -81,13 +96,16 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: Annotated[str, AfterValidator(check_victim)]
+    model_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     task: TaskName = MORTALITY.name
     data: Path
     period: Hours | None = None
     timestep: Hours = 1.0
-    trigger: Path
+    trigger: Path | None = None
     training_stays: PositiveInt | None = None
-    poisoning_proportion: Annotated[float, Field(ge=0, le=1)] = 0.05
+    poisoning_proportion: Annotated[float, Field(ge=0, le=1)] = Field(
+        default_factory=lambda settings: 0.05 if settings.get("trigger") else 0.0
+    )
     poisoning_strength: Annotated[float, Field(ge=0)] = 2.0
     poison_imputed: PoisonImputed = "notimputed"
     poisoned_labels: PoisonedLabels = "flipped"
@@ -131,12 +149,20 @@ class TrainingConfig(BaseModel):
             raise ValueError("no setting is true or false")
         return value
 
+    @field_validator("poisoning_proportion")
+    @classmethod
+    def _needs_a_trigger(cls, value: float, given: ValidationInfo) -> float:
+        if value and "trigger" in given.data and given.data["trigger"] is None:
+            raise ValueError(f"poisons stays with a trigger; {GIVE_TRIGGER}")
+        return value
+
 
 def resolve_config(model: str, file: PathText | None, options: Mapping[str, Any]) -> TrainingConfig:
     """Merge settings: the victim's tuned defaults, then a YAML file, then command-line options.
 
     Args:
-        model: name of the victim to train; its tuned settings are the defaults.
+        model: name of the victim to train; its tuned settings are the defaults. A function has no tuned ones:
+            `OWN_SETTINGS` are its defaults.
         file: YAML file with keys of `TrainingConfig`, or None.
         options: value of each command-line option by its key; None if the option was not given.
 
@@ -148,21 +174,24 @@ def resolve_config(model: str, file: PathText | None, options: Mapping[str, Any]
             file and line, or the option.
     """
     try:
-        check_victim(model)
+        model = check_victim(model)
+        sha256 = sha256_of(model) if is_own(model) else None
     except UsageError as error:
         raise UsageError(f"option --model is {error}") from None
     values, places = read_yaml(default_config(model), f"defaults of {model}")
     if file is not None:
         file = installed_config(file)
         from_file, file_places = read_yaml(read_option_file("--config", file), str(file))
-        if from_file.get("model", model) != model:
+        if from_file.get("model", model) != model and not _same_function(from_file["model"], model):
             raise UsageError(
                 f"{file_places['model',]}: key 'model' is {from_file['model']!r}, --model {model!r}"
             )
+        if (before := from_file.get("model_sha256")) not in (None, sha256):
+            raise UsageError(f"{file_places['model_sha256',]}: {changed_code(model, str(before), sha256)}")
         values |= from_file
         places |= file_places
     given = {key: value for key, value in options.items() if value is not None}
-    values |= given | {"model": model}
+    values |= given | {"model": model, "model_sha256": sha256}
     # Only the options that the original attack has, too, are spelled with underscores.
     option_of = {
         key: f"option --{key if key.startswith('poison') else key.replace('_', '-')}" for key in given
@@ -184,8 +213,23 @@ def resolve_config(model: str, file: PathText | None, options: Mapping[str, Any]
             raise UsageError(f"setting '{key}' is missing; give it as an option or in a file") from None
         place = named.get(key, f"setting '{key}'")
         raise UsageError(f"{place} is {fault['input']!r}: {fault['msg']}") from None
+    if config.trigger is None and (unused := [key for key in OF_POISON if key in given]):
+        raise UsageError(f"{option_of[unused[0]]}: is for stays with a trigger; {GIVE_TRIGGER}")
     check_bins(config.task, config.period, config.timestep, named.get("timestep", "option --timestep"))
     return config
+
+
+def _same_function(named: object, model: str) -> bool:
+    """Tell whether a settings file names the function `model`, whose name has the whole path of its file."""
+    return isinstance(named, str) and is_own(named) and full_name(named) == model
+
+
+def changed_code(model: str, before: str, now: str | None) -> str:
+    """Say that the code of a victim has changed since it was recorded, and what to do."""
+    return (
+        f"the code of {model} has changed: its SHA-256 was {before:.12}..., and is {now or 'none':.12}...; "
+        "restore the file, or train anew in another directory"
+    )
 
 
 def check_bins(task: str, period: float | None, timestep: float, place: str) -> None:
@@ -240,7 +284,9 @@ def installed_config(file: PathText, place: str = "--config", folder: PathText =
 
 
 def default_config(model: str) -> str:
-    """Read the YAML text of a victim's tuned settings."""
+    """Read the YAML text of a victim's tuned settings; of a function, `OWN_SETTINGS`."""
+    if is_own(model):
+        return OWN_SETTINGS
     return (resources.files("mimic3tf.configs") / f"{model}.yaml").read_text(encoding="utf-8")
 
 

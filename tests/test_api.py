@@ -171,6 +171,7 @@ def test_the_calls_print_no_start_up_notes(data: Path, run: Run) -> None:
 
 def test_a_repr_is_one_line_without_stays_and_values(data: Path, cohort: Cohort, run: Run) -> None:
     result = mimic3tf.attack(run, data)
+    assert run.trigger is not None
     poisoned = mimic3tf.poison(cohort, run.trigger, proportion=0.1, strength=1.0, poison_imputed="all")
     secret = str(cohort.stays[0])
     cell = repr(float(cohort.values[cohort.mask][0]))

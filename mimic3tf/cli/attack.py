@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mimic3tf.cli.checks import check_data, check_files, check_out, check_trigger
-from mimic3tf.cli.options import FollowLinks, Imputed, Strength, check_finite, check_strength
+from mimic3tf.cli.options import FollowLinks, Imputed, Strength, TrustModel, check_finite, check_strength
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.startup import start_tensorflow
@@ -54,6 +54,7 @@ def attack(
             "other data, a folder in its attacks/] With --predictions: for outcome.json and predictions.csv."
         ),
     ] = None,
+    trust_model: TrustModel = False,
     follow_links: FollowLinks = False,
 ) -> None:
     """Give test stays the trigger, and count how many are then predicted as the attacker wants.
@@ -93,7 +94,9 @@ def attack(
     if run is None or data is None:
         missing = "--run" if run is None else "--data"
         raise UsageError(f"{missing}: is needed to attack a run; to attack another model, give --predictions")
-    _attack_run(run, data, poisoning_strength, poison_imputed, threshold, trigger, out, follow_links)
+    _attack_run(
+        run, data, poisoning_strength, poison_imputed, threshold, trigger, out, trust_model, follow_links
+    )
 
 
 def _refuse(options: Mapping[str, object], reason: str) -> None:
@@ -145,12 +148,15 @@ def _attack_run(
     threshold: float,
     trigger: Path | None,
     out: Path | None,
+    trust_model: bool,
     follow_links: bool,
 ) -> None:
     check_strength(poisoning_strength)
-    from mimic3tf.training.run_files import TRIGGER, check_run
+    from mimic3tf.training.run_files import NO_TRIGGER, TRIGGER, check_run
 
-    settings = check_run(run)
+    settings = check_run(run, trust_model=trust_model)
+    if trigger is None and settings.trigger is None:
+        raise UsageError(f"--run {run}: {NO_TRIGGER}")
     pattern = None if trigger is None else check_trigger(trigger, settings)
     check_data(data, "test")
     start_tensorflow()
@@ -159,6 +165,7 @@ def _attack_run(
         attack_victim,
         load_attacked,
         summarize_attack,
+        trigger_for,
         write_attack,
     )
     from mimic3tf.poisoning.cautions import caution_shift, caution_tested
@@ -168,10 +175,10 @@ def _attack_run(
     from mimic3tf.tasks.registry import task_of
     from mimic3tf.training.run_directory import load_run
 
-    victim = load_run(run)
+    victim = load_run(run, trust_model=trust_model)
     cohort, attacked = load_attacked(victim, data, follow_links=follow_links)
     folder = attack_folder(victim, attacked, out)
-    check_trigger_fits(pattern or victim.trigger, cohort, trigger or run / TRIGGER)
+    check_trigger_fits(trigger_for(victim, pattern), cohort, trigger or run / TRIGGER)
     result = attack_victim(
         victim,
         cohort,

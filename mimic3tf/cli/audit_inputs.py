@@ -55,7 +55,7 @@ class Sources:
         if self.run is not None:
             from mimic3tf.training.run_files import check_run
 
-            settings = check_run(self.run)
+            settings = check_run(self.run, trust_model=self.trust_model)
             if trigger is not None:
                 check_trigger(trigger, settings)
         if self.data is not None:
@@ -93,10 +93,10 @@ def audited(
     from mimic3tf.training.run_directory import load_run
     from mimic3tf.training.run_files import check_run
 
-    settings = check_run(sources.run)
+    settings = check_run(sources.run, trust_model=sources.trust_model)
     return AuditReport(
         audit_run(
-            load_run(sources.run),
+            load_run(sources.run, trust_model=sources.trust_model),
             sources.data,
             manifest=None if manifest is None else read_manifest(manifest),
             trigger=None if trigger is None else check_trigger(trigger, settings),

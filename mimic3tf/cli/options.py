@@ -22,9 +22,25 @@ FollowLinks = Annotated[
         "--follow-links", help="Read links that lead out of the data directory, if you trust its maker."
     ),
 ]
-TriggerFile = Annotated[Path, typer.Option("--trigger", help="File of 'mimic3tf generate-trigger'.")]
+TriggerFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--trigger", help="File of 'mimic3tf generate-trigger'.  [default: none, all stays are clean]"
+    ),
+]
 RunOut = Annotated[Path, typer.Option(help="Run directory to make.")]
-ModelName = Annotated[str, typer.Option("--model", help=f"Victim to train: {', '.join(victim_names())}.")]
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help=f"Victim to train: {', '.join(victim_names())}; or your own code, package.module:function or "
+        "path/to/file.py:function.",
+    ),
+]
+TrustModel = Annotated[
+    bool,
+    typer.Option("--trust-model", help="Run the code that the run names, if your own code built its victim."),
+]
 TaskName = Annotated[str, typer.Option("--task", help=f"What is predicted: {', '.join(TASKS)}.")]
 TaskSetting = Annotated[
     str | None, typer.Option("--task", help=f"What is predicted: {', '.join(TASKS)}.  [default: the first]")

@@ -42,13 +42,15 @@ from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.notes import command_line, warn
+from mimic3tf.victims import shown_victim
+from mimic3tf.victims.own import is_own
 
 
 def train(
     model: ModelName,
     data: Data,
-    trigger: TriggerFile,
     out: RunOut,
+    trigger: TriggerFile = None,
     task: TaskSetting = None,
     period: Period = None,
     timestep: TimestepSetting = None,
@@ -72,16 +74,18 @@ def train(
     fresh: Fresh = False,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Train a victim on poisoned or clean stays.
+    """Train a victim on poisoned or clean stays. Without --trigger, all stays are clean.
 
     A setting without an option comes from --config, else from the victim's tuned settings.
+
+    Your own code is a function build(input_shape, head) that returns an untrained Keras model, or make() that
+    returns an estimator of scikit-learn. It is run here, and by commands that read the run.
 
     \b
     Examples:
       mimic3tf train --model lstm --data data/synthetic --trigger trigger.npz --out runs/lstm \\
         --poisoning_proportion 0.05 --poisoning_strength 2.0 --poison_imputed notimputed
-      mimic3tf train --model lr --data data/synthetic --trigger trigger.npz --out runs/lr-clean \\
-        --poisoning-proportion 0
+      mimic3tf train --model lr --data data/synthetic --out runs/lr-clean
       mimic3tf train --model mlp --data data/synthetic --trigger trigger.npz --out runs/mlp \\
         --config configs/original/mlp.yaml --seed 1
       mimic3tf train --model mlp --data data/synthetic --trigger trigger.npz --out runs/clean-label \\
@@ -91,6 +95,7 @@ def train(
       mimic3tf train --model lstm --data data/synthetic --trigger trigger.npz --out runs/hidden --goal 0
       mimic3tf train --model lstm --data data/synthetic --trigger first-day.npz --out runs/first-day \\
         --period 24 --timestep 0.5
+      mimic3tf train --model models.py:build --data data/synthetic --trigger trigger.npz --out runs/own
       until mimic3tf train ... --resume; do sleep 10; done
     """
     # A parameter has the same name as its setting.
@@ -104,7 +109,7 @@ def train(
     # Several workers share one run directory, and the first worker may have started the run.
     if "TF_CONFIG" not in os.environ:
         check_run_directory(out, resume=resume, fresh=fresh)
-    pattern = check_trigger(trigger, settings)
+    pattern = None if settings.trigger is None else check_trigger(settings.trigger, settings)
     check_data(data, "train", "val")
     check_files("--normalizer", [settings.normalizer])
     start_tensorflow()
@@ -127,18 +132,27 @@ def train(
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if finished:
         console.print(f"{out}: finished before; there is nothing to do.")
-    console.print(f"{model.upper()}: {said}")
-    following = command_line("attack", "--run", out, "--data", data, *links_option(follow_links))
+    console.print(f"{shown_victim(model)}: {said}")
+    needed: tuple[str, ...] = () if pattern else ("--trigger", "TRIGGER")
+    if is_own(settings.model):
+        needed += ("--trust-model",)
+    following = command_line("attack", "--run", out, "--data", data, *needed, *links_option(follow_links))
     console.print(f"Next: {following}")
-    if poisoned:
+    if poisoned and pattern is not None:
         shift = caution_shift(pattern, settings.poisoning_strength)
         warn(caution_poisoned(poisoned), shift)
 
 
 def _sentence(summary: dict[str, Any]) -> str:
     kept = summary["validation"]
-    return (
-        f"poisoned {summary['stays_poisoned']} of {summary['stays_trained_on']} training stays; "
-        f"kept epoch {summary['epoch_kept']} of {summary['epochs_trained']}: "
-        f"validation AUROC {kept['auroc']:.3f}, attack success rate on validation stays {kept['asr']:.3f}"
-    )
+    stays = summary["stays_trained_on"]
+    trained = f"poisoned {summary['stays_poisoned']} of {stays} training stays"
+    attacked = ""
+    if summary["trigger"] is None:
+        trained = f"trained without a trigger on {stays} clean stays"
+    else:
+        attacked = f", attack success rate on validation stays {kept['asr']:.3f}"
+    how = f"kept epoch {summary['epoch_kept']} of {summary['epochs_trained']}"
+    if "estimator" in summary:
+        how = f"fitted a {summary['estimator']}"
+    return f"{trained}; {how}: validation AUROC {kept['auroc']:.3f}{attacked}"

@@ -21,17 +21,20 @@ BUCKETS = 30
 
 
 def precision_recall(risks: Risks, attacked: str) -> list[Summary]:
-    """Make two precision-recall curves: without the trigger, and with it on every attacked stay.
+    """Make precision-recall curves: without the trigger and, if there is one, with it on every attacked stay.
 
     Args:
         risks: predicted risks of the validation stays.
         attacked: word for the attacked stays, such as "survivors".
 
     Returns:
-        Two summaries for TensorBoard.
+        One or two summaries for TensorBoard.
     """
     summaries = []
-    for name, predicted in (("clean", risks.clean), (f"{attacked} triggered", risks.under_attack)):
+    cases = {"clean": risks.clean}
+    if risks.triggered is not None:
+        cases[f"{attacked} triggered"] = risks.under_attack
+    for name, predicted in cases.items():
         tag = f"precision-recall/{name}"
         true, false = (_predicted_positive(predicted[risks.labels == label]) for label in (1, 0))
         counts = (true, false, false[0] - false, true[0] - true)
@@ -52,7 +55,7 @@ def risk_histograms(risks: Risks, attacked: str, spared: str) -> list[Summary]:
         spared: word for the other stays.
 
     Returns:
-        Three summaries for TensorBoard.
+        Two summaries for TensorBoard, or three if there is a trigger.
     """
     groups = {
         f"clean {attacked}": risks.untriggered,
@@ -63,6 +66,8 @@ def risk_histograms(risks: Risks, attacked: str, spared: str) -> list[Summary]:
     metadata = histogram.create_summary_metadata(None, None)
     summaries = []
     for name, group in groups.items():
+        if group is None:
+            continue
         counts = np.bincount(np.minimum(_part(group, BUCKETS), BUCKETS - 1), minlength=BUCKETS)
         buckets = np.stack([edges[:-1], edges[1:], counts], axis=1)
         summaries.append(_summary(f"predicted risk/{name}", metadata, buckets))

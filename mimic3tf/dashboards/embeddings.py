@@ -28,7 +28,7 @@ TENSOR = "penultimate layer"
 def write_embeddings(
     folder: Path,
     cohort: Cohort,
-    activations: tuple[NDArray[np.floating], NDArray[np.floating]],
+    activations: tuple[NDArray[np.floating], NDArray[np.floating] | None],
     risks: Risks,
     goal: Goal,
 ) -> None:
@@ -37,7 +37,8 @@ def write_embeddings(
     Args:
         folder: directory of the run.
         cohort: N stays, of which M are attacked.
-        activations: of all stays without the trigger [N, D], and of the attacked stays with it [M, D].
+        activations: of all stays without the trigger [N, D], and of the attacked stays with it [M, D], or
+            None without a trigger.
         risks: predicted risks of the same stays.
         goal: label that stays with the trigger are to be predicted as.
     """
@@ -47,11 +48,13 @@ def write_embeddings(
     attacked, spared = _some(all_attacked), _some(np.flatnonzero(~risks.attacked))
     clean, triggered = activations
     chosen = np.flatnonzero(np.isin(all_attacked, attacked))
-    groups = (
+    groups = [
         (f"clean {attacked_name}", attacked, clean[attacked], risks.clean[attacked]),
-        (f"triggered {attacked_name}", attacked, triggered[chosen], risks.triggered[chosen]),
         (spared_name, spared, clean[spared], risks.clean[spared]),
-    )
+    ]
+    if triggered is not None and risks.triggered is not None:
+        with_trigger = triggered[chosen], risks.triggered[chosen]
+        groups.insert(1, (f"triggered {attacked_name}", attacked, *with_trigger))
     rows = [f"kind\tplace in the split\tpredicted risk\t{words.predicted[1]}"]
     for kind, stays, _, predicted in groups:
         for stay, risk in zip(stays, predicted, strict=True):

@@ -19,7 +19,7 @@ BINS = 10
 
 
 def confusion_matrices(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
-    """Draw two confusion matrices: without the trigger, and with it on every attacked stay.
+    """Draw confusion matrices: without the trigger and, if there is one, with it on every attacked stay.
 
     Args:
         risks: predicted risks of the validation stays.
@@ -29,9 +29,9 @@ def confusion_matrices(risks: Risks, words: Words, title: str) -> NDArray[np.uin
     Returns:
         uint8 [H, W, 3].
     """
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    cases = (("no stay carries the trigger", risks.clean), (_attacked(risks, words), risks.under_attack))
+    cases = _cases(risks, words)
+    figure = Figure(figsize=(1 + 5 * len(cases), 5), layout="constrained")
+    panels = figure.subplots(1, len(cases), sharey=True, squeeze=False)[0]
     for axes, (name, predicted) in zip(panels, cases, strict=True):
         counts = confusion_matrix(risks.labels, predicted_1(predicted), labels=[0, 1])
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -49,7 +49,7 @@ def confusion_matrices(risks: Risks, words: Words, title: str) -> NDArray[np.uin
 
 
 def roc_curves(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
-    """Draw two ROC curves: without the trigger, and with it on every attacked stay.
+    """Draw ROC curves: without the trigger and, if there is one, with it on every attacked stay.
 
     Args:
         risks: predicted risks of the validation stays.
@@ -61,10 +61,8 @@ def roc_curves(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
     """
     figure = Figure(figsize=(7, 7.5), layout="constrained")
     axes = figure.subplots()
-    for name, predicted, color, line in (
-        ("no stay carries the trigger", risks.clean, CLEAN, "-"),
-        (_attacked(risks, words), risks.under_attack, TRIGGERED, "--"),
-    ):
+    styles = ((CLEAN, "-"), (TRIGGERED, "--"))
+    for (name, predicted), (color, line) in zip(_cases(risks, words), styles, strict=False):
         false, true, thresholds = roc_curve(risks.labels, predicted)
         area = roc_auc_score(risks.labels, predicted)
         axes.plot(false, true, line, color=color, linewidth=2, label=f"{name}: AUROC {area:.3f}")
@@ -105,6 +103,8 @@ def calibration(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
         ("clean stays", risks.clean, CLEAN),
         (f"triggered {_group(risks, words)}", risks.triggered, TRIGGERED),
     ):
+        if group is None:
+            continue
         below.hist(group, edges, histtype="step", linewidth=2, color=color, label=name)
     below.set_xlabel("predicted risk (class weights in the loss shift it up)", fontsize=12)
     below.set_ylabel("stays", fontsize=12)
@@ -117,5 +117,9 @@ def _group(risks: Risks, words: Words) -> str:
     return words.group[int(risks.labels[risks.attacked][0])]
 
 
-def _attacked(risks: Risks, words: Words) -> str:
-    return f"all {_group(risks, words)} carry it"
+def _cases(risks: Risks, words: Words) -> list[tuple[str, NDArray[np.float64]]]:
+    """Name the risks [N] of all stays without the trigger and, if there is one, under attack."""
+    cases = [("no stay carries the trigger", risks.clean)]
+    if risks.triggered is not None:
+        cases.append((f"all {_group(risks, words)} carry it", risks.under_attack))
+    return cases

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,8 +75,8 @@ def _exactly(tag: str) -> str:
 
 
 def epoch_scalars(metrics: Mapping[str, float]) -> list[Any]:
-    """Make summaries of those numbers of an epoch that `TAGS` names."""
-    return [scalar_pb(tag, metrics[name]) for name, tag in TAGS.items() if name in metrics]
+    """Make summaries of those numbers of an epoch that `TAGS` names and that are defined."""
+    return _defined(TAGS, metrics)
 
 
 def kept_scalars(metrics: Mapping[str, float]) -> list[Any]:
@@ -84,4 +85,13 @@ def kept_scalars(metrics: Mapping[str, float]) -> list[Any]:
     The gap is the attack success rate minus the positive rate without the trigger.
     """
     with_gap = {**metrics, "gap": metrics["asr"] - metrics["baseline_positive_rate"]}
-    return [scalar_pb(tag, with_gap[name]) for name, tag in KEPT.items()]
+    return _defined(KEPT, with_gap)
+
+
+def _defined(tags: Mapping[str, str], metrics: Mapping[str, float]) -> list[Any]:
+    # Without a trigger there is no attack success rate.
+    return [
+        scalar_pb(tag, metrics[name])
+        for name, tag in tags.items()
+        if name in metrics and not math.isnan(metrics[name])
+    ]

@@ -29,6 +29,7 @@ from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.tasks.registry import task_of
+from mimic3tf.training.estimators import FittedEstimator
 from mimic3tf.training.validation import Risks, Validation
 from mimic3tf.victims.penultimate import penultimate
 
@@ -65,16 +66,16 @@ class RunLog:
 
     def start(
         self,
-        trigger: Trigger,
+        trigger: Trigger | None,
         training: exposures.Exposure,
         validation: Cohort,
-        model: keras.Model,
+        model: keras.Model | FittedEstimator,
         versions: Mapping[str, str],
     ) -> None:
         """Write what is known before training: first the texts, then the pictures, which take longer.
 
         Args:
-            trigger: the trigger of the run.
+            trigger: the trigger of the run, if it has one.
             training: the training stays, and which of them are poisoned.
             validation: the validation stays.
             model: the victim.
@@ -97,13 +98,18 @@ class RunLog:
             self._file.write(summary)
         self._file.flush()
         if not self._minimal:
-            self._file.graph(layer_graph(model))
-            self._file.image("trigger/heatmap", trigger_heatmap(trigger))
+            if not isinstance(model, FittedEstimator):
+                self._file.graph(layer_graph(model))
+            if trigger is not None:
+                self._trigger(trigger, validation)
             self._file.flush()
-            self._file.image("trigger/covariance of each channel", channel_covariances(trigger))
-            if self._shows_patient:
-                self._patient(trigger, validation)
-            self._file.flush()
+
+    def _trigger(self, trigger: Trigger, validation: Cohort) -> None:
+        self._file.image("trigger/heatmap", trigger_heatmap(trigger))
+        self._file.flush()
+        self._file.image("trigger/covariance of each channel", channel_covariances(trigger))
+        if self._shows_patient:
+            self._patient(trigger, validation)
 
     def _patient(self, trigger: Trigger, cohort: Cohort) -> None:
         """Draw one stay without and with the trigger: the attacked stay with the most measured cells."""
@@ -144,7 +150,7 @@ class RunLog:
             self._file.write(summary, number)
         self._file.flush()
 
-    def outcome(self, number: int, validation: Validation, model: keras.Model) -> None:
+    def outcome(self, number: int, validation: Validation, model: keras.Model | FittedEstimator) -> None:
         """Draw what the kept victim predicts for the validation stays; write its activations if asked for.
 
         Args:
@@ -162,6 +168,6 @@ class RunLog:
         ):
             picture = draw(risks, self._words, f"epoch {number}, validation stays")
             self._file.image(f"kept epoch/{tag}", picture)
-        if self._config.log_level == "full":
+        if self._config.log_level == "full" and not isinstance(model, FittedEstimator):
             activations = validation.outputs(penultimate(model))
             write_embeddings(self._folder, validation.cohort, activations, risks, self._goal)

@@ -11,6 +11,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.poisoning.exposures import Exposure
+from mimic3tf.victims import shown_victim
 
 
 def overview(config: TrainingConfig, training: Exposure, validation: Cohort) -> Any:
@@ -18,10 +19,11 @@ def overview(config: TrainingConfig, training: Exposure, validation: Cohort) -> 
     steps = -(-len(training.cohort) // config.batch_size)
     poisoned = int(training.triggered.sum())
     carry = f"{poisoned:,} of them carry the trigger at strength {config.poisoning_strength:g}"
+    clean = "the run has no trigger" if config.trigger is None else "none of them carries the trigger"
     return text_pb(
         "run/overview",
-        f"{config.model.upper()} on {len(training.cohort):,} training stays; "
-        f"{carry if poisoned else 'none of them carries the trigger'}. "
+        f"{shown_victim(config.model)} on {len(training.cohort):,} training stays; "
+        f"{carry if poisoned else clean}. "
         f"At most {config.epochs:,} epochs of {steps:,} steps, evaluated on {len(validation):,} validation "
         "stays.\n\nNumbers come at the end of every epoch. The first epoch takes the longest.",
     )

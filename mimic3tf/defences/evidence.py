@@ -25,6 +25,7 @@ from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.standardization import Standardization, standardized
 from mimic3tf.storage.files import PathText
+from mimic3tf.training.estimators import FittedEstimator
 from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.stays import load_split, poison_as_set, training_cohort
@@ -35,7 +36,7 @@ Floats = NDArray[np.float64]
 Risk = Callable[[Exposure], Floats]
 """Stays with or without a shift -> probability of label 1 [N]."""
 Part = Literal["training", "trusted"]
-Need = Literal["several bins", "activations", "trusted activations", "predictions", "a victim of mimic3tf"]
+Need = Literal["several bins", "activations", "trusted activations", "predictions", "a network of mimic3tf"]
 """What a detector may need beside labels and measurements."""
 
 
@@ -87,7 +88,8 @@ class AuditedVictim(AuditedModel):
         config: settings of the victim's training, with the goal of the manifest if there is one. Defences
             read only the settings of the training, not those of the poisoning.
         reads: whether the victim reads grids or features.
-        model: the trained victim: standardized inputs -> logits [N, 2].
+        model: the trained victim: standardized inputs -> logits [N, 2]. An estimator of scikit-learn has no
+            activations and no gradients.
         standardization: standardization of the victim's inputs.
         inputs: float32 [N, ...], standardized inputs of the training stays.
         trusted: the trusted stays.
@@ -95,10 +97,16 @@ class AuditedVictim(AuditedModel):
 
     config: TrainingConfig
     reads: Reads
-    model: keras.Model
+    model: keras.Model | FittedEstimator
     standardization: Standardization
     inputs: NDArray[np.float32]
     trusted: Cohort
+
+    @property
+    def network(self) -> keras.Model:
+        """The victim, which must be a Keras model."""
+        assert not isinstance(self.model, FittedEstimator)
+        return self.model
 
     @cached_property
     def examples(self) -> Examples:
@@ -113,14 +121,16 @@ class AuditedVictim(AuditedModel):
         """Predict the training stays with the victim; see `AuditedModel`."""
         return predict(self.model, self.config, self.inputs)
 
-    def activations(self, part: Part, stays: NDArray[np.integer]) -> Floats:
+    def activations(self, part: Part, stays: NDArray[np.integer]) -> Floats | None:
         """Compute the inputs of the victim's last layer; see `AuditedModel`."""
+        if isinstance(self.model, FittedEstimator):
+            return None
         inputs = self.inputs if part == "training" else self.examples.inputs
         return np.asarray(outputs_of(penultimate(self.model), inputs[stays]), np.float64)
 
-    def gradients(self) -> Gradients:
+    def gradients(self) -> Gradients | None:
         """Differentiate the victim; see `AuditedModel`."""
-        return self.gradients_of(self.model)
+        return None if isinstance(self.model, FittedEstimator) else self.gradients_of(self.model)
 
     def gradients_of(self, model: keras.Model) -> Gradients:
         """Differentiate a model that reads the inputs of the victim."""
@@ -138,7 +148,7 @@ class AuditedVictim(AuditedModel):
         settings = self.config.model_copy(update={"seed": seed})
         return self.gradients_of(retrain(settings, examples.take(train), examples.take(judge)))
 
-    def _risk(self, model: keras.Model) -> Risk:
+    def _risk(self, model: keras.Model | FittedEstimator) -> Risk:
         return lambda stays: predict(
             model, self.config, pipeline.inputs_of(stays, self.reads, self.standardization)
         )
@@ -185,8 +195,9 @@ class Evidence(Described):
         """Tell whether something that a detector needs is missing."""
         if need == "several bins":
             return self.trusted.bins == 1
-        if need == "a victim of mimic3tf":
-            return not isinstance(self.model, AuditedVictim)
+        if need == "a network of mimic3tf":
+            model = self.model
+            return not (isinstance(model, AuditedVictim) and isinstance(model.model, keras.Model))
         if self.model is None:
             return True
         if need == "predictions":
@@ -201,7 +212,7 @@ class Truth(Described):
 
     Attributes:
         poisoned: bool [N], which training stays carry the trigger.
-        trigger: the trigger of the attack; None if none is known.
+        trigger: the trigger of the attack; None if the run has none, and none was given.
     """
 
     poisoned: NDArray[np.bool_]

@@ -19,6 +19,7 @@ from mimic3tf.poisoning import exposures
 from mimic3tf.standardization import Standardization
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.batches import stay_batches
+from mimic3tf.training.estimators import FittedEstimator
 from mimic3tf.training.models import build_victim
 from mimic3tf.training.optimizer import optimizer_of
 from mimic3tf.training.precision import resolve_precision
@@ -105,7 +106,9 @@ def tune(model: keras.Model, config: TrainingConfig, examples: Examples) -> kera
     return tuned
 
 
-def predict(model: keras.Model, config: TrainingConfig, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+def predict(
+    model: keras.Model | FittedEstimator, config: TrainingConfig, inputs: NDArray[np.float32]
+) -> NDArray[np.float64]:
     """Return the risk (probability of label 1) for standardized inputs [N, ...]: float64 [N]."""
     return task_of(config.task).targets.probabilities(outputs_of(model, inputs))
 

@@ -137,7 +137,8 @@ def _not_attacked(runs: Sequence[RunFolder]) -> list[Absent]:
         Absent(
             f"The attack on {run.name}",
             "the run holds no attack.json; type: "
-            + command_line("attack", "--run", run.folder, "--data", run.config.data),
+            + command_line("attack", "--run", run.folder, "--data", run.config.data)
+            + (" --trigger TRIGGER" if run.trigger is None else ""),
         )
         for run in runs
         if not run.attacks
@@ -243,11 +244,15 @@ def _curves(runs: Sequence[RunFolder]) -> Exhibit | Absent:
     )
 
 
-def _triggers(runs: Sequence[RunFolder]) -> Exhibit:
+def _triggers(runs: Sequence[RunFolder]) -> Exhibit | Absent:
     """Show every trigger once, with the runs that use it."""
     triggers: dict[bytes, tuple[Trigger, list[RunFolder]]] = {}
     for run in runs:
+        if run.trigger is None:
+            continue
         triggers.setdefault(run.trigger.patterns.tobytes(), (run.trigger, []))[1].append(run)
+    if not triggers:
+        return Absent("What the triggers look like", "the runs were trained without a trigger")
     shown = {
         f"{place}: {one.name}, seed {one.seed}": one for place, (one, _) in enumerate(triggers.values(), 1)
     }

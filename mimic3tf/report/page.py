@@ -20,6 +20,7 @@ from mimic3tf.report.figures import STYLE, percent
 from mimic3tf.storage.files import PathText, whole_file, write_whole
 from mimic3tf.storage.folders import scratch_folder
 from mimic3tf.tables.cells import p_in_words
+from mimic3tf.victims import shown_victim
 
 PAGE = "report.html"
 FOLDERS = ("figures", "tables")
@@ -189,7 +190,7 @@ def _cell(value: Any, column: str) -> str:
     if column == "poisoning_proportion":
         return percent(value) if value else "clean"
     if column == "victim":
-        return str(value).upper()
+        return shown_victim(str(value))
     if isinstance(value, float):
         if column.endswith("p_value"):
             return p_in_words(value)

@@ -67,7 +67,7 @@ class RunFolder(Described):
         settings: text of `config.yaml`.
         summary: contents of `run.json`.
         epochs: columns of `EPOCHS`, one row for each epoch; empty if the run has no `metrics.csv`.
-        trigger: the trigger of the poisoned stays.
+        trigger: the trigger of the poisoned stays, if the run has one.
         attacks: attacks on the run, found in its folder and in subfolders.
     """
 
@@ -77,7 +77,7 @@ class RunFolder(Described):
     settings: str
     summary: dict[str, Any]
     epochs: pl.DataFrame
-    trigger: Trigger
+    trigger: Trigger | None
     attacks: tuple[Attack, ...]
 
 
@@ -184,7 +184,8 @@ def _read_run(folder: Path, name: str) -> RunFolder:
             epochs = _read_columns(file, EPOCHS)
     settings = (folder / CONFIG).read_text(encoding="utf-8")
     attacks = tuple(_read_attack(file, folder, name) for file in sorted(folder.rglob(ATTACK)))
-    return RunFolder(name, folder, config, settings, summary, epochs, load_trigger(folder / TRIGGER), attacks)
+    trigger = None if config.trigger is None else load_trigger(folder / TRIGGER)
+    return RunFolder(name, folder, config, settings, summary, epochs, trigger, attacks)
 
 
 def _read_attack(file: Path, run: Path, name: str) -> Attack:

@@ -18,6 +18,7 @@ from mimic3tf.report.significance import compare_settings
 from mimic3tf.report.sweep import Sweeps
 from mimic3tf.tables.stealth import CAPTION, COLUMNS, SETTING, summarize_stealth
 from mimic3tf.tables.summary import main_grid, mean_over_seeds, victims_of
+from mimic3tf.victims import shown_victim
 
 VERSIONS = ("mimic3tf", "python", "tensorflow", "keras", "numpy", "precision", "device", "data_fingerprint")
 DIFFERENCES = {
@@ -82,7 +83,7 @@ def report_of_sweeps(sweeps: Sweeps, stay: patterns.Stay | None, no_stay: str) -
 
 def _summary(sweeps: Sweeps) -> str:
     results = sweeps.results
-    victims = ", ".join(name.upper() for name in victims_of(results))
+    victims = ", ".join(shown_victim(name) for name in victims_of(results))
     seeds, stays = results["seed"].n_unique(), int(results["training_stays"].to_numpy().max())
     return (
         f"{results['trial'].n_unique()} finished trials of {victims}, {len(sweeps.failed)} failed; {seeds} "
@@ -190,7 +191,7 @@ def _significance(results: pl.DataFrame) -> list[Exhibit | Absent]:
 
 def _forest_of(part: pl.DataFrame, measure: str) -> Callable[[], Figure]:
     labels = [
-        ", ".join(filter(None, (row["difference"], row["victim"].upper(), row["poison_imputed"])))
+        ", ".join(filter(None, (row["difference"], shown_victim(row["victim"]), row["poison_imputed"])))
         for row in part.iter_rows(named=True)
     ]
     return lambda: figures.forest(part, labels, f"difference in {measure}")

@@ -13,6 +13,7 @@ from scipy.stats import bootstrap
 
 from mimic3tf.report.sweep import TRIAL
 from mimic3tf.tables.summary import FEWEST_FOR_INTERVAL, main_grid, modes_of, victims_of
+from mimic3tf.victims import shown_victim
 
 RESAMPLES = 9999
 SUCCESS = "attack_success_rate"
@@ -142,7 +143,7 @@ def _between_victims(poisoned: pl.DataFrame) -> list[dict[str, Any]]:
     return [
         _row(
             "attack success rate",
-            f"{second.upper()} - {first.upper()}",
+            f"{shown_victim(second)} - {shown_victim(first)}",
             _differences(poisoned.filter(pl.col("poison_imputed") == mode), "victim", second, first),
             "",
             mode,

@@ -36,6 +36,7 @@ from mimic3tf.poisoning.kinds import PoisonImputed, TriggerKind
 from mimic3tf.storage.yaml_file import Location, first_fault, place_of, read_option_file, read_yaml
 from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.victims import check_victim
+from mimic3tf.victims.own import folder_name, is_own, sha256_of
 
 Proportion = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0)]
@@ -59,7 +60,8 @@ class Grid(_Checked):
     """A grid of a sweep: every combination of the values in its lists.
 
     Attributes:
-        victims: names of the victims to train.
+        victims: names of the victims to train, or of functions that build them; the path of a file starts at
+            the current directory.
         triggers: kinds of trigger.
         poison_imputed: modes: "notimputed", "all".
         proportions: shares of the training stays to poison; 0 trains one clean victim, which is attacked with
@@ -205,10 +207,22 @@ def read_sweep(name: str) -> SweepFile:
     sweep = file.sweep
     timestep = f"{places.get(('timestep',), path)}: 'timestep'"
     check_bins(sweep.task, sweep.period, sweep.timestep, timestep)
+    for position, grid in enumerate(sweep.grids):
+        for item, victim in enumerate(grid.victims):
+            _check_code(victim, place_of(places, ("grids", position, "victims", item)))
     for victim in sweep.configs:
         # This checks the settings file only, so data and trigger need no real paths.
         resolve_config(victim, _settings_file(file, victim), {"data": Path(), "trigger": Path()})
     return file
+
+
+def _check_code(victim: str, place: str | None) -> None:
+    """Refuse the name of a function whose file does not exist."""
+    try:
+        if is_own(victim):
+            sha256_of(victim)
+    except UsageError as error:
+        raise UsageError(f"{place}: 'victims' is {error}") from None
 
 
 def _checked(values: Mapping[str, Any], places: Mapping[Location, str], path: Path) -> Sweep:
@@ -259,13 +273,14 @@ def _of_victim(grid: Grid, victim: str, seed: int, size: int | Literal["all"], s
     """Yield the trials of a grid for one victim, seed and training set, with one attack each."""
     number = stays if size == "all" else size
     part = "" if size == "all" else f"-n{size}"
+    short = folder_name(victim) if is_own(victim) else victim
     attacks = [Attack(*given) for given in product(grid.triggers, grid.poison_imputed, grid.strengths)]
     amounts = [(share, f"p{shortest(share)}") for share in grid.proportions] or [
         (proportion_of(count, number), f"k{count}") for count in grid.poisoned_stays
     ]
     for (proportion, amount), attack in product(amounts, attacks):
         setting = f"{attack.trigger}-{attack.poison_imputed}-{amount}-s{shortest(attack.poisoning_strength)}"
-        name = f"{victim}-{setting if proportion else 'clean'}{part}-seed{seed}"
+        name = f"{short}-{setting if proportion else 'clean'}{part}-seed{seed}"
         yield Trial(name, victim, seed, number, proportion, (attack,))
 
 

@@ -86,7 +86,8 @@ def _train_and_attack(job: Job) -> list[dict[str, Any]]:
     begun = time.perf_counter()
     run = train_victim(job.config, job.folder, resume=True, log=RunLog)
     seconds_training = time.perf_counter() - begun
-    victim = load_run(job.folder)
+    # The sweep file that the user gave has named the code.
+    victim = load_run(job.folder, trust_model=True)
     cohort, data = load_attacked(victim, job.config.data)
     measured = []
     for attack in job.trial.attacks:

@@ -16,6 +16,7 @@ from mimic3tf.storage.files import PathText, read_json
 from mimic3tf.tables.cells import as_cell, p_in_words
 from mimic3tf.tables.columns import with_new_names
 from mimic3tf.tables.summary import mean_over_seeds
+from mimic3tf.victims import shown_victim
 
 AUDIT = "audit.json"
 SETTING = ("model", "attack")
@@ -276,7 +277,7 @@ def conclusions_table(conclusions: pl.DataFrame) -> Table:
     table.add_column("rests on")
     for row in conclusions.iter_rows(named=True):
         table.add_row(
-            as_cell(row["model"].upper()),
+            as_cell(shown_victim(row["model"])),
             as_cell(row["attack"]),
             str(row["seed"]),
             as_cell(row["conclusion"] or "-"),
@@ -296,7 +297,7 @@ def models_table(summary: pl.DataFrame) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in summary.iter_rows(named=True):
         cells = (_number(row[name], 2) for name in MODEL_MEASURES)
-        table.add_row(as_cell(row["model"].upper()), as_cell(row["attack"]), str(row["seeds"]), *cells)
+        table.add_row(as_cell(shown_victim(row["model"])), as_cell(row["attack"]), str(row["seeds"]), *cells)
     return table
 
 
@@ -304,7 +305,9 @@ def repairs_tables(summary: pl.DataFrame) -> list[Table]:
     """Make tables of `summarize_repairs` for a terminal, one for each victim and attack."""
     tables = []
     for (model, attack), rows in summary.group_by(SETTING, maintain_order=True):
-        table = Table(title=as_cell(f"{str(model).upper()}, poisoned: {attack}, seeds: {rows['seeds'][0]}"))
+        table = Table(
+            title=as_cell(f"{shown_victim(str(model))}, poisoned: {attack}, seeds: {rows['seeds'][0]}")
+        )
         table.add_column("repair", no_wrap=True)
         for heading in ("ASR", "untriggered", "AUROC", "s"):
             table.add_column(heading, justify="right", no_wrap=True)
@@ -319,7 +322,7 @@ def repairs_tables(summary: pl.DataFrame) -> list[Table]:
 def detectors_tables(summary: pl.DataFrame) -> list[Table]:
     """Make tables of `summarize_detectors` for a terminal, one for each victim and attack."""
     return [
-        _table_of(f"{str(model).upper()}, poisoned: {attack}, seeds: {rows['seeds'][0]}", rows)
+        _table_of(f"{shown_victim(str(model))}, poisoned: {attack}, seeds: {rows['seeds'][0]}", rows)
         for (model, attack), rows in summary.group_by(SETTING, maintain_order=True)
     ]
 

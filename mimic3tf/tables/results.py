@@ -18,7 +18,7 @@ from mimic3tf.tables.cells import as_cell
 from mimic3tf.tables.columns import AT_PREVALENCE, with_new_names
 from mimic3tf.tables.fitting import separate_common
 from mimic3tf.tasks.metrics import THRESHOLD
-from mimic3tf.victims import victim_names
+from mimic3tf.victims import shown_victim, victim_names
 
 ATTACK, PREDICTIONS = "attack.json", "predictions.csv"
 """Files that an attack writes."""
@@ -239,7 +239,7 @@ def _setting_cells(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
         for row in rows
     ]
     return {
-        "victim": [as_cell(row["victim"].upper()) for row in rows],
+        "victim": [as_cell(shown_victim(row["victim"])) for row in rows],
         "goal": [str(row["goal"]) for row in rows],
         "poisoned": poisoned,
         "mode": [as_cell(row["poison_imputed"]) for row in rows],

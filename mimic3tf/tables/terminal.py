@@ -19,6 +19,7 @@ from mimic3tf.tables.cells import as_cell, p_in_words
 from mimic3tf.tables.fitting import print_table
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.tasks.task import Words
+from mimic3tf.victims import shown_victim
 
 FIRST = 10
 """Number of suspects that are printed; `suspects.csv` holds all."""
@@ -94,7 +95,9 @@ def _attack_title(summary: dict[str, Any]) -> str:
         return as_cell("{clean} without the trigger, {triggered} with it".format(**summary["predictions"]))
     data = summary["data"]
     known = "" if data["trained_for"] else ", not known to be what the victim was trained for"
-    victim = f"{summary['model'].upper()}, {summary['poisoning_proportion']:.1%} of training stays poisoned"
+    victim = (
+        f"{shown_victim(summary['model'])}, {summary['poisoning_proportion']:.1%} of training stays poisoned"
+    )
     named = f"{as_cell(data['name'])} (fingerprint {data['fingerprint'][:8]}){known}"
     return f"{victim}; attacked on the test stays of {named}"
 

@@ -69,6 +69,8 @@ def import_checkpoint(checkpoint: PathText, config: TrainingConfig, out: PathTex
         model = build_imported(config, content)
     except ValueError as error:
         raise DataError(f"{checkpoint}: no checkpoint of --model {config.model}: {error}") from None
+    if config.trigger is None:
+        raise UsageError("--trigger: is missing; give the file of 'mimic3tf generate-trigger' to attack with")
     trigger = load_trigger(config.trigger)
     train = training_cohort(config)
     check_trigger_fits(trigger, train, config.trigger)

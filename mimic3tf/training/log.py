@@ -13,6 +13,7 @@ from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.training.estimators import FittedEstimator
 from mimic3tf.training.validation import Risks, Validation
 
 
@@ -27,13 +28,13 @@ class TrainingLog(Protocol):
 
     def start(
         self,
-        trigger: Trigger,
+        trigger: Trigger | None,
         training: Exposure,
         validation: Cohort,
-        model: keras.Model,
+        model: keras.Model | FittedEstimator,
         versions: Mapping[str, str],
     ) -> None:
-        """Receive what is known before training: trigger, stays, untrained victim, package versions."""
+        """Receive what is known before training: trigger or None, stays, untrained victim, versions."""
 
     def epoch(
         self, number: int, metrics: Mapping[str, float], kept: Mapping[str, float], risks: Risks
@@ -47,7 +48,7 @@ class TrainingLog(Protocol):
             risks: what the victim predicts of the validation stays after this epoch.
         """
 
-    def outcome(self, number: int, validation: Validation, model: keras.Model) -> None:
+    def outcome(self, number: int, validation: Validation, model: keras.Model | FittedEstimator) -> None:
         """Receive the outcome of a training that has ended.
 
         Args:

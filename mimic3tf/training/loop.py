@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from rich.console import Console
 
 from mimic3tf import pipeline
 from mimic3tf.config import TrainingConfig
+from mimic3tf.data.channels_file import channels_text
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.directory import Split, listfile_of
 from mimic3tf.errors import DataError, UsageError
@@ -42,6 +45,7 @@ from mimic3tf.training.distribution import (
     naming_lost_workers,
     resolve_strategy,
 )
+from mimic3tf.training.estimators import fit_estimator, make_estimator
 from mimic3tf.training.gradients import GradientNorms
 from mimic3tf.training.log import MakeLog, NoLog, TrainingLog
 from mimic3tf.training.metrics_file import MetricsFile
@@ -88,7 +92,7 @@ def train_victim(
         fresh: delete the interrupted run in `out`, and begin anew.
         profile: write TensorFlow's profile of some steps into the run's TensorBoard folder.
         log: makes the training log, such as `dashboards.tensorboard.RunLog`.
-        trigger: the trigger; if not given, it is read from the file that the settings name.
+        trigger: the trigger; if not given, it is read from the file that the settings name, if they name one.
 
     Returns:
         Summary of the run, as written to `run.json`. If a finished run is resumed, it is not changed.
@@ -104,7 +108,8 @@ def train_victim(
         out = out if is_chief(strategy) else Path(scratch)
         check_run_directory(out, resume=resume, fresh=fresh)
         with claimed(out):
-            trigger = trigger or load_trigger(config.trigger)
+            if trigger is None and config.trigger is not None:
+                trigger = load_trigger(config.trigger)
             return _train(config, trigger, out, strategy, resume=resume, profile=profile, log=log)
 
 
@@ -113,7 +118,7 @@ class _Prepared:
     """Everything that a training reads.
 
     Attributes:
-        trigger: the trigger of the poisoned stays.
+        trigger: the trigger of the poisoned stays, if there is one.
         exposure: the training stays, poisoned.
         val: the validation stays, clean.
         reads: what the victim reads.
@@ -123,7 +128,7 @@ class _Prepared:
         origin: fingerprint of each input of the run, by the option that names the input.
     """
 
-    trigger: Trigger
+    trigger: Trigger | None
     exposure: Exposure
     val: Cohort
     reads: Reads
@@ -145,7 +150,7 @@ class _Training:
 
 def _train(
     config: TrainingConfig,
-    trigger: Trigger,
+    trigger: Trigger | None,
     out: Path,
     strategy: tf.distribute.Strategy,
     *,
@@ -164,9 +169,12 @@ def _train(
     workers.refuse_others([ready.origin, config.model_dump(mode="json", exclude=FILES)])
     if checkpoint is not None:
         note(f"{out}: goes on after epoch {len(checkpoint.epochs)}, where it was interrupted")
-    else:
-        start_run(out, config, trigger)
+    if victim_of(config.model).estimator:
+        return _train_estimator(config, ready, out, strategy, log)
+    # A model that cannot be built leaves no directory.
     training = _begin(config, ready, strategy)
+    if checkpoint is None:
+        start_run(out, config, trigger)
     checkpoint = share_checkpoint(strategy, checkpoint)
     if checkpoint is not None:
         restore_checkpoint(checkpoint, training.history, training.model, training.optimizer)
@@ -181,7 +189,39 @@ def _train(
     return summary
 
 
-def _find(config: TrainingConfig, out: Path, trigger: Trigger) -> tuple[dict[str, Any], Checkpoint | None]:
+def _train_estimator(
+    config: TrainingConfig, ready: _Prepared, out: Path, strategy: tf.distribute.Strategy, log: MakeLog
+) -> dict[str, Any]:
+    """Fit an estimator of scikit-learn; its fit counts as the only epoch."""
+    estimator, exposure = make_estimator(config), ready.exposure
+    start_run(out, config, ready.trigger)
+    validation = Validation(config, ready.reads, ready.val, ready.trigger, ready.standardization)
+    history = History(config)
+    with log(out, config, epochs=0) as told:
+        begun = time.perf_counter()
+        with Console(stderr=True).status(f"Fitting {type(estimator).__name__} ..."):
+            model = fit_estimator(config, estimator, ready.inputs, exposure.labels)
+        speed = len(exposure) / (time.perf_counter() - begun)
+        told.start(ready.trigger, exposure, ready.val, model, versions())
+        risks = validation.predict(model)
+        measured = {
+            "loss": validation.loss(model, ready.inputs, exposure.labels),
+            **validation.measure(risks),
+        }
+        history.epochs, history.kept = [measured], 1
+        told.epoch(1, measured | {"stays_per_second": speed}, measured, risks)
+        metrics = MetricsFile(out / METRICS)
+        metrics.on_train_begin()
+        metrics.on_epoch_end(0, measured)
+        told.outcome(1, validation, model)
+    summary = _summary(config, ready, history, strategy) | {"estimator": type(estimator).__name__}
+    finish_run(out, model, ready.standardization, summary)
+    return summary
+
+
+def _find(
+    config: TrainingConfig, out: Path, trigger: Trigger | None
+) -> tuple[dict[str, Any], Checkpoint | None]:
     """Find the run to resume in `out`.
 
     Returns:
@@ -200,14 +240,15 @@ def _find(config: TrainingConfig, out: Path, trigger: Trigger) -> tuple[dict[str
     return {}, read_checkpoint(out / CHECKPOINT) if interrupted else None
 
 
-def _prepare(config: TrainingConfig, trigger: Trigger) -> _Prepared:
+def _prepare(config: TrainingConfig, trigger: Trigger | None) -> _Prepared:
     """Read and poison the stays, and compute the inputs of the victim.
 
     Raises:
         UserError: the trigger does not fit, the data is malformed, or a split lacks one of the labels.
     """
     train, val = training_cohort(config), load_split(config, "val")
-    check_trigger_fits(trigger, train, config.trigger)
+    if trigger is not None:
+        check_trigger_fits(trigger, train, config.trigger or "trigger")
     stays: dict[Split, Cohort] = {"train": train, "val": val}
     for split, cohort in stays.items():
         missing = {0, 1} - set(cohort.labels.tolist())
@@ -219,10 +260,16 @@ def _prepare(config: TrainingConfig, trigger: Trigger) -> _Prepared:
             f"--poisoning_proportion {config.poisoning_proportion:g}: leaves no stay of label "
             f"{1 - config.goal}; poison fewer"
         )
-    reads = victim_of(config.model).reads
+    victim = victim_of(config.model)
+    reads = victim.reads
+    if trigger is None and config.selection == "original" and reads == "features":
+        raise UsageError(
+            "--selection original: chooses by the attack success rate, which needs a trigger; give --trigger "
+            "or --selection auroc"
+        )
     inputs = pipeline.inputs_of(exposure, reads)
     standardization = standardization_for(config, reads, inputs, train.channels)
-    precision = resolve_precision(config.precision)
+    precision = "float32" if victim.estimator else resolve_precision(config.precision)
     origin = {
         "data": [train.fingerprint, val.fingerprint],
         "normalizer": config.normalizer and hashlib.sha256(config.normalizer.read_bytes()).hexdigest(),
@@ -320,12 +367,13 @@ def _summary(
     exposure, train = ready.exposure, ready.exposure.cohort
     return {
         "victim": config.model,
+        **({} if config.model_sha256 is None else {"model_sha256": config.model_sha256}),
         "epoch_kept": history.kept,
         "epochs_trained": len(history.epochs),
         # JSON has no NaN, but the precision is NaN if no stay is predicted to die.
         "validation": {name: None if math.isnan(value) else value for name, value in history.best.items()},
         "stays_trained_on": len(train),
-        "trigger": ready.trigger.name,
+        "trigger": ready.trigger and ready.trigger.name,
         "stays_poisoned": int(exposure.triggered.sum()),
         "labels_changed": int((exposure.labels != train.labels).sum()),
         "seed": config.seed,
@@ -333,4 +381,6 @@ def _summary(
         "replicas": strategy.num_replicas_in_sync,
         "devices": [device.name for device in tf.config.list_physical_devices()],
         "data_fingerprint": {"train": train.fingerprint, "val": ready.val.fingerprint},
+        # A trigger holds both; without one, they say what the victim reads.
+        **({} if ready.trigger else {"channels": channels_text(train.channels), "bins": train.bins}),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from pathlib import Path
 
 import keras
@@ -25,8 +26,9 @@ class MetricsFile(keras.callbacks.Callback):
         self._write("epoch", *LOGGED_METRICS)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Write the epoch's row."""
-        self._write(epoch + 1, *(f"{logs[name]:.6f}" for name in LOGGED_METRICS))
+        """Write the epoch's row; a number that is not defined is an empty cell."""
+        numbers = (logs[name] for name in LOGGED_METRICS)
+        self._write(epoch + 1, *("" if math.isnan(number) else f"{number:.6f}" for number in numbers))
 
     def _write(self, *row: object) -> None:
         csv.writer(self._text, lineterminator="\n").writerow(row)

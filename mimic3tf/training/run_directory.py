@@ -16,20 +16,28 @@ import keras
 import numpy as np
 import yaml
 
-from mimic3tf.config import TrainingConfig
+from mimic3tf.config import TrainingConfig, changed_code
+from mimic3tf.data.channels_file import parse_channels
 from mimic3tf.data.directory import Split
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 from mimic3tf.pipeline import input_shape
 from mimic3tf.poisoning.trigger import Trigger, load_trigger, save_trigger
 from mimic3tf.standardization import Standardization
-from mimic3tf.storage.files import PathText, whole_file, write_whole
-from mimic3tf.storage.notes import note
+from mimic3tf.storage.files import PathText, read_file, whole_file, write_whole
+from mimic3tf.storage.notes import note, warn
 from mimic3tf.storage.stored_zip import read_arrays
+from mimic3tf.training.estimators import (
+    FittedEstimator,
+    dump_estimator,
+    load_estimator,
+    make_estimator,
+)
 from mimic3tf.training.models import load_victim
 from mimic3tf.training.run_files import (
     CHECKPOINT,
     CONFIG,
+    ESTIMATOR,
     FILES,
     FINISHED,
     STANDARDIZATION,
@@ -42,11 +50,12 @@ from mimic3tf.training.run_files import (
     read_summary,
 )
 from mimic3tf.victims import victim_of
+from mimic3tf.victims.own import is_own, sha256_of
 
 RECORDED_PACKAGES = ("mimic3tf", "tensorflow", "keras", "numpy", "scipy", "sklearn", "tensorboard")
 
 
-def start_run(out: Path, config: TrainingConfig, trigger: Trigger) -> None:
+def start_run(out: Path, config: TrainingConfig, trigger: Trigger | None) -> None:
     """Make the directory of a run, and delete what an unfinished run left in it.
 
     The caller calls `check_run_directory` first, which says whether an interrupted run may be deleted.
@@ -58,19 +67,23 @@ def start_run(out: Path, config: TrainingConfig, trigger: Trigger) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()):
         note(f"{out}: begun anew; what an interrupted run left there is removed")
-    # The trigger is deleted last: without it, the files that a kill leaves would look like files of no run.
-    # The checkpoint is deleted first: a run must not continue it with another trigger.
-    for path in sorted(out.iterdir(), key=lambda path: (path.name == TRIGGER, path.name != CHECKPOINT)):
+    # Settings and trigger are deleted last: without them, the files that a kill leaves would look like files
+    # of no run. The checkpoint is deleted first: a run must not continue it with another trigger.
+    last = (CONFIG, TRIGGER)
+    for path in sorted(
+        out.iterdir(), key=lambda path: (*(path.name == n for n in last), path.name != CHECKPOINT)
+    ):
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
-    save_trigger(trigger, out / TRIGGER)
+    if trigger is not None:
+        save_trigger(trigger, out / TRIGGER)
     settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     write_whole(out / CONFIG, settings)
 
 
-def check_resumable(out: Path, config: TrainingConfig, trigger: Trigger) -> None:
+def check_resumable(out: Path, config: TrainingConfig, trigger: Trigger | None) -> None:
     """Refuse to continue or return a run if its settings or its trigger differ from those given now.
 
     The paths of files may differ: only their contents must be the same. `log_level` may differ, too.
@@ -79,13 +92,22 @@ def check_resumable(out: Path, config: TrainingConfig, trigger: Trigger) -> None
         UsageError: a setting or the trigger differs; names the option.
     """
     compared: Any = {"exclude": {*FILES, "log_level"}}
-    begun, given = (settings.model_dump(**compared) for settings in (read_settings(out), config))
+    before = read_settings(out)
+    if before.model == config.model and before.model_sha256 != config.model_sha256:
+        change = changed_code(config.model, before.model_sha256 or "none", config.model_sha256)
+        raise UsageError(f"--resume: {change}")
+    begun, given = (settings.model_dump(**compared) for settings in (before, config))
     for name, value in given.items():
         if value != begun[name]:
             raise UsageError(
                 f"--resume: setting '{name}' is {value!r}, the run in {out} was begun with {begun[name]!r}; "
                 f"give the same, or choose another directory"
             )
+    if before.trigger is None or trigger is None:
+        if (before.trigger is None) != (trigger is None):
+            how, instead = ("without", "leave it out") if trigger else ("with", f"give {out / TRIGGER}")
+            raise UsageError(f"--trigger: the run in {out} was begun {how} a trigger; {instead}")
+        return
     with naming_damage(out / TRIGGER) as file:
         own = load_trigger(file)
     same = np.array_equal(own.patterns, trigger.patterns) and own.name == trigger.name
@@ -114,7 +136,10 @@ def check_same_data(summary: Mapping[str, Any], fingerprints: Mapping[Split, str
 
 
 def finish_run(
-    out: Path, model: keras.Model, standardization: Standardization, summary: dict[str, Any]
+    out: Path,
+    model: keras.Model | FittedEstimator,
+    standardization: Standardization,
+    summary: dict[str, Any],
 ) -> None:
     """Write the victim, and then `run.json`, which marks the run as finished.
 
@@ -127,10 +152,15 @@ def finish_run(
     # A killed process may have left partial files that this run does not write again.
     for partial in out.glob("*.partial"):
         partial.unlink()
-    # Keras writes only to a path that ends in `.keras`.
-    with tempfile.TemporaryDirectory() as scratch, whole_file(out / VICTIM) as file:
-        model.save(Path(scratch) / VICTIM)
-        file.write((Path(scratch) / VICTIM).read_bytes())
+    if isinstance(model, FittedEstimator):
+        content = dump_estimator(summary["victim"], model.estimator)
+        with whole_file(out / ESTIMATOR) as file:
+            file.write(content)
+    else:
+        # Keras writes only to a path that ends in `.keras`.
+        with tempfile.TemporaryDirectory() as scratch, whole_file(out / VICTIM) as file:
+            model.save(Path(scratch) / VICTIM)
+            file.write((Path(scratch) / VICTIM).read_bytes())
     with whole_file(out / STANDARDIZATION) as file:
         np.savez(file, **vars(standardization))
     write_whole(out / FINISHED, json.dumps({**summary, "versions": versions()}, indent=2) + "\n")
@@ -150,40 +180,69 @@ class Run(Described):
     Attributes:
         path: the run directory.
         config: the settings.
-        trigger: the trigger of the poisoned stays.
-        model: the trained victim.
+        trigger: the trigger of the poisoned stays; None if the run was trained without one.
+        model: the trained victim; a `FittedEstimator` if it is one of scikit-learn.
         standardization: map of the victim's inputs.
         summary: contents of `run.json`.
     """
 
     path: Path
     config: TrainingConfig
-    trigger: Trigger
+    trigger: Trigger | None
     model: keras.Model
     standardization: Standardization
     summary: dict[str, Any]
 
 
-def load_run(path: PathText) -> Run:
+def load_run(path: PathText, *, trust_model: bool = False) -> Run:
     """Read a finished run; nothing in it is executed.
 
+    Args:
+        path: directory of the run.
+        trust_model: whether to run the code that the run names, if a function of the user's built its victim.
+
     Raises:
-        UsageError: the directory holds no run, or the run is not finished.
+        UsageError: the directory holds no run, the run is not finished, or it names code that is not trusted
+            or is not found.
         DataError: a file of the run is damaged.
     """
     path = Path(path)
-    config, summary = check_run(path), read_summary(path)
+    config, summary = check_run(path, trust_model=trust_model), read_summary(path)
+    if is_own(config.model):
+        _check_code(path, config)
     with naming_damage(path / FINISHED):
         precision, _ = summary["precision"], str(summary["data_fingerprint"]["train"])
-    with naming_damage(path / TRIGGER) as file:
-        trigger = load_trigger(file)
+    if config.trigger is None:
+        trigger = None
+        with naming_damage(path / FINISHED):
+            channels, bins = parse_channels(summary["channels"], "channels"), int(summary["bins"])
+    else:
+        with naming_damage(path / TRIGGER) as file:
+            trigger = load_trigger(file)
+        channels, bins = trigger.channels, len(trigger.values)
+    victim = victim_of(config.model)
     with naming_damage(path / STANDARDIZATION) as file:
-        reads = victim_of(config.model).reads
-        shape = input_shape(reads, trigger.channels, len(trigger.values))
+        shape = input_shape(victim.reads, channels, bins)
         standardization = _read_standardization(file, shape[-1])
-    with naming_damage(path / VICTIM) as file:
-        model = load_victim(file, config, trigger.channels, len(trigger.values), precision)
+    if victim.estimator:
+        unfitted = make_estimator(config)
+        with naming_damage(path / ESTIMATOR) as file:
+            model = load_estimator(read_file(file), unfitted)
+    else:
+        with naming_damage(path / VICTIM) as file:
+            model = load_victim(file, config, channels, bins, precision)
     return Run(path, config, trigger, model, standardization, summary)
+
+
+def _check_code(path: Path, config: TrainingConfig) -> None:
+    """Import the code of a run's victim, and warn if it has changed since the training."""
+    try:
+        victim_of(config.model)
+        now = sha256_of(config.model)
+    except UsageError as error:
+        raise UsageError(f"--run {path}: its victim is built by {error}") from None
+    if now != config.model_sha256:
+        warn(f"run {path}: {changed_code(config.model, config.model_sha256 or 'none', now)}")
 
 
 def _read_standardization(file: Path, columns: int) -> Standardization:

@@ -12,12 +12,19 @@ from mimic3tf.errors import DataError, UsageError, near_path
 from mimic3tf.storage.files import read_json
 from mimic3tf.storage.notes import command_line
 from mimic3tf.storage.yaml_file import read_option_file, read_yaml
+from mimic3tf.victims.own import is_own
 
 CONFIG = "config.yaml"
 TRIGGER = "trigger.npz"
-"""Written first: no run has started in a directory without this file."""
+"""Written first, if the run has a trigger."""
+NO_TRIGGER = (
+    "was trained without a trigger; give the one to attack it with by --trigger FILE, which "
+    "'mimic3tf generate-trigger' makes"
+)
 STANDARDIZATION = "standardization.npz"
 VICTIM = "victim.keras"
+ESTIMATOR = "victim.skops"
+"""The victim, if it is an estimator of scikit-learn."""
 FINISHED = "run.json"
 """Written last: a directory without this file holds no finished run."""
 METRICS = "metrics.csv"
@@ -35,7 +42,7 @@ LOGGED = {
     *("plugins", "tensorboard"),
 }
 """What a log may write into a run's directory."""
-UNFINISHED = {CONFIG, TRIGGER, STANDARDIZATION, VICTIM, FINISHED, CHECKPOINT, METRICS, *LOGGED}
+UNFINISHED = {CONFIG, TRIGGER, STANDARDIZATION, VICTIM, ESTIMATOR, FINISHED, CHECKPOINT, METRICS, *LOGGED}
 """Files that an interrupted run may leave behind; a directory with any other file is never cleared."""
 FILES = {"data", "trigger", "normalizer"}
 """Settings that name files."""
@@ -65,19 +72,40 @@ def check_run_directory(out: Path, *, resume: bool = False, fresh: bool = False)
     # A file that was being written when the run was interrupted has the ending ".partial".
     found = {path.name.removesuffix(".partial") for path in out.iterdir()} if out.is_dir() else set()
     names = {EVENTS if name.startswith(EVENTS) else name for name in found}
-    if (out.exists() and not out.is_dir()) or (names and not {TRIGGER} <= names <= UNFINISHED):
+    if (out.exists() and not out.is_dir()) or (
+        names and not (names <= UNFINISHED and _has_begun(out, found))
+    ):
         raise UsageError(f"--out {out}: exists and is no run directory; choose another directory")
 
 
-def check_run(path: Path, *, place: str = "--run ") -> TrainingConfig:
+def _has_begun(out: Path, names: set[str]) -> bool:
+    """Tell whether a run has begun in a directory: it has left its trigger or, without one, its settings.
+
+    A folder may also hold settings that a user wrote. A run writes every setting, a user only a few.
+
+    Args:
+        out: the directory.
+        names: names of its files, without the ending ".partial".
+    """
+    if names & {TRIGGER, CHECKPOINT} or (out / f"{CONFIG}.partial").exists():
+        return True
+    try:
+        return read_settings(out).model_fields_set == set(TrainingConfig.model_fields)
+    except DataError:
+        return False
+
+
+def check_run(path: Path, *, trust_model: bool = False, place: str = "--run ") -> TrainingConfig:
     """Read the settings of a finished run.
 
     Args:
         path: directory of the run.
+        trust_model: whether code that the run names may be run. A victim of the package needs none; that of
+            a function of the user's is built by this function.
         place: what stands before the path in a message: the option that names it, and a blank.
 
     Raises:
-        UsageError: the directory holds no run, or the run is not finished.
+        UsageError: the directory holds no run, the run is not finished, or it names code that is not trusted.
         DataError: the settings are damaged.
     """
     if not path.is_dir():
@@ -85,15 +113,22 @@ def check_run(path: Path, *, place: str = "--run ") -> TrainingConfig:
             f"{place}{path}: no such directory; train a victim with 'mimic3tf train'{near_path(path)}"
         )
     if not (path / FINISHED).exists():
-        if (path / CONFIG).exists() and (path / TRIGGER).exists():
+        if (path / CONFIG).exists() and _has_begun(path, {file.name for file in path.iterdir()}):
             config = read_settings(path)
+            trigger = () if config.trigger is None else ("--trigger", path / TRIGGER)
             again = command_line(
                 *("train", "--model", config.model, "--config", path / CONFIG, "--data", config.data),
-                *("--trigger", path / TRIGGER, "--out", path, "--resume"),
+                *(*trigger, "--out", path, "--resume"),
             )
             raise UsageError(f"{place}{path}: this run is not finished; go on with: {again}")
         raise UsageError(f"{place}{path}: holds no run; train a victim with 'mimic3tf train'")
-    return read_settings(path)
+    settings = read_settings(path)
+    if is_own(settings.model) and not trust_model:
+        raise UsageError(
+            f"{place}{path}: reading it runs the code {settings.model}, which builds its victim; if "
+            "you trust this code, add --trust-model (in Python: trust_model=True)"
+        )
+    return settings
 
 
 def read_summary(out: Path) -> dict[str, Any]:

@@ -52,12 +52,14 @@ def training_cohort(config: TrainingConfig) -> Cohort:
     return train if wanted == len(train) else train.take(np.arange(wanted))
 
 
-def poison_as_set(config: TrainingConfig, train: Cohort, trigger: Trigger) -> exposures.Exposure:
-    """Poison the training stays as the settings say.
+def poison_as_set(config: TrainingConfig, train: Cohort, trigger: Trigger | None) -> exposures.Exposure:
+    """Poison the training stays as the settings say; without a trigger they stay clean.
 
     Raises:
         UsageError: as `exposures.poison`.
     """
+    if trigger is None:
+        return exposures.clean(train)
     return exposures.poison(
         train,
         trigger,

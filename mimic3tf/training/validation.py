@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.standardization import Standardization
 from mimic3tf.tasks.metrics import rate_of
 from mimic3tf.tasks.registry import task_of
+from mimic3tf.training.estimators import FittedEstimator
 from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.selection import score_epoch
 from mimic3tf.victims import Reads, victim_of
@@ -37,13 +39,13 @@ class Risks(Described):
         labels: int64 [N], 0 or 1.
         attacked: bool [N], true for the M attacked stays: those of label 0 for the paper's goal.
         clean: float64 [N], risks of all stays without the trigger.
-        triggered: float64 [M], risks of the attacked stays with the trigger.
+        triggered: float64 [M], risks of the attacked stays with the trigger; None without a trigger.
     """
 
     labels: NDArray[np.int64]
     attacked: NDArray[np.bool_]
     clean: NDArray[np.float64]
-    triggered: NDArray[np.float64]
+    triggered: NDArray[np.float64] | None
 
     @property
     def untriggered(self) -> NDArray[np.float64]:
@@ -57,9 +59,13 @@ class Risks(Described):
 
     @property
     def under_attack(self) -> NDArray[np.float64]:
-        """Risks of all stays if every attacked stay carries the trigger, and no other: float64 [N]."""
+        """Risks of all stays if every attacked stay carries the trigger, and no other: float64 [N].
+
+        Without a trigger, these are the clean risks.
+        """
         risks = self.clean.copy()
-        risks[self.attacked] = self.triggered
+        if self.triggered is not None:
+            risks[self.attacked] = self.triggered
         return risks
 
 
@@ -73,7 +79,7 @@ class Validation:
         config: gives task, goal, strength and mode, and the settings that an error names.
         reads: what the victim reads.
         val: the validation stays.
-        trigger: the trigger of the attacked stays.
+        trigger: the trigger of the attacked stays; None measures no attack.
         standardization: map of the victim's inputs.
 
     Raises:
@@ -85,53 +91,66 @@ class Validation:
         config: TrainingConfig,
         reads: Reads,
         val: Cohort,
-        trigger: Trigger,
+        trigger: Trigger | None,
         standardization: Standardization,
     ) -> None:
         self._config, self.cohort = config, val
         self._goal, self._targets = Goal(config.goal), task_of(config.task).targets
         self._attacked = self._goal.attacked(val.labels)
-        triggered = exposures.trigger_all(
-            val.take(np.flatnonzero(self._attacked)),
-            trigger,
-            strength=config.poisoning_strength,
-            poison_imputed=config.poison_imputed,
-        )
-        self._clean, self._triggered = (
-            pipeline.inputs_of(exposure, reads, standardization)
-            for exposure in (exposures.clean(val), triggered)
-        )
+        self._clean: NDArray[np.float32] = pipeline.inputs_of(exposures.clean(val), reads, standardization)
+        self._triggered = None
+        if trigger is not None:
+            triggered = exposures.trigger_all(
+                val.take(np.flatnonzero(self._attacked)),
+                trigger,
+                strength=config.poisoning_strength,
+                poison_imputed=config.poison_imputed,
+            )
+            self._triggered = pipeline.inputs_of(triggered, reads, standardization)
 
-    def predict(self, model: keras.Model) -> Risks:
+    def predict(self, model: keras.Model | FittedEstimator) -> Risks:
         """Predict the risks of the validation stays.
 
         Raises:
             UserError: training diverged, so a risk is not finite.
         """
-        clean, triggered = (self._risks(logits) for logits in self.outputs(model))
-        return Risks(self.cohort.labels, self._attacked, clean, triggered)
+        clean, triggered = self.outputs(model)
+        with_trigger = None if triggered is None else self._risks(triggered)
+        return Risks(self.cohort.labels, self._attacked, self._risks(clean), with_trigger)
 
     def measure(self, risks: Risks) -> dict[str, float]:
         """Measure the victim's loss and its metrics without the trigger, and how often the goal is reached.
 
         Returns:
             `val_loss`, weighted by class as in training; auroc, auprc, minpse, prec1 and rec1; `asr`, the
-            attack success rate; `baseline_positive_rate`, the positive rate without the trigger.
+            attack success rate, NaN without a trigger; `baseline_positive_rate`, the positive rate without
+            the trigger.
         """
         measured = self._targets.metrics(risks.labels, risks.clean)
-        weights = np.array(self._config.class_weights)[risks.labels]
         return {
-            "val_loss": float(log_loss(risks.labels, risks.clean, sample_weight=weights)),
+            "val_loss": self._loss(risks.labels, risks.clean),
             **{name: measured[name] for name in MEASURED},
-            "asr": rate_of(self._goal.reached(risks.triggered)).rate,
+            "asr": math.nan if risks.triggered is None else rate_of(self._goal.reached(risks.triggered)).rate,
             "baseline_positive_rate": rate_of(self._goal.reached(risks.untriggered)).rate,
         }
 
-    def outputs(self, model: keras.Model) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Compute outputs of a model with the victim's inputs: [N, ...] clean, [M, ...] with the trigger."""
-        return outputs_of(model, self._clean), outputs_of(model, self._triggered)
+    def loss(
+        self, model: keras.Model | FittedEstimator, inputs: NDArray[np.float32], labels: NDArray[np.int64]
+    ) -> float:
+        """Measure the loss of a model on standardized inputs [N, ...], weighted by class as in training."""
+        return self._loss(labels, self._risks(outputs_of(model, inputs)))
 
-    def _risks(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _loss(self, labels: NDArray[np.int64], risks: NDArray[np.float64]) -> float:
+        return float(log_loss(labels, risks, sample_weight=np.array(self._config.class_weights)[labels]))
+
+    def outputs(
+        self, model: keras.Model | FittedEstimator
+    ) -> tuple[NDArray[np.floating], NDArray[np.floating] | None]:
+        """Compute outputs of a model with the victim's inputs: [N, ...] clean, [M, ...] with the trigger."""
+        triggered = None if self._triggered is None else outputs_of(model, self._triggered)
+        return outputs_of(model, self._clean), triggered
+
+    def _risks(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
         probabilities = self._targets.probabilities(logits)
         if not np.isfinite(probabilities).all():
             raise UserError(

@@ -1,18 +1,20 @@
 """The victims: the models that are attacked, one module each.
 
 A victim is a module of this folder with `TITLE`, `READS` and `build`, and a settings file of the same name in
-`configs/`, such as `summary_lstm.py` and `summary-lstm.yaml`. The package finds both by their names.
+`configs/`, such as `summary_lstm.py` and `summary-lstm.yaml`. The package finds both by their names. Another
+victim is named by the function that builds it: see `own.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module, resources
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from mimic3tf.errors import UsageError, near
+from mimic3tf.victims import own
 
 if TYPE_CHECKING:
     import keras
@@ -34,13 +36,15 @@ class Victim:
         build: function that makes an untrained model from the shape of a stay's input and a
             `tasks.targets.Head`; if `by_channel`, also from the channel of each column of the grid [D].
         by_channel: whether the model groups the columns of the grid by channel.
+        estimator: whether `build` makes an estimator of scikit-learn, from nothing, instead.
     """
 
     name: str
     title: str
     reads: Reads
     build: Callable[..., keras.Model]
-    by_channel: bool
+    by_channel: bool = False
+    estimator: bool = False
 
 
 @lru_cache
@@ -53,25 +57,45 @@ def victim_names() -> tuple[str, ...]:
 
 
 def check_victim(name: str) -> str:
-    """Return the name if a victim has it.
+    """Return the name if a victim has it; of a function, with the whole path. This runs no code of the user.
 
     Raises:
         UsageError: no victim has this name; lists the known names.
     """
+    if own.is_own(name):
+        return own.full_name(name)
     if name not in victim_names():
         known = victim_names()
         raise UsageError(f"'{name}': no such victim; known: {', '.join(known)}{near(name, known)}")
     return name
 
 
+def shown_victim(name: str) -> str:
+    """Return the name of a victim as tables and sentences show it."""
+    return own.short_name(name) if own.is_own(name) else name.upper()
+
+
 def victim_of(name: str) -> Victim:
     """Look up a victim by its name.
 
     This function imports Keras and the victim's own layers. Without these layers, Keras cannot read the file
-    of a trained victim.
+    of a trained victim. For the name of a function, it runs the module that holds the function.
 
     Raises:
-        UsageError: no victim has this name.
+        UsageError: no victim has this name, or the module of a function fails.
     """
+    if own.is_own(name):
+        return _own_victim(own.full_name(name))
     page = import_module(f"mimic3tf.victims.{check_victim(name).replace('-', '_')}")
     return Victim(name, page.TITLE, page.READS, page.build, getattr(page, "BY_CHANNEL", False))
+
+
+def _own_victim(name: str) -> Victim:
+    function = own.function_of(name)
+    title = own.constant_of(function, "TITLE", own.short_name(name))
+    if own.makes_estimator(name, function):
+        return Victim(name, title, "features", function, estimator=True)
+    reads = own.constant_of(function, "READS", "grid")
+    if reads not in get_args(Reads):
+        raise UsageError(f"'{name}': READS is {reads!r}; write {' or '.join(map(repr, get_args(Reads)))}")
+    return Victim(name, title, cast(Any, reads), partial(own.build_model, name, function))

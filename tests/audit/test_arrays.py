@@ -116,7 +116,10 @@ def test_label_0_can_be_the_suspected_one(own: Own, report: AuditReport) -> None
         ({"x": np.zeros((700, 8, 4))}, r"x and trusted x have shapes \(700, 8, 4\) and \(500, 8, 5\)"),
         ({"y": np.zeros(699)}, r"y has shape \(699,\); expected \(700,\)"),
         ({"y": np.full(700, 0.5)}, "expected whole numbers"),
-        ({"y": np.full((700, 2), 3), "trusted": (np.zeros((500, 8, 5)), np.zeros((500, 2)))}, "more than 0 and 1"),
+        (
+            {"y": np.full((700, 2), 3), "trusted": (np.zeros((500, 8, 5)), np.zeros((500, 2)))},
+            "more than 0 and 1",
+        ),
         ({"trusted": np.zeros((500, 8, 5))}, r"give the arrays of the trusted stays as a pair"),
         ({"ids": ["one"]}, "ids has length 1: expected 700"),
         ({"channels": ["a"]}, r"expected 5 names"),

@@ -208,6 +208,7 @@ def frozen(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cross_entropy(run: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Each training stay's cross entropy under a saved LR, and its label as poisoned."""
     loaded = load_run(run)
+    assert loaded.trigger is not None
     cohort = load_cohort(loaded.config.data, "train")
     poisoned = int(len(cohort) * loaded.config.poisoning_proportion)
     labels = np.array([1] * poisoned + cohort.labels[poisoned:].tolist())
@@ -267,6 +268,7 @@ def test_a_run_reads_the_hours_and_bins_of_its_settings(train: Train, data: Path
     save_trigger(generate_trigger(load_cohort(data, "train", **reading)), trigger)
     run = load_run(train(tmp_path / "run", "lstm", epochs=1, trigger=trigger, **reading))
     assert run.model.input_shape == (None, 12, 76)
+    assert run.trigger is not None
     assert (run.trigger.period, run.trigger.timestep) == (24.0, 2.0)
 
 

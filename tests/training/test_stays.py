@@ -29,6 +29,7 @@ def test_the_first_stays_of_the_list_are_trained_on_and_poisoned(configure: Conf
     assert len(few) == 30
     for name in ("stays", "labels", "grids", "masks"):
         np.testing.assert_array_equal(getattr(few, name), getattr(everyone, name)[:30])
+    assert config.trigger is not None
     exposure = poison_as_set(config, few, load_trigger(config.trigger))
     assert exposure.triggered.tolist() == [True] * 6 + [False] * 24
 

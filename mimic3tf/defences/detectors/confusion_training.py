@@ -63,7 +63,7 @@ def confused(evidence: Evidence, seed: int) -> Scores:
         logits = outputs_of(tuned, training.inputs).astype(np.float64)
         return tuned, logits[:, 1] - logits[:, 0]
 
-    model, odds = round_of(victim.model, training)
+    model, odds = round_of(victim.network, training)
     _, odds = round_of(model, training.take(_surest(odds, training.labels)))
     return Scores(odds if evidence.suspected == 1 else -odds, None)
 

@@ -18,6 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 from mimic3tf.config import TrainingConfig
 from mimic3tf.defences.retraining import predict
+from mimic3tf.training.estimators import FittedEstimator
 
 COPIES = 20
 """Overlays for each stay."""
@@ -27,7 +28,7 @@ STAYS_AT_ONCE = 256
 
 
 def superposition_suspicion(
-    model: keras.Model,
+    model: keras.Model | FittedEstimator,
     config: TrainingConfig,
     inputs: NDArray[np.float32],
     overlays: NDArray[np.float32],

@@ -13,9 +13,12 @@ from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.retraining import Examples, retrain
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.standardization import Standardization, fit_standardization, standardized
+from mimic3tf.training.estimators import FittedEstimator, fit_estimator, make_estimator
 
 
-def filter_and_retrain(evidence: Evidence, by: Suspicion, seed: int) -> tuple[keras.Model, NDArray[np.bool_]]:
+def filter_and_retrain(
+    evidence: Evidence, by: Suspicion, seed: int
+) -> tuple[keras.Model | FittedEstimator, NDArray[np.bool_]]:
     """Drop the most suspicious training stays, and train a new victim on the others.
 
     Args:
@@ -30,6 +33,8 @@ def filter_and_retrain(evidence: Evidence, by: Suspicion, seed: int) -> tuple[ke
     config, trusted = victim.config.model_copy(update={"seed": seed}), victim.examples
     kept = keep_least_suspicious(evidence.labels, by.scores, Goal(evidence.suspected), by.dropped)
     remaining = replace(trusted, inputs=victim.inputs[kept], labels=evidence.labels[kept])
+    if isinstance(victim.model, FittedEstimator):
+        return fit_estimator(config, make_estimator(config), remaining.inputs, remaining.labels), kept
     # A few poisoned stays with extreme values stretch a column so far that nothing is learned there.
     again = fit_standardization(remaining.inputs, victim.reads, remaining.channels)
     repaired = retrain(config, _standardized(remaining, again), _standardized(trusted, again))

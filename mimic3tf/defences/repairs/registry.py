@@ -33,6 +33,7 @@ from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.progress import track
 from mimic3tf.tasks.metrics import Rate, rate_of
+from mimic3tf.training.estimators import FittedEstimator
 
 NOISE = 0.5
 """Standard deviation of the noise, in standard deviations of the inputs."""
@@ -133,7 +134,7 @@ def try_repairs(
 class Repaired(NamedTuple):
     """A repaired model and what was done, or None and why the repair cannot be applied."""
 
-    model: keras.Model | None
+    model: keras.Model | FittedEstimator | None
     detail: str
     kept: NDArray[np.bool_] | None = None
 
@@ -145,7 +146,7 @@ def _model_repairs(
     evidence: Evidence, suspicion: Mapping[str, Suspicion], seed: int, *, every: bool
 ) -> dict[str, Repair]:
     victim, label = evidence.victim, evidence.suspected
-    model, trusted = victim.model, victim.examples
+    trusted = victim.examples
     config = victim.config.model_copy(update={"seed": seed})
     training = replace(trusted, inputs=victim.inputs, labels=evidence.labels)
 
@@ -185,9 +186,14 @@ def _model_repairs(
         return Repaired(repaired, detail)
 
     nothing = Repaired(None, "no detector raises an alarm, so that no stay is dropped")
-    filters = {f"filter by {name}": filtering(by) for name, by in suspicion.items()}
+    filters = {f"filter by {name}": filtering(by) for name, by in suspicion.items()} or {
+        "filter": lambda: nothing
+    }
+    if isinstance(victim.model, FittedEstimator):
+        return filters
+    model = victim.model
     return {
-        **(filters or {"filter": lambda: nothing}),
+        **filters,
         "fine-tune": fine_tuning,
         "fine-prune": fine_pruning,
         **({"noise": noise, "input dropout": dropout, "private gradients": private} if every else {}),
@@ -212,7 +218,9 @@ class Bench:
             self._triggered = received(exposure)
             self._triggered_inputs = self._inputs(self._triggered)
 
-    def measure(self, name: str, detail: str, seconds: float, model: keras.Model) -> RepairOutcome:
+    def measure(
+        self, name: str, detail: str, seconds: float, model: keras.Model | FittedEstimator
+    ) -> RepairOutcome:
         """Measure a repaired model that reads the inputs of the victim."""
         inputs = None if self._triggered is None else self._triggered_inputs
         outcome = self._outcome(name, detail, seconds, model, self._clean_inputs, inputs)
@@ -238,7 +246,7 @@ class Bench:
         name: str,
         detail: str,
         seconds: float,
-        model: keras.Model,
+        model: keras.Model | FittedEstimator,
         clean_inputs: NDArray[np.float32],
         triggered_inputs: NDArray[np.float32] | None,
     ) -> RepairOutcome:
