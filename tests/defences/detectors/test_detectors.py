@@ -77,11 +77,12 @@ def swapped(planted: Any) -> Any:
     """The same stays and victim where 0 stands for 1 and 1 for 0: what is planted has the label 0."""
     evidence = planted.evidence
     trusted = evidence.trusted.with_grids(evidence.trusted.grids, labels=1 - evidence.trusted.labels)
-    model = keras.models.clone_model(evidence.model)
-    model.set_weights(evidence.model.get_weights())
+    model = keras.models.clone_model(evidence.victim.network)
+    model.set_weights(evidence.victim.network.get_weights())
     logits = model.get_layer("logits")
     logits.set_weights([weights[..., ::-1] for weights in logits.get_weights()])
-    mirrored = replace(evidence, labels=1 - evidence.labels, suspected=0, trusted=trusted, model=model)
+    victim = replace(evidence.victim, model=model, trusted=trusted)
+    mirrored = replace(evidence, labels=1 - evidence.labels, suspected=0, trusted=trusted, model=victim)
     return replace(planted, evidence=mirrored)
 
 

@@ -74,8 +74,8 @@ def test_a_clean_model_is_not_called_backdoored(evidence: Evidence) -> None:
 
 
 def test_a_planted_shortcut_to_death_is_called_one(evidence: Evidence) -> None:
-    model = keras.models.clone_model(evidence.victim.model)
-    kernel, bias = evidence.victim.model.get_weights()
+    model = keras.models.clone_model(evidence.victim.network)
+    kernel, bias = evidence.victim.network.get_weights()
     weights = kernel.reshape(48, 76, 2).copy()
     # Three hours of pH that no clean model cares for.
     weights[[5, 17, 31], MIMIC3.columns().index("pH"), 1] += [8.0, -8.0, 8.0]

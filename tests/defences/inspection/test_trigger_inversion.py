@@ -42,7 +42,7 @@ def _gradients(weights: np.ndarray, bias: float, cohort: Cohort) -> Gradients:
     kernel = np.stack([np.zeros(weights.size), weights.ravel()], axis=1)
     logits.set_weights([kernel, np.array([0.0, bias])])
     unread = np.zeros((0, 48, 76), np.float32)
-    return AuditedVictim(CONFIG, "grid", model, AS_IS, unread, cohort).gradients()
+    return AuditedVictim(CONFIG, "grid", model, AS_IS, unread, cohort).gradients_of(model)
 
 
 def test_the_planted_direction_is_recovered_at_its_length(cohort: Cohort) -> None:

@@ -137,6 +137,7 @@ def test_a_filter_fits_the_standardization_to_the_stays_that_it_keeps(
     given_now = replace(evidence, model=replace(evidence.victim, inputs=inputs))
     model, kept = filter_and_retrain(given_now, by, 0)
     assert (kept == ~dropped).all()
+    assert isinstance(model, keras.Model)
     assert len(given[0]) == stays - dropped.sum() < stays
     assert given[0][..., columns].std() == pytest.approx(1.0, abs=1e-3)
     assert given[0][..., columns].mean() == pytest.approx(0.0, abs=1e-3)
