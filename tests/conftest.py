@@ -21,6 +21,9 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
+    from own_arrays import Own
+
+    from mimic3tf.audit import AuditReport
     from mimic3tf.poisoning.trigger import Trigger
 
 # Tables are as wide as they like in every test, also where pytest's workers are given a width.
@@ -184,3 +187,32 @@ class TorchFiles:
 @pytest.fixture(scope="session")
 def torch_files() -> type[TorchFiles]:
     return TorchFiles
+
+
+@pytest.fixture(scope="session")
+def own() -> Own:
+    """Arrays of a hospital's own, 60 of 700 training stays with a pattern."""
+    from own_arrays import invent
+
+    return invent(60)
+
+
+@pytest.fixture(scope="session")
+def own_report(own: Own) -> AuditReport:
+    """An audit of these arrays without a model."""
+    from own_arrays import NAMES, TRAINING
+
+    import mimic3tf
+
+    ids = [f"stay {number}" for number in range(TRAINING)]
+    return mimic3tf.audit.training_set(own.x, own.y, trusted=own.trusted, ids=ids, channels=NAMES)
+
+
+@pytest.fixture(scope="session")
+def own_files(own: Own, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same arrays in files: train and trusted as .npz, .parquet and .csv."""
+    from own_arrays import write_files
+
+    folder = tmp_path_factory.mktemp("own")
+    write_files(own, folder)
+    return folder

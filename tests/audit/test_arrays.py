@@ -11,7 +11,7 @@ import jsonschema
 import numpy as np
 import polars as pl
 import pytest
-from audit.conftest import NAMES, PATTERN, Own, invent
+from own_arrays import NAMES, PATTERN, Own, invent
 
 import mimic3tf
 from mimic3tf.audit import AuditReport
@@ -23,31 +23,31 @@ def schema() -> Any:
     return json.loads(text)
 
 
-def test_a_planted_pattern_is_found_without_a_model(own: Own, report: AuditReport) -> None:
-    assert report.verdict.level == "suspicious"
-    assert report.verdict.p_value < 0.01
-    assert report.verdict.poisoned is not None
-    estimate, low, high = report.verdict.poisoned
+def test_a_planted_pattern_is_found_without_a_model(own: Own, own_report: AuditReport) -> None:
+    assert own_report.verdict.level == "suspicious"
+    assert own_report.verdict.p_value < 0.01
+    assert own_report.verdict.poisoned is not None
+    estimate, low, high = own_report.verdict.poisoned
     assert low <= own.poisoned.sum() <= high
     assert abs(estimate - own.poisoned.sum()) < 15
-    first = report.suspects["stay"].head(50).to_list()
+    first = own_report.suspects["stay"].head(50).to_list()
     assert np.mean([own.poisoned[int(stay.split()[1])] for stay in first]) > 0.9
-    shared = report.result.shared
+    shared = own_report.result.shared
     assert shared is not None
     found = shared.patterns[0].shift
     assert (found * PATTERN).sum() / np.linalg.norm(found) / np.linalg.norm(PATTERN) > 0.9
-    assert report.record["patterns"][0]["channels"][0]["channel"] in ("pressure", "glucose")
+    assert own_report.record["patterns"][0]["channels"][0]["channel"] in ("pressure", "glucose")
 
 
-def test_what_was_not_given_is_a_row_that_was_not_run(report: AuditReport) -> None:
-    outcomes = {check.name: check.outcome for check in report.verdict.checks}
+def test_what_was_not_given_is_a_row_that_was_not_run(own_report: AuditReport) -> None:
+    outcomes = {check.name: check.outcome for check in own_report.verdict.checks}
     assert outcomes["inverted triggers"] == outcomes["response to the pattern"] == "not run"
-    rows = {row["detector"]: row["not_run"] for row in report.record["detectors"]}
+    rows = {row["detector"]: row["not_run"] for row in own_report.record["detectors"]}
     assert rows["activation clustering"] == "needs activations"
     assert rows["common pattern"] is None
     assert len(rows) == 6
-    assert report.cleaned is None
-    assert report.repaired is None
+    assert own_report.cleaned is None
+    assert own_report.repaired is None
 
 
 def test_clean_arrays_raise_no_alarm() -> None:
@@ -57,13 +57,13 @@ def test_clean_arrays_raise_no_alarm() -> None:
     assert found.verdict.p_value > 0.01
 
 
-def test_the_same_stays_give_the_same_findings_in_any_form(own: Own, report: AuditReport) -> None:
+def test_the_same_stays_give_the_same_findings_in_any_form(own: Own, own_report: AuditReport) -> None:
     cells = np.asarray(own.x, np.float32)
     others = (own.trusted[0].tolist(), own.trusted[1].astype(bool))
     again = mimic3tf.audit.training_set(cells, own.y.astype(float), trusted=others, channels=NAMES)
-    assert again.verdict == report.verdict
+    assert again.verdict == own_report.verdict
     for name, detection in again.result.found.detections.items():
-        np.testing.assert_array_equal(detection.scores, report.result.found.detections[name].scores)
+        np.testing.assert_array_equal(detection.scores, own_report.result.found.detections[name].scores)
 
 
 def test_a_table_is_audited_without_time(own: Own) -> None:
@@ -98,13 +98,13 @@ def test_one_class_of_many_and_one_label_of_many_are_audited_like_label_1(
         mimic3tf.audit.training_set(own.x, own.y, trusted=own.trusted, target=5)
 
 
-def test_label_0_can_be_the_suspected_one(own: Own, report: AuditReport) -> None:
+def test_label_0_can_be_the_suspected_one(own: Own, own_report: AuditReport) -> None:
     xt, yt = own.trusted
     found = mimic3tf.audit.training_set(own.x, 1 - own.y, trusted=(xt, 1 - yt), channels=NAMES, target=0)
     assert found.verdict.level == "suspicious"
     for name, detection in found.result.found.detections.items():
         np.testing.assert_allclose(
-            detection.scores, report.result.found.detections[name].scores, rtol=1e-3, atol=1e-3
+            detection.scores, own_report.result.found.detections[name].scores, rtol=1e-3, atol=1e-3
         )
 
 
@@ -134,8 +134,8 @@ def test_arrays_that_do_not_fit_are_refused_with_their_shapes(
         mimic3tf.audit.training_set(**(given | change))
 
 
-def test_an_audit_is_written_whole(report: AuditReport, tmp_path: Path) -> None:
-    report.save(tmp_path / "audit")
+def test_an_audit_is_written_whole(own_report: AuditReport, tmp_path: Path) -> None:
+    own_report.save(tmp_path / "audit")
     names = {path.name for path in (tmp_path / "audit").iterdir()}
     assert {"audit.json", "audit.html", "suspects.csv", "scores.csv", "pattern.csv"} <= names
     record = json.loads((tmp_path / "audit" / "audit.json").read_text())
@@ -143,20 +143,20 @@ def test_an_audit_is_written_whole(report: AuditReport, tmp_path: Path) -> None:
     assert record["format"] == 5
     assert record["run"] is None
     page = (tmp_path / "audit" / "audit.html").read_text()
-    assert report.verdict.sentence.split(":")[1][:40] in page
+    assert own_report.verdict.sentence.split(":")[1][:40] in page
     assert "Suspicious: do not rely on this training set yet" in page
     assert pl.read_csv(tmp_path / "audit" / "suspects.csv")["stay"][0] in page
     for words in ("at most 1 audit in 100", "What to do next", "not run: needs activations"):
         assert words in page
 
 
-def test_the_schema_refuses_what_is_not_in_it(report: AuditReport) -> None:
+def test_the_schema_refuses_what_is_not_in_it(own_report: AuditReport) -> None:
     jsonschema.Draft202012Validator.check_schema(schema())
     for change in ({"format": 4}, {"surplus": 1}, {"suspects": "many"}):
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(report.record | change, schema())
+            jsonschema.validate(own_report.record | change, schema())
 
 
-def test_a_repr_shows_no_stay(report: AuditReport) -> None:
-    assert "stay 1" not in repr(report)
-    assert len(repr(report)) < 2000
+def test_a_repr_shows_no_stay(own_report: AuditReport) -> None:
+    assert "stay 1" not in repr(own_report)
+    assert len(repr(own_report)) < 2000
