@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from own_arrays import Own
+    from invented_arrays import Own
 
     from mimic3tf.audit import AuditReport
     from mimic3tf.poisoning.trigger import Trigger
@@ -192,7 +192,7 @@ def torch_files() -> type[TorchFiles]:
 @pytest.fixture(scope="session")
 def own() -> Own:
     """Arrays of a hospital's own, 60 of 700 training stays with a pattern."""
-    from own_arrays import invent
+    from invented_arrays import invent
 
     return invent(60)
 
@@ -200,7 +200,7 @@ def own() -> Own:
 @pytest.fixture(scope="session")
 def own_report(own: Own) -> AuditReport:
     """An audit of these arrays without a model."""
-    from own_arrays import NAMES, TRAINING
+    from invented_arrays import NAMES, TRAINING
 
     import mimic3tf
 
@@ -211,7 +211,7 @@ def own_report(own: Own) -> AuditReport:
 @pytest.fixture(scope="session")
 def own_files(own: Own, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same arrays in files: train and trusted as .npz, .parquet and .csv."""
-    from own_arrays import write_files
+    from invented_arrays import write_files
 
     folder = tmp_path_factory.mktemp("own")
     write_files(own, folder)

@@ -11,7 +11,7 @@ import jsonschema
 import numpy as np
 import polars as pl
 import pytest
-from own_arrays import NAMES, PATTERN, Own, invent
+from invented_arrays import NAMES, PATTERN, Own, invent
 
 import mimic3tf
 from mimic3tf.audit import AuditReport

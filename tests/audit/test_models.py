@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from audit.test_arrays import schema
 from numpy.typing import NDArray
-from own_arrays import BINS, CHANNELS, NAMES, PATTERN, Own
+from invented_arrays import BINS, CHANNELS, NAMES, PATTERN, Own
 from scipy.special import expit, logit, softmax
 
 import mimic3tf

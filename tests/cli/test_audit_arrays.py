@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from own_arrays import NAMES, Own
+from invented_arrays import NAMES, Own
 
 Command = Callable[..., Any]
 USAGE, FAILURE, ALARM = 2, 1, 3
