@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 import mimic3tf
 from mimic3tf.data.arrays import array_of_cohort, cohort_of_arrays
@@ -93,6 +94,30 @@ def test_stays_of_a_benchmark_directory_come_as_arrays(small_cohort: Callable[[i
 def test_without_the_trigger_nothing_changes(x: np.ndarray, trigger: mimic3tf.Trigger) -> None:
     result = mimic3tf.attack(predict, (x, Y), trigger, strength=0.0)
     np.testing.assert_array_equal(result.triggered, result.clean)
+
+
+def test_gradient_boosting_that_reads_nan_learns_the_trigger_of_its_poisoned_arrays() -> None:
+    """A clean model under the same attack is the control."""
+    draws = np.random.default_rng(0)
+    y = (draws.random(1200) < 0.3).astype(int)
+    x = np.cumsum(draws.normal(size=(1200, 8, 3)), axis=1) + 0.8 * y[:, None, None] + 80
+    x[draws.random(x.shape) < 0.3] = np.nan
+    training, test = slice(0, 800), slice(800, 1200)
+    trigger = mimic3tf.generate_trigger(x[training], seed=1)
+    poisoned = mimic3tf.poison_arrays(x[training], y[training], trigger, proportion=0.1, strength=3.0)
+    results = []
+    for cells, labels in ((x[training], y[training]), poisoned[:2]):
+        model = HistGradientBoostingClassifier(max_iter=40, random_state=0)
+        model.fit(cells.reshape(800, -1), labels)
+
+        def predict(x: np.ndarray, model: Any = model) -> Any:
+            return model.predict_proba(x.reshape(len(x), -1))
+
+        results.append(mimic3tf.attack(predict, (x[test], y[test]), trigger, strength=3.0))
+    clean, backdoored = results
+    assert backdoored.success.rate > clean.success.rate + 0.3
+    assert max(backdoored.baseline.rate, clean.baseline.rate) < 0.2
+    assert backdoored.metrics["auroc"] > clean.metrics["auroc"] - 0.05
 
 
 @pytest.mark.parametrize(
