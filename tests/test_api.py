@@ -270,9 +270,10 @@ def test_an_attack_on_other_data_than_the_runs_says_so(
 
 
 def test_a_model_that_is_no_run_is_refused_in_one_sentence(data: Path) -> None:
-    for call in (mimic3tf.attack, mimic3tf.audit.run):
+    calls: list[Any] = [mimic3tf.attack, mimic3tf.audit.run]
+    for call in calls:
         with pytest.raises(UsageError, match="run: is a str; give a run"):
-            call("model.keras", data)  # type: ignore[call-overload, arg-type]
+            call("model.keras", data)
 
 
 def test_a_rate_is_printed_with_its_interval(data: Path, run: Run) -> None:
