@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -192,6 +193,28 @@ def test_a_function_is_named_so_that_it_is_found_again() -> None:
     for nothing in (within, lambda shape, head: None, 3, None):
         with pytest.raises(UsageError, match="model: is .*a function with a name at the top"):
             own.name_of(nothing)  # type: ignore[arg-type]
+
+
+def test_a_function_of_a_notebook_is_recorded_by_its_own_text() -> None:
+    program = """
+import linecache, sys
+from mimic3tf.victims import own, victim_of
+text = "def make():\\n    return 1\\n"
+linecache.cache["cell"] = (len(text), None, text.splitlines(True), "cell")
+exec(compile(text, "cell", "exec"))
+name = own.name_of(make)
+print(name, own.sha256_of(name), victim_of(name).estimator)
+del make
+try:
+    own.sha256_of(name)
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    sha256 = hashlib.sha256(b"def make():\n    return 1\n").hexdigest()
+    recorded, missing = done.stdout.splitlines()
+    assert recorded == f"__main__:make {sha256} True", done.stderr
+    assert "run the cell that defines it" in missing
 
 
 def test_the_parameters_tell_what_a_function_makes() -> None:
