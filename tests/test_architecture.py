@@ -29,7 +29,6 @@ LONGEST, LONGEST_COMMAND = 60, 100
 """Most lines of a function, and of a function in `cli/`, where every option is a parameter."""
 LONG = {
     "invert_trigger": "one optimization, whose steps share ten local arrays",
-    "audit_run": "half of it is the description of its arguments",
     "model": "two thirds of it describe its arguments",
     "keras_model": "two thirds of it describe its arguments",
     "prepare_physionet2012": "half of it is the description of its arguments",

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mimic3tf.cli.audit_inputs import (
+    ArraysFile,
+    AuditOut,
+    DataToAudit,
+    IdColumn,
+    LabelColumn,
+    ManifestFile,
+    ModelFile,
+    PowerDraws,
+    PredictionsFile,
+    RunToAudit,
+    Sources,
+    TargetLabel,
+    TrueTrigger,
+    TrustedFile,
+    TrustModel,
+    audited,
+)
 from mimic3tf.cli.checks import check_out
 from mimic3tf.cli.options import FollowLinks
 from mimic3tf.startup import start_tensorflow
@@ -24,50 +41,23 @@ class FailOn(StrEnum):
 
 
 def audit(
-    out: Annotated[
-        Path, typer.Option(help="New folder for audit.html, audit.json, tables and figures for TensorBoard.")
-    ],
-    run: Annotated[Path | None, typer.Option(help="Run directory of 'mimic3tf train'; needs --data.")] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Benchmark directory of the run; without --run, its training stays are audited."),
-    ] = None,
-    arrays: Annotated[
-        Path | None,
-        typer.Option(help="Your own training stays: .npz with x and y, or a .parquet or .csv table."),
-    ] = None,
-    trusted: Annotated[
-        Path | None, typer.Option(help="Trusted stays for --arrays, in a file of the same kind.")
-    ] = None,
-    label: Annotated[str, typer.Option(help="Column of a table that holds the label.")] = "y",
-    id_column: Annotated[
-        str | None, typer.Option("--id", help="Column of a table that holds the name of the stay.")
-    ] = None,
-    target: Annotated[
-        int | None,
-        typer.Option(help="Label, class or column of y that an attacker may have given; 1 if not given."),
-    ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="Your Keras model (.keras), which reads --arrays as they are.")
-    ] = None,
-    trust_model: Annotated[
-        bool, typer.Option("--trust-model", help="Let code in the file of --model, or of the run, run.")
-    ] = False,
-    predictions: Annotated[
-        Path | None,
-        typer.Option(help="What your model predicts for the training stays: CSV with stay, prediction."),
-    ] = None,
+    out: AuditOut,
+    run: RunToAudit = None,
+    data: DataToAudit = None,
+    arrays: ArraysFile = None,
+    trusted: TrustedFile = None,
+    label: LabelColumn = "y",
+    id_column: IdColumn = None,
+    target: TargetLabel = None,
+    model: ModelFile = None,
+    trust_model: TrustModel = False,
+    predictions: PredictionsFile = None,
     fail_on: Annotated[
         FailOn | None,
         typer.Option(help="End with exit status 3 if the conclusion is suspicious (alarm), or a weak sign."),
     ] = None,
-    trigger: Annotated[
-        Path | None, typer.Option(help="The true trigger, to compare with; the run's own if not given.")
-    ] = None,
-    manifest: Annotated[
-        Path | None,
-        typer.Option(help="Manifest of 'mimic3tf poison', if the run was trained on a poisoned copy."),
-    ] = None,
+    trigger: TrueTrigger = None,
+    manifest: ManifestFile = None,
     repairs: Annotated[
         bool,
         typer.Option(help="Try repairs of a run; if the attack is known, the repaired victims are attacked."),
@@ -78,15 +68,7 @@ def audit(
     all_repairs: Annotated[
         bool, typer.Option("--all-repairs", help="Try the repairs, too, that left most of the backdoor.")
     ] = False,
-    power: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Simulate N attacks of each of six strengths and shares on these stays, and count how many "
-            "are found. Each takes up to a minute.",
-        ),
-    ] = 0,
+    power: PowerDraws = 0,
     seed: Annotated[int, typer.Option(min=0, help="Fixes random choices; a run has its own seed.")] = 0,
     follow_links: FollowLinks = False,
 ) -> None:
@@ -113,8 +95,6 @@ def audit(
       mimic3tf audit --arrays train.npz --trusted trusted.npz --model model.keras --out audits/own
       mimic3tf audit --arrays train.parquet --trusted trusted.parquet --label died --id stay --out audits/own
     """
-    from mimic3tf.cli.audit_inputs import Sources, audited
-
     check_out(out)
     sources = Sources(run, data, arrays, trusted, label, id_column, target, model, trust_model, predictions)
     sources.check(trigger, manifest)

@@ -4,13 +4,80 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from mimic3tf.cli.checks import check_data, check_files, check_trigger
 from mimic3tf.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from mimic3tf.audit import AuditReport
+
+
+AuditOut = Annotated[
+    Path, typer.Option("--out", help="Folder for audit.html, audit.json, tables and figures for TensorBoard.")
+]
+RunToAudit = Annotated[
+    Path | None, typer.Option("--run", help="Run directory of 'mimic3tf train'; needs --data.")
+]
+DataToAudit = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", help="Benchmark directory of the run; without --run, its training stays are audited."
+    ),
+]
+ArraysFile = Annotated[
+    Path | None,
+    typer.Option("--arrays", help="Your own training stays: .npz with x and y, or a .parquet or .csv table."),
+]
+TrustedFile = Annotated[
+    Path | None, typer.Option("--trusted", help="Trusted stays for --arrays, in a file of the same kind.")
+]
+LabelColumn = Annotated[str, typer.Option("--label", help="Column of a table that holds the label.")]
+IdColumn = Annotated[
+    str | None, typer.Option("--id", help="Column of a table that holds the name of the stay.")
+]
+TargetLabel = Annotated[
+    int | None,
+    typer.Option(
+        "--target", help="Label, class or column of y that an attacker may have given; 1 if not given."
+    ),
+]
+ModelFile = Annotated[
+    Path | None,
+    typer.Option("--model", help="Your Keras model (.keras), which reads --arrays as they are."),
+]
+TrustModel = Annotated[
+    bool,
+    typer.Option("--trust-model", help="Run code in the file of --model, or code that the run names."),
+]
+PredictionsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--predictions", help="What your model predicts for the training stays: CSV with stay, prediction."
+    ),
+]
+TrueTrigger = Annotated[
+    Path | None,
+    typer.Option("--trigger", help="The true trigger, to compare with; the run's own if not given."),
+]
+ManifestFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--manifest", help="Manifest of 'mimic3tf poison', if the run was trained on a poisoned copy."
+    ),
+]
+PowerDraws = Annotated[
+    int,
+    typer.Option(
+        "--power",
+        min=0,
+        metavar="N",
+        help="Simulate N attacks of each of six strengths and shares on these stays, and count how many are "
+        "found. Each takes up to a minute.",
+    ),
+]
 
 
 @dataclass(frozen=True)

@@ -97,17 +97,28 @@ def conclude(
         _inversion_check(findings),
         _response_check(response),
     )
+    clearest = None if verdict.clearest is None else verdict.alarms[verdict.clearest]
+    outcomes = [check.outcome for check in checks]
+    level: Level = "no sign"
+    if "alarm" in outcomes:
+        level = "suspicious"
+    elif "weak" in outcomes:
+        level = "weak sign"
+    chance = f"p {p_in_words(verdict.p_value)}, corrected for {1 + len(verdict.alarms)} tests"
+    sentence = _sentence(level, checks, chance, clearest, power)
+    poisoned = None if clearest is None else (clearest.poisoned, clearest.low, clearest.high)
+    return Conclusion(level, sentence, verdict.p_value, poisoned, checks)
+
+
+def _sentence(
+    level: Level, checks: Sequence[Check], chance: str, clearest: Alarm | None, power: Sequence[Power]
+) -> str:
     alarm, weak, quiet, unable = (
         [check.name for check in checks if check.outcome == outcome]
         for outcome in ("alarm", "weak", "quiet", "not run")
     )
-    clearest = None if verdict.clearest is None else verdict.alarms[verdict.clearest]
-    p_value = verdict.p_value
-    chance = f"p {p_in_words(p_value)}, corrected for {1 + len(verdict.alarms)} tests"
     nothing = f" Nothing unusual is seen in the {_listed(quiet)}, which is no all-clear." if quiet else ""
-    level: Level
-    if alarm:
-        level = "suspicious"
+    if level == "suspicious":
         sentence = (
             f"Suspicious ({chance}): the training stays differ from the trusted ones as poisoned stays "
             "would. "
@@ -116,25 +127,20 @@ def conclude(
             "hospital, other years, other charting, or chance, which raises such an alarm in one of "
             f"{1 / ALARM:.0f} audits of clean stays at most."
         )
-    elif weak:
-        level = "weak sign"
+    elif level == "weak sign":
         sentence = (
             f"A weak sign of poisoned stays or of a backdoor ({chance}). This rests on the {_listed(weak)}. "
             f"Clean stays and models show such a sign, too: one in {1 / WEAK:.0f} audits of clean stays has "
-            f"a p below {WEAK:g}, and how often clean models have unusual inverted triggers is not known."
+            f"a p below {WEAK:g}, and how often clean models fail the checks of the model is not known."
             f"{nothing}"
         )
     else:
-        level = "no sign"
         sentence = (
             f"No sign of poisoned stays or of a backdoor ({chance}): nothing unusual is seen in the "
             f"{_listed(quiet)}. This does not prove absence: a fainter or another poisoning can escape them. "
             + _missed(power)
         )
-    if unable:
-        sentence += f" Not run: {_listed(unable)}."
-    poisoned = None if clearest is None else (clearest.poisoned, clearest.low, clearest.high)
-    return Conclusion(level, sentence, p_value, poisoned, checks)
+    return sentence + (f" Not run: {_listed(unable)}." if unable else "")
 
 
 def _missed(power: Sequence[Power]) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from audit.test_arrays import schema
-from numpy.typing import NDArray
 from invented_arrays import BINS, CHANNELS, NAMES, PATTERN, Own
+from numpy.typing import NDArray
 from scipy.special import expit, logit, softmax
 
 import mimic3tf

@@ -182,6 +182,7 @@ def test_one_conclusion_comes_first(whole: Whole) -> None:
         "share of deaths",
         "detectors",
         "inverted triggers",
+        "response to the pattern",
     ]
     for check in conclusion["checks"]:
         assert check["name"] in first

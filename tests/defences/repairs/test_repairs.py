@@ -188,10 +188,10 @@ def test_nobody_to_attack_is_said(poisoned: tuple[Evidence, Trigger, np.ndarray,
     evidence, trigger, _, test = poisoned
     attack = Attack(trigger, STRENGTH, "all")
     dead, alive = (test.with_grids(test.grids, labels=np.full(len(test), label)) for label in (1, 0))
-    with pytest.raises(DataError, match="no stay with label 0 is among the test stays: there is nobody to attack"):
+    with pytest.raises(DataError, match="no stay with label 0 is among .* nobody to attack"):
         try_repairs(evidence, dead, attack, suspicion={}, seed=0)
     towards_0 = replace(evidence, suspected=0)
-    with pytest.raises(DataError, match="no stay with label 1 is among the test stays: there is nobody to attack"):
+    with pytest.raises(DataError, match="no stay with label 1 is among .* nobody to attack"):
         try_repairs(towards_0, alive, attack, suspicion={}, seed=0)
 
 
