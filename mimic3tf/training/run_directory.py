@@ -69,7 +69,7 @@ def start_run(out: Path, config: TrainingConfig, trigger: Trigger | None) -> Non
         note(f"{out}: begun anew; what an interrupted run left there is removed")
     # Settings and trigger are deleted last: without them, the files that a kill leaves would look like files
     # of no run. The checkpoint is deleted first: a run must not continue it with another trigger.
-    last = (CONFIG, TRIGGER)
+    last = (TRIGGER, CONFIG)
     for path in sorted(
         out.iterdir(), key=lambda path: (*(path.name == n for n in last), path.name != CHECKPOINT)
     ):

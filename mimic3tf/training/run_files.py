@@ -87,12 +87,14 @@ def _has_begun(out: Path, names: set[str]) -> bool:
         out: the directory.
         names: names of its files, without the ending ".partial".
     """
-    if names & {TRIGGER, CHECKPOINT} or (out / f"{CONFIG}.partial").exists():
+    if TRIGGER in names or (out / f"{CONFIG}.partial").exists():
         return True
     try:
-        return read_settings(out).model_fields_set == set(TrainingConfig.model_fields)
+        settings = read_settings(out).model_fields_set
     except DataError:
         return False
+    # An earlier version may have known fewer settings, but a user writes no checkpoint.
+    return CHECKPOINT in names or settings == set(TrainingConfig.model_fields)
 
 
 def check_run(path: Path, *, trust_model: bool = False, place: str = "--run ") -> TrainingConfig:
