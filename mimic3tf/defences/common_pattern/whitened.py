@@ -15,6 +15,8 @@ from mimic3tf.data.cohort import ranges
 from mimic3tf.described import Described
 
 Floats = NDArray[np.float64]
+BLOCK = 32
+"""Cells that are factorized at once."""
 BATCH = 32
 """Stays that are factorized at once."""
 
@@ -147,7 +149,7 @@ def whiten(
         values = np.zeros((*places.shape, member.max() + 1), np.float32)
         values[of, :, member] = np.take_along_axis(rows[batch], places[of], axis=1) * real[of]
         added = np.concatenate([design[places] * real[..., None], values], axis=2)
-        whitened = np.linalg.solve(np.linalg.cholesky(blocks), added)
+        whitened = _solved(blocks, added)
         for channel, part in enumerate(parts):
             stay, cell = np.nonzero((real & (places // bins == channel))[of])
             to = ranges(offsets[batch, channel], counts[batch, channel])
@@ -157,6 +159,22 @@ def whiten(
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as threads:
         list(threads.map(work, [order[start : start + BATCH] for start in range(0, stays, BATCH)]))
     return Whitened(stays, parts)
+
+
+def _solved(covariance: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Solve with the Cholesky factors of covariances [K, D, D] for right-hand sides [K, D, P].
+
+    NumPy factorizes slowly, and has no triangular solver. Here most of the work is products of blocks.
+    """
+    factor, solved = np.zeros_like(covariance), np.empty_like(right)
+    for start in range(0, covariance.shape[1], BLOCK):
+        block, end = slice(start, start + BLOCK), start + BLOCK
+        before = factor[:, block, :start]
+        rest = covariance[:, start:, block] - factor[:, start:, :start] @ before.transpose(0, 2, 1)
+        inverse = np.linalg.inv(np.linalg.cholesky(rest[:, :BLOCK]))
+        factor[:, end:, block] = rest[:, BLOCK:] @ inverse.transpose(0, 2, 1)
+        solved[:, block] = inverse @ (right[:, block] - before @ solved[:, :start])
+    return solved
 
 
 def _padded(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
