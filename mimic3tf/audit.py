@@ -16,6 +16,7 @@ stays of the same source that nobody can have tampered with. Nothing leaves the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,6 +203,8 @@ def model(
     else:
         _check_callable(predict, "predict")
         own = OwnModel(arrays, predict, seen=seen)
+    # Predictions that do not fit are refused before the long work.
+    own.predictions()
     report = _audited(stays, own, "own model", seed, all_detectors, power)
     if fit is None:
         return report
@@ -266,7 +269,9 @@ def keras_model(
     from mimic3tf.defences.keras_file import check_reads, load_keras_model
     from mimic3tf.defences.own_model import Arrays, OwnKerasModel
 
-    read = load_keras_model(Path(model), trust=trust_model) if isinstance(model, (str, Path)) else model
+    read = (
+        load_keras_model(Path(model), trust=trust_model) if isinstance(model, (str, os.PathLike)) else model
+    )
     stays = _stays(x, y, trusted, ids, channels, target)
     arrays = Arrays.of_stays(stays.training, stays.trusted, table=np.ndim(x) == 2, target=stays.target)
     check_reads(read, arrays.x)
@@ -281,6 +286,8 @@ def keras_model(
         return trained(np.asarray(trusted[0])[rows], np.asarray(trusted[1])[rows])
 
     own = OwnKerasModel(arrays, read, layer, stays.trusted.masks, reference if fit else None)
+    # Predictions and layers that do not fit are refused before the long work.
+    own.predictions(), own.activations("training", np.arange(1))
     report = _audited(stays, own, "own Keras model", seed, all_detectors, power)
 
     def refit(kept: NDArray[np.bool_]) -> tuple[Any, NDArray[np.float64]]:

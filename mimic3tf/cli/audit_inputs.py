@@ -127,6 +127,10 @@ class Sources:
                 check_trigger(trigger, settings)
         if self.data is not None:
             check_data(self.data, "train", "val")
+        if manifest is not None:
+            from mimic3tf.poisoning.manifest import read_manifest
+
+            read_manifest(manifest)
 
     @staticmethod
     def _refuse(wrong: bool, needed: str, options: dict[str, Any]) -> None:

@@ -222,7 +222,7 @@ def audit_evidence(
     compared = shared, trusted, None if shift is None else strength * shift.values
     record = record_of(found, conclusion, evidence, about)
     record["model_inspection"] = model_record(findings, shift, strength)
-    record["pattern_response"] = None if isinstance(response, str) else asdict(response)
+    record["pattern_response"] = None if isinstance(response, str) else response.record
     record["power"] = [asdict(each) for each in simulated]
     record["patterns"] = pattern_records(*compared)
     tables = suspects_table(found, evidence), scores_table(found, evidence), pattern_table(*compared)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf.defences.detectors import views
-from mimic3tf.defences.detectors.registry import DETECTORS
+from mimic3tf.defences.detectors.registry import DETECTORS, Detector
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.scoring import Performance, measure
 from mimic3tf.defences.verdict import TOP, OwnTest, Verdict, excess_at_top, judge
@@ -105,19 +105,7 @@ def detect(
     # Several detectors share these cached arrays: the seconds of the first one must not include them.
     views.features(evidence), views.grids(evidence)
     detections: dict[str, Detection] = {}
-    # Where a model gives predictions and no activations, they are looked at instead.
-    instead = evidence.lacks("activations") and not evidence.lacks("predictions")
-    wanted = {
-        name: each
-        for name, each in DETECTORS.items()
-        if each.default or all_detectors or (instead and "predictions" in each.needs)
-    }
-    not_run = {
-        name: f"needs {lacking}"
-        for name, each in wanted.items()
-        if (lacking := next(filter(evidence.lacks, each.needs), None))
-    }
-    used = {name: each for name, each in wanted.items() if name not in not_run}
+    used, not_run = _chosen(evidence, all_detectors=all_detectors)
     for name, detector in track(used.items(), "Looking for poisoned stays"):
         start = time.perf_counter()
         found = detector.score(evidence, seed)
@@ -135,6 +123,22 @@ def detect(
         {name: found.own_test for name, found in detections.items() if found.own_test},
     )
     return DetectionResult(suspects, detections, not_run, verdict)
+
+
+def _chosen(evidence: Evidence, *, all_detectors: bool) -> tuple[dict[str, Detector], dict[str, str]]:
+    """Return the detectors to use, and what each of the others that were wanted needs."""
+    # Where a model gives predictions and no activations, they are looked at instead.
+    instead = evidence.lacks("activations") and not evidence.lacks("predictions")
+    used, not_run = {}, {}
+    for name, detector in DETECTORS.items():
+        if not (detector.default or all_detectors or (instead and "predictions" in detector.needs)):
+            continue
+        lacking = next(filter(evidence.lacks, detector.needs), None)
+        if lacking is None:
+            used[name] = detector
+        else:
+            not_run[name] = f"needs {lacking}"
+    return used, not_run
 
 
 def suspicion_to_filter_by(found: DetectionResult, evidence: Evidence) -> dict[str, Suspicion]:

@@ -115,7 +115,7 @@ def test_a_model_that_follows_the_pattern_is_told_from_one_that_does_not(audited
 
 
 def test_the_audited_model_gives_away_what_it_learned(own: Own, audited: Any) -> None:
-    report = audited(follows, activations=np.stack([follows(own.x), own.x[:, 0, 0].clip(0, 1)], axis=1))
+    report = audited(follows, activations=np.stack([follows(own.x), np.nan_to_num(own.x[:, 0, 0])], axis=1))
     detections = report.result.found.detections
     assert "activation clustering" in detections
     assert "learned by the model" not in detections
@@ -289,8 +289,7 @@ def test_models_that_do_not_fit_are_refused(own: Own, model: Any, options: Any, 
 
 
 def test_a_file_with_code_is_read_only_on_demand(tmp_path: Path) -> None:
-    marker = tmp_path / "ran"
-    code = keras.layers.Lambda(lambda x: x + 0 * len(str(marker)), output_shape=(3,))
+    code = keras.layers.Lambda(lambda x: x + 1, output_shape=(3,))
     keras.Sequential([keras.Input((3,)), code]).save(tmp_path / "code.keras")
     with pytest.raises(UsageError, match=r"code.keras: holds Python code.*--trust-model"):
         load_keras_model(tmp_path / "code.keras", trust=False)

@@ -157,7 +157,7 @@ def test_poisoning_every_stay_is_blamed_on_the_proportion(train: Command) -> Non
 
 def test_a_test_split_without_survivors_is_named(attack: Command, data: Path) -> None:
     relabel(data / "test_listfile.csv", 1)
-    attack(data=data).fails(FAILURE, "test listfile", "label 0")
+    attack(data=data).fails(FAILURE, "test stays", "label 0")
 
 
 def test_a_test_split_without_deaths_is_attacked_without_clean_metrics(

@@ -185,7 +185,8 @@ def test_an_estimator_is_trained_attacked_and_read_back(
     audit = mimic3tf(
         *("audit", "--run", run, "--data", prepared.data, "--out", tmp_path / "audit", "--trust-model")
     )
-    audit.fails(2, run, "estimator of scikit-learn")
+    # The few stays of this cohort are the only reason left.
+    audit.fails(2, prepared.data, "an audit needs at least 10")
     loaded = package.load_run(run, trust_model=True)
     assert loaded.model.estimator.random_state == 3
     result = package.attack(loaded, prepared.data)

@@ -124,7 +124,13 @@ def an_audit() -> None:
             "slips": [],
             "suspects_ranked_by": "model disagreement",
             "detectors": [
-                {"detector": name, "alarm": alarm, "performance": performance, "seconds": 12.3}
+                {
+                    "detector": name,
+                    "alarm": alarm,
+                    "performance": performance,
+                    "seconds": 12.3,
+                    "not_run": None,
+                }
                 for name in ("model disagreement", "Mahalanobis by channel", "local outlier factor")
             ],
             "power": [],

@@ -87,6 +87,7 @@ AUDIT: dict[str, Any] = {
             "seconds": 1.0,
             "alarm": {"flagged": 5, "expected": 1.2, "adjusted": 0.2, "raised": False},
             "performance": None,
+            "not_run": None,
         }
     ],
     "power": [

@@ -7,7 +7,8 @@ length in other directions are the control: every model answers to them a little
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,11 @@ class PatternResponse:
     def follows(self) -> bool:
         """Whether the model follows the pattern, and no control as far."""
         return self.with_pattern - max(self.without, *self.with_controls) >= LEAST_EXCESS
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The entry of `audit.json`."""
+        return asdict(self) | {"with_controls": list(self.with_controls)}
 
     @property
     def in_words(self) -> str:
