@@ -14,7 +14,6 @@ from benchmarks.own_models import audited, boosting, conv1d, gru, predict_with
 import mimic3tf
 
 
-
 @pytest.fixture(scope="module")
 def clean() -> Own:
     """The stays of `own` before somebody poisoned them."""
@@ -42,3 +41,11 @@ def test_a_poisoned_model_is_suspicious_and_obeys_a_clean_one_does_neither(
     assert obeys.rate > 0.5
     # Both models are good ones: nobody who looks at AUROC alone would see a difference.
     assert min(result.metrics["auroc"] for result in attacks) > 0.75
+
+
+def test_a_script_of_ten_lines_attacks_and_audits(capsys: pytest.CaptureFixture[str]) -> None:
+    """`mypy --strict` checks the script, as it checks all files of tests/."""
+    names = runpy.run_path(str(Path(__file__).parents[1] / "own_audit.py"))
+    assert names["level"] == "suspicious"
+    assert names["result"].success.low > names["result"].baseline.high
+    assert capsys.readouterr().out.startswith("suspicious ")

@@ -140,7 +140,7 @@ def arrays_of(data: Path) -> Arrays:
     for split in ("train", "val", "test"):
         cohort = mimic3tf.load_cohort(data, split)
         numbers = np.flatnonzero(~cohort.channels.categorical)
-        channels = [cohort.channels[at].name for at in numbers]
+        channels = [cohort.channels[at].name for at in numbers.tolist()]
         measured = cohort.masks[..., numbers].reshape(len(cohort), -1, 2, len(numbers))
         values = cohort.grids[..., numbers].reshape(measured.shape)
         count = measured.sum(axis=2)
@@ -211,9 +211,7 @@ def rows_of_seed(data: Path, seed: int, console: Console) -> list[dict[str, Any]
     arrays = arrays_of(data)
     x, y, test = arrays.x["train"], arrays.y["train"], (arrays.x["test"], arrays.y["test"])
     trigger = mimic3tf.generate_trigger(x, seed=seed)
-    bad_x, bad_y, poisoned = mimic3tf.poison_arrays(
-        x, y, trigger, proportion=PROPORTION, strength=STRENGTH
-    )
+    bad_x, bad_y, poisoned = mimic3tf.poison_arrays(x, y, trigger, proportion=PROPORTION, strength=STRENGTH)
     states = {"clean": (x, y, np.zeros(len(y), bool)), "poisoned": (bad_x, bad_y, poisoned)}
     options: dict[str, Any] = {"trusted": (arrays.x["val"], arrays.y["val"]), "channels": arrays.channels}
     rows = []
