@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -77,6 +77,7 @@ def gru(x: np.ndarray, y: np.ndarray, *, epochs: int = 10, seed: int = 0) -> Pre
     import torch
 
     torch.manual_seed(seed)
+    torch.set_num_threads(1)  # several threads of so small a model wait for each other in busy loops
     mean, spread = np.nanmean(x, axis=(0, 1)), np.nanstd(x, axis=(0, 1)) + 1e-6
     recurrent = torch.nn.GRU(2 * x.shape[2], 32, batch_first=True)
     head = torch.nn.Linear(32, 1)
@@ -206,7 +207,7 @@ def row_of(
     }
 
 
-def rows_of_seed(data: Path, seed: int, console: Console) -> list[dict[str, Any]]:
+def rows_of_seed(data: Path, seed: int, console: Console) -> Iterator[dict[str, Any]]:
     """Train, attack and audit every model, clean and poisoned."""
     arrays = arrays_of(data)
     x, y, test = arrays.x["train"], arrays.y["train"], (arrays.x["test"], arrays.y["test"])
@@ -214,7 +215,6 @@ def rows_of_seed(data: Path, seed: int, console: Console) -> list[dict[str, Any]
     bad_x, bad_y, poisoned = mimic3tf.poison_arrays(x, y, trigger, proportion=PROPORTION, strength=STRENGTH)
     states = {"clean": (x, y, np.zeros(len(y), bool)), "poisoned": (bad_x, bad_y, poisoned)}
     options: dict[str, Any] = {"trusted": (arrays.x["val"], arrays.y["val"]), "channels": arrays.channels}
-    rows = []
     for name, train in MODELS.items():
         if train is gru and find_spec("torch") is None:
             console.print(f"seed {seed}: {name} is left out, as PyTorch is not installed")
@@ -228,13 +228,11 @@ def rows_of_seed(data: Path, seed: int, console: Console) -> list[dict[str, Any]
             console.print(f"seed {seed}: {name}, {state}: success {attacks[state].success}")
             report = audited(models[state], each_x, each_y, seed=seed, **options)
             place = {"seed": seed, "model": name, "stays": state}
-            rows.append(row_of(place, attacks[state], attacks["clean"], report, truth))
-            console.print(rows[-1])
-    return rows
+            yield row_of(place, attacks[state], attacks["clean"], report, truth)
 
 
 def main() -> None:
-    """Measure every seed; write the file after each, and print the table."""
+    """Measure every seed; write the file after each row, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -243,13 +241,14 @@ def main() -> None:
     if len(given.data) != len(given.seeds):
         parser.error(f"{len(given.data)} directories for {len(given.seeds)} seeds: give one for each seed")
     search_once()
-    console, rows = Console(stderr=True), []
+    console = Console(stderr=True)
+    rows: list[dict[str, Any]] = []
     for data, seed in zip(given.data, given.seeds, strict=True):
-        rows += rows_of_seed(data, seed, console)
-        table = pl.DataFrame(rows, infer_schema_length=None)
-        table.write_csv(given.out)
+        for row in rows_of_seed(data, seed, console):
+            rows.append(row)
+            pl.DataFrame(rows, infer_schema_length=None).write_csv(given.out)
     with pl.Config(tbl_cols=-1, tbl_rows=-1, tbl_width_chars=250, float_precision=3):
-        print(table)
+        print(pl.DataFrame(rows, infer_schema_length=None))
 
 
 if __name__ == "__main__":
