@@ -28,7 +28,7 @@ PAGES = [
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 QUICK = {"prepare synthetic": ["--stays", "800"], "train": ["--epochs", "2"]}
 """Command -> options that are added to its examples to make them quick."""
-STAYS = {"your-own-model": 1500}
+STAYS = {"your-own-model": 2000}
 """Notebook -> number of invented stays; an audit needs more than the 400 of the others."""
 
 
