@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from audit.conftest import NAMES, PATTERN, Own, invent
 from benchmarks.own_models import audited, boosting, conv1d, gru, predict_with
+from invented_arrays import NAMES, PATTERN, Own, invent
 
 import mimic3tf
 
