@@ -113,13 +113,16 @@ def _length(inversion: Inversion) -> float:
     return inversion.length if inversion.reached and inversion.baseline < WANTED else np.inf
 
 
+def _needed(inversion: Inversion) -> str:
+    length = _length(inversion)
+    if not np.isfinite(length):
+        return f"no pattern was found that makes the model predict {inversion.target}"
+    return f"a pattern of length {length:.2g} makes the model predict {inversion.target}"
+
+
 def _in_words(targets: Sequence[TargetFinding], suspects: Sequence[TargetFinding]) -> str:
     if not all(finding.reference_lengths for finding in targets):
-        lengths = " and ".join(
-            f"{finding.inversion.length:.2g} to make it predict {finding.inversion.target}"
-            for finding in targets
-        )
-        return f"the model itself needs patterns of length {lengths}"
+        return " and ".join(_needed(finding.inversion) for finding in targets)
     if not suspects:
         return "no pattern is much shorter than those that clean models need"
     reasons = " and ".join(
