@@ -104,7 +104,7 @@ def test_a_name_of_no_function_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("buildd", "has no 'buildd'; did you mean build?"),
+        ("build1", "has no 'build1'; did you mean build?"),
         ("no_function", "is a int and no function"),
         ("unread", "READS is 'images'; write 'grid' or 'features'"),
     ],
