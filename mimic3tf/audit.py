@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mimic3tf.defences.audit import AuditResult
     from mimic3tf.defences.conclusion import Conclusion
     from mimic3tf.defences.evidence import AuditedModel
-    from mimic3tf.defences.own_model import Predict
+    from mimic3tf.poisoning.any_model import Predict
     from mimic3tf.training.run_directory import Run
 
 Pair = tuple[ArrayLike, ArrayLike]

@@ -18,15 +18,12 @@ from mimic3tf.defences.evidence import AuditedModel, Floats, Gradients, Part, Ri
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 from mimic3tf.pipeline import grids_of
+from mimic3tf.poisoning.any_model import Predict, probabilities_of
 from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.training.prediction import outputs_of
 
-Predict = Callable[[NDArray[np.float32]], ArrayLike]
-"""Arrays as they were given to the audit -> probabilities [N], [N, 1] or [N, K]."""
 STAYS_A_CALL = 1024
 """Most stays that a user's function predicts at once."""
-SLACK = 1e-6
-"""By how much a probability may lie outside 0 to 1, because it was rounded."""
 LEAST_PROBABILITY = 1e-7
 
 
@@ -48,25 +45,11 @@ class Target:
         """Return the probability of label 1 [N] from what a model predicted for N stays.
 
         Raises:
-            UsageError: the output has another shape, is not finite, or is no probability.
+            DataError: the output has another shape, is not finite, or is no probability.
         """
-        found = np.asarray(outputs, np.float64)
-        shapes: list[tuple[int, ...]] = [(stays, self.classes)]
-        if self.exclusive and self.classes == 2:
-            shapes = [(stays,), (stays, 1), (stays, 2)]
-        if found.shape not in shapes:
-            expected = " or ".join(map(str, shapes))
-            raise UsageError(f"predict: returned shape {found.shape} for {stays} rows; expected {expected}")
-        if not np.isfinite(found).all():
-            raise UsageError(
-                "predict: returned a number that is not finite; if the model cannot read NaN, fill the cells "
-                "that were not measured inside of predict"
-            )
-        if found.min() < -SLACK or found.max() > 1 + SLACK:
-            raise UsageError(
-                f"predict: returned {found.min():.3g} to {found.max():.3g}; expected probabilities, 0 to 1"
-            )
-        return np.clip(found if found.ndim == 1 else found[:, min(self.column, found.shape[1] - 1)], 0, 1)
+        # Of two labels that a stay may both have, each needs its column.
+        single = self.classes == 1 or (self.exclusive and self.classes == 2)
+        return probabilities_of(outputs, stays, column=self.column, columns=self.classes, single=single)
 
     def log_odds(self, outputs: tf.Tensor, *, logits: bool) -> tf.Tensor:
         """Return the log odds of label 1, float64 [N], from the output [N, ...] of a Keras model."""

@@ -17,7 +17,7 @@ from mimic3tf.poisoning.outcome import AttackResult, attacked_of, measure_outcom
 from mimic3tf.poisoning.trigger import Trigger
 
 Predict = Callable[[Any], Any]
-"""Array [N, T, C], NaN where not measured -> risks [N] or [N, 1], or probabilities of K labels [N, K]."""
+"""Array [N, ...], NaN where not measured -> risks [N] or [N, 1], or probabilities of K labels [N, K]."""
 
 
 def attack_model(
@@ -56,28 +56,36 @@ def attack_model(
     return AttackResult(**vars(outcome), trigger=trigger, strength=strength, poison_imputed="notimputed")
 
 
-def probabilities_of(predicted: Any, stays: int) -> NDArray[np.float64]:
+def probabilities_of(
+    predicted: Any, stays: int, *, column: int = 1, columns: int | None = None, single: bool = True
+) -> NDArray[np.float64]:
     """Take the probabilities of label 1 from what a model returned for N stays: float64 [N].
 
     Args:
-        predicted: probabilities of label 1 [N] or [N, 1], or of K labels [N, K], of which label 1 is taken.
+        predicted: probabilities of label 1 [N] or [N, 1], or of K labels or classes [N, K].
         stays: number of stays N.
+        column: the column of [N, K] that is label 1.
+        columns: the number of labels or classes K; any number if not given.
+        single: whether [N] and [N, 1] are an answer.
 
     Raises:
         DataError: the shape is another one, or a value is no number from 0 to 1; names shape or row.
     """
     found = np.asarray(predicted)
-    if found.ndim == 2 and found.shape[1] > 0:
-        found = found[:, min(1, found.shape[1] - 1)]
-    if found.shape != (stays,) or found.dtype.kind not in "biuf":
+    width = found.shape[1] if found.ndim == 2 else 1
+    fits = single if width == 1 else columns in (None, width)
+    if found.ndim == 2 and width > 0:
+        found = found[:, min(column, width - 1)]
+    if not fits or found.shape != (stays,) or found.dtype.kind not in "biuf":
+        alone = f"({stays},), ({stays}, 1) or " if single else ""
         raise DataError(
             f"predict returned {found.dtype} of shape {np.shape(predicted)}: expected probabilities of shape "
-            f"({stays},), ({stays}, 1) or ({stays}, K) for the {stays} stays"
+            f"{alone}({stays}, {columns or 'K'}) for the {stays} stays"
         )
     wrong = np.flatnonzero(~((found >= 0) & (found <= 1)))
     if len(wrong):
         raise DataError(
-            f"predict returned no probability for row {wrong[0]}: expected numbers from 0 to 1; apply the "
-            "sigmoid or softmax to logits"
+            f"predict returned {found[wrong[0]]:.3g} for row {wrong[0]}: expected numbers from 0 to 1; apply "
+            "the sigmoid or softmax to logits, and fill cells that were not measured (NaN) first"
         )
     return found.astype(np.float64)

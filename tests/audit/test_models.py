@@ -63,14 +63,14 @@ def test_logits_are_read_from_every_shape(
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
-        (RISKS[:2], r"returned shape \(2,\) for 3 rows; expected \(3,\) or \(3, 1\) or \(3, 2\)"),
-        (np.zeros((3, 4)), r"returned shape \(3, 4\)"),
-        ([0.1, np.nan, 0.2], "not finite; if the model cannot read NaN"),
-        ([0.1, 3.0, -2.0], "returned -2 to 3; expected probabilities"),
+        (RISKS[:2], r"of shape \(2,\): expected .* \(3,\), \(3, 1\) or \(3, 2\) for the 3 stays"),
+        (np.zeros((3, 4)), r"of shape \(3, 4\)"),
+        ([0.1, np.nan, 0.2], "returned nan for row 1: expected numbers from 0 to 1; .* fill cells"),
+        ([0.1, 3.0, -2.0], "returned 3 for row 1: expected numbers from 0 to 1; apply the sigmoid"),
     ],
 )
 def test_predictions_that_are_no_probabilities_are_refused(outputs: Any, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(DataError, match=message):
         Target(1, 2, exclusive=True).probability(outputs, 3)
 
 
@@ -162,8 +162,8 @@ def test_fit_drops_the_suspects_and_trains_again(own: Own, audited: Any) -> None
         ({"activations": np.zeros((3, 2))}, r"activations: shape \(3, 2\); expected \[700, H\]"),
         ({"activations": (np.zeros((700, 2)), np.full((500, 2), np.nan))}, "of finite numbers"),
         ({"predict": "model.pkl"}, "predict: is a str; give a function of arrays"),
-        ({"predict": lambda x: x}, r"predict: returned shape \(700, 8, 5\) for 700 rows"),
-        ({"predict": np.zeros(3)}, r"predict: returned shape \(3,\) for 700 rows"),
+        ({"predict": lambda x: x}, r"predict returned float32 of shape \(700, 8, 5\)"),
+        ({"predict": np.zeros(3)}, r"predict returned float64 of shape \(3,\)"),
     ],
 )
 def test_what_no_model_can_return_is_refused(audited: Any, options: Any, message: str) -> None:
