@@ -12,7 +12,7 @@ from mimic3tf.defences.detectors import views
 from mimic3tf.defences.detectors.registry import DETECTORS, Detector
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.scoring import Performance, measure
-from mimic3tf.defences.verdict import TOP, OwnTest, Verdict, excess_at_top, judge
+from mimic3tf.defences.verdict import TOP, OwnTest, Verdict, judge
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 from mimic3tf.progress import track
@@ -142,35 +142,36 @@ def _chosen(evidence: Evidence, *, all_detectors: bool) -> tuple[dict[str, Detec
 
 
 def suspicion_to_filter_by(found: DetectionResult, evidence: Evidence) -> dict[str, Suspicion]:
-    """Return the stays that a detector suspects, for a repair that filters training stays.
+    """Return the stays that the detectors suspect, for a repair that filters training stays.
 
-    Poisoned stays that are left keep the backdoor alive, so that filters drop widely. A detector with a test
-    of its own tells poisoned stays from sound ones well, so that the clearest of those that raise an alarm is
-    preferred: every stay that scores above 99% of the trusted stays is dropped. Other detectors mix them, and
-    a fixed share of all stays is dropped.
+    Poisoned stays that are left keep the backdoor alive, so that a filter drops widely: all that any detector
+    suspects that raises an alarm. A detector with a test of its own tells poisoned stays from sound ones
+    well, and suspects every stay that scores above 99% of the trusted stays. Other detectors mix them, and
+    suspect a fixed share of all stays.
 
     Args:
         found: findings of the detectors.
         evidence: the evidence that the detectors read.
 
     Returns:
-        The suspicion by the detector's name, with scores of minus infinity for stays of the other label;
-        empty if no detector raises an alarm, as there is no reason to filter then.
+        The suspicion by the detector's name, or by "all alarms" if several raise one, with scores of minus
+        infinity for stays of the other label; empty if no detector raises an alarm, as there is no reason to
+        filter then.
     """
-    clearest = found.verdict.clearest
-    if clearest is None:
+    raised = [name for name, alarm in found.verdict.alarms.items() if alarm.raised]
+    if not raised:
         return {}
-    tested = {
-        name: found.detections[name]
-        for name, alarm in found.verdict.alarms.items()
-        if alarm.raised and found.detections[name].own_test is not None
-    }
-    excess = {name: excess_at_top(each.scores, each.trusted) for name, each in tested.items()}
-    clearest = max(tested, key=excess.__getitem__, default=clearest)
-    detection = found.detections[clearest]
-    scores = np.full(len(evidence.stays), -np.inf)
-    scores[found.suspects] = detection.scores
-    dropped = DROPPED
-    if detection.own_test is not None:
-        dropped = float((scores > np.quantile(detection.trusted, 1 - TOP)).mean())
-    return {clearest: Suspicion(scores, dropped)}
+    stays = len(evidence.stays)
+    scores = np.full(stays, -np.inf)
+    for detection in map(found.detections.__getitem__, raised):
+        suspected = DROPPED * stays
+        if detection.own_test is not None:
+            suspected = (detection.scores > np.quantile(detection.trusted, 1 - TOP)).sum()
+        order = np.argsort(-detection.scores, kind="stable")
+        places = np.empty(len(order))
+        places[order] = np.arange(len(order))
+        # A stay that this detector suspects is less than one such number from its most suspicious stay.
+        urgency = -places / max(suspected, 1)
+        scores[found.suspects] = np.maximum(scores[found.suspects], urgency)
+    name = raised[0] if len(raised) == 1 else "all alarms"
+    return {name: Suspicion(scores, float((scores > -1).mean()))}
