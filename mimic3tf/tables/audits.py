@@ -75,8 +75,8 @@ MODEL_CAPTION = (
 )
 REPAIR_CAPTION = (
     "Victims after repairs. ASR: attack success rate; untriggered: the same share of the same stays without "
-    "the trigger; AUROC of clean test stays. Filters drop the stays that the clearest detector ranks "
-    "highest. Means over seeds, 95% intervals."
+    "the trigger; AUROC of clean test stays. Filters drop the stays that detectors with an alarm suspect. "
+    "Means over seeds, 95% intervals."
 )
 
 
