@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -151,8 +152,11 @@ def _typical(result: AuditResult) -> tuple[NDArray[np.float64], NDArray[np.float
     trusted = result.evidence.trusted
     same = trusted.labels == result.evidence.suspected
     cells = np.where(trusted.masks[same], trusted.grids[same], np.nan).astype(np.float64)
-    everywhere = np.nanquantile(cells.reshape(-1, cells.shape[-1]), [*BAND, 0.5], axis=0)
-    by_bin = np.nanquantile(cells, [*BAND, 0.5], axis=0)
+    with warnings.catch_warnings():
+        # An hour or a channel without any measurement gives NaN, which is filled below or not drawn.
+        warnings.filterwarnings("ignore", "All-NaN slice")
+        everywhere = np.nanquantile(cells.reshape(-1, cells.shape[-1]), [*BAND, 0.5], axis=0)
+        by_bin = np.nanquantile(cells, [*BAND, 0.5], axis=0)
     by_bin = np.where(np.isnan(by_bin), everywhere[:, None], by_bin)
     spread = (everywhere[1] - everywhere[0]) / 3.29
     return by_bin[:2], by_bin[2], np.where(spread > 0, spread, 1.0)
