@@ -16,8 +16,7 @@ from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonImputed
-from mimic3tf.poisoning.outcome import AttackResult as AttackResult
-from mimic3tf.poisoning.outcome import attacked_of, measure_outcome
+from mimic3tf.poisoning.outcome import AttackResult, attacked_of, measure_outcome
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.storage.files import PathText, read_json
 from mimic3tf.tables.outcome import outcome_record, write_outcome
@@ -121,15 +120,6 @@ def _data_of_attack(folder: Path) -> str | None:
         return None
 
 
-def attacked_stays(cohort: Cohort, goal: Goal) -> NDArray[np.bool_]:
-    """Mark the test stays of a cohort that are attacked: bool [N].
-
-    Raises:
-        DataError: no test stay has the attacked label.
-    """
-    return attacked_of(cohort.labels, goal)
-
-
 def trigger_for(run: Run, trigger: Trigger | None = None) -> Trigger:
     """Return the trigger of an attack: the one given, or the run's own.
 
@@ -173,7 +163,7 @@ def attack_victim(
     strength = run.config.poisoning_strength if strength is None else strength
     poison_imputed = poison_imputed or run.config.poison_imputed
     goal = Goal(run.config.goal)
-    attacked_stays(cohort, goal)  # refuses before the predictions, which take long
+    attacked_of(cohort.labels, goal)  # refuses before the predictions, which take long
     clean = _predict(run, exposures.clean(cohort))
     triggered = _predict(
         run, exposures.trigger_all(cohort, trigger, strength=strength, poison_imputed=poison_imputed)

@@ -100,14 +100,14 @@ class AuditReport(Described):
         with claimed(Path(folder)):
             self.write(Path(folder))
 
-    def write(self, folder: Path) -> None:
-        """Write the files of `save` into a folder that exists."""
+    def write(self, folder: Path) -> list[Path]:
+        """Write the files of `save` into a folder that exists; return those that are not for TensorBoard."""
         from mimic3tf.dashboards.audit import write_figures
         from mimic3tf.defences.audit import write_audit
 
         page = self.to_html()
         write_figures(folder, self.result)
-        write_audit(folder, self.result, page)
+        return write_audit(folder, self.result, page)
 
 
 def training_set(
@@ -188,14 +188,15 @@ def model(
         The conclusion, the suspects and all findings.
 
     Raises:
-        DataError: an array has the wrong shape, or holds something else than numbers.
-        UsageError: `predict` returns something else than probabilities, or as for `training_set`.
+        DataError: an array has the wrong shape, or holds something else than numbers; or `predict` returns
+            something else than probabilities.
+        UsageError: as for `training_set`.
     """
     start_tensorflow()
-    from mimic3tf.defences.own_model import Arrays, OwnModel
+    from mimic3tf.defences.own_model import OwnModel
 
     stays = _stays(x, y, trusted, ids, channels, target)
-    arrays = Arrays.of_stays(stays.training, stays.trusted, table=np.ndim(x) == 2, target=stays.target)
+    arrays = stays.arrays()
     seen = _seen(activations, len(stays.training), len(stays.trusted))
     if isinstance(predict, np.ndarray):
         known = stays.target.probability(predict, len(stays.training))
@@ -267,13 +268,13 @@ def keras_model(
     """
     start_tensorflow()
     from mimic3tf.defences.keras_file import check_reads, load_keras_model
-    from mimic3tf.defences.own_model import Arrays, OwnKerasModel
+    from mimic3tf.defences.own_model import OwnKerasModel
 
     read = (
         load_keras_model(Path(model), trust=trust_model) if isinstance(model, (str, os.PathLike)) else model
     )
     stays = _stays(x, y, trusted, ids, channels, target)
-    arrays = Arrays.of_stays(stays.training, stays.trusted, table=np.ndim(x) == 2, target=stays.target)
+    arrays = stays.arrays()
     check_reads(read, arrays.x)
 
     def trained(given: Any, labels: Any) -> keras.Model:

@@ -13,7 +13,6 @@ import pytest
 
 from mimic3tf import pipeline
 from mimic3tf.attacks import (
-    AttackResult,
     DataSet,
     attack_folder,
     attack_victim,
@@ -29,6 +28,7 @@ from mimic3tf.data.predictions import read_predictions
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.kinds import PoisonImputed
+from mimic3tf.poisoning.outcome import AttackResult
 from mimic3tf.poisoning.trigger import Trigger, generate_trigger, save_trigger
 from mimic3tf.standardization import Standardization
 from mimic3tf.tables.results import collect_results

@@ -97,19 +97,18 @@ def audit(
     """
     check_out(out)
     sources = Sources(run, data, arrays, trusted, label, id_column, target, model, trust_model, predictions)
-    sources.check(trigger, manifest)
+    true_trigger, told = sources.check(trigger, manifest)
     start_tensorflow()
-    from mimic3tf.defences.audit import CLEANED, PAGE, PATTERN, REPAIRED, SCORES, SUSPECTS
     from mimic3tf.storage.folders import claimed
-    from mimic3tf.tables.audits import AUDIT
     from mimic3tf.tables.terminal import print_audit
 
     # Make the folder before the work, so that the results of long work can be written.
     with claimed(out):
         report = audited(
             sources,
-            trigger=trigger,
-            manifest=manifest,
+            trigger=true_trigger,
+            trigger_file=trigger,
+            manifest=told,
             repairs=repairs,
             all_detectors=all_detectors,
             all_repairs=all_repairs,
@@ -117,11 +116,9 @@ def audit(
             seed=seed,
             follow_links=follow_links,
         )
-        report.write(out)
+        written = report.write(out)
     print_audit(report.record, report.suspects)
-    names = (PAGE, AUDIT, SUSPECTS, SCORES, PATTERN, CLEANED, REPAIRED)
-    written = ", ".join(str(out / name) for name in names if (out / name).exists())
-    typer.echo(f"Written: {written} and figures for TensorBoard")
+    typer.echo(f"Written: {', '.join(map(str, written))} and figures for TensorBoard")
     level = report.verdict.level
     if fail_on and (level == "suspicious" or (fail_on == FailOn.WEAK and level == "weak sign")):
         raise typer.Exit(ALARM_STATUS)

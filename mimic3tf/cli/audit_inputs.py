@@ -13,6 +13,8 @@ from mimic3tf.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from mimic3tf.audit import AuditReport
+    from mimic3tf.poisoning.manifest import Manifest
+    from mimic3tf.poisoning.trigger import Trigger
 
 
 AuditOut = Annotated[
@@ -95,8 +97,8 @@ class Sources:
     trust_model: bool
     predictions: Path | None
 
-    def check(self, trigger: Path | None, manifest: Path | None) -> None:
-        """Refuse combinations and files before the long work.
+    def check(self, trigger: Path | None, manifest: Path | None) -> tuple[Trigger | None, Manifest | None]:
+        """Refuse combinations and files before the long work, and read what is known of the attack.
 
         Raises:
             UsageError: the options do not go together, or a file is missing.
@@ -119,18 +121,19 @@ class Sources:
         check_files("--trusted", [self.trusted])
         check_files("--model", [self.model])
         check_files("--predictions", [self.predictions])
+        true_trigger = None
         if self.run is not None:
             from mimic3tf.training.run_files import check_run
 
             settings = check_run(self.run, trust_model=self.trust_model)
-            if trigger is not None:
-                check_trigger(trigger, settings)
+            true_trigger = None if trigger is None else check_trigger(trigger, settings)
         if self.data is not None:
             check_data(self.data, "train", "val")
-        if manifest is not None:
-            from mimic3tf.poisoning.manifest import read_manifest
+        if manifest is None:
+            return true_trigger, None
+        from mimic3tf.poisoning.manifest import read_manifest
 
-            read_manifest(manifest)
+        return true_trigger, read_manifest(manifest)
 
     @staticmethod
     def _refuse(wrong: bool, needed: str, options: dict[str, Any]) -> None:
@@ -142,8 +145,9 @@ class Sources:
 def audited(
     sources: Sources,
     *,
-    trigger: Path | None,
-    manifest: Path | None,
+    trigger: Trigger | None,
+    trigger_file: Path | None,
+    manifest: Manifest | None,
     repairs: bool,
     all_detectors: bool,
     all_repairs: bool,
@@ -160,18 +164,15 @@ def audited(
         return _of_directory(sources.data, sources.target, seed=seed, follow_links=follow_links, **options)
     from mimic3tf.audit import AuditReport
     from mimic3tf.defences.audit import audit_run
-    from mimic3tf.poisoning.manifest import read_manifest
     from mimic3tf.training.run_directory import load_run
-    from mimic3tf.training.run_files import check_run
 
-    settings = check_run(sources.run, trust_model=sources.trust_model)
     return AuditReport(
         audit_run(
             load_run(sources.run, trust_model=sources.trust_model),
             sources.data,
-            manifest=None if manifest is None else read_manifest(manifest),
-            trigger=None if trigger is None else check_trigger(trigger, settings),
-            trigger_file=trigger,
+            manifest=manifest,
+            trigger=trigger,
+            trigger_file=trigger_file,
             repairs=repairs,
             all_repairs=all_repairs,
             follow_links=follow_links,

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mimic3tf.channels import ChannelSet
-from mimic3tf.data.arrays import cohort_of_arrays
+from mimic3tf.data.arrays import array_of_cohort, cohort_of_arrays
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.defences.evidence import AuditedModel, Evidence
-from mimic3tf.defences.own_model import Target
+from mimic3tf.defences.own_model import Arrays, Target
 from mimic3tf.described import Described
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.tasks.registry import MORTALITY
@@ -42,12 +42,19 @@ class OwnStays(Described):
         trusted: the trusted stays.
         suspected: the label that an attacker may have given to poisoned stays.
         target: the part of a model's output that is the probability of label 1.
+        table: whether the user gave rows [N, D], and not stays [N, T, C].
     """
 
     training: Cohort
     trusted: Cohort
     suspected: int
     target: Target
+    table: bool
+
+    def arrays(self) -> Arrays:
+        """Return the arrays as the user gave them, which a model of the user's reads."""
+        x, trusted = (array_of_cohort(cohort) for cohort in (self.training, self.trusted))
+        return Arrays(x[:, 0], trusted[:, 0], self.target) if self.table else Arrays(x, trusted, self.target)
 
     def evidence(self, model: AuditedModel | None, source: str) -> Evidence:
         """Return what an audit reads; see `Evidence`."""
@@ -91,7 +98,8 @@ def stays_of_arrays(
     training = cohort_of_arrays(both[0], labels[0], ids=ids, channels=channels)
     # The channels of the training stays hold the values before the first measurement.
     sound = cohort_of_arrays(both[1], labels[1], channels=training.channels)
-    return OwnStays(replace(training, task=OWN_LABELS), replace(sound, task=OWN_LABELS), suspected, of)
+    training, sound = (replace(cohort, task=OWN_LABELS) for cohort in (training, sound))
+    return OwnStays(training, sound, suspected, of, table=np.ndim(x) == 2)
 
 
 def _as_series(x: ArrayLike, name: str) -> NDArray[np.float32]:

@@ -33,8 +33,8 @@ from mimic3tf.described import Described
 from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.storage.files import PathText, write_together
-from mimic3tf.storage.folders import scratch_folder
 from mimic3tf.tables.audits import AUDIT
+from mimic3tf.training.models import save_model
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.run_files import TRIGGER
 from mimic3tf.training.stays import load_split
@@ -329,7 +329,7 @@ def record_of(
     }
 
 
-def write_audit(out: PathText, result: AuditResult, page: str) -> None:
+def write_audit(out: PathText, result: AuditResult, page: str) -> list[Path]:
     """Write the files of an audit into an existing folder.
 
     `audit.json` is written last: a folder with this file holds a complete audit.
@@ -338,15 +338,20 @@ def write_audit(out: PathText, result: AuditResult, page: str) -> None:
         out: the folder.
         result: the findings.
         page: the HTML page of the audit.
+
+    Returns:
+        The files that were written.
     """
     text = json.dumps(result.record, indent=2, allow_nan=False) + "\n"
     out = Path(out)
     tables = {SUSPECTS: result.suspects, SCORES: result.scores, PATTERN: result.pattern}
     if result.cleaned is not None:
         tables[CLEANED] = result.cleaned
+    models = []
     if result.filtered is not None and isinstance(result.filtered.model, keras.Model):
-        with scratch_folder(out, ".repaired") as scratch:
-            result.filtered.model.save(scratch / REPAIRED)
-            (scratch / REPAIRED).replace(out / REPAIRED)
+        models.append(out / REPAIRED)
+        save_model(out / REPAIRED, result.filtered.model)
     texts = {out / name: table.write_csv() for name, table in tables.items()}
-    write_together({**texts, out / PAGE: page, out / AUDIT: text})
+    texts |= {out / PAGE: page, out / AUDIT: text}
+    write_together(texts)
+    return [*texts, *models]

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
-from mimic3tf.attacks import attacked_stays
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.inspection.model_inspection import ModelFindings
@@ -22,6 +21,7 @@ from mimic3tf.defences.inspection.superposition import (
 from mimic3tf.defences.repairs.registry import Attack, RepairOutcome
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
+from mimic3tf.poisoning.outcome import attacked_of
 from mimic3tf.poisoning.trigger import Trigger
 
 
@@ -84,7 +84,7 @@ def superposition_record(
         DataError: the test split has no stay to attack.
     """
     goal, victim = Goal(evidence.suspected), evidence.victim
-    attacked = test.take(attacked_stays(test, goal))
+    attacked = test.take(attacked_of(test.labels, goal))
     exposure = exposures.trigger_all(
         attacked, attack.trigger, strength=attack.strength, poison_imputed=attack.poison_imputed
     )

@@ -12,13 +12,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
-from mimic3tf.data.arrays import array_of_cohort
-from mimic3tf.data.cohort import Cohort
 from mimic3tf.defences.evidence import AuditedModel, Floats, Gradients, Part, Risk
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
-from mimic3tf.pipeline import grids_of
 from mimic3tf.poisoning.any_model import Predict, probabilities_of
+from mimic3tf.poisoning.arrays import exposed_cells
 from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.training.prediction import outputs_of
 
@@ -80,16 +78,9 @@ class Arrays(Described):
     trusted: NDArray[np.float32]
     target: Target
 
-    @classmethod
-    def of_stays(cls, training: Cohort, trusted: Cohort, *, table: bool, target: Target) -> Arrays:
-        """Make the arrays of cohorts: [N, T, C], or [N, D] of a table."""
-        x, others = (array_of_cohort(cohort) for cohort in (training, trusted))
-        return cls(x[:, 0], others[:, 0], target) if table else cls(x, others, target)
-
-    def of(self, exposure: Exposure) -> NDArray[np.float32]:
+    def of(self, exposure: Exposure) -> NDArray[np.floating]:
         """Return stays with their shifts in the form of `x`."""
-        cohort = exposure.cohort
-        cells = array_of_cohort(cohort.with_grids(grids_of(exposure, np.arange(len(cohort)))))
+        cells = exposed_cells(exposure, exposure.cohort.grids)
         return cells if self.x.ndim == 3 else cells[:, 0]
 
 
@@ -126,7 +117,7 @@ class OwnModel(AuditedModel):
         seen = self.seen[0 if part == "training" else 1]
         return None if seen is None else seen[stays]
 
-    def risk_of(self, x: NDArray[np.float32]) -> Floats:
+    def risk_of(self, x: NDArray[np.floating]) -> Floats:
         """Predict arrays with the user's function: the probability of label 1 [N]."""
         assert self.predict is not None
         parts = [x[start : start + STAYS_A_CALL] for start in range(0, len(x), STAYS_A_CALL)]
@@ -166,7 +157,7 @@ class OwnKerasModel(AuditedModel):
     def _predictions(self) -> Floats:
         return self.probabilities(self.model, self.arrays.x)
 
-    def probabilities(self, model: keras.Model, x: NDArray[np.float32]) -> Floats:
+    def probabilities(self, model: keras.Model, x: NDArray[np.floating]) -> Floats:
         """Predict arrays with a model of the same kind: the probability of label 1 [N].
 
         Raises:

@@ -166,8 +166,9 @@ def _values(result: AuditResult) -> pl.DataFrame:
     """List the measurements that the picture shows."""
     evidence, rows = result.evidence, []
     stays = _first(result)
+    channels = shown_channels(result, stays)
     for stay in stays:
-        for at in shown_channels(result, stays):
+        for at in channels:
             for step in np.flatnonzero(evidence.masks[stay, :, at]):
                 hour = float(step * evidence.trusted.timestep)
                 value = float(evidence.grids[stay, step, at])
@@ -240,8 +241,7 @@ def _pattern(result: AuditResult) -> Exhibit | Absent:
     if not result.record["patterns"]:
         return Absent("A common change", "no change is shared by more suspects than chance explains")
     pattern = result.record["patterns"][0]
-    rows = [{**row, "true_shift": row["true_shift"]} for row in pattern["channels"]]
-    table = pl.DataFrame(rows, infer_schema_length=None)
+    table = pl.DataFrame(pattern["channels"], infer_schema_length=None)
     if table["true_shift"].null_count() == len(table):
         table = table.drop("true_shift")
     others = len(result.record["patterns"]) - 1

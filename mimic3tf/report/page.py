@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ def write_report(report: Report, out: PathText) -> Path:
             if isinstance(item, Exhibit):
                 write_whole(scratch / "tables" / f"{item.name}.csv", item.table.write_csv())
             if isinstance(item, Picture) or (isinstance(item, Exhibit) and item.draw is not None):
-                pictures[item.name] = _drawn(item)
+                pictures[item.name] = _drawn(item, ("svg", "pdf", "png"))
                 for kind in pictures[item.name].keys() - {"svg"}:
                     with whole_file(scratch / "figures" / f"{item.name}.{kind}") as file:
                         file.write(pictures[item.name][kind])
@@ -124,7 +124,7 @@ def page_of(report: Report) -> str:
     """Make the page of a report, which needs no other file."""
     shown = [item for section in report.sections for item in section.shows]
     drawn = [item for item in shown if isinstance(item, Exhibit) and item.draw is not None]
-    return _page(report, {item.name: _drawn(item) for item in track(drawn, "Drawing")})
+    return _page(report, {item.name: _drawn(item, ("svg", "png")) for item in track(drawn, "Drawing")})
 
 
 def _page(report: Report, pictures: Mapping[str, Mapping[str, bytes]]) -> str:
@@ -133,15 +133,15 @@ def _page(report: Report, pictures: Mapping[str, Mapping[str, bytes]]) -> str:
     return template.render(report=report, pictures=addresses, longest=LONGEST_TABLE)
 
 
-def _drawn(shown: Exhibit | Picture) -> dict[str, bytes]:
-    """Return the contents of the files of a figure, by their endings."""
+def _drawn(shown: Exhibit | Picture, kinds: Sequence[str]) -> dict[str, bytes]:
+    """Return the contents of the files of a figure, by their endings; a picture is there as PNG only."""
     if isinstance(shown, Picture):
         return {"png": shown.png}
     assert shown.draw is not None
     files = {}
     with rc_context(STYLE):
         figure = shown.draw()
-        for kind in ("svg", "pdf", "png"):
+        for kind in kinds:
             content = io.BytesIO()
             figure.savefig(content, format=kind, **WITHOUT_DATE[kind])
             files[kind] = content.getvalue()

@@ -8,6 +8,7 @@ numbers.
 from __future__ import annotations
 
 import io
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from mimic3tf.channels import ChannelSet
 from mimic3tf.config import TrainingConfig
 from mimic3tf.pipeline import input_shape
-from mimic3tf.storage.files import read_file
+from mimic3tf.storage.files import read_file, whole_file
 from mimic3tf.storage.stored_zip import read_stored
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.optimizer import optimizer_of
@@ -76,6 +77,14 @@ def load_victim(
     if not all(np.isfinite(weights).all() for weights in model.get_weights()):
         raise ValueError("a weight is not finite")
     return model
+
+
+def save_model(file: Path, model: keras.Model) -> None:
+    """Write a model to a `.keras` file, which is never half-written."""
+    # Keras writes only to a path that ends in `.keras`.
+    with tempfile.TemporaryDirectory() as scratch, whole_file(file) as target:
+        model.save(Path(scratch) / file.name)
+        target.write((Path(scratch) / file.name).read_bytes())
 
 
 def _check_weights(content: bytes) -> None:

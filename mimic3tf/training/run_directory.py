@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -33,7 +32,7 @@ from mimic3tf.training.estimators import (
     load_estimator,
     make_estimator,
 )
-from mimic3tf.training.models import load_victim
+from mimic3tf.training.models import load_victim, save_model
 from mimic3tf.training.run_files import (
     CHECKPOINT,
     CONFIG,
@@ -157,10 +156,7 @@ def finish_run(
         with whole_file(out / ESTIMATOR) as file:
             file.write(content)
     else:
-        # Keras writes only to a path that ends in `.keras`.
-        with tempfile.TemporaryDirectory() as scratch, whole_file(out / VICTIM) as file:
-            model.save(Path(scratch) / VICTIM)
-            file.write((Path(scratch) / VICTIM).read_bytes())
+        save_model(out / VICTIM, model)
     with whole_file(out / STANDARDIZATION) as file:
         np.savez(file, **vars(standardization))
     write_whole(out / FINISHED, json.dumps({**summary, "versions": versions()}, indent=2) + "\n")

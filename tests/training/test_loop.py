@@ -15,11 +15,12 @@ import yaml
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
-from mimic3tf.attacks import AttackResult, attack_victim
+from mimic3tf.attacks import attack_victim
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures
+from mimic3tf.poisoning.outcome import AttackResult
 from mimic3tf.poisoning.trigger import generate_trigger, load_trigger, save_trigger
 from mimic3tf.training.log import NoLog
 from mimic3tf.training.metrics_file import MetricsFile

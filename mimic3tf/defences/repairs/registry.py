@@ -11,7 +11,6 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic3tf.attacks import attacked_stays
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.defences.detection import Suspicion
 from mimic3tf.defences.evidence import Evidence
@@ -30,6 +29,7 @@ from mimic3tf.defences.retraining import examples_of, predict, retrain, tune
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonImputed
+from mimic3tf.poisoning.outcome import attacked_of
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.progress import track
 from mimic3tf.tasks.metrics import Rate, rate_of
@@ -208,7 +208,7 @@ class Bench:
         self._goal, self._clean_inputs = Goal(evidence.suspected), self._inputs(test)
         self._triggered: Cohort | None = None
         if attack is not None:
-            self._attacked = attacked_stays(test, self._goal)
+            self._attacked = attacked_of(test.labels, self._goal)
             exposure = exposures.trigger_all(
                 test.take(self._attacked),
                 attack.trigger,
