@@ -9,11 +9,15 @@ The SQL expressions read the columns VALUE and VALUEUOM (text as charted; VALUEU
 
 from __future__ import annotations
 
-from mimic3tf.channels import MIMIC3
-from mimic3tf.data.records import LARGEST_VALUE
-
-REFILL = {"Normal <3 secs": "0.0", "Brisk": "0.0", "Abnormal >3 secs": "1.0", "Delayed": "1.0"}
-"""Charted text of capillary refill -> category."""
+REFILL = {
+    "Capillary refill rate": {
+        "Normal <3 secs": "0.0",
+        "Brisk": "0.0",
+        "Abnormal >3 secs": "1.0",
+        "Delayed": "1.0",
+    }
+}
+"""Channel -> charted text -> category; the texts of all other channels are their categories."""
 
 AS_CHARTED = ("Heart Rate", "Mean blood pressure", "Respiratory rate")
 """Numeric channels that the benchmarks never parse: of two values at an instant, the last as text wins."""
@@ -48,40 +52,3 @@ NUMBERS = {
     "Height": f"CASE WHEN {_INCHES} THEN round_even({_NUMBER} * 2.54::DOUBLE, 0) ELSE {_NUMBER} END",
 }
 """Channel -> SQL of its value in the channel's unit (DOUBLE); null if the text is no number."""
-
-
-def number_sql() -> str:
-    """Write the SQL of a cell's number; null in channels outside `NUMBERS`, and if VALUE is no number."""
-    cases = [f"WHEN {MIMIC3.position(name)} THEN {sql}" for name, sql in NUMBERS.items()]
-    return f"CASE channel {' '.join(cases)} END"
-
-
-def text_sql() -> str:
-    """Write the SQL of a cell's text in the other channels: a known category or a number, else null."""
-    cases = []
-    for position, channel in enumerate(MIMIC3):
-        if channel.name == "Capillary refill rate":
-            choice = " ".join(f"WHEN '{charted}' THEN '{category}'" for charted, category in REFILL.items())
-            cases.append(f"WHEN {position} THEN CASE VALUE {choice} END")
-        elif channel.is_categorical:
-            known = ", ".join(f"'{text}'" for text in channel.possible_values)
-            cases.append(f"WHEN {position} THEN CASE WHEN VALUE IN ({known}) THEN VALUE END")
-        elif channel.name in AS_CHARTED:
-            cases.append(f"WHEN {position} THEN CASE WHEN abs({_NUMBER}) <= {LARGEST_VALUE} THEN VALUE END")
-    return f"CASE channel {' '.join(cases)} END"
-
-
-def cell_sql() -> list[str]:
-    """Write one SQL aggregate for each channel: it makes the cell from the cleaned events of one instant.
-
-    The aggregates read the columns `channel`, `number` and `text`. Of several values the largest wins: the
-    benchmarks sort the values and keep the last.
-    """
-    cells = []
-    for position, channel in enumerate(MIMIC3):
-        source = "number" if channel.name in NUMBERS else "text"
-        cell = f"max({source}) FILTER (channel = {position})"
-        if channel.name in AS_CHARTED:
-            cell = f"CAST({cell} AS DOUBLE)"
-        cells.append(f'{cell} AS "{channel.name}"')
-    return cells

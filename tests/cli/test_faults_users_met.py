@@ -17,7 +17,7 @@ from mimic3tf.data import Discretizer, InHospitalMortalityReader, Normalizer, lo
 from mimic3tf.data.from_arrays import cohort_from_grid
 from mimic3tf.errors import DataError
 from mimic3tf.poisoning.trigger import load_trigger
-from mimic3tf.sources.mimic3_tables import RawTables
+from mimic3tf.sources.mimic3 import prepare_mimic3
 from mimic3tf.sources.physionet2012 import prepare_physionet2012
 from mimic3tf.storage.notes import command_line
 from mimic3tf.training.distribution import resolve_strategy
@@ -141,7 +141,7 @@ def test_a_table_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     for name in ("PATIENTS.csv", "PATIENTS.csv.gz"):
         (tmp_path / name).write_text("SUBJECT_ID,DOB,DOD\n")
     with pytest.raises(DataError, match=r"PATIENTS\.csv and PATIENTS\.csv\.gz"):
-        RawTables(tmp_path, tmp_path, 10**9)
+        prepare_mimic3(tmp_path, tmp_path / "out")
 
 
 # --- Crashes and blocks --------------------------------------------------------------------------------

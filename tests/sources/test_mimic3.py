@@ -20,10 +20,11 @@ import pytest
 from mimic3tf.channels import MIMIC3
 from mimic3tf.data.directory import SPLITS
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.sources.csv_tables import open_tables
+from mimic3tf.sources.database import Database, parse_size
 from mimic3tf.sources.layout import Summary
-from mimic3tf.sources.mimic3 import prepare_mimic3
+from mimic3tf.sources.mimic3 import TABLES, prepare_mimic3
 from mimic3tf.sources.mimic3_items import ITEMS, UNITS
-from mimic3tf.sources.mimic3_tables import RawTables, parse_size
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 IN = datetime(2150, 5, 1, 12, 0, 0)
@@ -620,13 +621,11 @@ def test_words_in_a_path_tell_nothing_of_the_fault(hospital: Hospital, tmp_path:
         prepare_mimic3(directory, tmp_path / "out")
     replace('"MICU,MICU', "MICU,MICU")(file)
     (tmp_path / "scratch").mkdir()
-    tables = RawTables(directory, tmp_path / "scratch", 10**9)
-    try:
+    with Database(tmp_path / "scratch", 10**9) as database:
+        open_tables(database, directory, TABLES, "MIMIC-III")
         file.unlink()
         with pytest.raises(DataError, match=r"ICUSTAYS\.csv: IO Error: No files found"):
-            tables.run("SELECT * FROM ICUSTAYS")
-    finally:
-        tables.close()
+            database.run("SELECT * FROM ICUSTAYS")
 
 
 def test_words_in_a_cell_tell_nothing_of_the_fault(hospital: Hospital, tmp_path: Path) -> None:
@@ -683,7 +682,7 @@ def test_files_in_the_way_are_refused_before_any_work(hospital: Hospital, tmp_pa
 CHILD = """
 import sys
 from pathlib import Path
-from mimic3tf.sources.mimic3 import prepare_mimic3
+from mimic3tf.sources.mimic3 import TABLES, prepare_mimic3
 prepare_mimic3(Path(sys.argv[1]), Path(sys.argv[2]), memory_limit="512MB")
 # Not getrusage: its maximum starts with the memory of the process that started this one.
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
@@ -721,14 +720,14 @@ def test_memory_stays_below_the_limit(large: Path, tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from mimic3tf.sources import mimic3
+from mimic3tf.sources import events, mimic3
 
-def work(csv, scratch, *options):
+def work(source, scratch, limit):
     (scratch / "spilled").touch()
     print("at work", flush=True)
     time.sleep(600)
 
-mimic3._extract = work
+events._extract = work
 mimic3.prepare_mimic3(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 

@@ -1,4 +1,4 @@
-"""Raw MIMIC-III tables as typed views of an embedded, out-of-core database.
+"""The embedded, out-of-core database that all sources with large tables are read with.
 
 The engine is DuckDB. It was compared with Polars' streaming engine on CHARTEVENTS of the MIMIC-III demo,
 replicated 20 times (15 million rows, 1.7 GB; two shared cores). Filtering the items of the channels and
@@ -9,12 +9,9 @@ row.
 
 from __future__ import annotations
 
-import csv
-import gzip
 import os
 import re
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import contextmanager, suppress
@@ -26,52 +23,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mimic3tf.errors import DataError, UsageError, private
-
-TABLES: Mapping[str, Mapping[str, str]] = {
-    "PATIENTS": {"SUBJECT_ID": "BIGINT", "DOB": "TIMESTAMP", "DOD": "TIMESTAMP"},
-    "ADMISSIONS": {
-        "SUBJECT_ID": "BIGINT",
-        "HADM_ID": "BIGINT",
-        "ADMITTIME": "TIMESTAMP",
-        "DISCHTIME": "TIMESTAMP",
-        "DEATHTIME": "TIMESTAMP",
-    },
-    "ICUSTAYS": {
-        "SUBJECT_ID": "BIGINT",
-        "HADM_ID": "BIGINT",
-        "ICUSTAY_ID": "BIGINT",
-        "FIRST_CAREUNIT": "VARCHAR",
-        "LAST_CAREUNIT": "VARCHAR",
-        "FIRST_WARDID": "VARCHAR",
-        "LAST_WARDID": "VARCHAR",
-        "INTIME": "TIMESTAMP",
-        "OUTTIME": "TIMESTAMP",
-        "LOS": "DOUBLE",
-    },
-    "DIAGNOSES_ICD": {"SUBJECT_ID": "BIGINT", "HADM_ID": "BIGINT", "ICD9_CODE": "VARCHAR"},
-    "D_ICD_DIAGNOSES": {"ICD9_CODE": "VARCHAR"},
-    "CHARTEVENTS": {
-        "SUBJECT_ID": "BIGINT",
-        "HADM_ID": "BIGINT",
-        "ICUSTAY_ID": "BIGINT",
-        "ITEMID": "BIGINT",
-        "CHARTTIME": "TIMESTAMP",
-        "VALUE": "VARCHAR",
-        "VALUEUOM": "VARCHAR",
-    },
-    "LABEVENTS": {
-        "SUBJECT_ID": "BIGINT",
-        "HADM_ID": "BIGINT",
-        "ITEMID": "BIGINT",
-        "CHARTTIME": "TIMESTAMP",
-        "VALUE": "VARCHAR",
-        "VALUEUOM": "VARCHAR",
-    },
-}
-"""Table -> the columns that are read, with their types; all other columns are skipped."""
-
-KEYS = {"PATIENTS": "SUBJECT_ID", "ADMISSIONS": "HADM_ID", "ICUSTAYS": "ICUSTAY_ID"}
-"""Table -> the column whose values must not repeat."""
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", re.IGNORECASE)
 _MEGABYTE = 10**6
@@ -96,21 +47,17 @@ def parse_size(text: str) -> int:
     return size
 
 
-class RawTables:
-    """A database with a view of each raw table, under the table's name; statements can add tables to it."""
+class Database:
+    """An empty database in memory; what does not fit is kept on disk. It is closed at the end of `with`."""
 
-    def __init__(self, directory: Path, scratch: Path, memory_limit: int) -> None:
-        """Find the tables and check their headers and keys.
+    def __init__(self, scratch: Path, memory_limit: int) -> None:
+        """Start the database.
 
         Args:
-            directory: directory of `<TABLE>.csv` or `<TABLE>.csv.gz`, in upper or lower case.
             scratch: existing directory for data that does not fit into memory; the caller removes it.
             memory_limit: bytes that the whole process may use.
-
-        Raises:
-            DataError: a table or a column is missing, or a key repeats.
         """
-        self._files = {table: _find(directory, table) for table in TABLES}
+        self._files: list[Path] = []
         engine = memory_limit - _OVERHEAD
         settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{engine // _MEGABYTE}MB",
@@ -124,27 +71,32 @@ class RawTables:
         with self._explained():
             # In memory, because the engine must lock a database file and some file systems have no locks.
             self._connection = duckdb.connect(":memory:", config=settings)
-        try:
-            # The engine reports its progress only if its progress bar is enabled; the bar need not be shown.
-            # In a notebook without ipywidgets, the bar cannot be enabled.
-            with suppress(duckdb.InvalidInputException):
-                self._connection.execute("SET enable_progress_bar = true")
-                self._connection.execute("SET enable_progress_bar_print = false")
-            # The engine cannot tell the number of rows from the size of a CSV file. Its optimizers might put
-            # all events into a hash table to look up the stays. Without them, joins run as the SQL is
-            # written: with the smaller table second.
-            self._connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
-            for table, path in self._files.items():
-                self._connection.execute(f"CREATE TEMP VIEW {table} AS {_view(path, table)}")
-            for table, key in KEYS.items():
-                self._refuse_repeated(table, key)
-        except BaseException:
-            self._connection.close()
-            raise
+        # The engine reports its progress only if its progress bar is enabled; the bar need not be shown.
+        # In a notebook without ipywidgets, the bar cannot be enabled.
+        with suppress(duckdb.InvalidInputException):
+            self._connection.execute("SET enable_progress_bar = true")
+            self._connection.execute("SET enable_progress_bar_print = false")
+        # The engine cannot tell the number of rows from the size of a CSV file. Its optimizers might put
+        # all events into a hash table to look up the stays. Without them, joins run as the SQL is
+        # written: with the smaller table second.
+        self._connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
 
-    def close(self) -> None:
-        """Close the database and release its memory; the files in `scratch` are no longer needed."""
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._connection.close()
+
+    def add_view(self, name: str, select: str, files: Sequence[Path]) -> None:
+        """Add a view, and remember the files that it reads, so that errors can name them.
+
+        Args:
+            name: name of the view.
+            select: SQL of the view.
+            files: the files that the SQL names.
+        """
+        self._files += files
+        self.run(f"CREATE TEMP VIEW {name} AS {select}")
 
     def run(self, sql: str, progress: Progress | None = None, what: str = "") -> list[tuple[object, ...]]:
         """Run one statement and return its rows; `progress` shows a bar labelled `what` meanwhile.
@@ -176,11 +128,6 @@ class RawTables:
         with self._explained():
             return pl.DataFrame(self._connection.sql(sql))
 
-    def _refuse_repeated(self, table: str, key: str) -> None:
-        repeated = f"SELECT {key} FROM {table} WHERE {key} IS NOT NULL GROUP BY ALL HAVING count(*) > 1"
-        for (value,) in self.run(f"{repeated} ORDER BY 1 LIMIT 1"):
-            raise DataError(f"{self._files[table]}: {key} {private(value)} is on several lines")
-
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """Turn errors of the engine into errors of one line."""
@@ -195,7 +142,7 @@ class RawTables:
         # The type of the error gives only its kind; all else is in its text. The text also contains paths and
         # cells, but never at the start of a line, so the searches below match at the start of a line.
         message = str(error)
-        file = next((path for path in self._files.values() if str(path) in message), None)
+        file = next((path for path in self._files if str(path) in message), None)
         first, *others = message.split("\n")
         line = re.match(r"[\w ]+: CSV Error on Line: (\d+)$", first)
         if file is None:
@@ -225,57 +172,3 @@ def progress_bar() -> Progress:
     """Make a progress bar on standard error, if that is a terminal; the bar disappears at the end."""
     console = Console(stderr=True)
     return Progress(console=console, transient=True, disable=not console.is_terminal)
-
-
-def _find(directory: Path, table: str) -> Path:
-    names = (f"{table}.csv", f"{table}.csv.gz")
-    if not directory.is_dir():
-        raise DataError(f"{directory}: no such directory")
-    found = [path for path in sorted(directory.iterdir()) if path.name.lower() in map(str.lower, names)]
-    if len(found) > 1:
-        raise DataError(
-            f"{directory}: holds {' and '.join(path.name for path in found)}; one of them may be cut short: "
-            "remove the one that is not to be read"
-        )
-    if found:
-        return found[0]
-    raise DataError(
-        f"{directory}: holds neither {names[0]} nor {names[1]}; copy it there from your download of "
-        f"MIMIC-III; needed are {', '.join(TABLES)}"
-    )
-
-
-def _view(path: Path, table: str) -> str:
-    """Write the SQL that reads a table's columns under their names in `TABLES`."""
-    header = _header(path)
-    for column in TABLES[table]:
-        if header.count(column) != 1:
-            fault = "misses the column" if column not in header else "repeats the column"
-            raise DataError(f"{path}, line 1: the header {fault} {column}")
-    types = ", ".join(
-        f"{_quoted(column or f'column {place}')}: '{TABLES[table].get(column, 'VARCHAR')}'"
-        for place, column in enumerate(header)
-    )
-    # With brackets, the engine does not read the characters of a file name as a pattern.
-    pattern = re.sub(r"([*?\[])", r"[\1]", str(path))
-    return (
-        f"SELECT {', '.join(TABLES[table])} FROM read_csv({_quoted(pattern)}, columns = {{{types}}}, "
-        "auto_detect = false, header = true, delim = ',', quote = '\"', escape = '\"', nullstr = '')"
-    )
-
-
-def _header(path: Path) -> list[str]:
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
-            line = file.readline(100_000)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: is cut short or damaged; download it again ({error})") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path}, line 1: is not text in UTF-8") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    return [name.strip().upper() for name in next(csv.reader([line]), [])]
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,181 @@
+"""Measured events in the database -> a directory in the layout of the benchmarks.
+
+A source fills two tables, whatever its records look like:
+
+`stay`: one row for each ICU stay of the cohort
+    stay BIGINT (0, 1, ...), subject (the patient), k BIGINT (1, 2, ... of the same patient), died (0 or 1)
+
+`event`: one row for each measurement; see `EVENT`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from mimic3tf.channels import MIMIC3, TIME, ChannelSet
+from mimic3tf.errors import DataError, UsageError
+from mimic3tf.sources import layout
+from mimic3tf.sources.cleaning import cell_sql
+from mimic3tf.sources.cohort_rules import HOURS
+from mimic3tf.sources.database import Database, parse_size, progress_bar
+from mimic3tf.storage.folders import check_new_directory, scratch_folder
+
+STAYS_A_PART = 100
+"""Number of stays whose rows are fetched from the database at once; it bounds memory."""
+
+EVENT = """
+CREATE TABLE event (stay BIGINT, second BIGINT, channel TINYINT, number DOUBLE, text VARCHAR,
+    fault VARCHAR, other BIGINT, inside BOOLEAN)
+"""
+"""Measurements: stay and seconds since its start, position of the channel, cleaned value (see `cleaning.py`),
+and why the event is left out, if it is.
+
+`other` and `inside` are null except for events that MIMIC-III files under another ICU stay than the one in
+whose time they lie: the id of that stay, and whether the event makes an instant of this stay all the same.
+"""
+
+# An instant belongs to a stay if one of its events belongs to the stay, or if it is before the stay's end.
+_KEPT = """
+CREATE TABLE kept AS
+SELECT row_number() OVER (ORDER BY stay) - 1 AS position, *
+FROM stay
+JOIN (SELECT DISTINCT stay FROM event WHERE fault IS NULL AND inside IS NOT FALSE) USING (stay)
+"""
+
+# If an instant has events of several ICU stays, the benchmarks write its row once for each of these stays.
+_ROWS = """
+CREATE TABLE row AS
+SELECT * EXCLUDE (copies), unnest(range(copies)) AS copy
+FROM (
+    SELECT p.position AS stay, e.second::DOUBLE / 60 / 60 AS "{time}", {cells},
+        count(DISTINCT other) FILTER (inside IS NOT FALSE) + bool_or(other IS NULL)::BIGINT AS copies
+    FROM event e JOIN kept p USING (stay)
+    WHERE e.fault IS NULL
+    GROUP BY p.position, e.second
+    HAVING bool_or(inside IS NOT FALSE)
+)
+"""
+
+Fill = Callable[[Database, Progress], Mapping[str, int]]
+Splits = Callable[[pl.DataFrame], Mapping[str, NDArray[np.int64]]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a source's records become a cohort.
+
+    Attributes:
+        name: name of the source, as `mimic3tf prepare` takes it.
+        place: where the records are; an error that no stay is left names it.
+        fill: makes the tables `stay` and `event` in a database, and returns reason -> number of stays left
+            out. It is handed a progress bar.
+        splits: assigns the rows of the table `stay` that have a measurement to the splits, as indices in the
+            order of the listfile.
+        options: what `prepared.json` says about how the directory was made.
+        channels: the channels of the events.
+        as_charted: channels of numbers whose value is the event's `text`.
+    """
+
+    name: str
+    place: Path
+    fill: Fill
+    splits: Splits
+    options: Mapping[str, object]
+    channels: ChannelSet = MIMIC3
+    as_charted: Collection[str] = ()
+
+
+def prepare_events(source: Source, out: Path, memory_limit: str) -> layout.Summary:
+    """Write the cohort of a source.
+
+    Args:
+        source: the source.
+        out: the directory to make; it may exist if it is empty.
+        memory_limit: memory to use, such as "4GB"; intermediate results are kept on disk beside `out`.
+
+    Returns:
+        Counts of stays and deaths, and of what was left out by reason; also in `layout.PREPARED_FILE`.
+
+    Raises:
+        DataError: the records cannot be read, or no stay is left.
+        UsageError: `out` is not empty, another process writes it, or the memory limit cannot be used.
+    """
+    check_new_directory(out)
+    limit = parse_size(memory_limit)
+    target = out.resolve()
+    with ExitStack() as stack:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder = scratch_folder(target.parent, f".{target.name}.work", alone=True)
+            scratch = stack.enter_context(folder)
+        except OSError as error:
+            raise UsageError(f"{out}: cannot be made: {error.strerror}") from None
+        stays, rows, dropped_stays, dropped_values = _extract(source, scratch, limit)
+        names = [f"{subject}_episode{k}_timeseries.csv" for subject, k in stays.select("subject", "k").rows()]
+        labels = stays["died"].cast(pl.Int64).to_numpy()
+        cohort = layout.PreparedCohort(names, labels, source.splits(stays), rows, source.channels)
+        summary = layout.summarize(out, cohort, dropped_stays, dropped_values)
+        layout.write_benchmark_directory(out, cohort, layout.record_of(summary, source.name, source.options))
+    return summary
+
+
+def faults(database: Database, table: str) -> dict[str, int]:
+    """Count the rows of a table that are left out, by reason: the column `fault`."""
+    rows = database.run(
+        f"SELECT fault, count(*) FROM {table} WHERE fault IS NOT NULL GROUP BY ALL ORDER BY ALL"
+    )
+    return {str(reason): int(str(count)) for reason, count in rows}
+
+
+def _extract(
+    source: Source, scratch: Path, limit: int
+) -> tuple[pl.DataFrame, pl.LazyFrame, dict[str, int], dict[str, int]]:
+    """Return stays with a measurement, their rows as in `PreparedCohort.rows`, and what is left out."""
+    with Database(scratch, limit) as database:
+        with progress_bar() as bar:
+            dropped_stays = {**source.fill(database, bar)}
+            database.run(_KEPT)
+            cells = ", ".join(cell_sql(source.channels, source.as_charted))
+            database.run(_ROWS.format(time=TIME, cells=cells), bar, "Gathering rows")
+        dropped_values = faults(database, "event")
+        candidates, usable = (
+            int(str(database.run(f"SELECT count(*) FROM {what}")[0][0]))
+            for what in ("stay", "event WHERE fault IS NULL")
+        )
+        stays = database.frame("SELECT * FROM kept ORDER BY position")
+        parts, measured = _write_rows(database, scratch, len(stays), source.channels)
+    dropped_stays[f"no measurement in the first {HOURS} hours"] = candidates - len(stays)
+    if not len(stays):
+        counts = ", ".join(f"{count} {reason}" for reason, count in dropped_stays.items() if count)
+        raise DataError(
+            f"{source.place}: no stay of {HOURS} hours with a measurement is left of these tables; left out: "
+            f"{counts or 'nothing, as they name no stay'}"
+        )
+    dropped_values["another value of the channel at the same instant"] = usable - measured
+    return stays, pl.scan_parquet(parts, glob=False), dropped_stays, dropped_values
+
+
+def _write_rows(
+    database: Database, scratch: Path, stays: int, channels: ChannelSet
+) -> tuple[list[Path], int]:
+    """Write the rows to files of some stays each; return the files and the number of measured cells.
+
+    The database could write one file itself, but only on a file system with locks.
+    """
+    parts, measured = [], 0
+    for start in range(0, stays, STAYS_A_PART):
+        some = f"stay >= {start} AND stay < {start + STAYS_A_PART}"
+        rows = database.frame(f'SELECT * FROM row WHERE {some} ORDER BY stay, "{TIME}"')
+        once = rows.filter(pl.col("copy") == 0)
+        measured += sum(once[name].count() for name in channels.names)
+        parts.append(scratch / f"{start}.parquet")
+        rows.drop("copy").write_parquet(parts[-1])
+    return parts, measured
