@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 Out = Annotated[Path, typer.Option(help="Directory to make; it must not contain files yet.")]
 
+MemoryLimit = Annotated[str, typer.Option(help="Memory to use; the rest of the data is kept on disk.")]
+
 
 @app.command()
 def synthetic(
@@ -111,9 +113,7 @@ def mimic3(
             help="Leave out glucose and pH of urine and other fluids, which the benchmarks keep.",
         ),
     ] = False,
-    memory_limit: Annotated[
-        str, typer.Option(help="Memory to use; the rest of the data is kept on disk.")
-    ] = "4GB",
+    memory_limit: MemoryLimit = "4GB",
 ) -> None:
     """Make the in-hospital-mortality task from raw MIMIC-III v1.4 tables.
 
@@ -145,3 +145,33 @@ def mimic3(
             memory_limit=memory_limit,
         )
     )
+
+
+@app.command()
+def mimic4(
+    data: Annotated[Path, typer.Option(help="Folder of MIMIC-IV, with the folders hosp and icu.")],
+    out: Out,
+    all_stays: Annotated[
+        bool,
+        typer.Option(
+            "--all-stays", help="Keep stays that change the unit, and several stays of an admission."
+        ),
+    ] = False,
+    memory_limit: MemoryLimit = "4GB",
+) -> None:
+    """Make the in-hospital-mortality task from raw MIMIC-IV tables (v2.2, v3.1).
+
+    Needs patients, admissions, icustays, chartevents and labevents (.csv or .csv.gz). The stays are chosen by
+    the rules of the MIMIC-III benchmarks as far as MIMIC-IV can tell them: adults, 48 hours or more, one ICU
+    stay in the admission, no change of the unit. A hash of the subject's id decides the split.
+
+    \b
+    Examples:
+      mimic3tf prepare mimic4 --data mimic-iv-3.1 --out data/mimic4
+      mimic3tf prepare mimic4 --data mimic-iv-3.1 --out data/mimic4-all --all-stays --memory-limit 8GB
+    """
+    check_folders("--data", [data], "it must hold the folders hosp and icu of MIMIC-IV")
+    from mimic3tf.sources.mimic4 import prepare_mimic4
+    from mimic3tf.tables.terminal import print_cohort
+
+    print_cohort(prepare_mimic4(data, out, all_stays=all_stays, memory_limit=memory_limit))

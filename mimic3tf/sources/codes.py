@@ -171,17 +171,20 @@ def charted_sql(events: str) -> str:
     """Write the SQL that finds the stay of each event; see `insert_sql` for its columns.
 
     An event counts if it lies in the hours of a stay of its subject, and names no other ICU stay. What is
-    charted at admission needs the id of the stay; before the stay begins, it counts for its start.
+    charted at admission needs the id of the stay; before the stay begins, it counts for its start. An event
+    without a time is left out, and counted for each stay that it could belong to.
 
     Args:
         events: SQL with columns subject, icustay (null if the event names none), time, code, at_admission,
             and value (VARCHAR, as charted).
     """
     return f"""
-SELECT s.stay, greatest(date_diff('second', s.intime, e.time), 0) AS second, e.code, e.value, NULL AS fault
+SELECT s.stay, greatest(date_diff('second', s.intime, e.time), 0) AS second, e.code, e.value,
+    CASE WHEN e.time IS NULL THEN 'without a time' END AS fault
 FROM ({events}) e JOIN stay s
-    ON s.subject = e.subject AND e.time <= s.last AND coalesce(e.icustay, s.icustay) = s.icustay
-    AND (e.time >= s.intime OR (e.at_admission AND e.icustay IS NOT NULL))
+    ON s.subject = e.subject AND coalesce(e.icustay, s.icustay) = s.icustay
+    AND (e.time BETWEEN s.intime AND s.last OR e.time IS NULL
+        OR (e.at_admission AND e.icustay IS NOT NULL AND e.time < s.intime))
 WHERE e.value <> ''
 """
 

@@ -14,6 +14,8 @@ from mimic3tf.errors import DataError, private
 from mimic3tf.sources.cleaning import quoted
 from mimic3tf.sources.database import Database
 
+_ZONE = re.compile(r"\d\d:\d\d(:\d\d(\.\d+)?)?\s*(Z|UTC|[+-]\d\d(:?\d\d)?)$")
+
 
 @dataclass(frozen=True)
 class Table:
@@ -76,12 +78,19 @@ def _find(directory: Path, table: str, folder: str, origin: str) -> Path:
 
 def _select(path: Path, columns: Mapping[str, str]) -> str:
     """Write the SQL that reads some columns of a file; the case of names in the header does not matter."""
-    header = [name.upper() for name in _header(path)]
+    names, first = _first_lines(path)
+    header = [name.strip().upper() for name in names]
     named = {column.upper(): column for column in columns}
     for upper, column in named.items():
         if header.count(upper) != 1:
             fault = "misses the column" if upper not in header else "repeats the column"
             raise DataError(f"{path}, line 1: the header {fault} {column}")
+    for upper, cell in zip(header, first, strict=False):
+        # The engine would convert such a time to UTC, but leave times without a zone as they are.
+        if columns.get(named.get(upper, "")) == "TIMESTAMP" and _ZONE.search(cell):
+            raise DataError(
+                f"{path}, line 2: {named[upper]} has a time zone; write all times without one, in local time"
+            )
     types = ", ".join(
         f"{quoted(named.get(name, name) or f'column {place}')}: "
         f"'{columns[named[name]] if name in named else 'VARCHAR'}'"
@@ -93,17 +102,19 @@ def _select(path: Path, columns: Mapping[str, str]) -> str:
     )
 
 
-def _header(path: Path) -> list[str]:
+def _first_lines(path: Path) -> tuple[list[str], list[str]]:
+    """Read the header and the first row."""
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
-            line = file.readline(100_000)
+            lines = [file.readline(100_000) for _ in range(2)]
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: is cut short or damaged; download it again ({error})") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}, line 1: is not text in UTF-8") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    return [name.strip() for name in next(csv.reader([line]), [])]
+    header, row = (next(csv.reader([line]), []) for line in lines)
+    return header, row
 
 
 def literal_path(path: Path) -> str:

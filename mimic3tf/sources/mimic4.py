@@ -52,7 +52,7 @@ TABLES: Mapping[str, Table] = {
 
 _STAYS = """
 SELECT i.subject_id AS subject, i.hadm_id AS hadm, i.stay_id AS icustay, intime, outtime, los,
-    hospital_expire_flag IN (0, 1) AND p.subject_id IS NOT NULL AS known,
+    (hospital_expire_flag IN (0, 1)) IS TRUE AND p.subject_id IS NOT NULL AS known,
     (first_careunit = last_careunit) IS TRUE AS unmoved, true AS diagnosed,
     anchor_age + year(intime) - anchor_year AS age, hospital_expire_flag = 1 AS died
 FROM icustays i
