@@ -23,6 +23,7 @@ from pyarrow import parquet
 
 from mimic3tf.channels import MIMIC3, Channel, ChannelSet
 from mimic3tf.data.channels_file import parse_channels
+from mimic3tf.data.records import read_series
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.exports import meds as exporting
 from mimic3tf.exports import meds_format
@@ -158,12 +159,12 @@ def test_the_schema_check_of_meds_accepts_every_file(exported: Path) -> None:
 
 
 def test_the_schemas_that_the_files_carry_are_those_of_their_columns() -> None:
-    types = {pl.Int64: pa.int64(), pl.Float32: pa.float32(), pl.String: pa.string()}
+    types: dict[Any, Any] = {pl.Int64: pa.int64(), pl.Float32: pa.float32(), pl.String: pa.string()}
     for columns in (meds_format.EVENTS, meds_format.SUBJECT_SPLITS, meds_format.CODES):
         carried = pa.ipc.read_schema(
             pa.py_buffer(base64.b64decode(meds_format._ARROW_SCHEMAS[tuple(columns)]))
         )
-        expected = {name: types.get(kind, pa.timestamp("us")) for name, kind in columns.items()}  # type: ignore[call-overload]
+        expected = {name: types.get(kind, pa.timestamp("us")) for name, kind in columns.items()}
         if "text_value" in expected:
             expected["text_value"] = pa.large_string()
         assert carried.equals(pa.schema(list(expected.items())))
@@ -174,11 +175,11 @@ def test_a_subject_is_in_one_file_in_the_order_of_time(
 ) -> None:
     """And no more stays than one file has subjects are in memory."""
     monkeypatch.setattr(exporting, "SUBJECTS_A_SHARD", 3)
-    read, sizes = exporting.read_series, []
+    sizes = []
 
     def watched(paths: Sequence[Path], channels: ChannelSet) -> Any:
         sizes.append(len(paths))
-        return read(paths, channels)
+        return read_series(paths, channels)
 
     monkeypatch.setattr(exporting, "read_series", watched)
     summary = export_meds(synthetic_stays, tmp_path / "out")
