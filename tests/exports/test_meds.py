@@ -6,6 +6,7 @@ import base64
 import csv
 import json
 import re
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -93,8 +94,8 @@ def tables(folder: Path) -> pl.DataFrame:
 
 def write_stays(data: Path, stays: dict[str, tuple[str, int]], hours: Sequence[float] = (0.5, 7)) -> Path:
     """Write a benchmark directory in which every stay has the same two rows: name -> (split, label)."""
-    for folder in ("train", "test"):
-        (data / folder).mkdir(parents=True)
+    for name in ("train", "test"):
+        (data / name).mkdir(parents=True)
     rows = "".join(
         f"{hour}{',' * (MIMIC3.position('pH') + 1)}7.{number}\n" for number, hour in enumerate(hours)
     )
@@ -332,3 +333,16 @@ def test_the_order_of_a_listfile_is_not_told(
     assert listed(data, "train")[0][0] in (clean / "metadata" / "stays.csv").read_text()
     icustays = pl.read_csv(clean / "metadata" / "stays.csv")
     assert icustays["subject_id"].is_sorted()
+
+
+def test_a_series_that_lies_elsewhere_is_read_only_on_request(synthetic_stays: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(synthetic_stays, tmp_path / "data"))
+    stay = min((data / "train").iterdir())
+    stay.rename(tmp_path / "elsewhere.csv")
+    stay.symlink_to(tmp_path / "elsewhere.csv")
+    with pytest.raises(DataError, match="--follow-links"):
+        export_meds(data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    export_meds(data, tmp_path / "out", follow_links=True)
+    export_meds(synthetic_stays, tmp_path / "same")
+    assert tables(tmp_path / "out" / "data").equals(tables(tmp_path / "same" / "data"))
