@@ -17,11 +17,15 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+PredictionHour = Annotated[
+    float | None,
+    typer.Option("--period", min=0, help="Hours from admission to prediction; the task's own if not given."),
+]
 Out = Annotated[Path, typer.Option(help="Directory to make; it must not contain files yet.")]
 
 
 @app.command()
-def meds(data: Data, out: Out, period: Period = None, follow_links: FollowLinks = False) -> None:
+def meds(data: Data, out: Out, period: PredictionHour = None, follow_links: FollowLinks = False) -> None:
     """Write a MEDS 0.4 data set (Medical Event Data Standard).
 
     Makes data/{train,tuning,held_out}/N.parquet, labels of in-hospital mortality with the hour of prediction
