@@ -14,6 +14,7 @@ ROOMS = (
     "data",
     "victims",
     "sources",
+    "exports",
     "poisoning",
     *("config", "standardization", "pipeline", "tables"),
     "training",

@@ -14,6 +14,7 @@ from mimic3tf.cli import (
     audit_table,
     cache,
     evaluate,
+    export,
     generate_trigger,
     import_checkpoint,
     poison,
@@ -60,6 +61,7 @@ def _options(
 
 
 app.add_typer(prepare.app, name="prepare")
+app.add_typer(export.app, name="export")
 app.command("generate-trigger")(generate_trigger.generate_trigger)
 app.command("poison")(poison.poison)
 app.command("train")(train.train)

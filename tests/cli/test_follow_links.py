@@ -44,7 +44,16 @@ def linked(data: Path) -> Path:
 
 
 def test_every_command_that_reads_a_benchmark_directory_takes_it() -> None:
-    assert {"generate-trigger", "poison", "train", "attack", "audit", "stealth", "sweep"} <= set(READING)
+    assert {
+        "generate-trigger",
+        "export meds",
+        "poison",
+        "train",
+        "attack",
+        "audit",
+        "stealth",
+        "sweep",
+    } <= set(READING)
     assert [name for name, options in COMMANDS.items() if "--follow-links" in options] == READING
 
 
@@ -65,7 +74,7 @@ def test_every_command_reads_the_data_as_it_is_told(
     def load(*_: object, follow_links: bool = False, **__: object) -> None:
         raise DataError(f"follow_links={follow_links}")
 
-    for module in ("training.stays", "sweeps.folder", "report.stay", "data.loading"):
+    for module in ("training.stays", "sweeps.folder", "report.stay", "data.loading", "exports.arrays"):
         monkeypatch.setattr(f"mimic3tf.{module}.load_cohort", load)
     out = ("--out", tmp_path / "out")
     (tmp_path / "sweep.yaml").write_text(
@@ -78,6 +87,8 @@ def test_every_command_reads_the_data_as_it_is_told(
     shutil.copy(prepared.trigger, results / "triggers" / "temporal-0.npz")
     more: dict[str, tuple[object, ...]] = {
         "generate-trigger": ("--out", tmp_path / "t.npz"),
+        "export meds": out,
+        "export arrays": out,
         "poison": (*out, "--trigger", prepared.trigger),
         "train": (*out, "--model", "lr", "--trigger", prepared.trigger),
         "attack": ("--run", prepared.run),
@@ -90,9 +101,11 @@ def test_every_command_reads_the_data_as_it_is_told(
             *("--poisoning_proportion", 0),
         ),
     }
-    outcome = mimic3tf(command, "--data", linked, *more[command], *(["--follow-links"] if given else []))
-    if command == "poison":
-        # It reads files, no cohort.
+    outcome = mimic3tf(
+        *command.split(), "--data", linked, *more[command], *(["--follow-links"] if given else [])
+    )
+    if command in ("poison", "export meds"):
+        # They read files, no cohort.
         assert outcome.status == (0 if given else FAILURE)
         assert given or "--follow-links" in outcome.err
     else:

@@ -20,7 +20,7 @@ Command = Callable[..., Any]
 GROUP: Any = get_command(app)
 COMMANDS = [
     *([name] for name in GROUP.commands),
-    *(["prepare", name] for name in GROUP.commands["prepare"].commands),
+    *([group, name] for group in ("prepare", "export") for name in GROUP.commands[group].commands),
 ]
 
 

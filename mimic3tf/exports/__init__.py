@@ -1,0 +1,1 @@
+"""Write a benchmark directory in the formats that other pipelines read."""
