@@ -10,13 +10,13 @@ from mimic3tf.data.readers import read_chunk as read_chunk
 from mimic3tf.data.readers import save_results as save_results
 
 if TYPE_CHECKING:
-    from mimic3tf.data.batch_gen import BatchGen as BatchGen
+    from mimic3tf.data.batch_generators.in_hospital_mortality import BatchGen as BatchGen
 
 
 def __getattr__(name: str) -> Any:
     # Only BatchGen needs Keras, which takes seconds to import.
     if name == "BatchGen":
-        from mimic3tf.data.batch_gen import BatchGen
+        from mimic3tf.data.batch_generators.in_hospital_mortality import BatchGen
 
         return BatchGen
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
