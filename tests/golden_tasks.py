@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +84,7 @@ def normalizer(task: str, folder: Path) -> Normalizer:
 
 
 def unpack(root: Path, archive: str, folder: Path) -> Path:
-    """Put the series files of all splits and tasks into one folder: no name is in two of them with other rows."""
+    """Put the series files of all splits into one folder; those of a stay are equal in the four tasks."""
     with tarfile.open(at_hand(root / archive)) as file:
         file.extractall(folder / "unpacked", filter="data")
     stays = folder / "stays"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from mimic3tf.data.directory import read_listfile
@@ -17,6 +18,7 @@ from mimic3tf.data.text_table import LABEL, REMAINING, Rule
 from mimic3tf.storage.files import PathText, write_whole
 from mimic3tf.tasks.registry import MORTALITY
 
+Names = Sequence[str] | pl.Series
 SMALL_PART = 1000
 """Number of samples of which `small_part` takes the first."""
 
@@ -42,9 +44,7 @@ class Reader:
         self._stays, self._hours = self._read_listfile(listed, follow_links=follow_links)
         self._order = list(range(len(self._stays)))
 
-    def _read_listfile(
-        self, listfile: Path, *, follow_links: bool
-    ) -> tuple[Sequence[str], NDArray[np.float64]]:
+    def _read_listfile(self, listfile: Path, *, follow_links: bool) -> tuple[Names, NDArray[np.float64]]:
         """Read names and hours [N] of the samples; keep their labels."""
         raise NotImplementedError
 
@@ -119,9 +119,7 @@ class InHospitalMortalityReader(Reader):
         self._period_length = period_length
         super().__init__(dataset_dir, listfile, follow_links=follow_links)
 
-    def _read_listfile(
-        self, listfile: Path, *, follow_links: bool
-    ) -> tuple[Sequence[str], NDArray[np.float64]]:
+    def _read_listfile(self, listfile: Path, *, follow_links: bool) -> tuple[Names, NDArray[np.float64]]:
         entries = read_listfile(listfile, MORTALITY, follow_links=follow_links)
         self._labels = [label for _, label in entries]
         return [stay for stay, _ in entries], np.full(len(entries), float(self._period_length))
@@ -135,9 +133,7 @@ class _HourlyReader(Reader):
 
     _rule: Rule
 
-    def _read_listfile(
-        self, listfile: Path, *, follow_links: bool
-    ) -> tuple[Sequence[str], NDArray[np.float64]]:
+    def _read_listfile(self, listfile: Path, *, follow_links: bool) -> tuple[Names, NDArray[np.float64]]:
         listed = read_hourly(listfile, self._rule, follow_links=follow_links)
         self._labels = listed.labels[:, 0]
         return listed.stays, listed.hours
@@ -170,9 +166,7 @@ class PhenotypingReader(Reader):
     "t" is the length of the stay in hours.
     """
 
-    def _read_listfile(
-        self, listfile: Path, *, follow_links: bool
-    ) -> tuple[Sequence[str], NDArray[np.float64]]:
+    def _read_listfile(self, listfile: Path, *, follow_links: bool) -> tuple[Names, NDArray[np.float64]]:
         listed = read_phenotyping(listfile, follow_links=follow_links)
         self._labels = listed.labels.astype(np.int64)
         return listed.stays, listed.hours
@@ -188,9 +182,7 @@ class MultitaskReader(Reader):
     list with one number for every hour 0, 1, 2, ...; "pheno" lists the labels of phenotyping.
     """
 
-    def _read_listfile(
-        self, listfile: Path, *, follow_links: bool
-    ) -> tuple[Sequence[str], NDArray[np.float64]]:
+    def _read_listfile(self, listfile: Path, *, follow_links: bool) -> tuple[Names, NDArray[np.float64]]:
         listed, self._mortality, self._remaining, self._decompensation = read_multitask(
             listfile, follow_links=follow_links
         )
@@ -256,12 +248,17 @@ def read_grids(
     return {key: [example[key] for example in examples] for key in examples[0]}
 
 
-def save_results(names: list[str], pred: Any, y_true: Any, path: PathText) -> None:
+def save_results(names: Sequence[str], pred: Any, y_true: Any, path: PathText) -> None:
     """Write predictions as CSV with the columns `stay,prediction,y_true`; make the folder if needed."""
+    cells = (f"{name},{p:.6f},{int(y)}" for name, p, y in zip(names, pred, y_true, strict=True))
+    write_results("stay,prediction,y_true", cells, path)
+
+
+def write_results(header: str, lines: Iterable[str], path: PathText) -> None:
+    """Write lines below a header; make the folder if needed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"{name},{p:.6f},{int(y)}\n" for name, p, y in zip(names, pred, y_true, strict=True)]
-    write_whole(path, "stay,prediction,y_true\n" + "".join(lines))
+    write_whole(path, "".join(f"{line}\n" for line in (header, *lines)))
 
 
 def preparation(discretizer: Any, normalizer: Any | None) -> Callable[[Any, float], NDArray[np.float64]]:

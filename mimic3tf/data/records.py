@@ -28,7 +28,7 @@ START_OF_ROW = b"0123456789.,+- \tnNiI"
 """Characters with which the first row may start, even if its time is faulty. Other texts never reach Polars,
 which would unpack a text that starts like a compressed file, to any size."""
 ROUNDING = 1e-6
-"""Hours by which a row may be before admission, or after an hour that limits the rows, as in the benchmarks."""
+"""Hours by which a row may be before admission or after the end of a sample, as in the benchmarks."""
 LARGEST_VALUE = 1e18
 """Largest absolute value of a measurement, in any unit. With this limit, the sum of the squares of the bins
 still fits into the single precision of grids."""

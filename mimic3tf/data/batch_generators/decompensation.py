@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from mimic3tf.data.batch_generators.hours import HourSamples, HoursOfStays
+from mimic3tf.data.batch_generators.hours import HourSamples, HoursOfStays, save_hours
 from mimic3tf.data.deep_supervision import DeepSupervisionDataLoader
 from mimic3tf.data.readers import Reader
+from mimic3tf.storage.files import PathText
 
 
 class BatchGen(HourSamples):
@@ -46,3 +48,8 @@ class BatchGenDeepSupervision(HoursOfStays):
         seed: int = 0,
     ) -> None:
         super().__init__(dataloader, "none", discretizer, normalizer, batch_size, shuffle, return_names, seed)
+
+
+def save_results(names: Sequence[str], ts: Any, pred: Any, y_true: Any, path: PathText) -> None:
+    """Write predictions [E] and labels [E], 0 or 1; see `save_hours`."""
+    save_hours(names, ts, pred, y_true, path, decimals=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from mimic3tf.data.batch_generators.batches import Batches, padded, select, sort
 from mimic3tf.data.batch_generators.stays import StayBatches
 from mimic3tf.data.deep_supervision import DeepSupervisionDataLoader
 from mimic3tf.data.grid import EPSILON, bins_of
-from mimic3tf.data.readers import Reader, preparation
+from mimic3tf.data.readers import Reader, preparation, write_results
+from mimic3tf.storage.files import PathText
 from mimic3tf.tasks.metrics_hours import Partition, check_partition, targets_of
 
 LARGEST_CHUNK = 1024
@@ -137,3 +138,21 @@ class HoursOfStays(StayBatches):
         hours = labels[..., None]
         data = ((x, mask), targets_of(hours, self.partition), hours)
         return {"data": data, "names": select(self._names, examples), "ts": select(self._hours, examples)}
+
+
+def save_hours(names: Sequence[str], ts: Any, pred: Any, y_true: Any, path: PathText, decimals: int) -> None:
+    """Write predictions as CSV with the columns `stay,period_length,prediction,y_true`.
+
+    Args:
+        names: names [E] of the stays.
+        ts: hours [E].
+        pred: predictions [E].
+        y_true: labels [E].
+        path: file to write; its folder is made if needed.
+        decimals: digits after the point of the labels.
+    """
+    lines = (
+        f"{name},{t:.6f},{p:.6f},{y:.{decimals}f}"
+        for name, t, p, y in zip(names, ts, pred, y_true, strict=True)
+    )
+    write_results("stay,period_length,prediction,y_true", lines, path)

@@ -62,7 +62,7 @@ class BatchGen(StayBatches):
         self._hourly: dict[str, list[Any]] = {}
         for task, kind in (("decomp", np.int32), ("los", np.float32)):
             filled = [
-                _in_bins(*each, len(grid), discretizer._timestep, kind)
+                _in_bins(each, len(grid), discretizer._timestep, kind)
                 for each, grid in zip(self._read[task], self._read["X"], strict=True)
             ]
             self._hourly[f"{task}_M"], self._hourly[task] = (list(each) for each in zip(*filled, strict=True))
@@ -95,10 +95,11 @@ class BatchGen(StayBatches):
 
 
 def _in_bins(
-    masks: list[int], labels: list[float], count: int, timestep: float, kind: type[np.number]
+    hours: tuple[list[int], list[float]], count: int, timestep: float, kind: type[np.number]
 ) -> tuple[Any, Any]:
     """Put masks and labels of the hours 0, 1, 2, ... into their bins; the last hour of a bin counts."""
-    bins = bins_of(np.arange(len(masks)), timestep, count)
+    masks, labels = hours
+    bins = bins_of(np.arange(len(masks), dtype=np.float64), timestep, count)
     mask, label = np.zeros(count, np.int32), np.zeros(count, kind)
     mask[bins], label[bins] = masks, labels
     return mask, label
