@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from golden_tasks import SHARED, at_hand
 
 from mimic3tf.data.listfiles import MULTITASK, read_hourly, read_multitask, read_phenotyping
 from mimic3tf.data.text_table import REMAINING
@@ -104,6 +105,27 @@ def test_others_are_refused_by_file_and_line(
     with pytest.raises(DataError, match=message) as caught:
         readers[text](file)
     assert str(file) in str(caught.value)
+
+
+def test_every_listfile_of_the_benchmarks_is_read() -> None:
+    readers: dict[str, Any] = {
+        "decompensation": read_hourly,
+        "length-of-stay": lambda file: read_hourly(file, REMAINING),
+        "phenotyping": read_phenotyping,
+        "multitask": lambda file: read_multitask(file)[0],
+    }
+    files = [
+        file
+        for root in (at_hand(SHARED / "listfiles"), SHARED / "synthetic/listfiles")
+        for task in readers
+        for file in sorted((root / task).glob("*_listfile.csv"))
+    ]
+    assert len(files) == 2 * 4 * 3
+    for file in files:
+        listed = readers[file.parent.name](file)
+        lines = [line.split(",") for line in file.read_text().strip().split("\n")[1:]]
+        assert listed.stays.to_list() == [line[0] for line in lines]
+        assert listed.hours.tolist() == [float(line[1]) for line in lines]
 
 
 def test_cells_are_hidden_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ def test_kappa_is_scikit_learns_over_the_classes_that_occur(data: st.DataObject)
     """A class that never occurs is no step between its neighbours: 0 and 9 may be next to each other."""
     count = data.draw(st.integers(2, 12))
     hours, predicted = (
-        np.array(data.draw(st.lists(st.sampled_from(CUSTOM_MEANS), min_size=count, max_size=count)))
+        np.array(data.draw(st.lists(st.sampled_from(CUSTOM_MEANS.tolist()), min_size=count, max_size=count)))
         for _ in range(2)
     )
     times = np.array(data.draw(st.lists(st.integers(0, 3), min_size=count, max_size=count)))
