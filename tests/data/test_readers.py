@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from mimic3tf.data import (
 )
 from mimic3tf.data.readers import DecompensationReader, LengthOfStayReader
 from mimic3tf.errors import DataError
+from mimic3tf.tasks.metrics_hours import Partition, targets_of
 
 
 @pytest.fixture
@@ -131,6 +132,13 @@ def test_samples_are_read_as_by_the_benchmarks(task: str, golden: Golden) -> Non
     assert {type(label) for label in chunk["y"]} == {
         {"decompensation": int, "length_of_stay": float, "phenotyping": list}[task]
     }
+
+
+def test_remaining_hours_become_the_benchmarks_classes(of_demo: Golden) -> None:
+    expected = of_demo.arrays("length_of_stay")
+    for partition in get_args(Partition)[:2]:
+        found = targets_of(expected["y_reg"], partition)
+        np.testing.assert_array_equal(found, expected[f"y_{partition}"])
 
 
 def test_multitask_is_read_as_by_the_benchmarks(of_demo: Golden) -> None:
