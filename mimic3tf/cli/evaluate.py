@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,53 +11,88 @@ import typer
 
 from mimic3tf.cli.checks import check_files, check_out_file
 from mimic3tf.cli.options import Seed
-from mimic3tf.errors import DataError
+from mimic3tf.errors import DataError, UsageError, near
+
+TASKS = ("in-hospital-mortality", "decompensation", "length-of-stay", "phenotyping")
+
+
+class Resampled(StrEnum):
+    """What a bootstrap resample is drawn of."""
+
+    STAYS = "stays"
+    HOURS = "hours"
 
 
 def evaluate(
     predictions: Annotated[
-        Path, typer.Argument(help="CSV file with the columns stay, prediction and, if you like, y_true.")
+        Path, typer.Argument(help="CSV file of predictions, with the columns of the benchmarks.")
     ],
     listfile: Annotated[Path, typer.Option(help="Listfile with the labels of the same stays.")],
+    task: Annotated[str, typer.Option(help=f"What is predicted: {', '.join(TASKS)}.")] = TASKS[0],
     n_iters: Annotated[
-        int, typer.Option("--n_iters", "--n-iters", min=1, help="Number of bootstrap resamples.")
-    ] = 10_000,
+        int | None,
+        typer.Option(
+            "--n_iters",
+            "--n-iters",
+            min=1,
+            help="Number of bootstrap resamples.  [default: 10,000; 1,000 for tasks with hourly predictions]",
+        ),
+    ] = None,
+    resample: Annotated[
+        Resampled,
+        typer.Option(
+            help="Draw all hours of a stay together, or each hour on its own, as the benchmarks' scripts do: "
+            "too narrow intervals, for comparison with theirs."
+        ),
+    ] = Resampled.STAYS,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="JSON file of the result, to write.")] = None,
 ) -> None:
-    """Evaluate predictions of in-hospital mortality, as the script evaluate_ihm of the benchmarks does.
+    """Evaluate predictions as the benchmarks' scripts evaluate_ihm, _decomp, _los and _pheno do.
 
-    The metrics are AUROC, AUPRC and the largest min(precision, sensitivity), with intervals from a bootstrap
-    that resamples stays. The JSON file has the keys of the script, and the same numbers as the script has
-    after numpy.random.seed(SEED).
+    The metrics have intervals from a bootstrap. The JSON file has the keys of the script. Where a stay has
+    one prediction, and with --resample hours, it has the same numbers as the script after
+    numpy.random.seed(SEED).
 
-    Every stay of the listfile needs one prediction from 0 to 1, and no other stay may have one. If there is
-    a column y_true, it must agree with the listfile. The predictions.csv of 'mimic3tf attack' can be
-    evaluated, too.
+    \b
+    Columns of PREDICTIONS, where those of labels may be absent:
+      in-hospital-mortality   stay,prediction,y_true
+      decompensation          stay,period_length,prediction,y_true
+      length-of-stay          the same; prediction and y_true are remaining hours
+      phenotyping             stay,pred_1,pred_2,...,label_1,label_2,...
+
+    Every row of the listfile needs one prediction, and no other stay or hour may have one. Labels must agree
+    with the listfile. The predictions.csv of 'mimic3tf attack' can be evaluated, too.
 
     \b
     Examples:
       mimic3tf evaluate predictions.csv --listfile data/synthetic/test_listfile.csv
       mimic3tf evaluate runs/lstm/predictions.csv --listfile data/synthetic/test_listfile.csv \\
         --out ihm_results.json
+      mimic3tf evaluate los.csv --listfile los/test_listfile.csv --task length-of-stay --resample hours
     """
     check_files("PREDICTIONS", [predictions])
     check_files("--listfile", [listfile])
     check_out_file(out)
-    from mimic3tf.data.predictions import read_predictions, with_labels_of
+    if task == "multitask":
+        raise UsageError("option --task is 'multitask': evaluate the predictions of each of its four tasks")
+    if task not in TASKS:
+        raise UsageError(f"option --task is '{task}': known are {', '.join(TASKS)}{near(task, TASKS)}")
+    from mimic3tf.data.predictions import FORMS, read_predictions, with_labels_of
     from mimic3tf.storage.files import write_whole
-    from mimic3tf.tables.evaluation import evaluation_record, evaluation_table
+    from mimic3tf.tables.evaluation import EVALUATIONS, evaluate_predictions, evaluation_table
     from mimic3tf.tables.fitting import print_table
-    from mimic3tf.tasks.bootstrap import bootstrap
-    from mimic3tf.tasks.registry import MORTALITY
 
-    found = with_labels_of(read_predictions(predictions), listfile)
+    if resample is Resampled.HOURS and not FORMS[task].hourly:
+        raise UsageError(f"option --resample hours: a stay has one prediction in {task}; leave it out")
+    found = with_labels_of(read_predictions(predictions, FORMS[task]), listfile, task)
     assert found.labels is not None
-    if len(set(found.labels.tolist())) == 1:
+    if task in TASKS[:2] and (found.labels == found.labels[0]).all():
         raise DataError(f"{listfile}: all stays have label {found.labels[0]}; the metrics need both labels")
-    estimates = bootstrap(found.labels, found.probabilities, resamples=n_iters, seed=seed)
-    record = evaluation_record(MORTALITY.name, estimates, n_iters)
+    by_stay = resample is Resampled.STAYS
+    count = n_iters or EVALUATIONS[task].resamples
+    record = evaluate_predictions(found, task, resamples=count, seed=seed, by_stay=by_stay)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(out, json.dumps(record, indent=2) + "\n")
-    print_table(evaluation_table(record, len(found)))
+    print_table(evaluation_table(record, found, by_stay=by_stay))

@@ -7,6 +7,7 @@ vectorized over stays, so that it runs in a `tf.data` map and on whole arrays.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -26,6 +27,10 @@ WINDOWS: tuple[tuple[str, float], ...] = (
 )
 """Each window: the end from which it starts, and its share of the time between the channel's first and last
 value."""
+Period = Literal["all", "first4days", "first8days", "last12hours", "first25percent", "first50percent"]
+"""Part of each channel's own time, from its first to its last value, that the windows divide."""
+FeatureSet = Literal["all", "len", "all_but_len"]
+"""Statistics that are taken: all, only the counts, or all but the counts."""
 FUNCTIONS = ("min", "max", "mean", "std", "skew", "count")
 FEATURES_A_CHANNEL = len(WINDOWS) * len(FUNCTIONS)
 SLACK = 1e-6
@@ -43,20 +48,23 @@ def feature_names(channels: ChannelSet) -> list[str]:
     ]
 
 
-def window_features(values: tf.Tensor, present: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
+def window_features(
+    values: tf.Tensor, present: tf.Tensor, times: tf.Tensor, period: Period = "all"
+) -> tf.Tensor:
     """Extract the features of a batch of stays.
 
     Args:
         values: float64 [B, R, C], numbers (a category is its clinical score); finite where `present` is true.
         present: bool [B, R, C], or [B, R, 1] if all channels are present at the same rows.
         times: float64 [B, R], hours, ascending over the rows where `present` is true.
+        period: part of each channel's time that the windows divide.
 
     Returns:
         float64 [B, 42 * C], NaN for a window without a value.
     """
     x = tf.transpose(values, [0, 2, 1])  # [B, C, R]
     there = tf.transpose(present, [0, 2, 1])  # [B, C or 1, R]
-    inside = _inside_windows(times, there)  # [B, C or 1, 7, R]
+    inside = _inside_windows(times, there, period)  # [B, C or 1, 7, R]
     zero, infinity = tf.zeros([], tf.float64), tf.constant(np.inf, tf.float64)
 
     count = tf.reduce_sum(tf.cast(inside, tf.float64), axis=-1)  # [B, C or 1, 7]
@@ -146,17 +154,34 @@ def _window_sums(inside: tf.Tensor, deviation: tf.Tensor) -> list[tf.Tensor]:
     return tf.unstack(tf.einsum("bpcr,bcwr->bpcw", powers, member), num=3, axis=1)
 
 
-def _inside_windows(times: tf.Tensor, there: tf.Tensor) -> tf.Tensor:
+def _inside_windows(times: tf.Tensor, there: tf.Tensor, period: Period) -> tf.Tensor:
+    """Tell which rows are in each window of each channel: bool [B, C or 1, 7, R]."""
     t = times[:, None, :]
     infinity = tf.constant(np.inf, tf.float64)
     first = tf.reduce_min(tf.where(there, t, infinity), axis=-1, keepdims=True)
     last = tf.reduce_max(tf.where(there, t, -infinity), axis=-1, keepdims=True)
+    first, last = _part(first, last, period)
     length = last - first
     windows = [
         t < first + length * share + SLACK if end == "first" else t > last - length * share - SLACK
         for end, share in WINDOWS
     ]
-    return tf.stack(windows, axis=2) & there[:, :, None]
+    within = there if period == "all" else there & (t > first - SLACK) & (t < last + SLACK)
+    return tf.stack(windows, axis=2) & within[:, :, None]
+
+
+def _part(first: tf.Tensor, last: tf.Tensor, period: Period) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return begin and end of a period of the time from `first` to `last`, in hours; it may be longer."""
+    if period == "last12hours":
+        return last - 12.0, last
+    ends = {
+        "all": last,
+        "first4days": first + 96.0,
+        "first8days": first + 192.0,
+        "first25percent": first + 0.25 * (last - first),
+        "first50percent": first + 0.5 * (last - first),
+    }
+    return first, ends[period]
 
 
 def clinical_scores(values: tf.Tensor, channels: ChannelSet) -> tf.Tensor:
@@ -169,18 +194,27 @@ def clinical_scores(values: tf.Tensor, channels: ChannelSet) -> tf.Tensor:
     return tf.stack(columns, axis=-1)
 
 
-def extract_features(records: Records, stays: int, channels: ChannelSet) -> NDArray[np.float64]:
+def extract_features(
+    records: Records,
+    stays: int,
+    channels: ChannelSet,
+    period: Period = "all",
+    features: FeatureSet = "all",
+) -> NDArray[np.float64]:
     """Extract the features of records without imputation: the input of the benchmarks' logistic regression.
 
     Args:
         records: rows of all stays.
         stays: number of stays N.
         channels: the channels of the records.
+        period: part of each channel's time that the windows divide.
+        features: statistics that are taken.
 
     Returns:
-        float64 [N, 42 * C], NaN for a window without a measurement.
+        float64 [N, 42 * C] (7 * C with "len", 35 * C with "all_but_len"), NaN for a window without a
+        measurement.
     """
-    features = np.empty((stays, len(channels) * FEATURES_A_CHANNEL))
+    every = np.empty((stays, len(channels) * FEATURES_A_CHANNEL))
     edges = np.searchsorted(records.stay, np.arange(stays + 1))
     for start in range(0, stays, STAYS_A_BATCH):
         stop = min(start + STAYS_A_BATCH, stays)
@@ -194,5 +228,8 @@ def extract_features(records: Records, stays: int, channels: ChannelSet) -> NDAr
         times[stay, position] = records.hours[rows]
         present = ~np.isnan(values)
         scores = clinical_scores(tf.constant(np.where(present, values, 0.0)), channels)
-        features[start:stop] = window_features(scores, tf.constant(present), tf.constant(times)).numpy()
-    return features
+        every[start:stop] = window_features(scores, tf.constant(present), tf.constant(times), period).numpy()
+    if features == "all":
+        return every
+    counts = np.arange(every.shape[1]) % len(FUNCTIONS) == FUNCTIONS.index("count")
+    return every[:, counts if features == "len" else ~counts]

@@ -27,6 +27,8 @@ CHARACTERS_SHOWN = 60
 START_OF_ROW = b"0123456789.,+- \tnNiI"
 """Characters with which the first row may start, even if its time is faulty. Other texts never reach Polars,
 which would unpack a text that starts like a compressed file, to any size."""
+ROUNDING = 1e-6
+"""Hours by which a row may be before admission or after the end of a sample, as in the benchmarks."""
 LARGEST_VALUE = 1e18
 """Largest absolute value of a measurement, in any unit. With this limit, the sum of the squares of the bins
 still fits into the single precision of grids."""
@@ -126,7 +128,7 @@ def _parse(bodies: list[bytes], paths: Sequence[Path], channels: ChannelSet) -> 
     descends = np.zeros(len(hours), bool)
     descends[1:] = (np.diff(hours) < 0) & (np.diff(stay) == 0)
     faulty = np.flatnonzero(
-        ~np.isfinite(hours) | (hours < 0) | descends | (np.abs(values) > LARGEST_VALUE).any(axis=1)
+        ~np.isfinite(hours) | (hours <= -ROUNDING) | descends | (np.abs(values) > LARGEST_VALUE).any(axis=1)
     )
     if faulty.size:
         row = int(faulty[0])
@@ -174,7 +176,7 @@ def _row_fault(
     cells = [private(cell[:CHARACTERS_SHOWN]) for cell in cells]
     if not np.isfinite(hour):
         return f"column 'Hours' holds '{cells[0]}', which is not a time; every row needs its time in hours"
-    if hour < 0:
+    if hour <= -ROUNDING:
         return f"column 'Hours' is negative ({private(f'{hour:g}')}); count hours from admission to the ICU"
     for channel, value, cell in zip(channels, values, cells[1:], strict=True):
         if abs(value) > LARGEST_VALUE and channel.is_categorical:

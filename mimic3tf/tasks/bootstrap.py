@@ -1,4 +1,4 @@
-"""Bootstrap intervals of the metrics that rank predictions, as the benchmarks' evaluation scripts make them.
+"""Bootstrap intervals of metrics, as the benchmarks' evaluation scripts make them.
 
 All predictions of a stay are drawn together, because they are not independent. A resample is a number of
 draws for each stay, so that many resamples are measured at once, from predictions that are sorted once.
@@ -6,11 +6,14 @@ draws for each stay, so that many resamples are measured at once, from predictio
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+Measure = Callable[[NDArray[np.integer]], NDArray[np.float64]]
+"""Computes M metrics of B samples, float64 [B, M], from int [B, S], how often each stay occurs in each."""
 RESAMPLES = 10_000
 """Number of resamples that the benchmarks' script for in-hospital mortality draws."""
 CELLS = 2**21
@@ -85,35 +88,72 @@ def bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Estimate the metrics of predictions with percentile bootstrap intervals, resampled by stay.
+    """Estimate the metrics of `RANKING` with percentile bootstrap intervals, resampled by stay.
 
-    If every stay has one prediction, the resamples of a seed are those that the benchmarks' script draws
-    after `np.random.seed(seed)`. Resamples without both labels are left out.
+    Resamples without both labels are left out.
 
     Args:
         labels: int [E], 0 or 1.
         probabilities: float [E], predicted probability of label 1.
-        stay: int [E], the number of the stay of each prediction, 0 to N - 1; one stay each if not given.
+        stay: int [E], the number of the stay of each prediction, 0 to S - 1; one stay each if not given.
         resamples: number of resamples, at least 1.
         seed: non-negative int; fixes the resamples.
 
     Returns:
         Each name of `RANKING` -> its estimate.
     """
-    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
-    stay = np.arange(len(labels)) if stay is None else stay
-    stays = int(stay.max()) + 1
+    rows = np.arange(len(labels)) if stay is None else stay
+    measure = ranking_measure(labels, probabilities, rows)
+    stays = int(rows.max()) + 1
+    return estimates(RANKING, measure, stays, len(labels), resamples=resamples, seed=seed)
+
+
+def ranking_measure(
+    labels: NDArray[np.integer], probabilities: NDArray[np.floating], stay: NDArray[np.integer]
+) -> Measure:
+    """Prepare `ranking_metrics` of samples in which each stay occurs several times or never.
+
+    Args:
+        labels: int [E], 0 or 1.
+        probabilities: float [E], predicted probability of label 1.
+        stay: int [E], the number of the stay of each prediction, 0 to S - 1.
+    """
+    # In the order in which `ranking_metrics` needs them, so that it sorts nothing in each call.
+    order = np.argsort(-np.asarray(probabilities), kind="stable")
+    ranked, known, rows = np.asarray(probabilities)[order], np.asarray(labels)[order], stay[order]
+    return lambda counts: ranking_metrics(known, ranked, counts[:, rows])
+
+
+def estimates(
+    names: Sequence[str], measure: Measure, stays: int, cells: int, *, resamples: int, seed: int
+) -> dict[str, Estimate]:
+    """Estimate metrics with percentile bootstrap intervals, resampled by stay.
+
+    If every stay has one prediction, the resamples of a seed are those that the benchmarks' scripts draw
+    after `np.random.seed(seed)`. Resamples in which a metric is not defined are left out for this metric.
+
+    Args:
+        names: names [M] of the metrics.
+        measure: computes them.
+        stays: number of stays S.
+        cells: numbers that `measure` holds for each sample; sets how many samples it is given at once.
+        resamples: number of resamples, at least 1.
+        seed: non-negative int; fixes the resamples.
+
+    Returns:
+        Each name -> its estimate.
+    """
     draws = np.random.RandomState(seed)  # the generator of the benchmarks' scripts
-    at_once = max(1, CELLS // max(stays, len(labels)))
+    at_once = max(1, CELLS // max(stays, cells))
     parts = []
     for first in range(0, resamples, at_once):
         count = min(at_once, resamples - first)
         drawn = draws.randint(0, stays, size=(count, stays)) + stays * np.arange(count)[:, None]
         times = np.bincount(drawn.ravel(), minlength=count * stays).reshape(count, stays)
-        parts.append(ranking_metrics(labels, probabilities, times[:, stay]))
+        parts.append(measure(times))
     found = np.concatenate(parts)
-    value = ranking_metrics(labels, probabilities, np.ones((1, len(labels)), np.int64))[0]
-    return {name: _estimate(float(value[column]), found[:, column]) for column, name in enumerate(RANKING)}
+    value = measure(np.ones((1, stays), np.int64))[0]
+    return {name: _estimate(float(value[column]), found[:, column]) for column, name in enumerate(names)}
 
 
 def _estimate(value: float, found: NDArray[np.float64]) -> Estimate:

@@ -139,6 +139,9 @@ def test_the_other_classes_start_no_keras() -> None:
     code = (
         "import sys, mimic3tf.data\n"
         "from mimic3tf.data import InHospitalMortalityReader, Discretizer, Normalizer, load_data\n"
+        "from mimic3tf.data import DecompensationReader, LengthOfStayReader\n"
+        "from mimic3tf.data import MultitaskReader, PhenotypingReader\n"
+        "from mimic3tf.data import DeepSupervisionDataLoader\n"
         "print({'tensorflow', 'keras'} & set(sys.modules))\n"
         "mimic3tf.data.no_such_name"
     )

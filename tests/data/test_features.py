@@ -1,9 +1,11 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
+import pytest
 import tensorflow as tf
+from golden_tasks import Golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import skew
@@ -12,11 +14,13 @@ from mimic3tf.channels import MIMIC3
 from mimic3tf.data.features import (
     FUNCTIONS,
     WINDOWS,
+    FeatureSet,
+    Period,
     extract_features,
     feature_names,
     window_features,
 )
-from mimic3tf.data.records import read_series
+from mimic3tf.data.records import Records, parse_rows, read_series
 
 
 def test_features_of_unfilled_records_equal_the_reference(reference: Any) -> None:
@@ -91,3 +95,56 @@ def test_the_gradient_is_the_same_every_time() -> None:
     assert np.abs(first).max() > 0
     for _ in range(100):
         np.testing.assert_array_equal(gradient(), first)
+
+
+def _records(rows: list[np.ndarray]) -> Records:
+    """The rows of several stays, as readers give them, in one table."""
+    parsed = [parse_rows(each, MIMIC3) for each in rows]
+    stay = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
+    hours, values = (np.concatenate([getattr(each, name) for each in parsed]) for name in ("hours", "values"))
+    return Records(stay, hours, values)
+
+
+@pytest.mark.parametrize("task", ["decompensation", "length_of_stay", "phenotyping"])
+def test_features_up_to_an_hour_are_the_benchmarks(task: str, golden: Golden) -> None:
+    reader = golden.reader(task)
+    rows = [reader.read_example(index)["X"] for index in range(reader.get_number_of_examples())]
+    found = extract_features(_records(rows), len(rows), MIMIC3)
+    expected = golden.arrays(task)["features_714"]
+    np.testing.assert_allclose(found, expected, rtol=2e-7, atol=1e-6, equal_nan=True)
+
+
+def test_features_of_every_period_are_the_benchmarks(of_demo: Golden) -> None:
+    expected = of_demo.arrays("features_periods")
+    reader = of_demo.reader("phenotyping")
+    examples = [reader.read_example(index) for index in range(reader.get_number_of_examples())]
+    rows = {example["name"]: example["X"] for example in examples}
+    records = _records([rows[name] for name in expected["names"]])
+    for period in get_args(Period):
+        for kind in get_args(FeatureSet):
+            found = extract_features(records, len(expected["names"]), MIMIC3, period, kind)
+            np.testing.assert_allclose(
+                found, expected.pop(f"{period}|{kind}"), rtol=2e-7, atol=1e-6, err_msg=f"{period} {kind}"
+            )
+    assert set(expected) == {"names"}
+
+
+@pytest.mark.parametrize(
+    ("period", "counted"),
+    [
+        ("all", 6),
+        ("first4days", 5),
+        ("first8days", 6),
+        ("last12hours", 2),
+        ("first25percent", 3),
+        ("first50percent", 4),
+    ],
+)
+def test_a_period_is_a_part_of_the_channels_own_time(period: Period, counted: int) -> None:
+    """Six values from hour 4 to hour 104; the last one alone is later than four days after the first."""
+    hours = np.array([4.0, 5.0, 29.0, 54.0, 92.0, 104.0])
+    values = np.full((6, 17), np.nan)
+    values[:, MIMIC3.names.index("Heart Rate")] = np.arange(6.0)
+    found = extract_features(Records(np.zeros(6, np.int64), hours, values), 1, MIMIC3, period, "len")
+    assert found[0, 7 * MIMIC3.names.index("Heart Rate")] == counted
+    assert found.shape == (1, 119)

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from mimic3tf.data.predictions import read_predictions, with_labels_of
+from mimic3tf.data.predictions import FORMS, read_predictions, with_labels_of
 from mimic3tf.errors import DataError
 
 LISTED = "stay,y_true\na.csv,0\nb.csv,1\nc.csv,0\n"
@@ -97,3 +98,92 @@ def test_names_and_cells_are_hidden_on_demand(
             with_labels_of(read_predictions(written(tmp_path, GIVEN.replace(before, after))), listfile)
         assert "Smith" not in str(caught.value)
         assert "c.csv" not in str(caught.value)
+
+
+FILES = {
+    "decompensation": (
+        "stay,period_length,y_true\na.csv,5.000000,0\na.csv,6.000000,1\nb.csv,5.000000,0\n",
+        "stay,period_length,prediction,y_true\nb.csv,5,0.25,0\na.csv,6.0,0.75,1\na.csv,5.000000,0.5,0\n",
+        [0.5, 0.75, 0.25],
+    ),
+    "length-of-stay": (
+        "stay,period_length,y_true\na.csv,5.000000,30.1\na.csv,6.000000,-0.000000\n",
+        "stay,period_length,prediction,y_true\na.csv,6.000000,-3.5,0.0\na.csv,5.000000,900.25,30.100000\n",
+        [900.25, -3.5],
+    ),
+    "phenotyping": (
+        "stay,period_length,Shock,Other\na.csv,60.5,0,1\nb.csv,3.9,1,0\n",
+        "stay,period_length,pred_1,pred_2,label_1,label_2\nb.csv,3.9,0.1,0.2,1,0\na.csv,60.5,0.3,0.4,0,1\n",
+        [[0.3, 0.4], [0.1, 0.2]],
+    ),
+}
+
+
+def _read(task: str, listed: str, given: str, folder: Path) -> Any:
+    (folder / "listfile.csv").write_text(listed)
+    return with_labels_of(
+        read_predictions(written(folder, given), FORMS[task]), folder / "listfile.csv", task
+    )
+
+
+@pytest.mark.parametrize("task", list(FILES))
+def test_predictions_of_every_task_are_matched_by_stay_and_hour(task: str, tmp_path: Path) -> None:
+    listed, given, expected = FILES[task]
+    found = _read(task, listed, given, tmp_path)
+    np.testing.assert_array_equal(found.probabilities, expected)
+    labels = 2 if task == "phenotyping" else 1
+    without = "\n".join(",".join(line.split(",")[:-labels]) for line in given.strip().split("\n"))
+    again = _read(task, listed, without, tmp_path)
+    np.testing.assert_array_equal(again.labels, found.labels)
+    assert found.labels is not None
+    assert found.labels.shape == found.probabilities.shape
+
+
+@pytest.mark.parametrize(
+    ("task", "before", "after", "message"),
+    [
+        ("decompensation", "b.csv,5,0.25,0\n", "", r"has no prediction of stay 'b.csv' at hour 5, which"),
+        ("decompensation", "b.csv,5,", "b.csv,7,", r"has no prediction of stay 'b.csv' at hour 5, which"),
+        ("decompensation", "y_true\n", "y_true\nc.csv,5,0.5,0\n", "line 2: stay 'c.csv' at hour 5 is not in"),
+        ("decompensation", "a.csv,6.0,", "a.csv,5.0,", "line 4: stay 'a.csv' is listed twice at hour 5"),
+        (
+            "decompensation",
+            "0.75,1",
+            "0.75,0",
+            "line 3: column 'y_true' of stay 'a.csv' at hour 6 holds 0, but",
+        ),
+        (
+            "decompensation",
+            "0.75",
+            "1.75",
+            "line 3: column 'prediction' holds '1.75'; a prediction is a number",
+        ),
+        ("decompensation", "period_length", "hour", "must name the column 'period_length' once"),
+        ("length-of-stay", "900.25", "long", "line 3: column 'prediction' holds 'long'; a prediction is a"),
+        ("length-of-stay", "30.100000", "30.2", "holds 30.2, but .*listfile.csv has 30.1$"),
+        (
+            "length-of-stay",
+            "-3.5,0.0",
+            "-3.5,-1",
+            "line 2: column 'y_true' holds '-1'; remaining hours are a",
+        ),
+        ("phenotyping", "pred_2", "pred_3", "line 1: the columns 'pred_...' must be numbered 1 to 2"),
+        ("phenotyping", "label_2", "other", "line 1: names 2 columns of predictions, 1 of labels"),
+        ("phenotyping", "0.2,1,0", "0.2,1,1", "line 2: column 'label_2' of stay 'b.csv' holds 1, but"),
+        ("phenotyping", "0.2,1,0", "2,1,0", "line 2: column 'pred_2' holds '2'; a prediction is a number"),
+    ],
+)
+def test_mistakes_in_predictions_of_every_task_are_named(
+    task: str, before: str, after: str, message: str, tmp_path: Path
+) -> None:
+    listed, given, _ = FILES[task]
+    assert given.count(before) == 1
+    with pytest.raises(DataError, match=message):
+        _read(task, listed, given.replace(before, after), tmp_path)
+
+
+def test_another_number_of_labels_is_refused(tmp_path: Path) -> None:
+    listed, given, _ = FILES["phenotyping"]
+    listed = listed.replace(",Other", "").replace("0,1\n", "0\n").replace("1,0\n", "1\n")
+    with pytest.raises(DataError, match=r"has 2 predictions a stay; .*listfile.csv has 1 labels"):
+        _read("phenotyping", listed, given, tmp_path)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden_tasks import SHARED, Golden, at_hand, discretizer, normalizer
 
 from mimic3tf.channels import MIMIC3
 from mimic3tf.data import Discretizer, Normalizer
@@ -132,3 +133,70 @@ def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
     (tmp_path / "objects").write_bytes(pickle.dumps(objects, protocol=2))
     with pytest.raises(DataError, match="not floating-point"):
         Normalizer().load_params(tmp_path / "objects")
+
+
+@pytest.mark.parametrize("task", ["decompensation", "length_of_stay", "phenotyping"])
+def test_grids_of_any_length_are_the_benchmarks(task: str, golden: Golden, tmp_path: Path) -> None:
+    expected = golden.arrays(task)
+    reader, grids = golden.reader(task), discretizer()
+    lengths = []
+    for index in range(reader.get_number_of_examples()):
+        example = reader.read_example(index)
+        grid, header = grids.transform(example["X"], end=example["t"])
+        lengths.append(len(grid))
+        start, stop = expected["offsets"][index : index + 2]
+        np.testing.assert_array_equal(grid.astype(np.float32), expected["grid"][start:stop])
+    assert header.split(",") == expected["header"].tolist()
+    np.testing.assert_array_equal(np.cumsum([0, *lengths]), expected["offsets"])
+
+
+@pytest.mark.parametrize("task", ["decompensation", "length_of_stay", "phenotyping"])
+def test_grids_are_standardized_as_by_the_benchmarks(task: str, golden: Golden, tmp_path: Path) -> None:
+    expected = golden.arrays(task)
+    found = normalizer(task, tmp_path).transform(expected["grid"])
+    np.testing.assert_allclose(found, expected["grid_standardized"], rtol=1e-6, atol=1e-6)
+
+
+def test_other_settings_of_the_discretizer_are_the_benchmarks(
+    of_demo: Golden, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = of_demo.arrays("discretizer_settings")
+    reader = of_demo.reader("phenotyping")
+    examples = [reader.read_example(index) for index in range(reader.get_number_of_examples())]
+    rows = {example["name"]: example["X"] for example in examples}
+    settings = [key for key in expected if key.count("|") == 3]
+    assert len(settings) == 5
+    for setting in settings:
+        timestep, start, imputation, masks = setting.split("|")
+        grids = Discretizer(float(timestep), masks == "masks", imputation, start)  # type: ignore[arg-type]
+        found = [
+            grids.transform(rows[name], end=t)[0]
+            for name, t in zip(expected["names"], expected["t"], strict=True)
+        ]
+        np.testing.assert_array_equal(np.cumsum([0, *map(len, found)]), expected[f"{setting}|offsets"])
+        np.testing.assert_array_equal(
+            np.concatenate(found).astype(np.float32), expected[setting], err_msg=setting
+        )
+        grids.print_statistics()
+        empty, unused = 100 * expected[f"{setting}|statistics"]
+        printed = capsys.readouterr().out
+        assert f"average empty bins = {empty:.2f} percent" in printed
+        assert f"average unused data = {unused:.2f} percent" in printed
+
+
+def test_the_benchmarks_normalizers_of_all_tasks_are_read(tmp_path: Path) -> None:
+    table = json.loads(at_hand(SHARED / "normalizers.json").read_text())
+    assert len(table) == 10
+    for name, statistics in table.items():
+        file = tmp_path / "normalizer"
+        file.write_bytes(
+            pickle.dumps({"means": np.array(statistics["mean"]), "stds": np.array(statistics["std"])})
+        )
+        loaded = Normalizer()
+        loaded.load_params(file)
+        np.testing.assert_array_equal(loaded.means, statistics["mean"], err_msg=name)
+        np.testing.assert_array_equal(loaded.stds, statistics["std"], err_msg=name)
+    # Those of four tasks are one and the same file.
+    whole_stays = [table[name] for name in table if "_ts1.0." in name and "ihm" not in name]
+    assert len(whole_stays) == 4
+    assert all(statistics == whole_stays[0] for statistics in whole_stays)

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+from golden_tasks import READERS, Golden
 
 from mimic3tf.data import (
     Discretizer,
@@ -14,6 +15,9 @@ from mimic3tf.data import (
     read_chunk,
     save_results,
 )
+from mimic3tf.data.readers import DecompensationReader, LengthOfStayReader
+from mimic3tf.errors import DataError
+from mimic3tf.tasks.metrics_hours import Partition, targets_of
 
 
 @pytest.fixture
@@ -104,3 +108,125 @@ def test_standardized_grids_equal_the_reference(reference: Any, tmp_path: Path) 
         np.testing.assert_allclose(
             normalizer.transform(grid), reference["clean_76_standardized"][i], rtol=1e-6, atol=1e-6
         )
+
+
+KEYS = {
+    "decompensation": ["X", "t", "y", "header", "name"],
+    "length_of_stay": ["X", "t", "y", "header", "name"],
+    "phenotyping": ["X", "t", "y", "header", "name"],
+    "multitask": ["X", "t", "ihm", "los", "pheno", "decomp", "header", "name"],
+}
+
+
+@pytest.mark.parametrize("task", ["decompensation", "length_of_stay", "phenotyping"])
+def test_samples_are_read_as_by_the_benchmarks(task: str, golden: Golden) -> None:
+    expected = golden.arrays(task)
+    reader = golden.reader(task)
+    chunk = read_chunk(reader, reader.get_number_of_examples())
+    assert list(chunk) == KEYS[task]
+    assert chunk["name"] == expected["names"].tolist()
+    assert chunk["t"] == expected["t"].tolist()
+    assert [len(rows) for rows in chunk["X"]] == expected["rows_read"].tolist()
+    hours = "y_reg" if "y_reg" in expected else "y"
+    np.testing.assert_array_equal(chunk["y"], expected[hours])
+    assert {type(label) for label in chunk["y"]} == {
+        {"decompensation": int, "length_of_stay": float, "phenotyping": list}[task]
+    }
+
+
+def test_remaining_hours_become_the_benchmarks_classes(of_demo: Golden) -> None:
+    expected = of_demo.arrays("length_of_stay")
+    for partition in get_args(Partition)[:2]:
+        found = targets_of(expected["y_reg"], partition)
+        np.testing.assert_array_equal(found, expected[f"y_{partition}"])
+
+
+def test_multitask_is_read_as_by_the_benchmarks(of_demo: Golden) -> None:
+    expected = of_demo.arrays("multitask")
+    reader = of_demo.reader("multitask")
+    chunk = read_chunk(reader, reader.get_number_of_examples())
+    assert list(chunk) == KEYS["multitask"]
+    assert chunk["name"] == expected["names"].tolist()
+    assert chunk["t"] == expected["t"].tolist()
+    # The benchmarks' generator overwrites labels without a mask in the reader, where these were taken from.
+    position, mask, label = np.array(chunk["ihm"]).T
+    np.testing.assert_array_equal(np.stack([position, mask, label * mask], axis=1), expected["read_ihm"])
+    cells = [line.split(",")[2] for line in of_demo.listfile("multitask").read_text().split("\n")[1:] if line]
+    assert [";".join(map(str, ihm)) for ihm in chunk["ihm"]] == cells
+    np.testing.assert_array_equal(chunk["pheno"], expected["pheno_y"])
+    for task in ("los", "decomp"):
+        masks, labels = zip(*chunk[task], strict=True)
+        np.testing.assert_array_equal(np.concatenate(masks), expected[f"read_{task}_mask"])
+        np.testing.assert_array_equal(np.concatenate(labels), expected[f"f64_read_{task}_labels"])
+        offsets = np.cumsum([0, *map(len, masks)])
+        np.testing.assert_array_equal(offsets, expected[f"read_{task}_offsets"])
+
+
+def test_the_phenotypes_are_the_columns_of_the_listfile(of_demo: Golden) -> None:
+    names = of_demo.listfile("phenotyping").read_text().split("\n")[0].split(",")[2:]
+    assert names == of_demo.arrays("phenotyping")["phenotypes"].tolist()
+
+
+@pytest.mark.parametrize("task", list(READERS))
+def test_every_reader_reads_its_whole_listfile(task: str, golden: Golden, tmp_path: Path) -> None:
+    """`listfile.csv` in the folder is the default, reading starts over, and a seed gives one order."""
+    reader = golden.reader(task)
+    count = reader.get_number_of_examples()
+    first = reader.read_next()
+    for _ in range(count - 1):
+        reader.read_next()
+    np.testing.assert_array_equal(reader.read_next()["X"], first["X"])
+    for index in (-1, count):
+        with pytest.raises(ValueError, match=f"index must be from 0 to {count - 1}, not {index}"):
+            reader.read_example(index)
+    other = golden.reader(task)
+    for each in (reader, other):
+        each.random_shuffle(seed=3)
+    np.testing.assert_array_equal(reader.hours, other.hours)
+    assert [reader.read_example(i)["t"] for i in range(5)] == reader.hours[:5].tolist()
+    (tmp_path / "listfile.csv").write_bytes(golden.listfile(task).read_bytes())
+    assert READERS[task](tmp_path).get_number_of_examples() == count
+
+
+ROWS = "Hours,Pulse\n0.5,80\n4.0,81\n5.0000005,82\n5.1,83\n5.0,84\n"
+
+
+@pytest.fixture
+def one_stay(tmp_path: Path) -> Path:
+    (tmp_path / "a.csv").write_text(ROWS)
+    (tmp_path / "listfile.csv").write_text("stay,period_length,y_true\na.csv,5.000000,1\n")
+    return tmp_path
+
+
+def test_reading_stops_at_the_first_later_row(one_stay: Path) -> None:
+    read = DecompensationReader(one_stay).read_example(0)
+    assert read["X"].tolist() == [["0.5", "80"], ["4.0", "81"], ["5.0000005", "82"]]
+    assert (read["t"], read["y"], read["header"]) == (5.0, 1, ["Hours", "Pulse"])
+
+
+@pytest.mark.parametrize(
+    ("series", "message"),
+    [
+        (ROWS.replace("0.5,80", "6.5,80"), r"a.csv: has no row up to hour 5; leave this hour out"),
+        (
+            ROWS.replace("4.0,81", "four,81"),
+            "a.csv, line 3: column 'Hours' holds 'four', which is not a time",
+        ),
+        (ROWS.replace("4.0,81", "4.0"), "a.csv, line 3: 1 cells where the header names 2"),
+        ("Hours,Pulse\n", "a.csv: the series is empty"),
+    ],
+)
+def test_a_series_without_usable_rows_is_refused(one_stay: Path, series: str, message: str) -> None:
+    (one_stay / "a.csv").write_text(series)
+    with pytest.raises(DataError, match=message):
+        LengthOfStayReader(one_stay).read_example(0)
+
+
+def test_a_missing_listfile_or_series_is_named(one_stay: Path) -> None:
+    (one_stay / "a.csv").unlink()
+    with pytest.raises(
+        DataError, match=r"a.csv: the listfile names this stay, but its series file is absent"
+    ):
+        LengthOfStayReader(one_stay).read_example(0)
+    with pytest.raises(DataError, match=r"other.csv: listfile not found"):
+        LengthOfStayReader(one_stay, one_stay / "other.csv")

@@ -217,3 +217,14 @@ def _refusal(path: Path) -> str | None:
     except DataError as error:
         return str(error)
     return None
+
+
+def test_rows_may_be_a_rounding_error_before_admission(tmp_path: Path) -> None:
+    """The benchmarks keep such rows, half a microhour early, in the first bin."""
+    row = "," * 17
+    (path,) = _write(tmp_path, [f"{','.join(MIMIC3.header)}\n-0.0000005{row}\n1{row}\n"])
+    read, _ = read_series([path], MIMIC3)
+    assert read.hours.tolist() == [-5e-7, 1.0]
+    (path,) = _write(tmp_path, [f"{','.join(MIMIC3.header)}\n-0.000001{row}\n"])
+    with pytest.raises(DataError, match=r"line 2: column 'Hours' is negative \(-1e-06\)"):
+        read_series([path], MIMIC3)

@@ -1,0 +1,1 @@
+"""Batch generators of mimic3-benchmarks: a module for each task, with the benchmarks' classes."""

@@ -1,0 +1,198 @@
+"""Read the listfiles of the benchmarks' other tasks: those whose rows say how many hours are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mimic3tf.data.directory import missing_listfile
+from mimic3tf.data.links import check_link
+from mimic3tf.data.records import CHARACTERS_SHOWN, ROUNDING
+from mimic3tf.data.text_table import HOURS, LABEL, REMAINING, Rule, TextTable, read_text_table
+from mimic3tf.described import Described
+from mimic3tf.errors import DataError, private
+from mimic3tf.storage.files import PathText
+
+STAY, PERIOD, LABELS = "stay", "period_length", "y_true"
+"""Columns of a listfile with one label a row."""
+MULTITASK = (
+    "filename",
+    "length of stay",
+    "in-hospital mortality task (pos;mask;label)",
+    "length of stay task (masks;labels)",
+    "phenotyping task (labels)",
+    "decompensation task (masks;labels)",
+)
+"""Columns of the listfile of multitask learning."""
+
+
+@dataclass(frozen=True, repr=False)
+class Listed(Described):
+    """The samples that a listfile names.
+
+    Attributes:
+        table: the cells of the listfile.
+        stays: names [N] of the series files.
+        hours: float64 [N], hours of the stay that each sample reads.
+        labels: float64 [N, K], the labels in the columns after the hours.
+    """
+
+    table: TextTable
+    stays: pl.Series
+    hours: NDArray[np.float64]
+    labels: NDArray[np.float64]
+
+
+@dataclass(frozen=True, repr=False)
+class HourlyLabels(Described):
+    """Lists of masks and labels, one of each for every hour 0, 1, 2, ... of every stay.
+
+    Attributes:
+        numbers: float64, the masks and then the labels of each stay, stay after stay.
+        offsets: int64 [N + 1], where each stay begins in `numbers`.
+    """
+
+    numbers: NDArray[np.float64]
+    offsets: NDArray[np.int64]
+
+    def of(self, stay: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the masks and the labels of a stay."""
+        masks, labels = self.numbers[self.offsets[stay] : self.offsets[stay + 1]].reshape(2, -1)
+        return masks, labels
+
+
+def read_hourly(path: PathText, rule: Rule = LABEL, *, follow_links: bool = False) -> Listed:
+    """Read a listfile of decompensation, or of length of stay (with `REMAINING`): a row for each hour.
+
+    Raises:
+        DataError: the listfile is missing, or lists nothing; or a line is malformed; names line and column.
+    """
+    table = _read(Path(path), follow_links=follow_links)
+    _check_header(table, (STAY, PERIOD, LABELS))
+    return _listed(table, (STAY, PERIOD), table.numbers([LABELS], rule))
+
+
+def read_phenotyping(path: PathText, *, follow_links: bool = False) -> Listed:
+    """Read a listfile of phenotyping: a row for each stay, and a column for each phenotype, of any names.
+
+    Raises:
+        DataError: as `read_hourly`.
+    """
+    table = _read(Path(path), follow_links=follow_links)
+    phenotypes = table.header[2:]
+    if len(set(phenotypes)) != len(phenotypes) or not phenotypes:
+        raise DataError(
+            f"{table.path}, line 1: the header must name every phenotype once, after {STAY},{PERIOD}"
+        )
+    _check_header(table, (STAY, PERIOD, *phenotypes))
+    return _listed(table, (STAY,), table.numbers(phenotypes, LABEL))
+
+
+def read_multitask(
+    path: PathText, *, follow_links: bool = False
+) -> tuple[Listed, NDArray[np.int64], HourlyLabels, HourlyLabels]:
+    """Read a listfile of multitask learning: a row for each stay.
+
+    Returns:
+        The stays with their phenotypes as labels; position, mask and label of in-hospital mortality, int64
+        [N, 3]; the hours of length of stay; and the hours of decompensation.
+
+    Raises:
+        DataError: as `read_hourly`.
+    """
+    table = _read(Path(path), follow_links=follow_links)
+    _check_header(table, MULTITASK)
+    name, period, mortality, remaining, phenotypes, decompensation = MULTITASK
+    labels = _lists(table, phenotypes, LABEL)
+    widths = np.diff(labels.offsets)
+    table.check(phenotypes, pl.Series(widths != widths[0]), f"the first stay has {widths[0]} labels")
+    listed = _listed(table, (name,), labels.numbers.reshape(len(widths), -1), period=period)
+    position = _lists(table, mortality, REMAINING)
+    table.check(mortality, pl.Series(np.diff(position.offsets) != 3), "expected pos;mask;label")
+    hours = np.floor(listed.hours + ROUNDING).astype(np.int64) + 1
+    return (
+        listed,
+        position.numbers.reshape(-1, 3).astype(np.int64),
+        _masked(table, remaining, REMAINING, hours),
+        _masked(table, decompensation, LABEL, hours),
+    )
+
+
+def _masked(table: TextTable, column: str, rule: Rule, most: NDArray[np.int64]) -> HourlyLabels:
+    """Read a column of masks and labels, and check that there are at most so many hours of each stay."""
+    lists = _lists(table, column, rule)
+    counts = np.diff(lists.offsets)
+    table.check(column, pl.Series(counts % 2 == 1), "expected as many labels as masks")
+    table.check(column, pl.Series(counts // 2 > most), "has more hours than the stay")
+    stay = np.repeat(np.arange(len(counts)), counts)
+    is_mask = np.arange(len(stay)) < (lists.offsets[:-1] + counts // 2)[stay]
+    wrong = is_mask & ~np.isin(lists.numbers, (0.0, 1.0))
+    table.check(column, _any(stay[wrong], len(counts)), "masks are 0 or 1")
+    return lists
+
+
+def _any(stays: NDArray[np.int64], count: int) -> pl.Series:
+    """Tell of each of `count` stays whether it is among some stays: bool."""
+    return pl.Series(np.bincount(stays, minlength=count) > 0)
+
+
+def _read(path: Path, *, follow_links: bool) -> TextTable:
+    check_link(path, path.parent, follow_links=follow_links)
+    if not path.exists():
+        raise missing_listfile(path)
+    return read_text_table(path)
+
+
+def _check_header(table: TextTable, columns: tuple[str, ...]) -> None:
+    if table.header != list(columns):
+        held, expected = private(",".join(table.header)[:50]), ",".join(columns)
+        raise DataError(f"{table.path}, line 1: the header must read '{expected}', not '{held}'")
+    if not len(table.rows):
+        raise DataError(f"{table.path}: lists no stays")
+
+
+def _listed(
+    table: TextTable, key: tuple[str, ...], labels: NDArray[np.float64], period: str = PERIOD
+) -> Listed:
+    """Check names and hours, and that no two rows have the same `key`."""
+    stays = table.texts(key[0])
+    for stay in stays.unique(maintain_order=True).to_list():
+        if Path(stay).name != stay or stay in ("", "..") or not stay.isprintable():
+            table.check(key[0], stays == stay, "expected a file name")
+    hours = table.numbers([period], HOURS)[:, 0]
+    check_distinct(table, pl.DataFrame({STAY: stays, PERIOD: hours})[:, : len(key)])
+    return Listed(table, stays, hours, labels)
+
+
+def check_distinct(table: TextTable, keys: pl.DataFrame) -> None:
+    """Refuse a file that lists a sample twice.
+
+    Args:
+        table: the file.
+        keys: names of the stays, and the hours where one stay has several samples.
+
+    Raises:
+        DataError: two rows have the same key; names the line of the second.
+    """
+    for row in (~keys.select(pl.struct(pl.all()).is_first_distinct()).to_series()).arg_true().head(1):
+        stay, *hours = keys.row(row)
+        at = f" at hour {private(f'{hours[0]:g}')}" if hours else ""
+        raise DataError(f"{table.place(row)}: stay '{private(stay[:CHARACTERS_SHOWN])}' is listed twice{at}")
+
+
+def _lists(table: TextTable, column: str, rule: Rule) -> HourlyLabels:
+    """Read cells of numbers that are joined by semicolons; a lone semicolon is an empty list."""
+    texts = table.texts(column)
+    counts = texts.str.count_matches(";", literal=True).to_numpy().astype(np.int64) + 1
+    counts[(texts == ";").to_numpy()] = 0
+    cells = texts.filter(texts != ";").str.split(";").explode()
+    numbers = cells.cast(pl.Float64, strict=False)
+    sound, expected = rule
+    faulty = np.flatnonzero(~sound(numbers).fill_null(value=False).to_numpy())
+    stay = np.repeat(np.arange(len(counts)), counts)
+    table.check(column, _any(stay[faulty], len(counts)), expected)
+    return HourlyLabels(numbers.to_numpy(), np.concatenate([[0], np.cumsum(counts)]))
