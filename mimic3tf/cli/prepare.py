@@ -89,6 +89,37 @@ def physionet2012(
 
 
 @app.command()
+def yaib(
+    data: Annotated[Path, typer.Option(help="Folder of dyn.parquet, sta.parquet and outc.parquet.")],
+    out: Out,
+    outcomes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table (.csv or .parquet) with columns stay_id and died, and maybe subject; instead of "
+            "outc.parquet, whose label is death in the ICU in YAIB's own tasks."
+        ),
+    ] = None,
+    memory_limit: MemoryLimit = "4GB",
+) -> None:
+    """Convert a cohort of YAIB: hourly medians of a MIMIC, eICU, HiRID or AUMCdb cohort.
+
+    Takes adults with 48 hours of data. Stays are split by subject if --outcomes names subjects, else one by
+    one: then stays of the same patient may lie in several splits.
+
+    \b
+    Examples:
+      mimic3tf prepare yaib --data cohorts/mortality48/eicu --out data/eicu
+      mimic3tf prepare yaib --data cohorts/los/eicu --outcomes died-in-hospital.csv --out data/eicu
+    """
+    check_folders("--data", [data], "it must hold dyn.parquet")
+    check_files("--outcomes", [outcomes])
+    from mimic3tf.sources.yaib import prepare_yaib
+    from mimic3tf.tables.terminal import print_cohort
+
+    print_cohort(prepare_yaib(data, out, outcomes=outcomes, memory_limit=memory_limit))
+
+
+@app.command()
 def mimic3(
     csv: Annotated[Path, typer.Option(help="Folder of the raw tables (.csv or .csv.gz).")],
     out: Out,

@@ -57,6 +57,7 @@ class Database:
             scratch: existing directory for data that does not fit into memory; the caller removes it.
             memory_limit: bytes that the whole process may use.
         """
+        self.scratch = scratch
         self._files: list[Path] = []
         engine = memory_limit - _OVERHEAD
         settings: dict[str, str | bool | int | float | list[str]] = {
