@@ -13,8 +13,7 @@ from polars.exceptions import PolarsError
 from mimic3tf.data.directory import Split
 from mimic3tf.errors import DataError, private
 from mimic3tf.sources.cleaning import name_sql, quoted
-from mimic3tf.sources.csv_tables import literal_path
-from mimic3tf.sources.database import Database
+from mimic3tf.sources.database import Database, literal_path
 from mimic3tf.sources.meds_mapping import Stays
 
 SPLIT_NAMES: Mapping[str, Split] = {"train": "train", "tuning": "val", "held_out": "test"}
