@@ -246,12 +246,12 @@ FROM bounded
 
 
 def _cases(cases: Mapping[int, str]) -> str:
-    """Write the SQL of one expression for each code."""
-    return (
-        f"CASE code {' '.join(f'WHEN {code} THEN {sql}' for code, sql in cases.items())} END"
-        if cases
-        else "NULL"
-    )
+    """Write the SQL of one expression for each code; codes with the same expression share a branch."""
+    codes: dict[str, list[str]] = {}
+    for code, sql in cases.items():
+        codes.setdefault(sql, []).append(str(code))
+    branches = (f"WHEN code IN ({', '.join(alike)}) THEN {sql}" for sql, alike in codes.items())
+    return f"CASE {' '.join(branches)} END" if codes else "NULL"
 
 
 def _choices(categories: Mapping[str, Any]) -> str:

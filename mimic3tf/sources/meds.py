@@ -91,7 +91,7 @@ FROM joined LEFT JOIN person USING (subject)
 
 # Of a number in 32 bits, the shortest text that means it is what was charted: 97.8, not 97.80000305.
 _EVENTS = """
-SELECT e.subject, e.icustay, e.time, i.code AS found, i.number AS code, i.at_admission,
+SELECT e.subject, e.icustay, e.time, i.code AS found, i.entry AS code, i.at_admission,
     CASE WHEN i.of_categories THEN coalesce(e.text, regexp_replace(e.number::VARCHAR, '\\.0$', ''))
         ELSE coalesce(e.number::VARCHAR, e.text) END AS value
 FROM ({events}) e JOIN item i ON i.code = e.code
@@ -170,7 +170,7 @@ def resolve(database: Database, shards: Shards, chosen: str | None, bar: Progres
 def add_items(database: Database, resolved: Resolved) -> None:
     """Add the table `item`: the codes of measurements, and what they are."""
     database.run(
-        "CREATE TABLE item (code VARCHAR, number INTEGER, of_categories BOOLEAN, at_admission BOOLEAN)"
+        "CREATE TABLE item (code VARCHAR, entry INTEGER, of_categories BOOLEAN, at_admission BOOLEAN)"
     )
     items = ", ".join(
         f"({quoted(code)}, {index}, {bool(resolved.codes[index].categories)}, "

@@ -52,7 +52,7 @@ def test_an_explanation_fits_into_80_columns_and_makes_nothing(
     lines = done.out.splitlines()
     assert max(map(len, lines)) <= 80
     (fahrenheit,) = (line.split() for line in lines if "LAB//223761//°F" in line)
-    assert fahrenheit[1:] == "1 0 98.6 (98.6 to 98.6) 37 (37 to 37)".split()
+    assert fahrenheit[1:] == ["1", "0", "98.6", "(98.6", "to", "98.6)", "37", "(37", "to", "37)"]
     (lactate,) = (line.split() for line in lines if "LAB//50813" in line)
     assert lactate[1:3] == ["1", "1"]
     assert "1 icu_admission" in done.out
@@ -70,7 +70,7 @@ def test_an_explanation_of_unknown_codes_shows_a_mapping_that_can_be_read(
     prepare("--out", tmp_path / "out").fails(USAGE, tmp_path / "raw", "no shipped mapping", "--explain")
     done = prepare("--explain")
     assert done.status == 0
-    mapping = done.out[done.out.index("stays:") :]
+    mapping = done.out[done.out.index("\nstays:") :]
     (tmp_path / "mine.yaml").write_text(mapping)
     assert prepare("--mapping", tmp_path / "mine.yaml", "--out", tmp_path / "out").status == 0
 
