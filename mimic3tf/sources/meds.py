@@ -148,7 +148,7 @@ def prepare_meds(
         resolved = resolve(database, shards, mapping, bar)
         _check_fit(data, resolved, mapping)
         options["mapping"] = resolved.name
-        _tell(data, resolved)
+        _tell(shards, resolved)
         return _fill(database, shards, resolved, all_stays, bar)
 
     return prepare_events(Source("meds", data, fill, splits, options), Path(out), memory_limit)
@@ -197,11 +197,18 @@ def _check_fit(data: Path, resolved: Resolved, chosen: str | None) -> None:
     )
 
 
-def _tell(data: Path, resolved: Resolved) -> None:
-    found = f"{data}: mapping {resolved.name}; {len(resolved.measured)} codes measure"
-    channels = f"{len(MIMIC3) - len(resolved.missing)} channels"
-    missing = f"; no code measures {', '.join(resolved.missing)}" if resolved.missing else ""
-    note(f"{found} {channels}{missing}")
+def _tell(shards: Shards, resolved: Resolved) -> None:
+    ids = (resolved.stays.icu_stay_id, resolved.stays.admission_id)
+    lacking = ", ".join(name for name in ids if name is not None and name not in shards.columns)
+    channels = len(MIMIC3) - len(resolved.missing)
+    told = (
+        f"{shards.data}: mapping {resolved.name}; {len(resolved.measured)} codes measure {channels} channels"
+    )
+    if resolved.missing:
+        told += f"; no code measures {', '.join(resolved.missing)}"
+    if lacking:
+        told += f"; no column {lacking}: the order of events tells which stay they belong to"
+    note(told)
 
 
 def _fill(

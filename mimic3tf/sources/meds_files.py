@@ -32,7 +32,7 @@ def _is_id(kind: pl.DataType) -> bool:
     return kind.is_numeric() or _is_text(kind)
 
 
-_NUMBER = (lambda kind: kind.is_numeric(), "numbers (float32)")
+_NUMBER = (lambda kind: kind.is_float() or kind.is_integer(), "numbers (float32)")
 _EVENT: Mapping[str, tuple[Callable[[pl.DataType], bool], str]] = {
     "subject_id": (lambda kind: kind.is_integer(), "whole numbers (int64)"),
     "time": (_is_time, "times without a time zone (timestamp[us])"),
@@ -108,8 +108,9 @@ def events_sql(shards: Shards, stays: Stays) -> str:
     def id_of(name: str | None) -> str:
         return column(name, "BIGINT" if shards.columns.get(name or "", True) else "VARCHAR")
 
-    # A number that is none stands for a missing one.
-    number = "nullif(numeric_value, 'nan')" if "numeric_value" in shards.columns else "NULL::FLOAT"
+    # A float that is no number stands for a missing one.
+    whole = shards.columns.get("numeric_value", True)
+    number = column("numeric_value", "DOUBLE") if whole else "nullif(numeric_value, 'nan')"
     return f"""
 SELECT subject_id::BIGINT AS subject, time::TIMESTAMP AS time, code, {number} AS number,
     {column("text_value", "VARCHAR")} AS text, {id_of(stays.icu_stay_id)} AS icustay,

@@ -29,7 +29,7 @@ DEMO, DEMO_TABLES = SHARED / "mimic-iv-demo-meds", SHARED / "mimic-iv-demo-2.2"
 IN = datetime(2150, 5, 1, 12, 0, 0)
 HEART_RATE, EYE = "LAB//220045//bpm", "LAB//220739//UNK"
 UNIT = "Medical Intensive Care Unit (MICU)"
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "subject_id": pl.Int64,
     "time": pl.Datetime("us"),
     "code": pl.String,
@@ -72,7 +72,7 @@ class Hospital:
         self.add(subject, start, "HOSPITAL_ADMISSION//URGENT//PHYSICIAN REFERRAL", **ids)
         self.add(subject, start, f"ICU_ADMISSION//{units[0]}", **unit)
         if charted:
-            self.chart(subject, 1, HEART_RATE, 80, stay=stay, start=start, **ids)
+            self.chart(subject, 1, HEART_RATE, 80, stay=stay, start=start, hadm_id=ids["hadm_id"])
         if hours is not None:
             self.add(subject, start + timedelta(hours=hours), f"ICU_DISCHARGE//{units[1]}", **unit)
         if place is not None:
@@ -285,11 +285,15 @@ def test_without_ids_overlapping_stays_have_no_known_end(hospital: Hospital) -> 
     assert cells(hospital.series("7_episode2"), "Heart Rate") == ["80"]
 
 
-def test_without_ids_a_transfer_at_one_instant_ends_the_first_stay(hospital: Hospital) -> None:
+def test_without_ids_a_transfer_at_one_instant_ends_the_first_stay(
+    hospital: Hospital, capsys: pytest.CaptureFixture[str]
+) -> None:
     hospital.admit(7, hours=50)
     hospital.admit(7, stay=1, start=IN + timedelta(hours=50), hours=60)
     without_ids(hospital)
     assert hospital.read(all_stays=True).dropped_stays == {}
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "no column icustay_id, hadm_id: the order of events tells which stay they belong to" in said
     assert hospital.labels().keys() == {"7_episode1", "7_episode2"}
 
 
@@ -794,6 +798,16 @@ def test_empty_shards_and_other_columns_and_types_are_read(hospital: Hospital, t
     assert tree(other.out) == tree(hospital.out)
 
 
+@pytest.mark.parametrize("kind", [pl.Int64, pl.Int16, pl.Float64])
+def test_numbers_may_be_of_any_size(hospital: Hospital, tmp_path: Path, kind: type[pl.DataType]) -> None:
+    hospital.admit(7)
+    hospital.prepare()
+    other = Hospital(tmp_path / "other" / "raw")
+    other.write(a=hospital.frame().with_columns(pl.col("numeric_value").cast(kind)))
+    other.read()
+    assert tree(other.out) == tree(hospital.out)
+
+
 def test_ids_may_be_text(hospital: Hospital, tmp_path: Path) -> None:
     hospital.admit(7)
     hospital.chart(7, -3, "LAB//226730//cm", 170)
@@ -969,7 +983,7 @@ def slow(taken: dict[str, tuple[list[int], Any]] = TAKEN) -> tuple[Cells, dict[s
             if value is None or not 0 <= hours <= 48:
                 continue
             row = cells[name][round(hours, 4)]
-            row[channel] = max(value, row.get(channel, value))  # type: ignore[type-var]
+            row[channel] = max(value, row.get(channel, value))
     return cells, labels
 
 
