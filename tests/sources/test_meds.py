@@ -371,7 +371,7 @@ def test_duplicated_events_count_once(hospital: Hospital) -> None:
 def test_static_rows_are_ignored_and_measurements_without_a_time_are_counted(hospital: Hospital) -> None:
     hospital.admit(7)
     hospital.chart(7, None, HEART_RATE, 120)
-    assert hospital.prepare().dropped_values == {"charted without a time": 1}
+    assert hospital.prepare().dropped_values == {"without a time": 1}
     assert cells(hospital.series("7_episode1"), "Heart Rate") == ["80"]
 
 
