@@ -206,3 +206,59 @@ def mimic4(
     from mimic3tf.tables.terminal import print_cohort
 
     print_cohort(prepare_mimic4(data, out, all_stays=all_stays, memory_limit=memory_limit))
+
+
+@app.command()
+def meds(
+    data: Annotated[Path, typer.Option(help="Folder of a MEDS data set, with data/ and metadata/ in it.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Directory to make; it must not contain files yet.")
+    ] = None,
+    mapping: Annotated[
+        str | None,
+        typer.Option(
+            help="What the codes mean: mimic4, eicu, or a YAML file. By default, the codes tell which.",
+            metavar="NAME|FILE",
+        ),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Make no directory; show what becomes of the codes, and which codes have no channel.",
+        ),
+    ] = False,
+    all_stays: Annotated[
+        bool,
+        typer.Option(
+            "--all-stays", help="Keep stays that change the unit, and several stays of one admission."
+        ),
+    ] = False,
+    memory_limit: MemoryLimit = "4GB",
+) -> None:
+    """Make the in-hospital-mortality task from a MEDS data set (0.3.3 to 0.4).
+
+    Mappings of MIMIC-IV (MIMIC_IV_MEDS) and eICU (eICU_MEDS) come with the package. For other data sets,
+    --explain lists the codes and prints a mapping to begin with. metadata/subject_splits.parquet decides the
+    splits if it is there (tuning becomes val, held_out test); else 15% of the subjects go to test and 15% to
+    val, by a hash of the subject's id.
+
+    \b
+    Examples:
+      mimic3tf prepare meds --data mimic-iv-demo-meds --explain
+      mimic3tf prepare meds --data mimic-iv-demo-meds --out data/mimic4
+      mimic3tf prepare meds --data my-meds --mapping my-codes.yaml --out data/mine
+    """
+    check_folders("--data", [data], "it must hold a MEDS data set")
+    if (out is None) != explain:
+        raise UsageError("give --out DIR to make a directory, or --explain to look at the codes; not both")
+    if out is None:
+        from mimic3tf.sources.meds_explain import explain_meds
+        from mimic3tf.tables.meds import print_explanation
+
+        print_explanation(explain_meds(data, mapping=mapping, memory_limit=memory_limit))
+        return
+    from mimic3tf.sources.meds import prepare_meds
+    from mimic3tf.tables.terminal import print_cohort
+
+    print_cohort(prepare_meds(data, out, mapping=mapping, all_stays=all_stays, memory_limit=memory_limit))

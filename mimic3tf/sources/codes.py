@@ -23,9 +23,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from mimic3tf.channels import MIMIC3, Channel, ChannelSet
 from mimic3tf.data.records import LARGEST_VALUE
@@ -57,10 +57,22 @@ class Code:
     at_admission: bool = False
 
 
+def _compiled(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"'{pattern}' is no regular expression: {error}") from None
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_compiled)]
+"""A regular expression that a whole code has to match."""
+
+
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    code: str | None = None
+    code: Pattern | None = None
     items: tuple[int, ...] = ()
     unit: str = ""
     factor: float | None = None
@@ -71,11 +83,6 @@ class _Entry(BaseModel):
     def _check(self) -> _Entry:
         if (self.code is None) == (not self.items):
             raise ValueError("give either 'code', a regular expression, or 'items', numbers")
-        if self.code is not None:
-            try:
-                re.compile(self.code)
-            except re.error as error:
-                raise ValueError(f"'code' is no regular expression: {error}") from None
         if self.unit and self.factor is not None:
             raise ValueError("give either 'unit' or 'factor'")
         return self
@@ -182,9 +189,9 @@ def charted_sql(events: str) -> str:
 SELECT s.stay, greatest(date_diff('second', s.intime, e.time), 0) AS second, e.code, e.value,
     CASE WHEN e.time IS NULL THEN 'without a time' END AS fault
 FROM ({events}) e JOIN stay s
-    ON s.subject = e.subject AND coalesce(e.icustay, s.icustay) = s.icustay
-    AND (e.time BETWEEN s.intime AND s.last OR e.time IS NULL
-        OR (e.at_admission AND e.icustay IS NOT NULL AND e.time < s.intime))
+    ON s.subject = e.subject AND coalesce(e.icustay = s.icustay, true)
+    AND ((e.time <= s.last AND (e.time >= s.intime OR (e.at_admission AND e.icustay = s.icustay)))
+        OR e.time IS NULL)
 WHERE e.value <> ''
 """
 
@@ -193,10 +200,25 @@ def insert_sql(charted: str, codes: Sequence[Code], channels: ChannelSet = MIMIC
     """Write the statement that cleans charted values and adds them to the table `event`.
 
     Args:
-        charted: SQL with columns stay, second, code (index into `codes`), value (VARCHAR, as charted) and
-            fault (why the value is left out, or null).
+        charted: SQL with columns stay, second, and those of `cleaned_sql`.
         codes: the codes.
         channels: the channels.
+    """
+    cleaned = cleaned_sql(charted, codes, channels)
+    return f"INSERT INTO event BY NAME SELECT stay, second, channel, number, text, fault FROM ({cleaned})"
+
+
+def cleaned_sql(charted: str, codes: Sequence[Code], channels: ChannelSet = MIMIC3) -> str:
+    """Write the SQL that cleans charted values.
+
+    Args:
+        charted: SQL with columns code (index into `codes`), value (VARCHAR, as charted) and fault (why the
+            value is left out, or null). Other columns are kept.
+        codes: the codes.
+        channels: the channels.
+
+    Returns:
+        SQL with the columns channel, number, text and fault of the table `event`, and those of `charted`.
     """
     position = _cases({index: str(code.channel) for index, code in enumerate(codes)})
     names = _cases({index: quoted(channels[code.channel].name) for index, code in enumerate(codes)})
@@ -207,15 +229,14 @@ def insert_sql(charted: str, codes: Sequence[Code], channels: ChannelSet = MIMIC
         if code.categories
     }
     return f"""
-INSERT INTO event BY NAME
 WITH cleaned AS (
-    SELECT stay, second, code, fault AS known_fault, {number}::DOUBLE AS charted_number,
-        {_cases(texts)}::VARCHAR AS text
+    SELECT * RENAME (fault AS known_fault), {number}::DOUBLE AS converted, {_cases(texts)}::VARCHAR AS text
     FROM ({charted})
 ), bounded AS (
-    SELECT *, CASE WHEN abs(charted_number) <= {LARGEST_VALUE} THEN charted_number END AS number FROM cleaned
+    SELECT * EXCLUDE (converted), CASE WHEN abs(converted) <= {LARGEST_VALUE} THEN converted END AS number
+    FROM cleaned
 )
-SELECT stay, second, ({position})::TINYINT AS channel, number, text,
+SELECT * EXCLUDE (known_fault), ({position})::TINYINT AS channel,
     CASE
         WHEN known_fault IS NOT NULL THEN known_fault
         WHEN number IS NULL AND text IS NULL THEN ({names}) || ' is no value of the channel'
@@ -225,12 +246,12 @@ FROM bounded
 
 
 def _cases(cases: Mapping[int, str]) -> str:
-    """Write the SQL of one expression for each code."""
-    return (
-        f"CASE code {' '.join(f'WHEN {code} THEN {sql}' for code, sql in cases.items())} END"
-        if cases
-        else "NULL"
-    )
+    """Write the SQL of one expression for each code; codes with the same expression share a branch."""
+    codes: dict[str, list[str]] = {}
+    for code, sql in cases.items():
+        codes.setdefault(sql, []).append(str(code))
+    branches = (f"WHEN code IN ({', '.join(alike)}) THEN {sql}" for sql, alike in codes.items())
+    return f"CASE {' '.join(branches)} END" if codes else "NULL"
 
 
 def _choices(categories: Mapping[str, Any]) -> str:

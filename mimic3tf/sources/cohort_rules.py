@@ -26,7 +26,7 @@ _CANDIDATES = """
 CREATE TABLE candidate AS
 SELECT *, CASE
     WHEN {restricted} AND NOT unmoved THEN 'transfer between ICU units or wards'
-    WHEN NOT known THEN 'no such patient or admission'
+    WHEN NOT known THEN '{unknown}'
     WHEN {restricted} AND count(*) FILTER (unmoved AND known) OVER (PARTITION BY hadm) > 1
         THEN 'several in one admission'
     WHEN age IS NULL THEN 'no date of birth'
@@ -53,7 +53,9 @@ FROM episode WHERE fault IS NULL
 """
 
 
-def cohort_sql(joined: str, *, all_stays: bool = False) -> tuple[str, str, str]:
+def cohort_sql(
+    joined: str, *, all_stays: bool = False, unknown: str = "no such patient or admission"
+) -> tuple[str, str, str]:
     """Write the statements that choose the stays.
 
     They make the tables `candidate` (every ICU stay), `episode` (the stays that rules 1 to 4 leave, with
@@ -65,6 +67,8 @@ def cohort_sql(joined: str, *, all_stays: bool = False) -> tuple[str, str, str]:
             unmoved, diagnosed (rules 1, 2 and 5 as BOOLEAN), age (years at `intime`; a negative age counts
             as 90) and died (BOOLEAN).
         all_stays: leave out rules 1 and 3, so that patients count who changed the unit or came back.
+        unknown: what breaks rule 2, in words for the user.
     """
     restricted = "false" if all_stays else "true"
-    return _CANDIDATES.format(joined=joined, restricted=restricted), _EPISODES, _STAYS
+    candidates = _CANDIDATES.format(joined=joined, restricted=restricted, unknown=unknown)
+    return candidates, _EPISODES, _STAYS

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mimic3tf.errors import DataError, private
 from mimic3tf.sources.cleaning import quoted
-from mimic3tf.sources.database import Database
+from mimic3tf.sources.database import Database, literal_path
 
 _ZONE = re.compile(r"\d\d:\d\d(:\d\d(\.\d+)?)?\s*(Z|UTC|[+-]\d\d(:?\d\d)?)$")
 
@@ -115,8 +115,3 @@ def _first_lines(path: Path) -> tuple[list[str], list[str]]:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     header, row = (next(csv.reader([line]), []) for line in lines)
     return header, row
-
-
-def literal_path(path: Path) -> str:
-    """Write a path so that the engine does not read characters of its name as a pattern."""
-    return re.sub(r"([*?\[])", r"[\1]", str(path))

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mimic3tf.errors import DataError, UsageError, private
+from mimic3tf.sources.cleaning import quoted
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", re.IGNORECASE)
 _MEGABYTE = 10**6
@@ -139,17 +140,33 @@ class Database:
         except duckdb.Error as error:
             raise DataError(self._explain(error)) from None
 
+    def _damaged_parquet(self) -> Path | None:
+        """Find a Parquet file that cannot be read; not every error of the engine names the file."""
+        for path in self._files:
+            if path.suffix.lower() == ".parquet":
+                try:
+                    self._connection.execute(
+                        f"SELECT count(COLUMNS(*)) FROM read_parquet({quoted(literal_path(path))})"
+                    ).fetchall()
+                except duckdb.Error:
+                    return path
+        return None
+
     def _explain(self, error: duckdb.Error) -> str:
         # The type of the error gives only its kind; all else is in its text. The text also contains paths and
         # cells, but never at the start of a line, so the searches below match at the start of a line.
         message = str(error)
-        file = next((path for path in self._files if str(path) in message), None)
+        file = next((path for path in self._files if str(path) in message), None) or self._damaged_parquet()
         first, *others = message.split("\n")
         line = re.match(r"[\w ]+: CSV Error on Line: (\d+)$", first)
         if file is None:
             return "the database stopped: " + private(first)
         if isinstance(error, duckdb.IOException) and file.suffix.lower() == ".gz":
             return f"{file}: is cut short or damaged; download it again ({private(first)})"
+        if file.suffix.lower() == ".parquet":
+            # The path may stand anywhere in the text, between quotes or not.
+            reason = first.rpartition(str(file))[2].strip(" '\":")
+            return f"{file}: is cut short or damaged; copy it again ({private(reason or first)})"
         place = f"{file}, line {line.group(1)}" if line else str(file)
         converted = re.search(
             r'^Error when converting column "(.+?)"\. Could not convert string "(.*?)" to \'(\w+)\'',
@@ -167,6 +184,11 @@ class Database:
         if line and reasons and reasons[0].startswith("Invalid unicode"):
             return f"{place}: is not text in UTF-8"
         return f"{place}: {private(reasons[0] if line and reasons else first)}"
+
+
+def literal_path(path: Path) -> str:
+    """Write a path so that the engine does not read characters of its name as a pattern."""
+    return re.sub(r"([*?\[])", r"[\1]", str(path))
 
 
 def progress_bar() -> Progress:

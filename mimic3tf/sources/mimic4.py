@@ -15,11 +15,12 @@ from pathlib import Path
 from rich.progress import Progress
 
 from mimic3tf.sources import layout
-from mimic3tf.sources.codes import Mapped, charted_sql, codes_of, insert_sql, parse_mapping, shipped_mapping
+from mimic3tf.sources.codes import charted_sql, codes_of, insert_sql
 from mimic3tf.sources.cohort_rules import cohort_sql
 from mimic3tf.sources.csv_tables import Table, open_tables
 from mimic3tf.sources.database import Database
 from mimic3tf.sources.events import EVENT, Source, faults, prepare_events
+from mimic3tf.sources.meds_mapping import shipped_meds_mapping
 from mimic3tf.sources.splits import split_by_subject
 from mimic3tf.storage.files import PathText
 
@@ -102,7 +103,7 @@ def prepare_mimic4(
 def _fill(data: Path, all_stays: bool, database: Database, bar: Progress) -> dict[str, int]:
     """Make the tables of stays and events; return the number of stays left out, by reason."""
     open_tables(database, data, TABLES, "MIMIC-IV")
-    codes = codes_of(parse_mapping(shipped_mapping("mimic4"), "mimic4.yaml", Mapped), "mimic4.yaml")
+    codes = codes_of(shipped_meds_mapping("mimic4"), "mimic4.yaml")
     items = ", ".join(
         f"({itemid}, {index}, {bool(code.categories)}, {code.at_admission})"
         for index, code in enumerate(codes)

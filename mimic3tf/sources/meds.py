@@ -1,0 +1,230 @@
+"""Turn a MEDS data set (0.3.3 to 0.4) into the in-hospital-mortality task in the benchmarks' layout.
+
+MEDS fixes the columns of events, but hardly any code. `meds_mapping.py` says what the codes mean; mappings of
+MIMIC-IV and eICU come with the package. The cohort and the cleaning are those of `mimic4.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from mimic3tf.channels import MIMIC3
+from mimic3tf.errors import DataError, UsageError, private
+from mimic3tf.sources import layout
+from mimic3tf.sources.cleaning import quoted
+from mimic3tf.sources.codes import charted_sql, insert_sql
+from mimic3tf.sources.cohort_rules import cohort_sql
+from mimic3tf.sources.database import Database
+from mimic3tf.sources.events import EVENT, Source, faults, prepare_events
+from mimic3tf.sources.meds_files import Shards, add_views, events_sql, find_shards, read_splits, splits_file
+from mimic3tf.sources.meds_mapping import SHIPPED, Resolved, resolve_mapping
+from mimic3tf.sources.splits import in_order, split_by_subject
+from mimic3tf.storage.files import PathText
+from mimic3tf.storage.notes import command_line, note
+
+UNKNOWN = "no discharge from the hospital that tells of survival"
+
+_LANDMARKS = """
+CREATE TABLE landmark AS
+SELECT e.subject, e.time, e.icustay, e.hadm, m.kind, m.unit, m.years, m.died
+FROM ({events}) e JOIN (FROM (VALUES {marks}) AS v(code, kind, unit, years, died)) m ON m.code = e.code
+"""
+
+# With the id of an ICU stay, its events tell when it begins and ends, in any order and however often they are
+# there. Without, a stay ends with the next event if that is a discharge: at one instant, discharges come
+# first. If another admission comes first, the end is not known.
+_STAYS = """
+WITH person AS (
+    SELECT subject, max(years) AS years, min(time) FILTER (kind = 'birth') AS birth
+    FROM landmark GROUP BY subject
+), named AS (
+    SELECT subject, icustay, any_value(hadm) AS hadm, min(time) FILTER (kind = 'icu_admission') AS intime,
+        max(time) FILTER (kind = 'icu_discharge') AS outtime,
+        arg_min(unit, time) FILTER (kind = 'icu_admission') AS first_unit,
+        arg_max(unit, time) FILTER (kind = 'icu_discharge') AS last_unit
+    FROM landmark WHERE kind IN ('icu_admission', 'icu_discharge') AND icustay IS NOT NULL
+    GROUP BY subject, icustay HAVING bool_or(kind = 'icu_admission')
+), unnamed AS (
+    SELECT subject, icustay, hadm, time AS intime, next.time AS outtime, unit AS first_unit,
+        next.unit AS last_unit
+    FROM (
+        SELECT *, lead(CASE WHEN kind = 'icu_discharge' THEN {'time': time, 'unit': unit} END) OVER (
+            PARTITION BY subject ORDER BY time, kind = 'icu_admission'
+        ) AS next
+        FROM (
+            SELECT subject, icustay, any_value(hadm) AS hadm, time, kind, min(unit) AS unit FROM landmark
+            WHERE kind IN ('icu_admission', 'icu_discharge') AND icustay IS NULL AND time IS NOT NULL
+            GROUP BY subject, icustay, time, kind
+        )
+    )
+    WHERE kind = 'icu_admission'
+), icu AS (
+    FROM named UNION ALL BY NAME FROM unnamed
+), outcome AS (
+    SELECT subject, hadm, bool_or(died) AS died
+    FROM landmark WHERE kind = 'hospital_discharge' GROUP BY subject, hadm
+), discharge AS (
+    SELECT subject, time, bool_or(died) AS died
+    FROM landmark WHERE kind = 'hospital_discharge' GROUP BY subject, time
+), joined AS (
+    SELECT i.*, CASE WHEN i.hadm IS NULL THEN d.died ELSE o.died END AS died, d.time AS discharged
+    FROM icu i
+    LEFT JOIN outcome o ON o.subject = i.subject AND o.hadm = i.hadm
+    ASOF LEFT JOIN discharge d ON d.subject = i.subject AND d.time >= i.intime
+)
+SELECT subject, concat_ws(' ', subject, coalesce(hadm::VARCHAR, 'until ' || discharged)) AS hadm, icustay,
+    intime, outtime, date_diff('microsecond', intime, outtime) / 86_400_000_000 AS los,
+    -- Without the admission's id, the next discharge might belong to a later admission.
+    died IS NOT NULL AND NOT (hadm IS NULL AND EXISTS (
+        FROM landmark l WHERE l.kind = 'hospital_admission' AND l.subject = joined.subject
+            AND l.time > joined.outtime AND l.time < joined.discharged
+    )) AS known,
+    (first_unit = last_unit) IS NOT FALSE AS unmoved, true AS diagnosed,
+    coalesce(years, date_sub('year', birth, intime)) AS age, died
+FROM joined LEFT JOIN person USING (subject)
+"""
+
+# Of a number in 32 bits, the shortest text that means it is what was charted: 97.8, not 97.80000305.
+_EVENTS = """
+SELECT e.subject, e.icustay, e.time, i.code AS found, i.entry AS code, i.at_admission,
+    CASE WHEN i.of_categories THEN coalesce(e.text, regexp_replace(e.number::VARCHAR, '\\.0$', ''))
+        ELSE coalesce(e.number::VARCHAR, e.text) END AS value
+FROM ({events}) e JOIN item i ON i.code = e.code
+"""
+
+
+def prepare_meds(
+    data: PathText,
+    out: PathText,
+    *,
+    mapping: str | None = None,
+    all_stays: bool = False,
+    memory_limit: str = "4GB",
+) -> layout.Summary:
+    """Write the in-hospital-mortality task from a MEDS data set.
+
+    The data set's file of splits decides the split (tuning becomes val, held_out test); without the file, a
+    hash of the subject's id does, as in `split_by_subject`.
+
+    Args:
+        data: directory of the data set, with the folders data and metadata.
+        out: the directory to make; it may exist if it is empty.
+        mapping: "mimic4", "eicu", or a file as `meds_mapping.py` describes it. Without it, the codes of the
+            data set tell whether it is MIMIC-IV or eICU.
+        all_stays: keep stays that change the unit, and several stays of an admission; the benchmarks' rules
+            leave them out.
+        memory_limit: memory to use, such as "4GB"; intermediate results are kept on disk beside `out`.
+
+    Returns:
+        Counts of stays and deaths, and of what was left out by reason.
+
+    Raises:
+        DataError: the data set cannot be read; names the file.
+        UsageError: no mapping fits, `out` is not empty, another process writes it, or the memory limit cannot
+            be used.
+    """
+    data = Path(data)
+    shards, chosen = find_shards(data), read_splits(data)
+
+    def splits(stays: pl.DataFrame) -> dict[str, NDArray[np.int64]]:
+        if chosen is None:
+            return split_by_subject(stays)
+        lacking = stays.filter(~pl.col("subject").is_in(list(chosen)))["subject"].unique(maintain_order=True)
+        if len(lacking):
+            raise DataError(
+                f"{splits_file(data)}: has no split of subject {private(lacking[0])} and {len(lacking) - 1} "
+                "others of the cohort; add them, or move the file away: then a hash decides all splits"
+            )
+        return in_order(stays, [chosen[subject] for subject in stays["subject"]])
+
+    options = {"mapping": mapping, "all_stays": all_stays, "splits": "hash" if chosen is None else "file"}
+
+    def fill(database: Database, bar: Progress) -> dict[str, int]:
+        resolved = resolve(database, shards, mapping, bar)
+        _check_fit(data, resolved, mapping)
+        options["mapping"] = resolved.name
+        _tell(shards, resolved)
+        return _fill(database, shards, resolved, all_stays, bar)
+
+    return prepare_events(Source("meds", data, fill, splits, options), Path(out), memory_limit)
+
+
+def resolve(database: Database, shards: Shards, chosen: str | None, bar: Progress) -> Resolved:
+    """Count the codes of a data set, and apply the mapping that is chosen, or fits best.
+
+    Raises:
+        UsageError: the mapping cannot be read.
+    """
+    add_views(database, shards)
+    rows = database.run(
+        "SELECT code, count(*) FROM shard WHERE code IS NOT NULL GROUP BY code", bar, "Reading codes"
+    )
+    return resolve_mapping(chosen, {str(code): int(str(count)) for code, count in rows})
+
+
+def add_items(database: Database, resolved: Resolved) -> None:
+    """Add the table `item`: the codes of measurements, and what they are."""
+    database.run(
+        "CREATE TABLE item (code VARCHAR, entry INTEGER, of_categories BOOLEAN, at_admission BOOLEAN)"
+    )
+    items = ", ".join(
+        f"({quoted(code)}, {index}, {bool(resolved.codes[index].categories)}, "
+        f"{resolved.codes[index].at_admission})"
+        for code, index in resolved.measured.items()
+    )
+    if items:
+        database.run(f"INSERT INTO item VALUES {items}")
+
+
+def charted_events_sql(shards: Shards, resolved: Resolved) -> str:
+    """Write the SQL of the events of all codes in the table `item`, as `charted_sql` takes them."""
+    return _EVENTS.format(events=events_sql(shards, resolved.stays))
+
+
+def _check_fit(data: Path, resolved: Resolved, chosen: str | None) -> None:
+    if resolved.fits:
+        return
+    explain = command_line("prepare", "meds", "--data", data, "--explain")
+    fault = f"do not fit the mapping {chosen}" if chosen else f"fit no shipped mapping ({', '.join(SHIPPED)})"
+    raise UsageError(
+        f"{data}: its codes {fault}: no ICU admission, or no measurement; '{explain}' shows the codes and a "
+        "mapping to begin with; give yours with --mapping FILE.yaml"
+    )
+
+
+def _tell(shards: Shards, resolved: Resolved) -> None:
+    ids = (resolved.stays.icu_stay_id, resolved.stays.admission_id)
+    lacking = ", ".join(name for name in ids if name is not None and name not in shards.columns)
+    channels = len(MIMIC3) - len(resolved.missing)
+    told = (
+        f"{shards.data}: mapping {resolved.name}; {len(resolved.measured)} codes measure {channels} channels"
+    )
+    if resolved.missing:
+        told += f"; no code measures {', '.join(resolved.missing)}"
+    if lacking:
+        told += f"; no column {lacking}: the order of events tells which stay they belong to"
+    note(told)
+
+
+def _fill(
+    database: Database, shards: Shards, resolved: Resolved, all_stays: bool, bar: Progress
+) -> dict[str, int]:
+    """Make the tables of stays and events; return the number of stays left out, by reason."""
+    marks = ", ".join(
+        f"({quoted(mark.code)}, {quoted(mark.kind)}, {'NULL' if mark.unit is None else quoted(mark.unit)}"
+        f"::VARCHAR, {'NULL' if mark.years is None else mark.years}::BIGINT, {mark.died})"
+        for mark in resolved.landmarks
+    )
+    landmarks = _LANDMARKS.format(events=events_sql(shards, resolved.stays), marks=marks)
+    database.run(landmarks, bar, "Reading stays")
+    for sql in (*cohort_sql(_STAYS, all_stays=all_stays, unknown=UNKNOWN), EVENT):
+        database.run(sql)
+    add_items(database, resolved)
+    charted = charted_sql(charted_events_sql(shards, resolved))
+    database.run(insert_sql(charted, resolved.codes), bar, "Reading measurements")
+    return faults(database, "candidate") | faults(database, "episode")
