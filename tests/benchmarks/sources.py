@@ -6,8 +6,9 @@ memory and threads, and keep nothing: `count` counts the events of the mapped co
 alone; `read` also reads all that is needed of them (subject, time, value and id of the stay). All find out
 which codes are mapped first.
 
-Example:
+Examples:
   python tests/benchmarks/sources.py meds shared/data/mimic-iv-demo-meds /tmp/scratch --copies 1 10 100
+  python tests/benchmarks/sources.py mimic4 shared/data/mimic-iv-demo-2.2 /tmp/scratch --copies 1 10 100
 """
 
 from __future__ import annotations
@@ -17,15 +18,19 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import duckdb
 
 from mimic3tf.progress import track
+from mimic3tf.sources.codes import codes_of
+from mimic3tf.sources.csv_tables import open_tables
 from mimic3tf.sources.database import Database, parse_size, progress_bar
 from mimic3tf.sources.meds import add_items, prepare_meds, resolve
 from mimic3tf.sources.meds_files import events_sql, find_shards
+from mimic3tf.sources.meds_mapping import shipped_meds_mapping
+from mimic3tf.sources.mimic4 import TABLES, prepare_mimic4
 
 SHIFTED = dict.fromkeys(("subject_id", "hadm_id", "stay_id", "icustay_id"), 10**8)
 """Id column -> distance between two copies."""
@@ -64,8 +69,8 @@ def copy_meds(source: Path, out: Path, copies: int) -> None:
 
 
 def copy_tables(source: Path, out: Path, copies: int) -> None:
-    """Copy the CSV tables in a folder and in the folders inside it, as plain CSV."""
-    for table in sorted(path for path in source.rglob("*.csv*") if path.is_file()):
+    """Copy the CSV tables of MIMIC-IV that are read, as plain CSV."""
+    for table in sorted(path for name in TABLES for path in source.rglob(f"{name}.csv*")):
         rows = f"read_csv('{table}', all_varchar = true, header = true, delim = ',', quote = '\"')"
         target = out / table.relative_to(source).with_name(table.name.removesuffix(".gz"))
         copy_rows(rows, target, range(copies), "HEADER")
@@ -82,17 +87,36 @@ def scan_meds(data: Path, memory_limit: str, columns: str) -> None:
         database.run(f"SELECT {columns} FROM ({events}) JOIN item USING (code)")
 
 
+def scan_tables(data: Path, memory_limit: str, columns: Mapping[str, str]) -> None:
+    """Count the events of the mapped items of MIMIC-IV's tables, and the values of some columns."""
+    (data.parent / "scratch").mkdir(exist_ok=True)
+    with Database(data.parent / "scratch", parse_size(memory_limit)) as database:
+        open_tables(database, data, TABLES, "MIMIC-IV")
+        codes = codes_of(shipped_meds_mapping("mimic4"), "mimic4.yaml")
+        items = {itemid for code in codes for itemid in code.items}
+        for table, selected in columns.items():
+            chosen = ", ".join(map(str, sorted(items)))
+            database.run(f"SELECT {selected} FROM {table} WHERE itemid IN ({chosen})")
+
+
 COUNT = "count(*)"
 READ = "count(*), max(subject), max(time), max(icustay), max(number), count(text)"
+LAB = "count(*), max(subject_id), max(charttime), max(value), max(valuenum)"
+EVENTS = {"chartevents": f"{LAB}, max(stay_id)", "labevents": LAB}
 WORK: dict[str, dict[str, Callable[[Path, Path, str], object]]] = {
     "meds": {
         "count": lambda data, _, limit: scan_meds(data, limit, COUNT),
         "read": lambda data, _, limit: scan_meds(data, limit, READ),
         "prepare": lambda data, out, limit: prepare_meds(data, out, memory_limit=limit),
     },
+    "mimic4": {
+        "count": lambda data, _, limit: scan_tables(data, limit, dict.fromkeys(EVENTS, COUNT)),
+        "read": lambda data, _, limit: scan_tables(data, limit, EVENTS),
+        "prepare": lambda data, out, limit: prepare_mimic4(data, out, memory_limit=limit),
+    },
 }
 """Source -> what is measured -> function of the data set, the directory to make and the memory limit."""
-COPY: dict[str, Callable[[Path, Path, int], None]] = {"meds": copy_meds}
+COPY: dict[str, Callable[[Path, Path, int], None]] = {"meds": copy_meds, "mimic4": copy_tables}
 
 
 def work(source: str, what: str, data: Path, out: Path, memory_limit: str) -> None:
