@@ -99,11 +99,13 @@ class Steps:
             [part for each in given for part in self._strategy.experimental_local_results(each)]
         ):
             waited = tf.timestamp() - asked
-        for step in tf.range(first, last):
-            losses = self._strategy.run(self._step, args=(step - first, *given))
-            loss = self._strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
-            size = tf.minimum(self._batch_size, self._stays - step * self._batch_size)
-            total += loss * tf.cast(size, tf.float32)
+        # Without this order, TensorFlow may read the clock after the steps: on one core it did.
+        with tf.control_dependencies([waited]):
+            for step in tf.range(first, last):
+                losses = self._strategy.run(self._step, args=(step - first, *given))
+                loss = self._strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+                size = tf.minimum(self._batch_size, self._stays - step * self._batch_size)
+                total += loss * tf.cast(size, tf.float32)
         return total, waited
 
     def _step(self, step: tf.Tensor, *given: tf.Tensor) -> tf.Tensor:
