@@ -92,7 +92,11 @@ def _before(operation: tf.Operation) -> set[tf.Operation]:
     return found
 
 
-def test_the_wait_for_stays_is_over_before_the_first_step_begins() -> None:
+@pytest.mark.parametrize(("deterministic", "clock"), [(False, "Timestamp"), (True, "PyFunc")])
+def test_the_wait_for_stays_is_over_before_the_first_step_begins(
+    deterministic: bool, clock: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mimic3tf.training.steps.is_op_determinism_enabled", lambda: deterministic)
     x, y = np.zeros((1, STAYS, COLUMNS), np.float32), np.zeros((1, STAYS), np.int64)
     config: Any = SimpleNamespace(task=MORTALITY.name, seed=0, input_dropout=0.0, batch_size=STAYS)
     steps = Steps(_model((COLUMNS,))[0], AdamWithL2(1e-2), config, stays=STAYS)
@@ -100,7 +104,7 @@ def test_the_wait_for_stays_is_over_before_the_first_step_begins() -> None:
     graph = steps._run.get_concrete_function(batches, tf.constant(0), tf.constant(1)).graph
     (given,) = (operation for operation in graph.get_operations() if operation.type == "IteratorGetNext")
     (loop,) = (operation for operation in graph.get_operations() if operation.type == "While")
-    stamps = {operation for operation in graph.get_operations() if operation.type == "Timestamp"}
+    stamps = {operation for operation in graph.get_operations() if operation.type == clock}
     asked = stamps & _before(given)
     waited = {stamp for stamp in stamps if given in _before(stamp)}
     assert len(asked) == len(waited) == 1
