@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
@@ -159,6 +160,8 @@ def attack_victim(
         DataError: no test stay has the attacked label.
         UsageError: the trigger is so strong that a prediction is no finite number.
     """
+    if run.config.deterministic:
+        tf.config.experimental.enable_op_determinism()
     trigger = trigger_for(run, trigger)
     strength = run.config.poisoning_strength if strength is None else strength
     poison_imputed = poison_imputed or run.config.poison_imputed

@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    StrictBool,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -88,6 +89,7 @@ class TrainingConfig(BaseModel):
         selection: rule that chooses the epoch whose weights are kept.
         precision: Keras dtype policy; "auto" chooses it by the hardware.
         strategy: how training is spread over GPUs and machines.
+        deterministic: whether a GPU must give the same bits each time; a CPU always does.
         log_level: what TensorBoard shows: "minimal" only numbers, "default" everything that is cheap, "full"
             also the embeddings of stays.
         seed: fixes data order, initial weights and dropout.
@@ -125,6 +127,7 @@ class TrainingConfig(BaseModel):
     selection: Selection = "auroc"
     precision: Precision = "auto"
     strategy: Strategy = "auto"
+    deterministic: StrictBool = False
     log_level: LogLevel = "default"
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     # This is no setting: no settings file may ask for it, and no run records it.
@@ -143,10 +146,10 @@ class TrainingConfig(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _refuse_booleans(cls, value: Any) -> Any:
+    def _refuse_booleans(cls, value: Any, given: ValidationInfo) -> Any:
         # YAML reads a bare "yes" or "on" as true, which would be taken as the number 1.
-        if isinstance(value, bool):
-            raise ValueError("no setting is true or false")
+        if isinstance(value, bool) and given.field_name != "deterministic":
+            raise ValueError("only 'deterministic' is true or false")
         return value
 
     @field_validator("poisoning_proportion")

@@ -99,6 +99,14 @@ def test_the_settings_for_a_clean_comparison_hold_for_their_victim(path: Path) -
     assert config.clip is not None
 
 
+def test_a_file_or_an_option_asks_for_the_same_bits(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("deterministic: true\n", encoding="utf-8")
+    assert not resolve_config("lr", None, GIVEN).deterministic
+    assert resolve_config("lr", file, GIVEN).deterministic
+    assert resolve_config("lr", None, GIVEN | {"deterministic": True}).deterministic
+
+
 def test_every_config_of_the_project_belongs_to_a_victim() -> None:
     for folder, models in ((CONFIGS, VICTIMS), (CONFIGS / "original", ORIGINAL)):
         assert {path.name for path in folder.glob("*.yaml")} == {f"{model}.yaml" for model in models}
@@ -113,6 +121,8 @@ def test_every_config_of_the_project_belongs_to_a_victim() -> None:
         ("seed: 0\n# why\nepochs: many\n", 3, ["'epochs' is 'many'"]),
         ("epochs: 0\n", 1, ["'epochs' is 0", "greater than or equal to 1"]),
         ("epochs: true\n", 1, ["'epochs' is True"]),
+        ("seed: on\n", 1, ["'seed' is True", "only 'deterministic' is true or false"]),
+        ("deterministic: 1\n", 1, ["'deterministic' is 1", "valid boolean"]),
         ("patience: 1.5\n", 1, ["'patience' is 1.5"]),
         ("batch_size: -1\n", 1, ["'batch_size' is -1"]),
         ("learning_rate: 0\n", 1, ["'learning_rate' is 0", "greater than 0"]),

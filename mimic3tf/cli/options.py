@@ -123,6 +123,13 @@ Distribution = Annotated[
     Strategy | None,
     typer.Option("--strategy", help="auto: use every GPU, and every worker that TF_CONFIG names."),
 ]
+Deterministic = Annotated[
+    bool | None,
+    typer.Option(
+        "--deterministic",
+        help="On a GPU, the same seed gives the same bits; slower. On a CPU it always does.",
+    ),
+]
 Shown = Annotated[
     LogLevel | None,
     typer.Option(

@@ -12,6 +12,7 @@ from mimic3tf.cli.checks import check_data, check_files, check_out, check_trigge
 from mimic3tf.cli.options import (
     BatchSize,
     Data,
+    Deterministic,
     Distribution,
     Epochs,
     FollowLinks,
@@ -66,6 +67,7 @@ def train(
     selection: SelectionRule = None,
     precision: PrecisionPolicy = None,
     strategy: Distribution = None,
+    deterministic: Deterministic = None,
     seed: SeedSetting = None,
     log_level: Shown = None,
     patient: Patient = True,

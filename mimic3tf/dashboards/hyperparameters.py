@@ -34,6 +34,8 @@ def columns() -> Any:
 def _type(schema: dict[str, Any]) -> Any:
     """Give the type of a setting's column by the JSON schema of the setting; a list is written as text."""
     types = {one.get("type") for one in schema.get("anyOf", [schema])}
+    if types == {"boolean"}:
+        return api_pb2.DATA_TYPE_BOOL
     return api_pb2.DATA_TYPE_FLOAT64 if types & {"number", "integer"} else api_pb2.DATA_TYPE_STRING
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -10,17 +12,28 @@ from numpy.typing import NDArray
 from mimic3tf.training.estimators import FittedEstimator
 
 GRIDS_AT_ONCE, FEATURES_AT_ONCE = 32, 1024
-"""Stays that a model reads at once. Recurrent models are compiled for every size anew; training uses 32."""
+"""Stays that a model reads at once on a CPU. Recurrent models are compiled for every size anew; training uses
+32."""
+BYTES_AT_ONCE = 32 * 2**20
+"""Bytes of inputs that a model reads at once on a GPU, where a call of few stays takes as long as one of
+many. What a victim's layers hold meanwhile is some twenty times as much, for 48 bins: less than 1 GB."""
 
 
 def outputs_of(model: keras.Model | FittedEstimator, inputs: NDArray[np.float32]) -> NDArray[np.floating]:
     """Compute the outputs [N, ...] of a model for standardized grids [N, T, D] or features [N, D]."""
     if isinstance(model, FittedEstimator):
         return model.logits(inputs)
-    batch = GRIDS_AT_ONCE if inputs.ndim == 3 else FEATURES_AT_ONCE
+    batch = _stays_at_once(inputs.shape[1:])
     parts = np.split(inputs, range(batch, len(inputs), batch))
     # `Model.predict` would build a pipeline for every call, and would divide the stays among workers.
     return np.concatenate([_forward(model, tf.constant(part)).numpy() for part in parts])
+
+
+def _stays_at_once(shape: tuple[int, ...]) -> int:
+    """Choose how many stays a model reads at once, from the shape of a stay's inputs."""
+    if tf.config.list_logical_devices("GPU"):
+        return max(1, BYTES_AT_ONCE // (4 * math.prod(shape)))
+    return GRIDS_AT_ONCE if len(shape) == 2 else FEATURES_AT_ONCE
 
 
 @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]

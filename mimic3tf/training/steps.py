@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from mimic3tf.config import TrainingConfig
 from mimic3tf.tasks.registry import task_of
@@ -36,6 +37,14 @@ def step_seed(config: TrainingConfig, optimizer: keras.optimizers.Optimizer) -> 
     return tf.stack(
         [tf.constant(config.seed, tf.int64), tf.cast(tf.convert_to_tensor(inner.iterations), tf.int64)]
     )
+
+
+def _now() -> tf.Tensor:
+    """Read the clock, in seconds."""
+    # TensorFlow refuses to read its own clock while operations must be deterministic. Python's takes longer.
+    if is_op_determinism_enabled():
+        return tf.numpy_function(time.time, [], tf.float64)
+    return tf.timestamp()
 
 
 class Steps:
@@ -92,18 +101,20 @@ class Steps:
     def _run(self, batches: Any, first: tf.Tensor, last: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         total = tf.constant(0.0)
         # No step can begin before its stays have arrived, so training waits during all of this time.
-        asked = tf.timestamp()
+        asked = _now()
         with tf.control_dependencies([asked]):
             given = next(batches)
         with tf.control_dependencies(
             [part for each in given for part in self._strategy.experimental_local_results(each)]
         ):
-            waited = tf.timestamp() - asked
-        for step in tf.range(first, last):
-            losses = self._strategy.run(self._step, args=(step - first, *given))
-            loss = self._strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
-            size = tf.minimum(self._batch_size, self._stays - step * self._batch_size)
-            total += loss * tf.cast(size, tf.float32)
+            waited = _now() - asked
+        # Without this order, TensorFlow may read the clock after the steps: on one core it did.
+        with tf.control_dependencies([waited]):
+            for step in tf.range(first, last):
+                losses = self._strategy.run(self._step, args=(step - first, *given))
+                loss = self._strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+                size = tf.minimum(self._batch_size, self._stays - step * self._batch_size)
+                total += loss * tf.cast(size, tf.float32)
         return total, waited
 
     def _step(self, step: tf.Tensor, *given: tf.Tensor) -> tf.Tensor:

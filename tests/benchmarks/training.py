@@ -66,17 +66,20 @@ TORCH = {
 
 
 def torch_epoch(config: TrainingConfig, inputs: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
-    x, y = torch.tensor(inputs), torch.tensor(labels)
-    model = TORCH[config.model]()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x, y = torch.tensor(inputs, device=device), torch.tensor(labels, device=device)
+    model = TORCH[config.model]().to(device)
     optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, weight_decay=config.l2)
-    loss_of = nn.CrossEntropyLoss(torch.tensor(config.class_weights))
+    loss_of = nn.CrossEntropyLoss(torch.tensor(config.class_weights, device=device))
 
     def epoch() -> None:
         model.train()
-        for stays in torch.randperm(len(y)).split(config.batch_size):
+        for stays in torch.randperm(len(y), device=device).split(config.batch_size):
             optimizer.zero_grad()
             loss_of(model(x[stays]), y[stays]).backward()
             optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
 
     return epoch
 

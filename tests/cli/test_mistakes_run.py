@@ -42,6 +42,8 @@ def test_a_finished_run_needs_no_resuming(train: Command, own_run: Path, prepare
 def test_a_run_is_not_resumed_with_another_setting(train: Command, own_run: Path) -> None:
     outcome = train("--resume", out=own_run, poisoning_proportion=0.3, precision=None)
     outcome.fails(USAGE, "--resume", "'poisoning_proportion'", 0.3, 0.05, own_run)
+    outcome = train("--resume", "--deterministic", out=own_run, poisoning_proportion=None, precision=None)
+    outcome.fails(USAGE, "--resume", "'deterministic' is True", False, own_run)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from tensorboard.backend.event_processing.event_multiplexer import EventMultiple
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.api_pb2 import (
+    DATA_TYPE_BOOL,
     DATA_TYPE_FLOAT64,
     DATA_TYPE_STRING,
     STATUS_FAILURE,
@@ -244,6 +245,7 @@ def test_the_page_of_hyperparameters_begins_with_the_attack_and_its_success(run_
     assert kinds["model"] == kinds["trigger"] == kinds["class_weights"] == DATA_TYPE_STRING
     assert kinds["poisoning_strength"] == kinds["training_stays"] == kinds["clip"] == DATA_TYPE_FLOAT64
     assert [metric.display_name for metric in experiment.metric_infos][:2] == ["attack success rate", "gap"]
+    assert kinds["deterministic"] == DATA_TYPE_BOOL
     assert {metric.name.tag for metric in experiment.metric_infos} == set(KEPT.values())
 
 

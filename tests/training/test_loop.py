@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from numpy.typing import NDArray
+from tensorflow.python.framework.config import disable_op_determinism, is_op_determinism_enabled
 
 from mimic3tf import pipeline
 from mimic3tf.attacks import attack_victim
@@ -139,6 +141,49 @@ def test_the_same_seed_trains_the_same_victim(
     first, second = attack_on_validation(trained(victim)), attack_on_validation(again)
     np.testing.assert_array_equal(second.clean, first.clean)
     np.testing.assert_array_equal(second.triggered, first.triggered)
+
+
+class Determinism(NoLog):
+    """Notes whether TensorFlow's operations are deterministic while a victim is trained."""
+
+    seen: list[bool]
+
+    def epoch(self, *told: object) -> None:
+        self.seen.append(is_op_determinism_enabled())
+
+
+@pytest.fixture
+def indeterminate() -> Iterator[None]:
+    """TensorFlow's operations need not be deterministic, before and after a test."""
+    assert not is_op_determinism_enabled()
+    yield
+    disable_op_determinism()
+
+
+@pytest.mark.usefixtures("indeterminate")
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_deterministic_operations_change_nothing_on_a_cpu(
+    trained: Trained, train: Train, tmp_path: Path, victim: str
+) -> None:
+    Determinism.seen = []
+    run = train(tmp_path / "run", victim, deterministic=True, log=Determinism)
+    assert Determinism.seen == [True, True]
+    expected = trained(victim)
+    assert (run / "metrics.csv").read_bytes() == (expected / "metrics.csv").read_bytes()
+    weights = [load_run(one).model.get_weights() for one in (run, expected)]
+    for array, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(array, other)
+
+
+@pytest.mark.usefixtures("indeterminate")
+def test_an_attack_is_as_deterministic_as_the_training(trained: Trained) -> None:
+    run = load_run(trained("lr"))
+    val = load_cohort(run.config.data, "val")
+    first = attack_victim(run, val)
+    assert not is_op_determinism_enabled()
+    deterministic = replace(run, config=run.config.model_copy(update={"deterministic": True}))
+    np.testing.assert_array_equal(attack_victim(deterministic, val).triggered, first.triggered)
+    assert is_op_determinism_enabled()
 
 
 def test_another_seed_trains_another_victim(trained: Trained, train: Train, tmp_path: Path) -> None:

@@ -78,3 +78,34 @@ def test_a_step_follows_the_gradient_of_the_whole_batch(
     assert 0 < trained.waited < trained.seconds
     for ours, theirs in zip(model.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def _before(operation: tf.Operation) -> set[tf.Operation]:
+    """All operations of a graph that must end before this one begins."""
+    found: set[tf.Operation] = set()
+    ahead = [operation]
+    while ahead:
+        last = ahead.pop()
+        inputs = {*(tensor.op for tensor in last.inputs), *last.control_inputs} - found
+        found |= inputs
+        ahead += inputs
+    return found
+
+
+@pytest.mark.parametrize(("deterministic", "clock"), [(False, "Timestamp"), (True, "PyFunc")])
+def test_the_wait_for_stays_is_over_before_the_first_step_begins(
+    deterministic: bool, clock: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mimic3tf.training.steps.is_op_determinism_enabled", lambda: deterministic)
+    x, y = np.zeros((1, STAYS, COLUMNS), np.float32), np.zeros((1, STAYS), np.int64)
+    config: Any = SimpleNamespace(task=MORTALITY.name, seed=0, input_dropout=0.0, batch_size=STAYS)
+    steps = Steps(_model((COLUMNS,))[0], AdamWithL2(1e-2), config, stays=STAYS)
+    batches = iter(tf.data.Dataset.from_tensors((x, y, np.ones((1, STAYS), np.float32))))
+    graph = steps._run.get_concrete_function(batches, tf.constant(0), tf.constant(1)).graph
+    (given,) = (operation for operation in graph.get_operations() if operation.type == "IteratorGetNext")
+    (loop,) = (operation for operation in graph.get_operations() if operation.type == "While")
+    stamps = {operation for operation in graph.get_operations() if operation.type == clock}
+    asked = stamps & _before(given)
+    waited = {stamp for stamp in stamps if given in _before(stamp)}
+    assert len(asked) == len(waited) == 1
+    assert asked | waited == stamps & _before(loop)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from mimic3tf.channels import MIMIC3, Channel, ChannelSet
 from mimic3tf.pipeline import input_shape
@@ -57,3 +58,12 @@ def draw() -> Draw:
         return np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
     return make
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow lists a GPU, so graphs are made for one; they cannot be run."""
+    whole, gpu = tf.config.list_logical_devices, tf.config.LogicalDevice("/device:GPU:0", "GPU")
+    monkeypatch.setattr(
+        tf.config, "list_logical_devices", lambda kind=None: [gpu] if kind == "GPU" else whole(kind)
+    )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 
@@ -50,18 +51,9 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
         inputs = ops.transpose(inputs, (1, 0, 2))
         inputs = ops.concatenate([inputs, ops.flip(inputs, axis=0)], axis=-1)  # [T, B, 2 * D]
         kernel, recurrent_kernel, bias = self._block_weights()
-        projected = ops.matmul(inputs, kernel) + bias
-
-        def step(state: tuple[Any, Any], projected: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-            output, cell = state
-            i, f, c, o = ops.split(projected + ops.matmul(output, recurrent_kernel), 4, axis=-1)
-            cell = ops.sigmoid(f) * cell + ops.sigmoid(i) * ops.tanh(c)
-            state = (ops.sigmoid(o) * ops.tanh(cell), cell)
-            return state, state
-
-        start = ops.zeros_like(projected[0, :, : recurrent_kernel.shape[0]])
-        _, (outputs, _) = ops.scan(step, (start, start), projected)
-        forward, backward = ops.split(outputs, 2, axis=-1)
+        on_gpu = tf.sysconfig.get_build_info()["is_cuda_build"] and tf.config.list_logical_devices("GPU")
+        run = _run_on_cudnn if on_gpu else _run
+        forward, backward = ops.split(run(inputs, kernel, recurrent_kernel, bias), 2, axis=-1)
         outputs = ops.concatenate([forward, ops.flip(backward, axis=0)], axis=-1)
         return ops.transpose(outputs, (1, 0, 2))
 
@@ -105,6 +97,46 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
     def _draw_bias(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:
         """Set the bias [2, C, gates] to 1 for the forget gate and to 0 for the others."""
         return ops.broadcast_to(ops.cast(ops.arange(shape[-1]) // self.units == 1, dtype), shape)
+
+
+def _run(inputs: Any, kernel: Any, recurrent_kernel: Any, bias: Any) -> Any:
+    """Run one LSTM of K units over the time steps: [T, B, D] to [T, B, K]."""
+    projected = ops.matmul(inputs, kernel) + bias
+
+    def step(state: tuple[Any, Any], projected: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+        output, cell = state
+        i, f, c, o = ops.split(projected + ops.matmul(output, recurrent_kernel), 4, axis=-1)
+        cell = ops.sigmoid(f) * cell + ops.sigmoid(i) * ops.tanh(c)
+        state = (ops.sigmoid(o) * ops.tanh(cell), cell)
+        return state, state
+
+    start = ops.zeros_like(projected[0, :, : recurrent_kernel.shape[0]])
+    _, (outputs, _) = ops.scan(step, (start, start), projected)
+    return outputs
+
+
+def _run_on_cudnn(inputs: Any, kernel: Any, recurrent_kernel: Any, bias: Any) -> Any:
+    """Do what `_run` does, with one kernel of a GPU for all time steps.
+
+    Keras has this for its own layers only, whose kernels are variables.
+    """
+    matrices = [*tf.split(kernel, 4, axis=1), *tf.split(recurrent_kernel, 4, axis=1)]
+    # cuDNN reads every matrix transposed, and has a second bias.
+    weights = [tf.reshape(tf.transpose(matrix), [-1]) for matrix in matrices]
+    steps, batch = tf.shape(inputs)[0], tf.shape(inputs)[1]
+    start = tf.zeros([1, batch, recurrent_kernel.shape[0]], inputs.dtype)
+    outputs, *_ = tf.raw_ops.CudnnRNNV3(
+        input=inputs,
+        input_h=start,
+        input_c=start,
+        params=tf.concat([*weights, bias, tf.zeros_like(bias)], axis=0),
+        sequence_lengths=tf.fill([batch], steps),
+        rnn_mode="lstm",
+        time_major=True,
+        # As Keras does, also outside of training.
+        is_training=True,
+    )
+    return outputs
 
 
 def _draw_recurrent_kernel(shape: tuple[int, ...], dtype: str | None = None) -> Any:
