@@ -46,7 +46,7 @@ def copy_rows(rows: str, target: Path, copies: range, options: str) -> None:
         options: options of the engine's COPY.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with duckdb.connect(config={"memory_limit": "1GB", "threads": 2}) as connection:
+    with duckdb.connect(config={"preserve_insertion_order": False, "threads": 2}) as connection:
         columns = [str(name) for name, *_ in connection.execute(f"DESCRIBE FROM {rows}").fetchall()]
         shifted = ", ".join(
             f"CAST({name} AS BIGINT) + copy * {SHIFTED[name]} AS {name}" if name in SHIFTED else f'"{name}"'
