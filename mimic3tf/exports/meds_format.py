@@ -109,13 +109,20 @@ def codes_of(channels: ChannelSet) -> list[str]:
 
 
 def mapping_text(channels: ChannelSet) -> str:
-    """Write the mapping from codes back to channels as YAML: channel -> regular expression, unit, factor."""
-    mapping = {}
-    for channel, code in zip(channels, codes_of(channels), strict=True):
-        # Not every reader of regular expressions takes an escaped space.
-        expression = "^" + re.escape(code).replace("\\ ", " ") + "$"
-        mapping[channel.name] = [{"code": expression, "unit": channel.unit, "factor": 1.0}]
-    return yaml.safe_dump({"channels": mapping}, sort_keys=False, allow_unicode=True)
+    """Write the mapping by which `mimic3tf prepare meds` reads the codes back, as YAML."""
+    stays = {
+        "icu_admission": ADMISSIONS[1],
+        "icu_discharge": DISCHARGE,
+        "hospital_admission": ADMISSIONS[0],
+        "hospital_discharge": "|".join(OUTCOMES),
+        "died": OUTCOMES[1],
+        "icu_stay_id": "icustay_id",
+        "admission_id": "hadm_id",
+    }
+    # Not every reader of regular expressions takes an escaped space.
+    codes = [re.escape(code).replace("\\ ", " ") for code in codes_of(channels)]
+    measured = {channel.name: [{"code": code}] for channel, code in zip(channels, codes, strict=True)}
+    return yaml.safe_dump({"stays": stays, "channels": measured}, sort_keys=False, allow_unicode=True)
 
 
 def write_metadata(folder: Path, channels: ChannelSet, subject_splits: pl.DataFrame) -> None:

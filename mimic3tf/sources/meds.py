@@ -13,7 +13,8 @@ import polars as pl
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from mimic3tf.channels import MIMIC3
+from mimic3tf.channels import MIMIC3, ChannelSet
+from mimic3tf.data.channels_file import read_channels
 from mimic3tf.errors import DataError, UsageError, private
 from mimic3tf.sources import layout
 from mimic3tf.sources.cleaning import quoted
@@ -112,7 +113,8 @@ def prepare_meds(
     hash of the subject's id does, as in `split_by_subject`.
 
     Args:
-        data: directory of the data set, with the folders data and metadata.
+        data: directory of the data set, with the folders data and metadata. A `channels.yaml` in metadata
+            names channels other than the benchmarks', for a mapping that is a file.
         out: the directory to make; it may exist if it is empty.
         mapping: "mimic4", "eicu", or a file as `meds_mapping.py` describes it. Without it, the codes of the
             data set tell whether it is MIMIC-IV or eICU.
@@ -129,7 +131,7 @@ def prepare_meds(
             be used.
     """
     data = Path(data)
-    shards, chosen = find_shards(data), read_splits(data)
+    shards, chosen, channels = find_shards(data), read_splits(data), read_channels(data / "metadata")
 
     def splits(stays: pl.DataFrame) -> dict[str, NDArray[np.int64]]:
         if chosen is None:
@@ -145,16 +147,18 @@ def prepare_meds(
     options = {"mapping": mapping, "all_stays": all_stays, "splits": "hash" if chosen is None else "file"}
 
     def fill(database: Database, bar: Progress) -> dict[str, int]:
-        resolved = resolve(database, shards, mapping, bar)
+        resolved = resolve(database, shards, mapping, bar, channels)
         _check_fit(data, resolved, mapping)
         options["mapping"] = resolved.name
         _tell(shards, resolved)
         return _fill(database, shards, resolved, all_stays, bar)
 
-    return prepare_events(Source("meds", data, fill, splits, options), Path(out), memory_limit)
+    return prepare_events(Source("meds", data, fill, splits, options, channels), Path(out), memory_limit)
 
 
-def resolve(database: Database, shards: Shards, chosen: str | None, bar: Progress) -> Resolved:
+def resolve(
+    database: Database, shards: Shards, chosen: str | None, bar: Progress, channels: ChannelSet = MIMIC3
+) -> Resolved:
     """Count the codes of a data set, and apply the mapping that is chosen, or fits best.
 
     Raises:
@@ -164,7 +168,7 @@ def resolve(database: Database, shards: Shards, chosen: str | None, bar: Progres
     rows = database.run(
         "SELECT code, count(*) FROM shard WHERE code IS NOT NULL GROUP BY code", bar, "Reading codes"
     )
-    return resolve_mapping(chosen, {str(code): int(str(count)) for code, count in rows})
+    return resolve_mapping(chosen, {str(code): int(str(count)) for code, count in rows}, channels)
 
 
 def add_items(database: Database, resolved: Resolved) -> None:
@@ -200,12 +204,14 @@ def _check_fit(data: Path, resolved: Resolved, chosen: str | None) -> None:
 def _tell(shards: Shards, resolved: Resolved) -> None:
     ids = (resolved.stays.icu_stay_id, resolved.stays.admission_id)
     lacking = ", ".join(name for name in ids if name is not None and name not in shards.columns)
-    channels = len(MIMIC3) - len(resolved.missing)
+    channels = len(resolved.channels) - len(resolved.missing)
     told = (
         f"{shards.data}: mapping {resolved.name}; {len(resolved.measured)} codes measure {channels} channels"
     )
     if resolved.missing:
         told += f"; no code measures {', '.join(resolved.missing)}"
+    if not resolved.tells_ages:
+        told += "; no code tells an age: all patients are taken for adults"
     if lacking:
         told += f"; no column {lacking}: the order of events tells which stay they belong to"
     note(told)
@@ -222,9 +228,10 @@ def _fill(
     )
     landmarks = _LANDMARKS.format(events=events_sql(shards, resolved.stays), marks=marks)
     database.run(landmarks, bar, "Reading stays")
-    for sql in (*cohort_sql(_STAYS, all_stays=all_stays, unknown=UNKNOWN), EVENT):
+    stays = _STAYS if resolved.tells_ages else f"SELECT * REPLACE (18 AS age) FROM ({_STAYS})"
+    for sql in (*cohort_sql(stays, all_stays=all_stays, unknown=UNKNOWN), EVENT):
         database.run(sql)
     add_items(database, resolved)
     charted = charted_sql(charted_events_sql(shards, resolved))
-    database.run(insert_sql(charted, resolved.codes), bar, "Reading measurements")
+    database.run(insert_sql(charted, resolved.codes, resolved.channels), bar, "Reading measurements")
     return faults(database, "candidate") | faults(database, "episode")

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from mimic3tf.channels import MIMIC3
+from mimic3tf.channels import MIMIC3, ChannelSet
 from mimic3tf.errors import UsageError
 from mimic3tf.sources.codes import Code, Mapped, Pattern, codes_of, parse_mapping, shipped_mapping
 from mimic3tf.storage.yaml_file import read_option_file
@@ -102,6 +102,7 @@ class Resolved:
         codes: its codes of measurements.
         measured: code of the data set -> index into `codes`.
         landmarks: the codes of the data set that tell of stays.
+        channels: the channels that it maps to.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Resolved:
     codes: Sequence[Code]
     measured: Mapping[str, int]
     landmarks: Sequence[Landmark]
+    channels: ChannelSet
 
     @property
     def fits(self) -> bool:
@@ -116,10 +118,15 @@ class Resolved:
         return bool(self.measured) and any(mark.kind == "icu_admission" for mark in self.landmarks)
 
     @property
+    def tells_ages(self) -> bool:
+        """Whether a code of the data set tells of a birth or an age."""
+        return any(mark.kind in ("birth", "age") for mark in self.landmarks)
+
+    @property
     def missing(self) -> list[str]:
         """The channels that no code of the data set measures."""
         found = {self.codes[index].channel for index in self.measured.values()}
-        return [name for position, name in enumerate(MIMIC3.names) if position not in found]
+        return [name for position, name in enumerate(self.channels.names) if position not in found]
 
 
 def shipped_meds_mapping(name: str) -> MedsMapping:
@@ -127,47 +134,48 @@ def shipped_meds_mapping(name: str) -> MedsMapping:
     return parse_mapping(shipped_mapping(name), f"{name}.yaml", MedsMapping)
 
 
-def resolve_mapping(chosen: str | None, counts: Mapping[str, int]) -> Resolved:
+def resolve_mapping(chosen: str | None, counts: Mapping[str, int], channels: ChannelSet = MIMIC3) -> Resolved:
     """Apply a mapping to the codes of a data set.
 
     Args:
         chosen: one of `SHIPPED`, or a file; without it, that of `SHIPPED` which fits and maps most events; if
             none fits, any.
         counts: code of the data set -> number of its events.
+        channels: the channels that a file maps to; those of `SHIPPED` map to `MIMIC3`.
 
     Raises:
         UsageError: the file is no mapping, or maps a code twice.
     """
     if chosen is not None and chosen not in SHIPPED:
         text = read_option_file("--mapping", Path(chosen))
-        return _resolve(chosen, parse_mapping(text, chosen, MedsMapping), counts)
+        return _resolve(chosen, parse_mapping(text, chosen, MedsMapping), counts, channels)
     names = SHIPPED if chosen is None else (chosen,)
     return max(
-        (_resolve(name, shipped_meds_mapping(name), counts) for name in names),
+        (_resolve(name, shipped_meds_mapping(name), counts, MIMIC3) for name in names),
         key=lambda mapping: (mapping.fits, sum(counts[code] for code in mapping.measured)),
     )
 
 
-def _resolve(name: str, mapping: MedsMapping, counts: Mapping[str, int]) -> Resolved:
-    codes = codes_of(mapping, name)
+def _resolve(name: str, mapping: MedsMapping, counts: Mapping[str, int], channels: ChannelSet) -> Resolved:
+    codes = codes_of(mapping, name, channels)
     measured: dict[str, int] = {}
     for index, entry in enumerate(codes):
-        pattern = re.compile(_pattern(entry, name))
+        pattern = re.compile(_pattern(entry, name, channels))
         for code in filter(pattern.fullmatch, counts):
             if code in measured:
-                first, second = (MIMIC3.names[codes[at].channel] for at in (measured[code], index))
+                first, second = (channels.names[codes[at].channel] for at in (measured[code], index))
                 raise UsageError(
                     f"{name}: code '{code}' is mapped twice, to {first} and to {second}; narrow one of the "
                     "regular expressions"
                 )
             measured[code] = index
-    return Resolved(name, mapping.stays, codes, measured, _landmarks(mapping.stays, counts))
+    return Resolved(name, mapping.stays, codes, measured, _landmarks(mapping.stays, counts), channels)
 
 
-def _pattern(entry: Code, name: str) -> str:
+def _pattern(entry: Code, name: str, channels: ChannelSet) -> str:
     if entry.code is None:
         raise UsageError(
-            f"{name}: '{MIMIC3.names[entry.channel]}': 'items' needs 'item_code' at the top of the file, "
+            f"{name}: '{channels.names[entry.channel]}': 'items' needs 'item_code' at the top of the file, "
             'such as item_code: "LAB//{item}(//.*)?"'
         )
     return entry.code

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,13 @@ from bedside_cohort import BEDSIDE, HOURS, write_bedside_cohort
 from pyarrow import parquet
 
 from mimic3tf.channels import MIMIC3, Channel, ChannelSet
-from mimic3tf.data.channels_file import parse_channels
+from mimic3tf.data.channels_file import channels_text, parse_channels, read_channels
 from mimic3tf.data.records import read_series
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.exports import meds as exporting
 from mimic3tf.exports import meds_format
 from mimic3tf.exports.meds import export_meds
+from mimic3tf.sources.meds import prepare_meds
 
 SPLITS = {"train": "train", "val": "tuning", "test": "held_out"}
 Cell = tuple[int, str, np.float32, str | None]
@@ -61,7 +63,7 @@ def written(out: Path) -> dict[str, list[Cell]]:
         code: channel
         for code in events["code"].unique()
         for channel, rules in mapping.items()
-        if any(re.search(rule["code"], code) and rule["factor"] == 1 for rule in rules)
+        if any(re.fullmatch(rule["code"], code) for rule in rules)
     }
     admissions = {
         row["icustay_id"]: row["time"] for row in events.rows(named=True) if row["code"] == "ICU_ADMISSION"
@@ -137,6 +139,40 @@ def test_every_measured_cell_is_written_and_no_other(
     assert found == expected
     own = (tmp_path / "out" / "metadata" / "channels.yaml").read_text(encoding="utf-8")
     assert parse_channels(own, "channels.yaml") == channels
+
+
+@pytest.mark.parametrize("own_channels", [False, True])
+def test_prepare_meds_reads_every_cell_back(
+    synthetic_stays: Path, tmp_path: Path, own_channels: bool
+) -> None:
+    data = synthetic_stays
+    if own_channels:
+        # The same files, in which the channels have other names.
+        data = tmp_path / "renamed"
+        shutil.copytree(synthetic_stays, data)
+        channels = ChannelSet("own", tuple(replace(channel, name=f"{channel.name} 2") for channel in MIMIC3))
+        (data / "channels.yaml").write_text(channels_text(channels), encoding="utf-8")
+        for file in data.glob("t*/*.csv"):
+            _, rows = file.read_text().split("\n", 1)
+            file.write_text(",".join(channels.header) + "\n" + rows)
+    export_meds(data, tmp_path / "meds")
+    mapping = str(tmp_path / "meds/metadata/mapping.yaml")
+    prepare_meds(tmp_path / "meds", tmp_path / "back", mapping=mapping)
+    channels = read_channels(tmp_path / "back")
+    assert channels == read_channels(data)
+    for split in SPLITS:
+        folder = "test" if split == "test" else "train"
+        assert sorted(listed(tmp_path / "back", split)) == sorted(listed(data, split))
+        for name, _ in listed(data, split):
+            # What was measured after the 48 hours is not read; of two values at one instant, the largest is.
+            cells: dict[tuple[int, str], Cell] = {}
+            for cell in measured(data / folder / name, channels):
+                other = cells.get(cell[:2], cell)
+                if cell[0] <= 48 * 3600:
+                    cells[cell[:2]] = max(cell, other, key=lambda cell: cell[3] or cell[2])
+            assert sorted(measured(tmp_path / "back" / folder / name, channels), key=str) == sorted(
+                cells.values(), key=str
+            )
 
 
 def test_real_stays_keep_every_cell(demo_directory: Path, tmp_path: Path) -> None:
