@@ -149,6 +149,10 @@ class Database:
             return "the database stopped: " + private(first)
         if isinstance(error, duckdb.IOException) and file.suffix.lower() == ".gz":
             return f"{file}: is cut short or damaged; download it again ({private(first)})"
+        if file.suffix.lower() == ".parquet":
+            # The path may stand anywhere in the text, between quotes or not.
+            reason = first.rpartition(str(file))[2].strip(" '\":")
+            return f"{file}: is cut short or damaged; copy it again ({private(reason or first)})"
         place = f"{file}, line {line.group(1)}" if line else str(file)
         converted = re.search(
             r'^Error when converting column "(.+?)"\. Could not convert string "(.*?)" to \'(\w+)\'',
