@@ -27,23 +27,29 @@ PLAUSIBLE, BOX, LINE = "#d9ead3", "#0072B2", "#D55E00"
 
 
 def draw_channels(channels: Sequence[ChannelSummary], path: Path) -> None:
-    """Draw the first `MOST_DRAWN` channels as a PNG file.
+    """Draw the channels that have values as a PNG file, `MOST_DRAWN` of them at most.
 
     Args:
-        channels: the channels.
+        channels: the channels, at least one of which has a value.
         path: the file to write.
     """
-    shown = channels[:MOST_DRAWN]
+    shown = [channel for channel in channels if channel.values][:MOST_DRAWN]
     rows = math.ceil(len(shown) / COLUMNS)
+    height = 0.8 + 1.15 * rows
     with rc_context(STYLE), warnings.catch_warnings():
         # The font may lack a letter of a channel's name; a box stands for it.
         warnings.filterwarnings("ignore", "Glyph")
-        figure = Figure(figsize=(10, 0.9 + 1.1 * rows), layout="constrained")
-        figure.suptitle(
-            "Values of each channel: 1st to 99th percentile (line), quartiles (box), median (red); "
-            "the plausible range is green",
-            fontsize=9,
+        figure = Figure(figsize=(10, height))
+        # Set by hand: the layout engines of Matplotlib take three times as long as the drawing.
+        edges = {"top": 1 - 0.6 / height, "bottom": 0.3 / height}
+        figure.subplots_adjust(left=0.02, right=0.98, wspace=0.07, hspace=0.9, **edges)
+        hidden = (
+            f"; {len(channels) - len(shown)} channels are not shown" if len(shown) < len(channels) else ""
         )
+        title = (
+            "1st to 99th percentile (line), quartiles (box) and median (red); the plausible range is green"
+        )
+        figure.suptitle(f"{title}{hidden}", fontsize=9, y=1 - 0.18 / height, va="center")
         panels = [*figure.subplots(rows, COLUMNS, squeeze=False).flat]
         for panel, summary in zip(panels, shown, strict=False):
             _draw(panel, summary)
@@ -58,10 +64,8 @@ def _draw(axes: Axes, summary: ChannelSummary) -> None:
     axes.set_title(f"{channel.name}{unit}", loc="left", parse_math=False)
     axes.set_yticks([])
     seen = f"{summary.values:,} values, {summary.share_of_stays:.0%} of stays"
-    axes.text(1, 0.97, seen, transform=axes.transAxes, ha="right", va="top", fontsize=6.5, color="0.35")
-    if not summary.values:
-        axes.set_xticks([])
-    elif channel.is_categorical:
+    axes.set_title(seen, loc="right", fontsize=6.5, color="0.35")
+    if channel.is_categorical:
         _draw_categories(axes, summary)
     else:
         _draw_box(axes, summary)
@@ -79,7 +83,7 @@ def _draw_box(axes: Axes, summary: ChannelSummary) -> None:
     axes.barh(0.4, quantiles["p75"] - quantiles["p25"], 0.42, quantiles["p25"], color=BOX, alpha=0.55)
     axes.plot([quantiles["median"]] * 2, [0.15, 0.65], color=LINE, linewidth=2)
     axes.set_xlim(start, end)
-    axes.set_ylim(0, 1.15)
+    axes.set_ylim(0, 0.8)
 
 
 def _draw_categories(axes: Axes, summary: ChannelSummary) -> None:
@@ -90,5 +94,5 @@ def _draw_categories(axes: Axes, summary: ChannelSummary) -> None:
         name = text if len(text) <= MOST_LETTERS else text[: MOST_LETTERS - 1] + "…"
         axes.text(0.01, -place, f"{name} {share:.0%}", va="center", fontsize=6.5, parse_math=False)
     axes.set_xlim(0, 1)
-    axes.set_ylim(-MOST_CATEGORIES + 0.4, 1.3)
+    axes.set_ylim(-MOST_CATEGORIES + 0.4, 0.6)
     axes.set_xticks([])

@@ -142,7 +142,7 @@ def open_table(path: Path) -> TableFile:
         DataError: the file does not exist, is empty, damaged, or no such table.
     """
     if path.suffix.lower() in (".parquet", ".pq"):
-        with _readable(path):
+        with readable(path):
             schema = pl.scan_parquet(path, glob=False).collect_schema()
         return TableFile(path, dict(schema), True)
     header = read_header(path)
@@ -158,7 +158,8 @@ def open_table(path: Path) -> TableFile:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
+    """Turn errors of reading a Parquet file into a `DataError` of one line that names it."""
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path}: is empty; copy it again")

@@ -134,8 +134,6 @@ class _Tables:
         path = self.values.file.path
         # Times without a zone are read as UTC, and only differences of them are used.
         database.run(f"SET TimeZone = 'UTC'; {EVENT}")
-        if "episode" in self.values.columns and not self.outcomes.find(["episode"]):
-            raise DataError(f"{self.outcomes.path}: lacks the column 'episode', which {path} has")
         dropped = self._fill_stays(database)
         self.values.open(database)
         read = self.values.read_sql()
@@ -166,6 +164,8 @@ class _Tables:
         columns = {"subject": table.column(*SUBJECT), "died": table.column(*DIED)}
         columns |= {name: spelled for name in ("episode", "split") if (spelled := table.find([name]))}
         timed, numbered = self.values.time == "time", "episode" in columns
+        if "episode" in self.values.columns and not numbered:
+            raise DataError(f"{table.path}: lacks the column 'episode', which {self.values.file.path} has")
         if timed:
             columns["intime"] = table.column("intime")
         checked = Outcomes(database, table, columns)

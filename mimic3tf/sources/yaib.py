@@ -24,7 +24,7 @@ from mimic3tf.sources.database import Database
 from mimic3tf.sources.events import EVENT, Source, faults, prepare_events
 from mimic3tf.sources.outcomes import DIED, LABEL, SUBJECT, UNKNOWN, Outcomes, split_of
 from mimic3tf.sources.stated_units import check_median, read_units
-from mimic3tf.sources.table_file import TableFile, id_sql, number_of, open_table
+from mimic3tf.sources.table_file import TableFile, id_sql, number_of, open_table, readable
 from mimic3tf.sources.units import convert_sql
 from mimic3tf.storage.files import PathText
 
@@ -135,7 +135,8 @@ def _ticks_an_hour(database: Database, path: Path, column: str) -> int:
     Polars knows the unit of the column, but converts seconds to milliseconds and does not tell so.
     """
     longest = pl.scan_parquet(path, glob=False).select(pl.col(column).dt.total_seconds(fractional=True).max())
-    seconds = longest.collect(engine="streaming").item()
+    with readable(path):
+        seconds = longest.collect(engine="streaming").item()
     ((ticks,),) = database.run("SELECT max(time::BIGINT) FROM dyn")
     return 3600 * round(int(str(ticks)) / seconds) if seconds else 3600
 
