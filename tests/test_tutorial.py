@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from mimic3tf.cli.main import main
+from mimic3tf.data.directory import SPLITS
 from mimic3tf.data.loading import load_cohort
 
 TEXT = (Path(__file__).parents[1] / "docs" / "tutorial.md").read_text(encoding="utf-8")
@@ -43,23 +44,12 @@ def write_tables(folder: Path) -> None:
     outcomes.write_csv(folder / "outcomes.csv")
 
 
-def test_the_tutorial_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def run(
+    text: str, expected: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("MIMIC3TF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    write_tables(tmp_path)
-    exec(block("2. A benchmark directory"), {})  # noqa: S102
-    cohort = load_cohort(tmp_path / "data", "train")
-    assert len(cohort) == 105
-    died = {f"{4000 + stay}_episode1_timeseries.csv" for stay in range(0, STAYS, 5)}
-    assert [name in died for name in cohort.stays] == (cohort.labels == 1).tolist()
-    rates = pl.read_csv(tmp_path / "measurements.csv").filter(pl.col("channel") == "Heart Rate")
-    expected = rates.filter(pl.col("subject") == int(cohort.stays[0].split("_")[0]), pl.col("minute") == 0)
-    assert cohort.grids[0, 0, 8] == pytest.approx(float(expected["value"][0]), rel=1e-6)
-
-    commands = [line for line in block("3. Attack yourself").splitlines() if line.startswith("mimic3tf")]
-    assert len(commands) == 6
+    """Run the commands of a block of code."""
+    commands = [line for line in text.splitlines() if line.startswith("mimic3tf")]
+    assert len(commands) == expected
     for command in commands:
         monkeypatch.setattr(sys, "argv", shlex.split(command))
         status = None
@@ -68,6 +58,26 @@ def test_the_tutorial_runs(
         except SystemExit as end:
             status = end.code
         assert not status, capsys.readouterr().err
+
+
+def test_the_tutorial_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MIMIC3TF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    write_tables(tmp_path)
+    run(block("2. A benchmark directory"), 1, monkeypatch, capsys)
+    cohorts = {split: load_cohort(tmp_path / "data", split) for split in SPLITS}
+    assert sum(map(len, cohorts.values())) == STAYS
+    cohort = cohorts["train"]
+    assert 90 <= len(cohort) <= 120
+    died = {f"{4000 + stay}_episode1_timeseries.csv" for stay in range(0, STAYS, 5)}
+    assert [name in died for name in cohort.stays] == (cohort.labels == 1).tolist()
+    rates = pl.read_csv(tmp_path / "measurements.csv").filter(pl.col("channel") == "Heart Rate")
+    expected = rates.filter(pl.col("subject") == int(cohort.stays[0].split("_")[0]), pl.col("minute") == 0)
+    assert cohort.grids[0, 0, 8] == pytest.approx(float(expected["value"][0]), rel=1e-6)
+
+    run(block("3. Attack yourself"), 6, monkeypatch, capsys)
     table = capsys.readouterr().out
     assert "runs/clean" in table
     assert "runs/poisoned" in table

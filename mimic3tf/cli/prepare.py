@@ -88,35 +88,97 @@ def physionet2012(
     print_cohort(summary)
 
 
+Units = Annotated[
+    list[str],
+    typer.Option(
+        metavar="CHANNEL=UNIT|FILE",
+        help='Unit that the values of a channel are in, "Temperature=degF", or a file of such lines; '
+        "repeatable.",
+    ),
+]
+
+
+@app.command()
+def tables(
+    outcomes: Annotated[Path, typer.Option(help="Table of the stays: subject, episode, died, split.")],
+    measurements: Annotated[
+        Path, typer.Option(help="Table of the values: subject, episode, minute, channel, value, unit.")
+    ],
+    out: Out,
+    units: Units = [],  # noqa: B006
+    channels: Annotated[
+        Path | None,
+        typer.Option(help="Channels of your own, a file channels.yaml.  [default: the benchmarks' 17]"),
+    ] = None,
+    ignore_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-unknown", help="Leave out, and count, unknown channels, unknown categories and texts."
+        ),
+    ] = False,
+    memory_limit: MemoryLimit = "4GB",
+) -> None:
+    """Make the in-hospital-mortality task from two tables of your own (.csv, .csv.gz or .parquet).
+
+    Outcomes has a row for each stay, measurements a row for each value. episode (1, 2, ... of the same
+    subject), split (train, val, test) and unit may be absent. Instead of minute, measurements may have hour,
+    or time; then outcomes needs intime. Without a column split, 15% of the subjects go to test and 15% to
+    val, by a hash of the subject.
+
+    \b
+    Examples:
+      mimic3tf prepare tables --outcomes outcomes.csv --measurements measurements.csv --out data/mine
+      mimic3tf prepare tables --outcomes outcomes.csv --measurements measurements.parquet --out data/mine \\
+        --units "Temperature=degF" --units "Weight=lb"
+    """
+    check_files("--outcomes", [outcomes])
+    check_files("--measurements", [measurements])
+    check_files("--channels", [channels])
+    from mimic3tf.channels import MIMIC3
+    from mimic3tf.sources.tables import prepare_tables
+    from mimic3tf.tables.terminal import print_cohort
+
+    print_cohort(
+        prepare_tables(
+            outcomes,
+            measurements,
+            out,
+            channels=channels or MIMIC3,
+            units=units,
+            ignore_unknown=ignore_unknown,
+            memory_limit=memory_limit,
+        )
+    )
+
+
 @app.command()
 def yaib(
     data: Annotated[Path, typer.Option(help="Folder of dyn.parquet, sta.parquet and outc.parquet.")],
     out: Out,
     outcomes: Annotated[
         Path | None,
-        typer.Option(
-            help="Table (.csv or .parquet) with columns stay_id and died, and maybe subject; instead of "
-            "outc.parquet, whose label is death in the ICU in YAIB's own tasks."
-        ),
+        typer.Option(help="Labels of your own: a table of stay_id, died, and subject if it is known."),
     ] = None,
+    units: Units = [],  # noqa: B006
     memory_limit: MemoryLimit = "4GB",
 ) -> None:
-    """Convert a cohort of YAIB: hourly medians of a MIMIC, eICU, HiRID or AUMCdb cohort.
+    """Make the in-hospital-mortality task from hourly Parquet files of YAIB.
 
-    Takes adults with 48 hours of data. Stays are split by subject if --outcomes names subjects, else one by
-    one: then stays of the same patient may lie in several splits.
+    Stays of 48 hours and more count. The labels of YAIB's own mortality task are deaths in the ICU, not in
+    the hospital. Its other tasks label hours: give deaths with --outcomes. No file names the patient, so the
+    split is by stay, unless --outcomes has a column subject.
 
     \b
     Examples:
-      mimic3tf prepare yaib --data cohorts/mortality48/eicu --out data/eicu
-      mimic3tf prepare yaib --data cohorts/los/eicu --outcomes died-in-hospital.csv --out data/eicu
+      mimic3tf prepare yaib --data mortality24/mimic_demo --out data/yaib
+      mimic3tf prepare yaib --data los/eicu_demo --outcomes died.csv --out data/yaib
     """
     check_folders("--data", [data], "it must hold dyn.parquet")
     check_files("--outcomes", [outcomes])
     from mimic3tf.sources.yaib import prepare_yaib
     from mimic3tf.tables.terminal import print_cohort
 
-    print_cohort(prepare_yaib(data, out, outcomes=outcomes, memory_limit=memory_limit))
+    print_cohort(prepare_yaib(data, out, outcomes=outcomes, units=units, memory_limit=memory_limit))
 
 
 @app.command()

@@ -6,12 +6,12 @@ import csv
 import gzip
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mimic3tf.errors import DataError, private
-from mimic3tf.sources.cleaning import quoted
+from mimic3tf.sources.cleaning import name_sql, quoted
 from mimic3tf.sources.database import Database, literal_path
 
 _ZONE = re.compile(r"\d\d:\d\d(:\d\d(\.\d+)?)?\s*(Z|UTC|[+-]\d\d(:?\d\d)?)$")
@@ -48,7 +48,7 @@ def open_tables(database: Database, directory: Path, tables: Mapping[str, Table]
     paths = {name: _find(directory, name, table.folder, needed) for name, table in tables.items()}
     for name, table in tables.items():
         path = paths[name]
-        database.add_view(name, _select(path, table.columns), [path])
+        database.add_view(name, select_csv(path, table.columns), [path])
         if table.key is not None:
             repeated = (
                 f"SELECT {table.key} FROM {name} WHERE {table.key} IS NOT NULL GROUP BY ALL "
@@ -76,10 +76,19 @@ def _find(directory: Path, table: str, folder: str, origin: str) -> Path:
     )
 
 
-def _select(path: Path, columns: Mapping[str, str]) -> str:
-    """Write the SQL that reads some columns of a file; the case of names in the header does not matter."""
+def select_csv(path: Path, columns: Mapping[str, str], missing: Sequence[str] = ("",)) -> str:
+    """Write the SQL that reads some columns of a file; the case of names in the header does not matter.
+
+    Args:
+        path: the file.
+        columns: column -> its type in SQL.
+        missing: cells that are null.
+
+    Raises:
+        DataError: the header lacks a column, or repeats it; or a time of the first row has a time zone.
+    """
     names, first = _first_lines(path)
-    header = [name.strip().upper() for name in names]
+    header = [name.upper() for name in names]
     named = {column.upper(): column for column in columns}
     for upper, column in named.items():
         if header.count(upper) != 1:
@@ -97,13 +106,24 @@ def _select(path: Path, columns: Mapping[str, str]) -> str:
         for place, name in enumerate(header)
     )
     return (
-        f"SELECT {', '.join(columns)} FROM read_csv({quoted(literal_path(path))}, columns = {{{types}}}, "
-        "auto_detect = false, header = true, delim = ',', quote = '\"', escape = '\"', nullstr = '')"
+        f"SELECT {', '.join(map(name_sql, columns))} "
+        f"FROM read_csv({quoted(literal_path(path))}, columns = {{{types}}}, "
+        "auto_detect = false, header = true, delim = ',', quote = '\"', escape = '\"', "
+        f"nullstr = [{', '.join(map(quoted, missing))}])"
     )
 
 
+def read_header(path: Path) -> list[str]:
+    """Read the names in the first line of a file.
+
+    Raises:
+        DataError: the file cannot be read, or is no text.
+    """
+    return _first_lines(path)[0]
+
+
 def _first_lines(path: Path) -> tuple[list[str], list[str]]:
-    """Read the header and the first row."""
+    """Read the names in the header, and the first row."""
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
             lines = [file.readline(100_000) for _ in range(2)]
@@ -114,4 +134,4 @@ def _first_lines(path: Path) -> tuple[list[str], list[str]]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     header, row = (next(csv.reader([line]), []) for line in lines)
-    return header, row
+    return [name.strip() for name in header], row

@@ -32,14 +32,17 @@ STAYS_A_PART = 100
 """Number of stays whose rows are fetched from the database at once; it bounds memory."""
 
 EVENT = """
-CREATE TABLE event (stay BIGINT, second BIGINT, channel TINYINT, number DOUBLE, text VARCHAR,
-    fault VARCHAR, other BIGINT, inside BOOLEAN)
+CREATE TABLE event (stay BIGINT, second BIGINT, channel SMALLINT, number DOUBLE, text VARCHAR,
+    fault VARCHAR, other BIGINT, inside BOOLEAN);
+CREATE TABLE left_out (fault VARCHAR, count BIGINT)
 """
 """Measurements: stay and seconds since its start, position of the channel, cleaned value (see `cleaning.py`),
 and why the event is left out, if it is.
 
 `other` and `inside` are null except for events that MIMIC-III files under another ICU stay than the one in
 whose time they lie: the id of that stay, and whether the event makes an instant of this stay all the same.
+
+A source may count events in `left_out` by their fault, instead of adding each of them to `event`.
 """
 
 # An instant belongs to a stay if one of its events belongs to the stay, or if it is before the stay's end.
@@ -102,7 +105,7 @@ def prepare_events(source: Source, out: Path, memory_limit: str) -> layout.Summa
         memory_limit: memory to use, such as "4GB"; intermediate results are kept on disk beside `out`.
 
     Returns:
-        Counts of stays and deaths, and of what was left out by reason; also in `layout.PREPARED_FILE`.
+        What was written, and what was left out by reason; also in `layout.SUMMARY_FILE`.
 
     Raises:
         DataError: the records cannot be read, or no stay is left.
@@ -122,9 +125,7 @@ def prepare_events(source: Source, out: Path, memory_limit: str) -> layout.Summa
         names = [f"{subject}_episode{k}_timeseries.csv" for subject, k in stays.select("subject", "k").rows()]
         labels = stays["died"].cast(pl.Int64).to_numpy()
         cohort = layout.PreparedCohort(names, labels, source.splits(stays), rows, source.channels)
-        summary = layout.summarize(out, cohort, dropped_stays, dropped_values)
-        layout.write_benchmark_directory(out, cohort, layout.record_of(summary, source.name, source.options))
-    return summary
+        return layout.write_cohort(out, cohort, source.name, source.options, dropped_stays, dropped_values)
 
 
 def faults(database: Database, table: str) -> dict[str, int]:
@@ -146,6 +147,8 @@ def _extract(
             cells = ", ".join(cell_sql(source.channels, source.as_charted))
             database.run(_ROWS.format(time=TIME, cells=cells), bar, "Gathering rows")
         dropped_values = faults(database, "event")
+        for reason, count in database.run("SELECT fault, count FROM left_out ORDER BY fault"):
+            dropped_values[str(reason)] = dropped_values.get(str(reason), 0) + int(str(count))
         candidates, usable = (
             int(str(database.run(f"SELECT count(*) FROM {what}")[0][0]))
             for what in ("stay", "event WHERE fault IS NULL")
@@ -154,13 +157,18 @@ def _extract(
         parts, measured = _write_rows(database, scratch, len(stays), source.channels)
     dropped_stays[f"no measurement in the first {HOURS} hours"] = candidates - len(stays)
     if not len(stays):
-        counts = ", ".join(f"{count} {reason}" for reason, count in dropped_stays.items() if count)
+        counts = _listed(dropped_stays)
+        values = _listed(dropped_values)
         raise DataError(
             f"{source.place}: no stay of {HOURS} hours with a measurement is left of these tables; left out: "
-            f"{counts or 'nothing, as they name no stay'}"
+            f"{counts or 'nothing, as they name no stay'}{'; of the values: ' if values else ''}{values}"
         )
     dropped_values["another value of the channel at the same instant"] = usable - measured
     return stays, pl.scan_parquet(parts, glob=False), dropped_stays, dropped_values
+
+
+def _listed(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
 
 
 def _write_rows(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from mimic3tf.data.directory import SPLITS, folder_of, listfile_of
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 from mimic3tf.progress import track
+from mimic3tf.sources.channel_summary import ChannelSummary, summarize_channels
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import check_new_directory, written_beside
 from mimic3tf.tasks.registry import MORTALITY
@@ -28,6 +30,12 @@ SHARES: Mapping[str, float] = {"train": 0.70, "val": 0.15, "test": 0.15}
 
 PREPARED_FILE = "prepared.json"
 """File in a directory that says how the directory was made."""
+
+SUMMARY_FILE = "summary.json"
+"""File in a directory with its stays, deaths, what was left out, and each channel's values."""
+
+PICTURE_FILE = "channels.png"
+"""Picture in a directory of each channel's values."""
 
 STAYS_A_BATCH = 100
 """Number of stays that are formatted at once."""
@@ -64,6 +72,7 @@ class Summary:
         deaths: number of in-hospital deaths of each split.
         dropped_stays: reason -> number of stays left out.
         dropped_values: reason -> number of measurements left out.
+        channels: what the values of each channel look like.
     """
 
     out: Path
@@ -71,6 +80,13 @@ class Summary:
     deaths: dict[str, int]
     dropped_stays: dict[str, int] = field(default_factory=dict)
     dropped_values: dict[str, int] = field(default_factory=dict)
+    channels: tuple[ChannelSummary, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, object]:
+        """Stays, deaths, and what was left out."""
+        names = ("stays", "deaths", "dropped_stays", "dropped_values")
+        return {name: {**getattr(self, name)} for name in names}
 
 
 def random_split(n: int, seed: int, shares: Mapping[str, float] = SHARES) -> dict[str, NDArray[np.int64]]:
@@ -131,9 +147,52 @@ def rows_from_cells(
     return pl.DataFrame(columns)
 
 
-def write_benchmark_directory(
-    out: PathText, records: PreparedCohort, made: Mapping[str, object] | None = None
-) -> None:
+def write_cohort(
+    out: Path,
+    records: PreparedCohort,
+    source: str,
+    options: Mapping[str, object],
+    dropped_stays: Mapping[str, int],
+    dropped_values: Mapping[str, int],
+) -> Summary:
+    """Write what a source has prepared: the benchmark directory, how it was made, and a summary of it.
+
+    Args:
+        out: as for `write_benchmark_directory`.
+        records: as for `write_benchmark_directory`.
+        source: name of the source, as `mimic3tf prepare` takes it.
+        options: the source's options, as `PREPARED_FILE` is to tell them.
+        dropped_stays: reason -> number of stays left out; reasons with a count of 0 are not written.
+        dropped_values: reason -> number of measurements left out.
+
+    Returns:
+        What was written; also in `SUMMARY_FILE`, with a picture in `PICTURE_FILE`.
+
+    Raises:
+        UsageError: `out` cannot be written.
+    """
+    summary = Summary(
+        out,
+        {split: len(records.splits[split]) for split in SPLITS},
+        {split: int(records.labels[records.splits[split]].sum()) for split in SPLITS},
+        {reason: count for reason, count in dropped_stays.items() if count},
+        {reason: count for reason, count in dropped_values.items() if count},
+        summarize_channels(records.rows, len(records.stays), records.channels),
+    )
+    made = {"mimic3tf": __version__, "source": source, "options": {**options}, **summary.counts}
+    with _new_directory(out) as directory:
+        _write(directory, records)
+        _write_json(directory / PREPARED_FILE, made)
+        channels = [channel.record for channel in summary.channels]
+        _write_json(directory / SUMMARY_FILE, {**summary.counts, "channels": channels})
+        # Imported here, because it takes a while, and not every user of this module draws.
+        from mimic3tf.sources.channel_picture import draw_channels
+
+        draw_channels(summary.channels, directory / PICTURE_FILE)
+    return summary
+
+
+def write_benchmark_directory(out: PathText, records: PreparedCohort) -> None:
     """Write `{train,test}/<stay>`, the three listfiles, and `channels.yaml` unless the channels are `MIMIC3`.
 
     All files are written to a directory beside `out`, which is renamed at the end: an interrupted run leaves
@@ -142,39 +201,26 @@ def write_benchmark_directory(
     Args:
         out: the directory to make; it may exist if it is empty.
         records: the cohort; every stay has at least one row and is in exactly one split.
-        made: how the directory was made, from `record_of`; written to `PREPARED_FILE`.
 
     Raises:
         UsageError: `out` cannot be written.
     """
-    out = Path(out)
+    with _new_directory(Path(out)) as directory:
+        _write(directory, records)
+
+
+@contextmanager
+def _new_directory(out: Path) -> Iterator[Path]:
     check_new_directory(out)
     try:
         with written_beside(out) as directory:
-            _write(directory, records)
-            if made is not None:
-                (directory / PREPARED_FILE).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+            yield directory
     except OSError as error:
         raise UsageError(f"{out}: cannot be written: {error.strerror}") from None
 
 
-def summarize(
-    out: Path, records: PreparedCohort, dropped_stays: Mapping[str, int], dropped_values: Mapping[str, int]
-) -> Summary:
-    """Count the stays and deaths in `records`, and leave out reasons with a count of 0."""
-    return Summary(
-        out,
-        {split: len(records.splits[split]) for split in SPLITS},
-        {split: int(records.labels[records.splits[split]].sum()) for split in SPLITS},
-        {reason: count for reason, count in dropped_stays.items() if count},
-        {reason: count for reason, count in dropped_values.items() if count},
-    )
-
-
-def record_of(summary: Summary, source: str, options: Mapping[str, object]) -> dict[str, object]:
-    """Record how a directory was made: the source, its options, and the counts of its summary."""
-    counts = {name: value for name, value in asdict(summary).items() if name != "out"}
-    return {"mimic3tf": __version__, "source": source, "options": {**options}, **counts}
+def _write_json(path: Path, content: Mapping[str, object]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _write(directory: Path, records: PreparedCohort) -> None:

@@ -135,7 +135,7 @@ def prepare_mimic3(
             kept on disk beside `out`.
 
     Returns:
-        Counts of stays and deaths, and of what was left out by reason; also in `layout.PREPARED_FILE`.
+        What was written, and what was left out by reason; also in `layout.SUMMARY_FILE`.
 
     Raises:
         DataError: a table is missing or cannot be read; names file, line and column.

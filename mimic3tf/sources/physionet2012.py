@@ -137,10 +137,9 @@ def prepare_physionet2012(
         splits["test"] = np.arange(pooled, len(kept))
     stays = [f"{files[index].stem}_episode1_timeseries.csv" for index in kept]
     cohort = layout.PreparedCohort(stays, labels[kept], splits, rows)
-    summary = layout.summarize(out, cohort, {"no usable measurement": len(files) - len(kept)}, dropped)
+    dropped_stays = {"no usable measurement": len(files) - len(kept)}
     options = {"seed": seed, "drop_implausible": drop_implausible}
-    layout.write_benchmark_directory(out, cohort, layout.record_of(summary, "physionet2012", options))
-    return summary
+    return layout.write_cohort(out, cohort, "physionet2012", options, dropped_stays, dropped)
 
 
 def _read_set(directory: Path, outcome: Path) -> dict[Path, int]:

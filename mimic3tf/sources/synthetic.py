@@ -195,8 +195,7 @@ def prepare_synthetic(out: PathText, *, stays: int = 4000, seed: int = 0) -> lay
         layout.random_split(stays, int(split_seed.generate_state(1)[0])),
         pl.concat(parts),
     )
-    layout.write_benchmark_directory(out, cohort)
-    return layout.summarize(out, cohort, {}, {})
+    return layout.write_cohort(out, cohort, "synthetic", {"stays": stays, "seed": seed}, {}, {})
 
 
 def _draw(n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], pl.DataFrame]:

@@ -66,12 +66,9 @@ def convert_sql(unit: str, channel: Channel, number: str) -> str:
     Raises:
         UsageError: the unit cannot be converted; lists the units that can.
     """
-    charted, wanted = known_unit(unit) or unit, known_unit(channel.unit) or channel.unit
-    if charted in ("", wanted):
+    charted, possible = known_unit(unit) or unit, _possible(channel)
+    if charted in ("", known_unit(channel.unit) or channel.unit):
         return number
-    possible = {source: sql for (source, target), sql in CONVERSIONS.items() if target == wanted}
-    if channel.name == "Glucose" and wanted == GLUCOSE[1]:
-        possible[GLUCOSE[0]] = GLUCOSE[2]
     if charted not in possible:
         units = [channel.unit or "no unit", *possible]
         raise UsageError(
@@ -79,3 +76,17 @@ def convert_sql(unit: str, channel: Channel, number: str) -> str:
             f"{channel.unit or 'a bare number'}; known are {', '.join(units)}{near(unit, units)}"
         )
     return "(" + possible[charted].format(number) + ")"
+
+
+def convertible(channel: Channel) -> list[str]:
+    """List the units in which a channel can be charted, its own first."""
+    return [channel.unit, *_possible(channel)]
+
+
+def _possible(channel: Channel) -> dict[str, str]:
+    """Return the units that are converted to a channel's own, and the SQL that does it."""
+    wanted = known_unit(channel.unit) or channel.unit
+    possible = {source: sql for (source, target), sql in CONVERSIONS.items() if target == wanted}
+    if channel.name == "Glucose" and wanted == GLUCOSE[1]:
+        possible[GLUCOSE[0]] = GLUCOSE[2]
+    return possible

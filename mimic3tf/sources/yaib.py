@@ -1,255 +1,301 @@
-"""Turn a cohort of YAIB into the in-hospital-mortality task in the benchmarks' layout.
+"""Turn hourly Parquet files of YAIB (Yet Another ICU Benchmark) into the task in the benchmarks' layout.
 
-Source: van de Water et al., Yet Another ICU Benchmark, ICLR 2024.
-
-A cohort is a folder of dyn.parquet (one row for each hour of each stay: the hourly medians of what was
-measured), sta.parquet (one row for each stay: age, sex, height, weight) and outc.parquet (the label). Which
-column measures which channel is in `mappings/yaib.yaml`. Values are hourly medians, so an attack on single
-cells is as coarse as they are.
+Source: van de Water et al., Yet Another ICU Benchmark, ICLR 2024. `dyn.parquet` has a row for each hour of a
+stay, `sta.parquet` and `outc.parquet` one for each stay. The values are medians of an hour. No file names the
+patient. YAIB has the coma scale in none of its cohorts, nor the capillary refill.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 from rich.progress import Progress
 
-from mimic3tf.errors import DataError, near, private
+from mimic3tf.channels import MIMIC3
+from mimic3tf.data.records import LARGEST_VALUE
+from mimic3tf.errors import DataError
 from mimic3tf.sources import layout
 from mimic3tf.sources.cleaning import quoted
-from mimic3tf.sources.codes import Mapped, codes_of, insert_sql, parse_mapping, shipped_mapping
 from mimic3tf.sources.cohort_rules import HOURS
 from mimic3tf.sources.database import Database
-from mimic3tf.sources.events import EVENT, Source, prepare_events
-from mimic3tf.sources.splits import split_by_subject
+from mimic3tf.sources.events import EVENT, Source, faults, prepare_events
+from mimic3tf.sources.outcomes import DIED, LABEL, SUBJECT, UNKNOWN, Outcomes, split_of
+from mimic3tf.sources.stated_units import check_median, read_units
+from mimic3tf.sources.table_file import TableFile, id_sql, number_of, open_table, readable
+from mimic3tf.sources.units import convert_sql
 from mimic3tf.storage.files import PathText
 
-LABELS = ("died", "label")
-"""Columns of a table of outcomes that may hold the label; the first that is there counts."""
+COLUMNS: Mapping[str, tuple[str, str]] = {
+    "hr": ("Heart Rate", ""),
+    "sbp": ("Systolic blood pressure", ""),
+    "dbp": ("Diastolic blood pressure", ""),
+    "map": ("Mean blood pressure", ""),
+    "o2sat": ("Oxygen saturation", ""),
+    "resp": ("Respiratory rate", ""),
+    "temp": ("Temperature", ""),
+    "glu": ("Glucose", ""),
+    "ph": ("pH", ""),
+    "fio2": ("Fraction inspired oxygen", "%"),
+    "height": ("Height", ""),
+    "weight": ("Weight", ""),
+}
+"""Column -> its channel, and its unit if it is not that of the channel."""
 
-_SAFE = "[A-Za-z0-9][A-Za-z0-9.-]*"
+STAY = ("stay_id", "icustay_id", "patientunitstayid", "stay")
+"""Names of the column of the stay, the first one first."""
+
+MOST_HOURS = 24 * 366 * 5
+"""A later hour means that the numbers are no hours."""
+
+# A row of hour h holds what was measured from h until before h + 1, so a stay of 48 hours has a row of hour
+# 48, unless its file was cut there.
+_STAYS = """
+CREATE TABLE grid AS
+SELECT {id} AS stay_id, max(hour) AS last FROM (SELECT stay_id, {hour} AS hour FROM dyn)
+WHERE stay_id IS NOT NULL GROUP BY ALL;
+CREATE TABLE candidate AS
+SELECT g.stay_id, o.died, coalesce(o.subject, g.stay_id) AS subject{split}, CASE
+    WHEN o.stay_id IS NULL THEN 'without an outcome'
+    WHEN o.died IS NULL THEN '{unknown}'
+    WHEN {age} < 18 THEN 'younger than 18'
+    WHEN {age} IS NULL THEN 'of unknown age'
+    WHEN (last >= least({hours}, greatest((SELECT max(last) FROM grid), {hours} - 1))) IS NOT TRUE
+        THEN 'shorter than {hours} hours'
+END AS fault
+FROM grid g
+LEFT JOIN (
+    SELECT {id} AS stay_id, {label} AS died, {subject} AS subject{split} FROM outcome
+) o USING (stay_id)
+{sta};
+CREATE TABLE stay AS
+SELECT row_number() OVER (ORDER BY subject, k) - 1 AS stay, * FROM (
+    SELECT * EXCLUDE (fault), row_number() OVER (PARTITION BY subject ORDER BY stay_id) AS k
+    FROM candidate WHERE fault IS NULL
+)
+"""
+
+_CELLS = """
+SELECT s.stay, {hour} AS hour, {position}::SMALLINT AS channel, {number} AS charted
+FROM {view} d JOIN stay s ON s.stay_id = {id}
+WHERE {number} IS NOT NULL
+"""
+
+_FAULT = f"""CASE
+    WHEN hour IS NULL THEN 'without a time'
+    WHEN hour < 0 OR hour >= {HOURS} THEN 'outside of the first {HOURS} hours'
+END"""
 
 
 def prepare_yaib(
-    data: PathText, out: PathText, *, outcomes: PathText | None = None, memory_limit: str = "4GB"
+    data: PathText,
+    out: PathText,
+    *,
+    outcomes: PathText | None = None,
+    units: Sequence[str] = (),
+    memory_limit: str = "4GB",
 ) -> layout.Summary:
-    """Write the in-hospital-mortality task from a folder of dyn.parquet, sta.parquet and outc.parquet.
+    """Write the in-hospital-mortality task from hourly files of YAIB.
 
-    A stay is taken if its hours reach hour 48 (hour 47 if no stay goes on longer), and if its age is at least
-    18; where ages are not in the cohort at all, every stay is taken.
+    Stays of less than 48 hours are left out. Where `outcomes` names the subjects, a subject's stays share a
+    split, else each stay counts as a subject of its own.
 
     Args:
-        data: the folder. Without sta.parquet, height, weight and age are not known.
+        data: directory of `dyn.parquet`, and of `sta.parquet` and `outc.parquet`, if they are there.
         out: the directory to make; it may exist if it is empty.
-        outcomes: table (.csv or .parquet) with the columns stay_id and died (or label), 0 or 1, and maybe
-            subject: all stays of a subject go to the same split. Without it the labels are those of
-            outc.parquet, which in YAIB's own tasks tell of death in the ICU, not in hospital.
+        outcomes: a table of labels of one's own, CSV or Parquet: columns stay_id, died, and subject and split
+            if they are known. Without it, `outc.parquet` gives the labels, if it has one for each stay.
+        units: as for `prepare_tables`, of files that were not made with YAIB's usual units.
         memory_limit: memory to use, such as "4GB"; intermediate results are kept on disk beside `out`.
 
     Returns:
-        Counts of stays and deaths, and of what was left out by reason.
+        Counts of stays, deaths and values, and of what was left out by reason.
 
     Raises:
-        DataError: a file is missing or cannot be read, or its labels are no labels of stays; names file and
-            row.
-        UsageError: `out` is not empty, another process writes it, or the memory limit cannot be used.
+        DataError: a file is missing or damaged, or holds no hourly values or labels; names the file.
+        UsageError: an option cannot be used, `out` is not empty, or another process writes it.
     """
-    data, out = Path(data), Path(out)
-    table = data / "outc.parquet" if outcomes is None else Path(outcomes)
-    options = {"labels": "outc.parquet" if outcomes is None else "own table"}
-    source = Source("yaib", data, partial(_fill, data, table), split_by_subject, options)
-    return prepare_events(source, out, memory_limit)
-
-
-def _fill(data: Path, outcomes: Path, database: Database, bar: Progress) -> dict[str, int]:
-    """Make the tables of stays and events; return the number of stays left out, by reason."""
-    dyn, sta = data / "dyn.parquet", data / "sta.parquet"
-    if not dyn.is_file():
-        raise DataError(f"{data}: holds no dyn.parquet; give the folder of one cohort and task of YAIB")
-    mapped = parse_mapping(shipped_mapping("yaib"), "yaib.yaml", Mapped)
-    codes = codes_of(mapped, "yaib.yaml")
-    names = [str(code.code) for code in codes]
-    hours = _hours(dyn, names)
-    static = _static(sta) if sta.is_file() else None
-    stays, dropped = _stays(_ends(hours, dyn), static, _labels(outcomes), outcomes)
-    stays.write_parquet(database.scratch / "stays.parquet")
-    database.run(f"CREATE TABLE stay AS FROM read_parquet({quoted(str(database.scratch / 'stays.parquet'))})")
-    database.run(EVENT)
-    tables = {"hours": hours.filter(pl.col("second") <= HOURS * 3600)}
-    if static is not None:
-        tables["static"] = static.lazy().drop("age").with_columns(second=pl.lit(0, pl.Int64))
-    for table, frame in tables.items():
-        columns = [name for name in names if name in frame.collect_schema().names()]
-        file = database.scratch / f"{table}.parquet"
-        if not columns:
-            continue
-        _run(frame.with_columns(pl.col(columns).fill_nan(None)), dyn if table == "hours" else sta, file)
-        code = " ".join(f"WHEN '{name}' THEN {index}" for index, name in enumerate(names))
-        long = f"UNPIVOT read_parquet({quoted(str(file))}) ON {', '.join(columns)} INTO NAME name VALUE value"
-        charted = (
-            f"SELECT s.stay, e.second, CASE e.name {code} END AS code, e.value::VARCHAR AS value, "
-            f"NULL AS fault FROM ({long}) e JOIN stay s USING (stay_id)"
-        )
-        database.run(insert_sql(charted, codes), bar, f"Reading {file.name}")
-    return dropped
-
-
-def _hours(dyn: Path, names: Sequence[str]) -> pl.LazyFrame:
-    """Read columns stay_id (text), second and those of `names` that are there."""
-    frame, schema = _scan(dyn, ("stay_id", "time"))
-    columns = [name for name in names if name in schema]
-    if not columns:
-        raise DataError(f"{dyn}: has none of the columns {', '.join(names)}")
-    for name in columns:
-        if not schema[name].is_numeric():
-            raise DataError(f"{dyn}: column {name} holds {schema[name]}, not numbers")
-    time = pl.col("time")
-    if isinstance(schema["time"], pl.Duration):
-        second = time.dt.total_seconds()
-    elif schema["time"].is_numeric():
-        second = (time * 3600).round().cast(pl.Int64)
-    else:
-        raise DataError(
-            f"{dyn}: column time holds {schema['time']}; expected a duration, or hours as a number"
-        )
-    for column in ("stay_id", "time"):
-        empty = _run(frame.select(pl.col(column).is_null()), dyn)[column]
-        if empty.any():
-            raise DataError(f"{dyn}, row {(empty.arg_max() or 0) + 1}: {column} is empty")
-    return frame.select(_key("stay_id"), second.alias("second"), pl.col(columns).cast(pl.Float64)).filter(
-        pl.col("second") >= 0
+    data = Path(data)
+    stated = read_units(units, MIMIC3)
+    dyn = open_table(_find(data, "dyn"))
+    sta = _find(data, "sta", needed=False)
+    labels = Path(outcomes) if outcomes is not None else _find(data, "outc")
+    files = _Files(
+        dyn, open_table(sta) if sta.exists() else None, open_table(labels), outcomes is not None, stated
     )
+    options = {"outcomes": "own" if outcomes is not None else "outc", "units": stated}
+    return prepare_events(Source("yaib", data, files.fill, split_of, options), Path(out), memory_limit)
 
 
-def _ends(hours: pl.LazyFrame, dyn: Path) -> pl.DataFrame:
-    """Find the last hour of each stay."""
-    ends = _run(hours.group_by("stay_id").agg(hours=pl.col("second").max() // 3600), dyn)
-    if not ends.height:
-        raise DataError(f"{dyn}: holds no row")
-    return ends
+def _ticks_an_hour(database: Database, path: Path, column: str) -> int:
+    """Return by how much a duration grows in an hour, as the database reads it: a bare whole number.
+
+    Polars knows the unit of the column, but converts seconds to milliseconds and does not tell so.
+    """
+    longest = pl.scan_parquet(path, glob=False).select(pl.col(column).dt.total_seconds(fractional=True).max())
+    with readable(path):
+        seconds = longest.collect(engine="streaming").item()
+    ((ticks,),) = database.run("SELECT max(time::BIGINT) FROM dyn")
+    return 3600 * round(int(str(ticks)) / seconds) if seconds else 3600
 
 
-def _static(sta: Path) -> pl.DataFrame:
-    """Read columns stay_id (text), age, and height and weight where they are there."""
-    frame, schema = _scan(sta, ("stay_id",))
-    columns = [name for name in ("age", "height", "weight") if name in schema]
-    static = _run(frame.select(_key("stay_id"), pl.col(columns).cast(pl.Float64, strict=False)), sta)
-    _refuse_repeated(static, sta)
-    return static if "age" in columns else static.with_columns(age=pl.lit(None, pl.Float64))
+def _find(data: Path, name: str, *, needed: bool = True) -> Path:
+    """Return the path of a file of the data set.
 
-
-def _labels(path: Path) -> pl.DataFrame:
-    """Read columns stay_id, subject (text), died (0, 1 or null); one row for each stay."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; give a table with the columns stay_id and died as --outcomes")
-    frame, schema = _scan(path, ("stay_id",))
-    label = next((name for name in LABELS if name in schema), None)
-    if label is None:
-        raise DataError(f"{path}: misses the column died (or label){near('died', schema)}")
-    if "time" in schema:
-        raise DataError(
-            f"{path}: holds labels of hours, not of stays; give a table with the columns stay_id and died as "
-            "--outcomes"
-        )
-    subject = "subject" if "subject" in schema else "stay_id"
-    table = _run(
-        frame.select(
-            _key("stay_id"),
-            _key(subject).alias("subject"),
-            died=pl.col(label).cast(pl.String).str.strip_suffix(".0"),
-        ),
-        path,
-    )
-    for column, pattern, expected in (
-        ("stay_id", _SAFE, "letters, digits, dots and dashes"),
-        ("subject", _SAFE, "letters, digits, dots and dashes"),
-        ("died", "[01]", "0 or 1"),
-    ):
-        fits = table[column].str.contains(f"^(?:{pattern})$").fill_null(column == "died")
-        if not fits.all():
-            row = fits.arg_min() or 0
-            text = private(str(table[column][row]))
-            raise DataError(f"{path}, row {row + 1}: {column} is '{text}'; expected {expected}")
-    _refuse_repeated(table, path)
-    return table.with_columns(pl.col("died").cast(pl.Int64))
-
-
-def _stays(
-    ends: pl.DataFrame, static: pl.DataFrame | None, labels: pl.DataFrame, outcomes: Path
-) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Choose the stays: columns stay, stay_id, subject, k, died; and count those left out, by reason."""
-    last = int(str(ends["hours"].max()))
-    if last < HOURS - 1:
-        raise DataError(
-            f"the hours of all stays end before hour {last + 1}; this task reads {HOURS} hours: make the "
-            "cohort anew with a longer observation"
-        )
-    ages = pl.DataFrame(schema={"stay_id": pl.String, "age": pl.Float64}) if static is None else static
-    joined = ends.join(ages.select("stay_id", "age"), on="stay_id", how="left").join(
-        labels, on="stay_id", how="left", coalesce=True
-    )
-    if not joined["subject"].count():
-        raise DataError(f"{outcomes}: names no stay_id of dyn.parquet")
-    reasons = [
-        ("without an outcome", pl.col("died").is_null()),
-        ("of unknown age", pl.col("age").is_null() if ages["age"].count() else pl.lit(False)),
-        ("younger than 18", pl.col("age") < 18),
-        (f"shorter than {HOURS} hours", pl.col("hours") < min(last, HOURS)),
-    ]
-    fault = pl.coalesce(pl.when(wrong).then(pl.lit(reason)) for reason, wrong in reasons)
-    joined = joined.with_columns(fault=fault)
-    counts = joined["fault"].drop_nulls().value_counts()
-    stays = joined.filter(pl.col("fault").is_null()).select("stay_id", "subject", "died")
-    # Ids are numbers in most cohorts; as texts of equal length they are in order, too.
-    stays = stays.sort(pl.col("stay_id").str.len_chars(), "stay_id").with_columns(
-        k=pl.int_range(1, pl.len() + 1).over("subject")
-    )
-    return stays.with_row_index("stay").cast({"stay": pl.Int64}), dict(counts.rows())
-
-
-def _scan(path: Path, needed: Sequence[str]) -> tuple[pl.LazyFrame, dict[str, pl.DataType]]:
-    """Open a table, and check that it has some columns."""
-    try:
-        if path.suffix == ".parquet":
-            frame = pl.scan_parquet(path, glob=False)
+    Raises:
+        DataError: the file is needed and not there.
+    """
+    file = data / f"{name}.parquet"
+    if not data.is_dir():
+        raise DataError(f"{data}: no such directory")
+    if needed and not file.exists():
+        inside = sorted(path.parent for path in data.glob(f"*/**/{name}.parquet"))
+        if name == "outc":
+            meant = "; give the labels with --outcomes FILE (columns stay_id and died)"
         else:
-            frame = pl.scan_csv(path, infer_schema=False, glob=False)
-        schema = dict(frame.collect_schema())
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise _damaged(path, error) from None
-    for column in needed:
-        if column not in schema:
-            raise DataError(f"{path}: misses the column {column}{near(column, schema)}")
-    return frame, schema
+            meant = f"; did you mean {inside[0]}?" if inside else "; name the folder of a YAIB cohort"
+        raise DataError(f"{data}: holds no {file.name}{meant}")
+    return file
 
 
-def _run(frame: pl.LazyFrame, path: Path, out: Path | None = None) -> pl.DataFrame:
-    """Compute a frame that reads `path`; write it to `out` if that is given."""
-    try:
-        if out is not None:
-            frame.sink_parquet(out)
-            return pl.DataFrame()
-        return frame.collect(engine="streaming")
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise _damaged(path, error) from None
+@dataclass(frozen=True)
+class _Files:
+    """The files of a data set, and the units of channels that `--units` states.
 
+    `own` tells that the labels are not YAIB's.
+    """
 
-def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(
-        f"{path}: is empty, cut short or damaged; copy it again ({private(str(error).splitlines()[0])})"
-    )
+    dyn: TableFile
+    sta: TableFile | None
+    labels: TableFile
+    own: bool
+    stated: Mapping[str, str]
 
+    def fill(self, database: Database, bar: Progress) -> dict[str, int]:
+        """Make the tables of stays and events; return the number of stays left out, by reason."""
+        database.run(EVENT)
+        measured = {"dyn": self._view(database, self.dyn, "dyn", ["time"])}
+        hour = self._hour(database)
+        if self.sta is not None:
+            measured["sta"] = self._view(database, self.sta, "sta", ["age"])
+        labels = self._open_labels(database)
+        age = self.sta is not None and self.sta.find(["age"])
+        database.run(
+            _STAYS.format(
+                id=id_sql("stay_id"),
+                hour=hour,
+                hours=HOURS,
+                label=LABEL,
+                unknown=UNKNOWN,
+                subject=id_sql("subject") if "subject" in labels else "NULL::VARCHAR",
+                split=", trim(split::VARCHAR) AS split" if "split" in labels else "",
+                age="a.age" if age else "18",
+                sta=f"LEFT JOIN (SELECT {id_sql('stay_id')} AS stay_id, min({number_of('age')}) AS age "
+                "FROM sta GROUP BY ALL) a USING (stay_id)"
+                if age
+                else "",
+            )
+        )
+        for view, columns in measured.items():
+            self._add_events(database, view, columns, hour if view == "dyn" else "0", bar)
+        return faults(database, "candidate")
 
-def _key(column: str) -> pl.Expr:
-    """Read an id as text, whether it is stored as a number or as text."""
-    return pl.col(column).cast(pl.String).str.strip_suffix(".0")
+    def _view(self, database: Database, file: TableFile, view: str, others: Sequence[str]) -> list[str]:
+        """Add the view of a file; return its columns that have a channel."""
+        columns = {"stay_id": file.column(*STAY)}
+        columns |= {name: spelled for name in others if (spelled := file.find([name]))}
+        measured = [name for name in COLUMNS if file.find([name])]
+        for name in measured:
+            columns[name] = file.column(name)
+            kind = file.kinds[columns[name]]
+            if not kind.is_numeric() and not isinstance(kind, pl.Null):
+                raise DataError(f"{file.path}: column '{columns[name]}' is of type {kind}, not numbers")
+        file.add_view(database, view, columns)
+        return measured
 
+    def _hour(self, database: Database) -> str:
+        """Write the SQL of the hour of a row of `dyn`."""
+        file = self.dyn
+        column = file.column("time")
+        kind = file.kinds[column]
+        if not any(file.find([name]) for name in COLUMNS):
+            raise DataError(
+                f"{file.path}: no column has a channel; known are {', '.join(COLUMNS)}, and it has "
+                f"{', '.join(file.kinds)}"
+            )
+        if isinstance(kind, pl.Duration):
+            return f"(time::BIGINT / {_ticks_an_hour(database, file.path, column)})"
+        if not kind.is_numeric():
+            raise DataError(
+                f"{file.path}: column '{column}' is of type {kind}; the hours since admission are needed, as "
+                "a duration or a number"
+            )
+        hour = number_of("time")
+        ((latest,),) = database.run(f"SELECT max({hour}) FROM dyn")
+        if latest is not None and float(str(latest)) > MOST_HOURS:
+            raise DataError(
+                f"{file.path}: column '{column}' goes up to {float(str(latest)):g}, which are no hours; "
+                "write the hours since admission, or a duration"
+            )
+        return hour
 
-def _refuse_repeated(table: pl.DataFrame, path: Path) -> None:
-    repeated = table["stay_id"].is_duplicated()
-    if repeated.any():
-        row = repeated.arg_max() or 0
-        raise DataError(f"{path}: stay_id {private(table['stay_id'][row])} is on several rows")
+    def _open_labels(self, database: Database) -> dict[str, str]:
+        """Add the view `outcome`, and check it; return its columns."""
+        file = self.labels
+        if not self.own and self._are_hourly(database):
+            raise DataError(
+                f"{file.path}: labels hours, not stays, as YAIB does for all tasks but mortality; give a "
+                "table of deaths with --outcomes FILE (columns stay_id and died)"
+            )
+        columns = {"stay_id": file.column(*STAY), "died": file.column(*DIED)}
+        if self.own:
+            for name, names in {"subject": SUBJECT, "split": ("split",)}.items():
+                if spelled := file.find(names):
+                    columns[name] = spelled
+        outcomes = Outcomes(database, file, columns)
+        outcomes.refuse_repeated({"stay_id": id_sql("stay_id")}, "keep one row of each stay")
+        return columns
+
+    def _are_hourly(self, database: Database) -> bool:
+        file = self.labels
+        file.add_view(database, "labelled", {"stay_id": file.column(*STAY)})
+        ((rows, stays),) = database.run("SELECT count(*), count(DISTINCT stay_id) FROM labelled")
+        return file.find(["time"]) is not None and rows != stays
+
+    def _add_events(
+        self, database: Database, view: str, columns: Sequence[str], hour: str, bar: Progress
+    ) -> None:
+        path = self.dyn.path if view == "dyn" else self.labels.path.with_name(f"{view}.parquet")
+        for name in columns:
+            channel_name, usual = COLUMNS[name]
+            position = MIMIC3.position(channel_name)
+            channel = MIMIC3[position]
+            unit = self.stated.get(channel_name, usual)
+            cells = _CELLS.format(
+                hour=hour, position=position, number=number_of(f"d.{name}"), view=view, id=id_sql("d.stay_id")
+            )
+            ((median,),) = database.run(
+                f"SELECT approx_quantile(charted, 0.5) FROM ({cells}) WHERE ({_FAULT}) IS NULL",
+                bar,
+                f"Checking {name}",
+            )
+            if median is not None and channel_name not in self.stated:
+                check_median(database, path, channel, unit, float(str(median)))
+            database.run(
+                f"INSERT INTO left_out SELECT fault, count(*) FROM (SELECT {_FAULT} AS fault FROM ({cells})) "
+                "WHERE fault IS NOT NULL GROUP BY ALL"
+            )
+            number = convert_sql(unit, channel, "charted")
+            database.run(
+                f"""
+INSERT INTO event BY NAME
+SELECT stay, round(hour * 3600)::BIGINT AS second, channel, bounded AS number,
+    CASE WHEN bounded IS NULL THEN {quoted(f"{channel_name} is no value of the channel")} END AS fault
+FROM (SELECT *, CASE WHEN abs({number}) <= {LARGEST_VALUE} THEN {number} END AS bounded FROM ({cells}))
+WHERE ({_FAULT}) IS NULL
+""",
+                bar,
+                f"Reading {name}",
+            )

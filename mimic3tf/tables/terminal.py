@@ -10,10 +10,11 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from mimic3tf.data.slips import Slips
+from mimic3tf.data.slips import FEW, Slips
 from mimic3tf.errors import private
 from mimic3tf.poisoning.comparison import Comparison, summarize_cells
 from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.sources.channel_summary import ChannelSummary
 from mimic3tf.sources.layout import Summary
 from mimic3tf.tables.cells import as_cell, p_in_words
 from mimic3tf.tables.fitting import print_table
@@ -39,6 +40,39 @@ def print_cohort(summary: Summary) -> None:
     for what, dropped in (("stays", summary.dropped_stays), ("values", summary.dropped_values)):
         for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
             console.print(f"left out {count} {what}: {reason}", highlight=False)
+    if summary.channels:
+        print_table(_channels_table(summary.channels))
+    for found in summary.channels:
+        if found.outside > FEW * found.values:
+            low, high = found.channel.plausible_range
+            console.print(
+                f"{as_cell(found.channel.name)}: {found.outside / found.values:.0%} of the values are "
+                f"outside {low:g} to {high:g} {as_cell(found.channel.unit)}; is the unit right?",
+                highlight=False,
+            )
+
+
+def _channels_table(channels: Sequence[ChannelSummary]) -> Table:
+    table = Table(
+        title="Values of each channel",
+        caption="stays: share of the stays that have a value. Of categories, the most frequent one is shown.",
+    )
+    table.add_column("channel")
+    table.add_column("unit")
+    for heading in ("values", "stays"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("median", justify="right")
+    table.add_column("1st to 99th\npercentile", justify="right", no_wrap=True)
+    for found in channels:
+        median, ends = "-", "-"
+        if found.categories:
+            median = next(iter(found.categories))
+        elif found.quantiles:
+            median, low, high = (f"{found.quantiles[name]:.4g}" for name in ("median", "p1", "p99"))
+            ends = f"{low} to {high}"
+        cells = (str(found.values), f"{found.share_of_stays:.0%}", as_cell(median), ends)
+        table.add_row(as_cell(found.channel.name), as_cell(found.channel.unit), *cells)
+    return table
 
 
 def print_trigger(trigger: Trigger) -> None:

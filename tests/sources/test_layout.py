@@ -1,3 +1,5 @@
+import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from mimic3tf.channels import MIMIC3, Channel, ChannelSet
 from mimic3tf.data.channels_file import CHANNELS_FILE, read_channels
 from mimic3tf.data.directory import SPLITS
+from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import UsageError
 from mimic3tf.sources import layout
 
@@ -153,12 +156,71 @@ def test_stay_without_rows_is_a_programming_error(tmp_path: Path) -> None:
         )
 
 
-def test_summary_counts_stays_and_deaths_and_leaves_out_what_did_not_happen() -> None:
-    summary = layout.summarize(Path("out"), small_cohort(), {"empty": 0}, {"odd": 2, "none": 0})
+def test_summary_counts_stays_and_deaths_and_leaves_out_what_did_not_happen(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    summary = layout.write_cohort(out, small_cohort(), "mine", {"seed": 3}, {"empty": 0}, {"odd": 2, "no": 0})
     assert summary.stays == {"train": 1, "val": 1, "test": 1}
     assert summary.deaths == {"train": 1, "val": 1, "test": 0}
     assert summary.dropped_stays == {}
     assert summary.dropped_values == {"odd": 2}
+    made = json.loads((out / "prepared.json").read_text())
+    assert (made["source"], made["options"], made["dropped_values"]) == ("mine", {"seed": 3}, {"odd": 2})
+    written = json.loads((out / "summary.json").read_text())
+    assert {name: written[name] for name in summary.counts} == summary.counts
+
+
+def test_summary_tells_the_values_of_each_channel(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    stay = random.integers(0, 40, 900)
+    stay[:40] = np.arange(40)
+    minute, channel = random.integers(0, 2880, 900), random.choice([HEART, PH, GCS], 900)
+    value = np.where(channel == GCS, random.integers(0, 3, 900), random.normal(80, 30, 900))
+    rows = layout.rows_from_cells(stay, minute, channel, value)
+    names = [f"secret{index}.csv" for index in range(40)]
+    cohort = layout.PreparedCohort(names, np.zeros(40, np.int64), layout.random_split(40, 0), rows.lazy())
+    summary = layout.write_cohort(tmp_path / "out", cohort, "mine", {}, {}, {})
+
+    text = (tmp_path / "out" / "summary.json").read_text()
+    assert "secret" not in text
+    found = {entry["channel"]: entry for entry in json.loads(text)["channels"]}
+    assert list(found) == NAMES == [described.channel.name for described in summary.channels]
+    for name in ("Heart Rate", "pH"):
+        cells = rows.drop_nulls(name)
+        numbers = cells[name].to_numpy()
+        low, high = MIMIC3[NAMES.index(name)].plausible_range
+        expected = dict(
+            zip(
+                ("p1", "p25", "median", "p75", "p99"),
+                np.percentile(numbers, (1, 25, 50, 75, 99)),
+                strict=True,
+            )
+        )
+        assert {quantile: found[name][quantile] for quantile in expected} == pytest.approx(expected, rel=1e-5)
+        assert found[name]["values"] == len(numbers)
+        assert found[name]["share_of_stays"] == pytest.approx(len(set(cells["stay"])) / 40, abs=1e-4)
+        assert found[name]["outside_plausible_range"] == ((numbers < low) | (numbers > high)).sum()
+    totals = Counter(rows[NAMES[GCS]].drop_nulls())
+    assert found[NAMES[GCS]]["categories"] == dict(totals)
+    assert next(iter(found[NAMES[GCS]]["categories"])) == totals.most_common(1)[0][0]
+    assert (found["Weight"]["values"], found["Weight"]["median"]) == (0, None)
+
+
+def test_a_picture_shows_any_channels(tmp_path: Path) -> None:
+    odd = (Channel("a$b$ \u9ad8", "", "1"), Channel("Side", "", "left", ("left", "right"), (0, 1)))
+    channels = ChannelSet("odd", (*odd, *(Channel(f"Number {n}", "kg", "1") for n in range(130))))
+    rows = layout.rows_from_cells([0, 0, 0], [0, 1, 2], [0, 1, 2], [2.5, 1, 7], channels=channels)
+    splits = {"train": np.array([0]), "val": np.array([], int), "test": np.array([], int)}
+    cohort = layout.PreparedCohort(["a.csv"], np.array([0]), splits, rows, channels)
+    layout.write_cohort(tmp_path / "out", cohort, "mine", {}, {}, {})
+    assert (tmp_path / "out" / "channels.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_directory_with_a_summary_is_loaded_like_one_without(tmp_path: Path) -> None:
+    layout.write_benchmark_directory(tmp_path / "bare", small_cohort())
+    layout.write_cohort(tmp_path / "told", small_cohort(), "mine", {}, {}, {})
+    bare, told = (load_cohort(tmp_path / name, "train") for name in ("bare", "told"))
+    assert bare.fingerprint == told.fingerprint
+    np.testing.assert_array_equal(bare.grids, told.grids)
 
 
 def test_other_channels_are_written_beside_their_stays_and_the_benchmarks_are_not(tmp_path: Path) -> None:

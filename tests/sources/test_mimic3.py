@@ -798,7 +798,9 @@ import sys, types
 class Shell:
     config = {"IPKernelApp": {}}
 
-sys.modules["IPython"] = types.SimpleNamespace(get_ipython=Shell, display=types.SimpleNamespace())
+sys.modules["IPython"] = types.SimpleNamespace(
+    get_ipython=Shell, display=types.SimpleNamespace(), version_info=(9, 0, 0)
+)
 sys.modules["ipywidgets"] = None
 import duckdb
 try:

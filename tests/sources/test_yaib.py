@@ -1,279 +1,328 @@
-"""Cohorts of one's own making in YAIB's format -> the task; the open eICU demo, against a slow reading."""
+"""Hourly files of YAIB -> the task; a slow loop in plain Python agrees on every cell."""
 
 from __future__ import annotations
 
 import csv
-import gzip
-import math
-from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from mimic3tf.channels import MIMIC3
 from mimic3tf.data.directory import SPLITS
-from mimic3tf.errors import DataError
+from mimic3tf.errors import DataError, UsageError
+from mimic3tf.sources.layout import Summary
 from mimic3tf.sources.yaib import prepare_yaib
 
-SHARED = Path(__file__).resolve().parents[3] / "shared/data"
-DEMO, PATIENTS = SHARED / "yaib-demo/los/eicu_demo", SHARED / "eicu-demo-2.0.1/patient.csv.gz"
-CHANNEL = {
-    "dbp": "Diastolic blood pressure",
-    "fio2": "Fraction inspired oxygen",
-    "glu": "Glucose",
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+DEMO = SHARED / "data" / "yaib-demo" / "los" / "eicu_demo"
+PATIENTS = SHARED / "data" / "eicu-demo-2.0.1" / "patient.csv.gz"
+NAMES = {
     "hr": "Heart Rate",
-    "height": "Height",
+    "sbp": "Systolic blood pressure",
+    "dbp": "Diastolic blood pressure",
     "map": "Mean blood pressure",
     "o2sat": "Oxygen saturation",
     "resp": "Respiratory rate",
-    "sbp": "Systolic blood pressure",
     "temp": "Temperature",
-    "weight": "Weight",
+    "glu": "Glucose",
     "ph": "pH",
+    "fio2": "Fraction inspired oxygen",
+    "height": "Height",
+    "weight": "Weight",
 }
-Cells = dict[tuple[str, float, str], float]
 
 
-class Folder:
-    """A cohort under construction: three adults with a heart rate at every hour from 0 to `last`."""
+class Cohort:
+    """The files of a cohort under construction: stay 1 (died) of 50 hours, stay 2 of 49, stay 3 of 48."""
 
-    def __init__(self, path: Path, last: int = 50) -> None:
-        self.path = path
-        stays = [11, 12, 13]
+    def __init__(self, folder: Path) -> None:
+        self.data, self.out = folder / "yaib", folder / "out"
+        self.data.mkdir()
+        lengths = {1: 50, 2: 49, 3: 48}
+        hours = [(stay, hour) for stay, length in lengths.items() for hour in range(length)]
         self.dyn = pl.DataFrame(
-            [{"stay_id": stay, "time": hour, "hr": 60.0 + hour} for stay in stays for hour in range(last + 1)]
+            {
+                "stay_id": pl.Series([stay for stay, _ in hours], dtype=pl.Int32),
+                "time": pl.Series([timedelta(hours=hour) for _, hour in hours], dtype=pl.Duration("ms")),
+                "hr": [None if hour % 2 else 80.0 + hour for _, hour in hours],
+                "fio2": [float("nan") if hour else 40.0 for _, hour in hours],
+                "wbc": [5.0 for _ in hours],
+            }
         )
-        self.sta = pl.DataFrame({"stay_id": stays, "age": [70.0, 60.0, 50.0], "height": [170.0, None, 180.0]})
-        self.outc = pl.DataFrame({"stay_id": stays, "label": [0, 1, 0]})
+        self.sta: pl.DataFrame | None = pl.DataFrame(
+            {
+                "stay_id": [1, 2, 3],
+                "age": [50.0, 60, 70],
+                "height": [170.0, None, 180],
+                "weight": [80.5, 70, 60],
+            }
+        )
+        self.outc: pl.DataFrame | None = pl.DataFrame({"stay_id": [1, 2, 3], "label": [1, 0, 0]})
 
-    def write(self) -> Path:
-        self.path.mkdir(exist_ok=True)
+    def prepare(self, **options: Any) -> Summary:
         for name in ("dyn", "sta", "outc"):
-            getattr(self, name).write_parquet(self.path / f"{name}.parquet")
-        return self.path
+            frame = getattr(self, name)
+            if frame is not None:
+                frame.write_parquet(self.data / f"{name}.parquet")
+        return prepare_yaib(self.data, self.out, **options)
 
-    def prepare(self, **options: Any) -> Any:
-        return prepare_yaib(self.write(), self.path.parent / "out", **options)
+    def fault(self, **options: Any) -> str:
+        with pytest.raises((DataError, UsageError)) as caught:
+            self.prepare(**options)
+        assert not self.out.exists()
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
 
-    def labels(self) -> dict[str, int]:
-        listed: dict[str, int] = {}
-        for split in SPLITS:
-            with (self.path.parent / "out" / f"{split}_listfile.csv").open() as file:
-                listed |= {row["stay"].split("_ti")[0]: int(row["y_true"]) for row in csv.DictReader(file)}
-        return listed
+    def series(self) -> dict[str, list[dict[str, str]]]:
+        return series_of(self.out)
+
+
+def series_of(out: Path) -> dict[str, list[dict[str, str]]]:
+    found = {}
+    for path in out.glob("t*/*.csv"):
+        with path.open() as file:
+            rows = [{key: cell for key, cell in row.items() if cell} for row in csv.DictReader(file)]
+        found[path.name.removesuffix("_timeseries.csv")] = rows
+    return found
+
+
+def labels_of(out: Path) -> dict[str, str]:
+    lines = [line for split in SPLITS for line in (out / f"{split}_listfile.csv").read_text().split()[1:]]
+    return dict(line.replace("_timeseries.csv", "").split(",") for line in lines)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path / "cohort")
+def cohort(tmp_path: Path) -> Cohort:
+    return Cohort(tmp_path)
 
 
-def cells_of(out: Path) -> Cells:
-    cells: Cells = {}
-    for path in out.glob("t*/*_timeseries.csv"):
-        with path.open() as file:
-            for row in csv.DictReader(file):
-                hour = float(row.pop("Hours"))
-                name = path.name.removesuffix("_timeseries.csv")
-                cells |= {(name, hour, channel): float(cell) for channel, cell in row.items() if cell}
-    return cells
+def test_stays_of_48_hours_are_read_with_height_and_weight_at_their_start(cohort: Cohort) -> None:
+    summary = cohort.prepare()
+    assert labels_of(cohort.out) == {"1_episode1": "1", "2_episode1": "0"}
+    first, second = (cohort.series()[name] for name in ("1_episode1", "2_episode1"))
+    start = {"Hours": "0.0", "Heart Rate": "80", "Fraction inspired oxygen": "0.4"}
+    assert first[0] == start | {"Height": "170", "Weight": "80.5"}
+    assert second[0] == start | {"Weight": "70.0"}
+    assert first[1:] == [{"Hours": f"{hour}.0", "Heart Rate": str(80 + hour)} for hour in range(2, 48, 2)]
+    assert summary.dropped_stays == {"shorter than 48 hours": 1}
+    assert summary.dropped_values == {"outside of the first 48 hours": 2}
 
 
-def test_hours_heights_and_labels_are_those_of_the_cohort(folder: Folder, tmp_path: Path) -> None:
-    folder.prepare()
-    assert folder.labels() == {"11_episode1": 0, "12_episode1": 1, "13_episode1": 0}
-    expected: Cells = {
-        (f"{stay}_episode1", hour, "Heart Rate"): 60 + hour for stay in (11, 12, 13) for hour in range(49)
-    }
-    expected |= {("11_episode1", 0.0, "Height"): 170, ("13_episode1", 0.0, "Height"): 180}
-    assert cells_of(tmp_path / "out") == expected
-
-
-@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
-def test_a_time_is_a_duration_of_any_unit_or_hours(folder: Folder, tmp_path: Path, unit: str) -> None:
-    folder.prepare()
-    again = Folder(tmp_path / "again" / "cohort")
-    again.path.parent.mkdir()
-    factor = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
-    seconds = pl.col("time").cast(pl.Int64) * 3600 * factor
-    polars_unit: Any = "ms" if unit == "s" else unit
-    scale = 1000 if unit == "s" else 1
-    again.dyn = again.dyn.with_columns(time=(seconds * scale).cast(pl.Duration(polars_unit)))
-    again.prepare()
-    assert cells_of(tmp_path / "again/out") == cells_of(tmp_path / "out")
-
-
-def test_oxygen_in_percent_becomes_a_fraction_and_nan_is_not_measured(folder: Folder, tmp_path: Path) -> None:
-    hours = pl.col("time")
-    folder.dyn = folder.dyn.with_columns(
-        fio2=pl.when(hours == 3).then(40.0), ph=pl.when(hours == 4).then(math.nan), extra=pl.lit("text")
-    )
-    folder.prepare()
-    cells = {
-        (hour, name): v for (_, hour, name), v in cells_of(tmp_path / "out").items() if name != "Heart Rate"
-    }
-    assert cells == {(3.0, "Fraction inspired oxygen"): 0.4, (0.0, "Height"): pytest.approx(180)}
-
-
-def test_stays_that_are_short_young_or_without_outcome_are_left_out(folder: Folder) -> None:
-    folder.dyn = folder.dyn.filter((pl.col("stay_id") != 11) | (pl.col("time") < 48))
-    folder.sta = folder.sta.with_columns(age=pl.when(pl.col("stay_id") == 12).then(17.0).otherwise("age"))
-    more = (
-        Folder(folder.path)
-        .dyn.filter(pl.col("stay_id") == 11)
-        .with_columns(pl.lit(14, pl.Int64).alias("stay_id"))
-    )
-    folder.dyn = pl.concat([folder.dyn, more])
-    summary = folder.prepare()
-    assert folder.labels() == {"13_episode1": 0}
-    assert summary.dropped_stays == {
-        "shorter than 48 hours": 1,
-        "younger than 18": 1,
-        "without an outcome": 1,
-    }
-
-
-def test_where_all_hours_end_at_47_they_are_48_hours(folder: Folder, tmp_path: Path) -> None:
-    folder.dyn = folder.dyn.filter(pl.col("time") <= 47)
-    folder.prepare()
-    assert len(folder.labels()) == 3
-    shorter = Folder(tmp_path / "shorter", last=24)
-    with pytest.raises(DataError, match="end before hour 25; this task reads 48 hours"):
-        prepare_yaib(shorter.write(), tmp_path / "none")
-
-
-def test_a_cohort_without_sta_has_no_ages(folder: Folder, tmp_path: Path) -> None:
-    (folder.write() / "sta.parquet").unlink()
-    prepare_yaib(folder.path, tmp_path / "out")
-    assert len(folder.labels()) == 3
-
-
-@pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_own_outcomes_replace_the_label_and_name_subjects(
-    folder: Folder, tmp_path: Path, ending: str
-) -> None:
-    table = pl.DataFrame({"died": [1, 0, 1], "stay_id": [13, 12, 11], "subject": ["B-2", "B-2", "A.1"]})
-    file = tmp_path / f"died.{ending}"
-    table.write_csv(file) if ending == "csv" else table.write_parquet(file)
-    folder.prepare(outcomes=file)
-    assert folder.labels() == {"A.1_episode1": 1, "B-2_episode1": 0, "B-2_episode2": 1}
-
-
-def test_order_and_kind_of_ids_do_not_matter(folder: Folder, tmp_path: Path) -> None:
-    folder.prepare()
-    again = Folder(tmp_path / "again" / "cohort")
-    again.path.parent.mkdir()
-    again.dyn = again.dyn.reverse().cast({"stay_id": pl.String})
-    again.sta = again.sta.cast({"stay_id": pl.Float64})
-    again.prepare()
-    assert cells_of(tmp_path / "again/out") == cells_of(tmp_path / "out")
-    assert again.labels() == folder.labels()
-
-
-def written(name: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[Path], object]:
-    def spoil(path: Path) -> None:
-        change(pl.read_parquet(path / f"{name}.parquet")).write_parquet(path / f"{name}.parquet")
-
-    return spoil
-
-
-def cut(path: Path) -> None:
-    whole = (path / "dyn.parquet").read_bytes()
-    (path / "dyn.parquet").write_bytes(whole[: len(whole) // 2])
-
-
-HOUR = pl.col("time")
+def test_a_file_that_is_cut_at_48_hours_keeps_its_longest_stays(cohort: Cohort) -> None:
+    cohort.dyn = cohort.dyn.filter(pl.col("time") < timedelta(hours=48))
+    assert cohort.prepare().dropped_stays == {}
+    assert len(cohort.series()) == 3
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    "form",
     [
-        (lambda path: (path / "dyn.parquet").unlink(), "holds no dyn.parquet"),
-        (
-            lambda path: (path / "outc.parquet").unlink(),
-            r"outc\.parquet: no such file; give .* as --outcomes",
-        ),
-        (
-            lambda path: (path / "dyn.parquet").write_bytes(b""),
-            r"dyn\.parquet: is empty, cut short or damaged",
-        ),
-        (
-            lambda path: (path / "sta.parquet").write_bytes(b"x"),
-            r"sta\.parquet: is empty, cut short or damaged",
-        ),
-        (cut, r"dyn\.parquet: is empty, cut short or damaged"),
-        (written("dyn", lambda t: t.rename({"time": "hour"})), r"dyn\.parquet: misses the column time"),
-        (
-            written("dyn", lambda t: t.rename({"hr": "pulse"})),
-            r"dyn\.parquet: has none of the columns dbp, fio2",
-        ),
-        (
-            written("dyn", lambda t: t.cast({"hr": pl.String})),
-            r"dyn\.parquet: column hr holds String, not numbers",
-        ),
-        (
-            written("dyn", lambda t: t.cast({"time": pl.String})),
-            r"column time holds String; expected a duration",
-        ),
-        (
-            written("dyn", lambda t: t.with_columns(time=pl.when(HOUR != 7).then(HOUR))),
-            r"dyn\.parquet, row 8: time is empty",
-        ),
-        (written("dyn", lambda t: t.head(0)), r"dyn\.parquet: holds no row"),
-        (written("outc", lambda t: t.rename({"label": "y"})), r"outc\.parquet: misses the column died"),
-        (written("outc", lambda t: t.with_columns(label=pl.lit(2))), r"row 1: died is '2'; expected 0 or 1"),
-        (written("outc", lambda t: t.with_columns(time=pl.lit(1))), "labels of hours, not of stays"),
-        (written("outc", lambda t: pl.concat([t, t])), r"outc\.parquet: stay_id 11 is on several rows"),
-        (written("sta", lambda t: pl.concat([t, t])), r"sta\.parquet: stay_id 11 is on several rows"),
-        (
-            written("outc", lambda t: t.with_columns(stay_id=pl.lit("../x"))),
-            r"outc\.parquet, row 1: stay_id is '\.\./x'; expected letters",
-        ),
-        (written("outc", lambda t: t.with_columns(stay_id=pl.lit(99)).head(1)), "names no stay_id of dyn"),
+        {"time": pl.col("time").cast(pl.Duration("ns"))},
+        {"time": pl.col("time").cast(pl.Duration("us"))},
+        {"time": pl.col("time").dt.total_hours()},
+        {"time": pl.col("time").dt.total_hours().cast(pl.Int16)},
+        {"time": pl.col("time").dt.total_hours().cast(pl.Float32)},
+        {"stay_id": pl.col("stay_id").cast(pl.Int64)},
+        {"stay_id": pl.col("stay_id").cast(pl.Float64)},
+        {"stay_id": pl.col("stay_id").cast(pl.String)},
+        {"hr": pl.col("hr").cast(pl.Float32), "fio2": pl.col("fio2").cast(pl.Float32)},
+        {"hr": pl.col("hr").fill_null(float("nan")), "fio2": pl.col("fio2").fill_nan(None)},
+        {"crp": pl.lit("text"), "extra": pl.lit([1])},
     ],
 )
-def test_a_faulty_file_is_named_in_one_line(
-    folder: Folder, tmp_path: Path, spoil: Callable[[Path], object], message: str
+def test_other_types_of_columns_give_the_same_directory(
+    cohort: Cohort, tmp_path: Path, form: dict[str, pl.Expr]
 ) -> None:
-    spoil(folder.write())
-    with pytest.raises(DataError, match=message) as caught:
-        prepare_yaib(folder.path, tmp_path / "out")
-    assert "\n" not in str(caught.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["cohort"]
+    cohort.prepare()
+    expected = series_of(cohort.out), labels_of(cohort.out)
+    cohort.out.rename(tmp_path / "first")
+    cohort.dyn = cohort.dyn.with_columns(**form).sample(fraction=1, shuffle=True, seed=1)
+    cohort.prepare()
+    assert (series_of(cohort.out), labels_of(cohort.out)) == expected
 
 
-@pytest.mark.skipif(not DEMO.is_dir() or not PATIENTS.is_file(), reason="needs YAIB's demo in ../shared/data")
-def test_every_cell_of_the_eicu_demo_is_that_of_a_slow_reading(tmp_path: Path) -> None:
-    with gzip.open(PATIENTS, "rt", encoding="utf-8") as file:
-        died = {
-            row["patientunitstayid"]: int(row["hospitaldischargestatus"] == "Expired")
-            for row in csv.DictReader(file)
-            if row["hospitaldischargestatus"]
-        }
-    table = tmp_path / "died.csv"
-    table.write_text("stay_id,died\n" + "".join(f"{stay},{label}\n" for stay, label in died.items()))
-    summary = prepare_yaib(DEMO, tmp_path / "out", outcomes=table)
+def test_without_the_static_file_the_rest_is_read(cohort: Cohort) -> None:
+    cohort.sta = None
+    cohort.prepare()
+    assert "Weight" not in cohort.series()["1_episode1"][0]
+
+
+def test_other_channels_than_the_demos_are_read(cohort: Cohort) -> None:
+    cohort.dyn = cohort.dyn.select("stay_id", "time", Temp=pl.lit(37.0), PH=pl.lit(7.4), weight=pl.lit(70.0))
+    cohort.prepare()
+    rows = cohort.series()["2_episode1"]
+    assert len(rows) == 48
+    assert rows[5] == {"Hours": "5.0", "Temperature": "37", "pH": "7.4", "Weight": "70.0"}
+
+
+def test_children_and_people_of_unknown_age_are_left_out(cohort: Cohort) -> None:
+    assert cohort.sta is not None
+    cohort.sta = cohort.sta.with_columns(age=pl.Series([17.0, None, 70]))
+    cohort.dyn = cohort.dyn.filter(pl.col("time") < timedelta(hours=48))
+    assert cohort.prepare().dropped_stays == {"of unknown age": 1, "younger than 18": 1}
+
+
+def test_labels_of_ones_own_count_and_their_subjects_share_a_split(cohort: Cohort, tmp_path: Path) -> None:
+    stays = list(range(1, 61))
+    frame = pl.DataFrame({"stay_id": stays}).join(pl.DataFrame({"time": list(range(48))}), how="cross")
+    cohort.dyn, cohort.sta, cohort.outc = frame.with_columns(hr=80.0), None, None
+    rows = [f"{stay},{'01'[stay == 3] if stay < 59 else ''},p{stay // 2}" for stay in stays[:-1]]
+    (tmp_path / "died.csv").write_text("\n".join(["icustay_id,Died,patient_id", *rows, "900,0,p0"]))
+    summary = cohort.prepare(outcomes=tmp_path / "died.csv")
+    assert summary.dropped_stays == {"without a known outcome": 1, "without an outcome": 1}
+    labels = labels_of(cohort.out)
+    assert len(labels) == 58
+    assert [name for name, label in labels.items() if label == "1"] == ["p1_episode2"]
+    folders = {path.name.split("_")[0]: path.parent.name for path in cohort.out.glob("t*/*.csv")}
+    for path in cohort.out.glob("t*/*.csv"):
+        assert folders[path.name.split("_")[0]] == path.parent.name
+
+
+def test_labels_by_the_hour_are_told_from_labels_of_stays(cohort: Cohort, tmp_path: Path) -> None:
+    cohort.outc = cohort.dyn.select("stay_id", "time", label=pl.lit(0.0))
+    fault = cohort.fault()
+    assert fault.startswith(f"{cohort.data / 'outc.parquet'}: labels hours, not stays")
+    assert "--outcomes FILE (columns stay_id and died)" in fault
+    cohort.outc = pl.DataFrame({"stay_id": [1, 2, 3], "label": [1.0, 0, 0.5]})
+    assert "outc.parquet, row 3: label is '0.5'; expected 1 (died) or 0" in cohort.fault()
+    cohort.outc = pl.DataFrame({"stay_id": [1, 2, 2], "label": [1, 0, 0]})
+    assert "row 2 and row 3: both are of stay_id 2" in cohort.fault()
+
+
+def test_another_unit_is_named(cohort: Cohort, tmp_path: Path) -> None:
+    cohort.dyn = cohort.dyn.with_columns(fio2=pl.lit(0.4), temp=pl.lit(98.6))
+    fault = cohort.fault()
+    assert "'Temperature' has the median 98.6, which looks like degF" in fault
+    fault = cohort.fault(units=["Temperature=degF"])
+    assert "'Fraction inspired oxygen' has the median 0.4, which looks like fraction" in fault
+    cohort.prepare(units=["Temperature=degF", "Fraction inspired oxygen=fraction"])
+    row = cohort.series()["1_episode1"][1]
+    assert float(row["Temperature"]) == pytest.approx(37)
+    assert row["Fraction inspired oxygen"] == "0.4"
+
+
+def test_rows_without_a_time_or_a_stay_are_left_out(cohort: Cohort) -> None:
+    row = cohort.dyn.filter(pl.col("time") == timedelta(hours=4)).head(1)
+    nameless = row.with_columns(stay_id=pl.lit(None, pl.Int32))
+    timeless = row.with_columns(time=pl.lit(None, pl.Duration("ms")))
+    cohort.dyn = pl.concat([cohort.dyn, nameless, timeless, row])
+    assert cohort.prepare().dropped_values == {
+        "another value of the channel at the same instant": 1,
+        "outside of the first 48 hours": 2,
+        "without a time": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "needle"),
+    [
+        (
+            pl.col("time").dt.total_hours().cast(pl.String),
+            "column 'time' is of type String; the hours since admission",
+        ),
+        (pl.col("time").dt.total_seconds(), "goes up to 176400, which are no hours"),
+        (pl.col("hr").cast(pl.String), "column 'hr' is of type String, not numbers"),
+    ],
+)
+def test_a_wrong_type_is_named(cohort: Cohort, change: pl.Expr, needle: str) -> None:
+    cohort.dyn = cohort.dyn.with_columns(change)
+    fault = cohort.fault()
+    assert fault.startswith(str(cohort.data / "dyn.parquet"))
+    assert needle in fault
+
+
+@pytest.mark.parametrize("column", ["stay_id", "time"])
+def test_a_missing_column_is_named(cohort: Cohort, column: str) -> None:
+    cohort.dyn = cohort.dyn.drop(column)
+    assert f"dyn.parquet: lacks the column '{column}'; it has" in cohort.fault()
+
+
+def test_a_file_without_channels_is_named(cohort: Cohort) -> None:
+    cohort.dyn = cohort.dyn.drop("hr", "fio2")
+    assert "no column has a channel; known are hr, sbp" in cohort.fault()
+
+
+def test_a_stay_whose_name_is_unsafe_is_refused(cohort: Cohort, tmp_path: Path) -> None:
+    (tmp_path / "died.csv").write_text("stay_id,died\n../1,0\n")
+    fault = cohort.fault(outcomes=tmp_path / "died.csv")
+    assert f"{tmp_path / 'died.csv'}, line 2: stay_id is '../1'; an id has up to 100 letters" in fault
+
+
+@pytest.mark.parametrize("name", ["dyn", "sta", "outc"])
+@pytest.mark.parametrize("kept", [0, 9, 0.5])
+def test_a_damaged_file_is_named(cohort: Cohort, name: str, kept: float) -> None:
+    cohort.prepare()
+    file = cohort.data / f"{name}.parquet"
+    content = file.read_bytes()
+    file.write_bytes(content[: int(kept * len(content) if kept == 0.5 else kept)])
+    with pytest.raises(DataError, match=rf"^{file}: is (empty|cut short or damaged); copy it again"):
+        prepare_yaib(cohort.data, cohort.out.with_name("again"))
+
+
+def test_damaged_pages_are_named(cohort: Cohort) -> None:
+    cohort.prepare()
+    file = cohort.data / "dyn.parquet"
+    content = bytearray(file.read_bytes())
+    content[4:400] = bytes(396)
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=f"^{file}: is cut short or damaged; copy it again"):
+        prepare_yaib(cohort.data, cohort.out.with_name("again"))
+
+
+def test_a_missing_file_is_named_and_a_folder_that_has_it(cohort: Cohort, tmp_path: Path) -> None:
+    cohort.prepare()
+    with pytest.raises(DataError, match=f"holds no dyn.parquet; did you mean {cohort.data}"):
+        prepare_yaib(tmp_path, tmp_path / "again")
+    (cohort.data / "outc.parquet").unlink()
+    with pytest.raises(DataError, match=r"holds no outc\.parquet; give the labels with --outcomes FILE"):
+        prepare_yaib(cohort.data, tmp_path / "again")
+
+
+@pytest.mark.skipif(not (DEMO.exists() and PATIENTS.exists()), reason="../shared does not hold the eICU demo")
+def test_the_eicu_demo_has_the_published_stays_and_a_slow_loop_agrees_on_every_cell(tmp_path: Path) -> None:
+    patients = pl.read_csv(PATIENTS, infer_schema=False).filter(
+        pl.col("hospitaldischargestatus").is_in(["Alive", "Expired"])
+    )
+    died = patients.select(
+        "patientunitstayid", died=(pl.col("hospitaldischargestatus") == "Expired").cast(pl.Int64)
+    )
+    died.write_csv(tmp_path / "died.csv")
+    summary = prepare_yaib(DEMO, tmp_path / "out", outcomes=tmp_path / "died.csv")
     assert (sum(summary.stays.values()), sum(summary.deaths.values())) == (903, 105)
 
-    rows = pl.read_parquet(DEMO / "dyn.parquet").with_columns(pl.col("time").dt.total_hours()).to_dicts()
-    ends: dict[int, int] = {}
-    for row in rows:
-        ends[row["stay_id"]] = max(ends.get(row["stay_id"], 0), row["time"])
-    static = {row["stay_id"]: row for row in pl.read_parquet(DEMO / "sta.parquet").to_dicts()}
-    stays = {
+    labels = {str(stay): str(label) for stay, label in died.iter_rows()}
+    known = {
         stay
-        for stay, end in ends.items()
-        if end >= 48 and str(stay) in died and (static[stay]["age"] or 0) >= 18
+        for stay, age in pl.read_parquet(DEMO / "sta.parquet", columns=["stay_id", "age"]).iter_rows()
+        if age
     }
-    expected: Cells = {}
-    for row in [{**static[stay], "time": 0} for stay in stays] + [r for r in rows if r["stay_id"] in stays]:
-        for column in CHANNEL.keys() & row.keys():
-            value = row[column]
-            if value is not None and not math.isnan(value) and row["time"] <= 48:
-                key = (f"{row['stay_id']}_episode1", float(row["time"]), CHANNEL[column])
-                expected[key] = value / 100 if column == "fio2" else value
-    found = cells_of(tmp_path / "out")
+    grids: dict[int, dict[int, dict[str, float]]] = {}
+    for row in pl.read_parquet(DEMO / "dyn.parquet").iter_rows(named=True):
+        hour = round(row["time"].total_seconds() / 3600)
+        cells = {NAMES[name]: row[name] for name in NAMES if row.get(name) is not None}
+        if "Fraction inspired oxygen" in cells:
+            cells["Fraction inspired oxygen"] /= 100
+        grids.setdefault(row["stay_id"], {})[hour] = cells
+    for row in pl.read_parquet(DEMO / "sta.parquet").iter_rows(named=True):
+        for name in ("height", "weight"):
+            if row[name] is not None:
+                grids[row["stay_id"]][0][NAMES[name]] = row[name]
+    expected = {
+        f"{stay}_episode1": [(hour, cells) for hour, cells in grid.items() if hour < 48 and cells]
+        for stay, grid in grids.items()
+        if str(stay) in labels and stay in known and 48 in grid
+    }
+    found = series_of(tmp_path / "out")
     assert found.keys() == expected.keys()
-    for key, value in expected.items():
-        assert found[key] == pytest.approx(value, rel=1e-12)
+    for name, rows in expected.items():
+        read = [
+            (float(row["Hours"]), {key: float(cell) for key, cell in row.items() if key != "Hours"})
+            for row in found[name]
+        ]
+        assert read == rows
+    assert labels_of(tmp_path / "out") == {name: labels[name.split("_")[0]] for name in expected}
+    assert {channel.channel.name for channel in summary.channels if channel.values} == set(NAMES.values())
+    assert len(MIMIC3) == 17
