@@ -35,17 +35,15 @@ def draw_channels(channels: Sequence[ChannelSummary], path: Path) -> None:
     """
     shown = [channel for channel in channels if channel.values][:MOST_DRAWN]
     rows = math.ceil(len(shown) / COLUMNS)
-    height = 0.8 + 1.15 * rows
+    height = 0.9 + 1.3 * rows
     with rc_context(STYLE), warnings.catch_warnings():
         # The font may lack a letter of a channel's name; a box stands for it.
         warnings.filterwarnings("ignore", "Glyph")
         figure = Figure(figsize=(10, height))
         # Set by hand: the layout engines of Matplotlib take three times as long as the drawing.
-        edges = {"top": 1 - 0.6 / height, "bottom": 0.3 / height}
-        figure.subplots_adjust(left=0.02, right=0.98, wspace=0.07, hspace=0.9, **edges)
-        hidden = (
-            f"; {len(channels) - len(shown)} channels are not shown" if len(shown) < len(channels) else ""
-        )
+        edges = {"top": 1 - 0.7 / height, "bottom": 0.3 / height}
+        figure.subplots_adjust(left=0.02, right=0.98, wspace=0.07, hspace=1.15, **edges)
+        hidden = f"; {len(shown)} of {len(channels)} channels" if len(shown) < len(channels) else ""
         title = (
             "1st to 99th percentile (line), quartiles (box) and median (red); the plausible range is green"
         )
@@ -61,10 +59,19 @@ def draw_channels(channels: Sequence[ChannelSummary], path: Path) -> None:
 def _draw(axes: Axes, summary: ChannelSummary) -> None:
     channel = summary.channel
     unit = f" ({channel.unit})" if channel.unit else ""
+    # Above the name, because long names leave no room beside it.
     axes.set_title(f"{channel.name}{unit}", loc="left", parse_math=False)
     axes.set_yticks([])
     seen = f"{summary.values:,} values, {summary.share_of_stays:.0%} of stays"
-    axes.set_title(seen, loc="right", fontsize=6.5, color="0.35")
+    axes.annotate(
+        seen,
+        (0, 1),
+        (0, 16),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=6.5,
+        color="0.35",
+    )
     if channel.is_categorical:
         _draw_categories(axes, summary)
     else:
