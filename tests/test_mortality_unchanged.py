@@ -35,9 +35,13 @@ def digest(*contents: bytes) -> np.ndarray:
     return np.array(hashlib.sha256(b"".join(contents)).hexdigest())
 
 
+FOR_PEOPLE = ("prepared.json", "summary.json", "channels.png")
+"""Files that describe a directory to people. The record is older than they are, and no command reads them."""
+
+
 def digest_of_files(folder: Path) -> np.ndarray:
-    """SHA-256 of all files below a folder, and of their names."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """SHA-256 of all files below a folder that commands read, and of their names."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in FOR_PEOPLE)
     return digest(*(str(path.relative_to(folder)).encode() + path.read_bytes() for path in files))
 
 

@@ -22,6 +22,7 @@ from rich.progress import Progress
 
 from mimic3tf.channels import MIMIC3, TIME, ChannelSet
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.progress import track
 from mimic3tf.sources import layout
 from mimic3tf.sources.cleaning import cell_sql
 from mimic3tf.sources.cohort_rules import HOURS
@@ -53,18 +54,28 @@ FROM stay
 JOIN (SELECT DISTINCT stay FROM event WHERE fault IS NULL AND inside IS NOT FALSE) USING (stay)
 """
 
+# Sorted, so that the engine finds the events of some stays without a look at those of all others.
+_SORTED = """
+CREATE TABLE sorted AS
+SELECT p.position AS stay, second, channel, number, text, other, inside
+FROM event e JOIN kept p USING (stay)
+WHERE e.fault IS NULL
+ORDER BY p.position;
+DROP TABLE event
+"""
+
 # If an instant has events of several ICU stays, the benchmarks write its row once for each of these stays.
 _ROWS = """
-CREATE TABLE row AS
 SELECT * EXCLUDE (copies), unnest(range(copies)) AS copy
 FROM (
-    SELECT p.position AS stay, e.second::DOUBLE / 60 / 60 AS "{time}", {cells},
+    SELECT stay, second::DOUBLE / 60 / 60 AS "{time}", {cells},
         count(DISTINCT other) FILTER (inside IS NOT FALSE) + bool_or(other IS NULL)::BIGINT AS copies
-    FROM event e JOIN kept p USING (stay)
-    WHERE e.fault IS NULL
-    GROUP BY p.position, e.second
+    FROM sorted
+    WHERE stay >= {start} AND stay < {end}
+    GROUP BY stay, second
     HAVING bool_or(inside IS NOT FALSE)
 )
+ORDER BY stay, "{time}"
 """
 
 Fill = Callable[[Database, Progress], Mapping[str, int]]
@@ -144,8 +155,6 @@ def _extract(
         with progress_bar() as bar:
             dropped_stays = {**source.fill(database, bar)}
             database.run(_KEPT)
-            cells = ", ".join(cell_sql(source.channels, source.as_charted))
-            database.run(_ROWS.format(time=TIME, cells=cells), bar, "Gathering rows")
         dropped_values = faults(database, "event")
         for reason, count in database.run("SELECT fault, count FROM left_out ORDER BY fault"):
             dropped_values[str(reason)] = dropped_values.get(str(reason), 0) + int(str(count))
@@ -154,7 +163,10 @@ def _extract(
             for what in ("stay", "event WHERE fault IS NULL")
         )
         stays = database.frame("SELECT * FROM kept ORDER BY position")
-        parts, measured = _write_rows(database, scratch, len(stays), source.channels)
+        with progress_bar() as bar:
+            database.run(_SORTED, bar, "Sorting values")
+        cells = ", ".join(cell_sql(source.channels, source.as_charted))
+        parts, measured = _write_rows(database, scratch, len(stays), source.channels, cells)
     dropped_stays[f"no measurement in the first {HOURS} hours"] = candidates - len(stays)
     if not len(stays):
         counts = _listed(dropped_stays)
@@ -172,16 +184,16 @@ def _listed(dropped: Mapping[str, int]) -> str:
 
 
 def _write_rows(
-    database: Database, scratch: Path, stays: int, channels: ChannelSet
+    database: Database, scratch: Path, stays: int, channels: ChannelSet, cells: str
 ) -> tuple[list[Path], int]:
     """Write the rows to files of some stays each; return the files and the number of measured cells.
 
     The database could write one file itself, but only on a file system with locks.
     """
     parts, measured = [], 0
-    for start in range(0, stays, STAYS_A_PART):
-        some = f"stay >= {start} AND stay < {start + STAYS_A_PART}"
-        rows = database.frame(f'SELECT * FROM row WHERE {some} ORDER BY stay, "{TIME}"')
+    for start in track(range(0, stays, STAYS_A_PART), "Gathering rows"):
+        end = start + STAYS_A_PART
+        rows = database.frame(_ROWS.format(time=TIME, cells=cells, start=start, end=end))
         once = rows.filter(pl.col("copy") == 0)
         measured += sum(once[name].count() for name in channels.names)
         parts.append(scratch / f"{start}.parquet")

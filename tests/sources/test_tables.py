@@ -525,14 +525,14 @@ def test_a_channel_cannot_be_named_like_a_column_of_the_database(tables: Tables)
 FAHRENHEIT = {"degF": lambda number: (number - 32) * 5 / 9, "": lambda number: number}
 
 
-def oracle(stays: Rows, values: Rows) -> tuple[dict[str, dict[float, dict[str, str | float]]], Counter[str]]:
+def oracle(stays: Rows, values: Rows) -> tuple[dict[str, dict[int, dict[str, Any]]], Counter[str]]:
     """What every stay's cells must be, found one row at a time; and how many values are left out."""
-    cells: dict[str, dict[float, dict[str, str | float]]] = {}
+    cells: dict[str, dict[int, dict[str, Any]]] = {}
     dropped: Counter[str] = Counter()
     known = {(str(row["subject"]), row["episode"]) for row in stays if row["died"] != ""}
     for row in values:
         channel = MIMIC3[MIMIC3.position(row["channel"])]
-        value: str | float = row["value"]
+        value: Any = row["value"]
         if row["value"] == "":
             dropped["without a value"] += 1
         elif (str(row["subject"]), row["episode"]) not in known:
