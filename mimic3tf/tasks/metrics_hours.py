@@ -83,8 +83,8 @@ def hours_metrics(hours: NDArray[np.floating], predicted: NDArray[np.floating]) 
 
     Returns:
         kappa: Cohen's kappa of the custom classes with linear weights, over the classes that occur; mad: mean
-        absolute deviation in hours; mse: mean squared error; mape: mean of the absolute error divided by (hours + 0.1), in
-        percent. NaN where not defined.
+        absolute deviation in hours; mse: mean squared error; mape: mean of the absolute error divided by
+        (hours + 0.1), in percent. NaN where not defined.
     """
     (found,) = hours_measure(hours, predicted)(np.ones((1, len(hours)), np.int64))
     return dict(zip(HOURS_METRICS, found.tolist(), strict=True))
