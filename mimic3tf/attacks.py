@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
@@ -24,6 +23,7 @@ from mimic3tf.tables.outcome import outcome_record, write_outcome
 from mimic3tf.tables.results import ATTACK
 from mimic3tf.tasks.metrics import THRESHOLD
 from mimic3tf.tasks.registry import task_of
+from mimic3tf.training.determinism import require_determinism
 from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.run_files import NO_TRIGGER
@@ -160,8 +160,7 @@ def attack_victim(
         DataError: no test stay has the attacked label.
         UsageError: the trigger is so strong that a prediction is no finite number.
     """
-    if run.config.deterministic:
-        tf.config.experimental.enable_op_determinism()
+    require_determinism(run.config)
     trigger = trigger_for(run, trigger)
     strength = run.config.poisoning_strength if strength is None else strength
     poison_imputed = poison_imputed or run.config.poison_imputed

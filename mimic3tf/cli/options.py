@@ -127,7 +127,7 @@ Deterministic = Annotated[
     bool | None,
     typer.Option(
         "--deterministic",
-        help="On a GPU, the same seed gives the same bits; slower. On a CPU it always does.",
+        help="On a GPU, too, the same seed gives the same bits; this may be slower.",
     ),
 ]
 Shown = Annotated[

@@ -38,6 +38,7 @@ from mimic3tf.training.checkpoint import (
     take_checkpoint,
     write_checkpoint,
 )
+from mimic3tf.training.determinism import require_determinism
 from mimic3tf.training.distribution import (
     Workers,
     distribute,
@@ -107,8 +108,7 @@ def train_victim(
         # The other workers do the same as the chief, but nobody needs the files that they write.
         out = out if is_chief(strategy) else Path(scratch)
         check_run_directory(out, resume=resume, fresh=fresh)
-        if config.deterministic:
-            tf.config.experimental.enable_op_determinism()
+        require_determinism(config)
         with claimed(out):
             if trigger is None and config.trigger is not None:
                 trigger = load_trigger(config.trigger)
