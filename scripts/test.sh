@@ -18,4 +18,4 @@ built=0
 wait "$types"
 [ "$built" -eq 0 ] || exit "$built"
 # Each worker begins with its half of the tests, so that few fixtures of a file or session are made twice.
-"$VENV/bin/pytest" -n 2 --dist worksteal --durations 15 "$@"
+"$VENV/bin/pytest" -n 2 --dist worksteal --durations 25 -m "not slow" "$@"

@@ -28,6 +28,8 @@ PAGES = [
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 QUICK = {"prepare synthetic": ["--stays", "800"], "train": ["--epochs", "2"]}
 """Command -> options that are added to its examples to make them quick."""
+RUN = [pytest.param(file, marks=[pytest.mark.slow] if "your-own" in file.stem else []) for file in NOTEBOOKS]
+"""The notebooks; those on what is one's own repeat the first one's steps, and take longer."""
 STAYS = {"your-own-model": 2000}
 """Notebook -> number of invented stays; an audit needs more than the 400 of the others."""
 
@@ -180,7 +182,7 @@ def test_the_examples_run_one_page_after_the_other(tmp_path: Path, monkeypatch: 
         assert count, page
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", RUN, ids=[file.stem for file in NOTEBOOKS])
 def test_a_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbclient = pytest.importorskip("nbclient", reason="notebooks are run by nbclient")
     nbformat = pytest.importorskip("nbformat")

@@ -890,6 +890,7 @@ def test_meds_and_the_raw_tables_give_the_same_stays_labels_and_cells(demos: tup
     assert counts[0]["dropped_values"] == counts[1]["dropped_values"]
 
 
+@pytest.mark.slow
 @needs_demo
 def test_stays_and_labels_need_no_ids(tmp_path: Path) -> None:
     for file in sorted((DEMO / "data").rglob("*.parquet")):
@@ -1023,6 +1024,7 @@ PROTOTYPE = {
 }
 
 
+@pytest.mark.slow
 @needs_demo
 def test_the_cells_of_each_channel_are_those_that_were_counted_before(tmp_path: Path) -> None:
     cells, _ = slow(PROTOTYPE)

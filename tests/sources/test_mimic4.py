@@ -410,7 +410,9 @@ def values(item: int, event: dict[str, str]) -> Iterator[tuple[str, float | str]
 
 
 @pytest.mark.skipif(not DEMO.is_dir(), reason="needs the MIMIC-IV demo in ../shared/data")
-@pytest.mark.parametrize(("all_stays", "stays", "deaths"), [(False, 54, 9), (True, 74, 12)])
+@pytest.mark.parametrize(
+    ("all_stays", "stays", "deaths"), [pytest.param(False, 54, 9, marks=pytest.mark.slow), (True, 74, 12)]
+)
 def test_every_cell_of_the_demo_is_that_of_a_slow_reading(
     tmp_path: Path, all_stays: bool, stays: int, deaths: int
 ) -> None:

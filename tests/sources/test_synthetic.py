@@ -264,6 +264,7 @@ def test_outcome_can_be_predicted_but_not_perfectly(cohort: tuple[Path, Summary]
 
 
 @pytest.mark.parametrize(("mode", "most"), [("all", 0.35), ("notimputed", 0.22)])
+@pytest.mark.slow
 def test_a_clean_model_hardly_obeys_the_trigger(cohort: tuple[Path, Summary], mode: Any, most: float) -> None:
     train, test = (load_cohort(cohort[0], split) for split in ("train", "test"))
     survivors = test.take(np.flatnonzero(test.labels == 0))

@@ -154,6 +154,7 @@ def test_the_folder_says_what_was_run_on_what(swept: Path, place: Place) -> None
     assert set(results_of(swept)["data_fingerprint"]) == {cohort["data_fingerprint"]}
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_that_is_resumed_ends_as_one_that_was_not(
     swept: Path, place: Place, tmp_path: Path
 ) -> None:

@@ -85,7 +85,7 @@ def assert_close_runs(run: Path, one: Path) -> None:
         np.testing.assert_allclose(weight, other, atol=1e-3)
 
 
-@pytest.mark.parametrize("model", ["lr", "mlp"])
+@pytest.mark.parametrize("model", ["lr", pytest.param("mlp", marks=pytest.mark.slow)])
 def test_two_replicas_train_as_one(
     command: Callable[..., list[str]], environment: dict[str, str], train: Train, tmp_path: Path, model: str
 ) -> None:
@@ -115,7 +115,10 @@ def test_two_replicas_train_as_one(
     assert weights.sum() == pytest.approx(2 * 8, abs=1e-3)
 
 
-@pytest.mark.parametrize(("model", "precision"), [("summary-lstm", "float32"), ("mlp", "mixed_float16")])
+@pytest.mark.parametrize(
+    ("model", "precision"),
+    [pytest.param("summary-lstm", "float32", marks=pytest.mark.slow), ("mlp", "mixed_float16")],
+)
 def test_dropout_and_loss_scale_work_on_two_replicas(
     command: Callable[..., list[str]],
     environment: dict[str, str],
@@ -154,6 +157,7 @@ def start_workers(lines: list[list[str]], environment: dict[str, str]) -> list[s
     ]
 
 
+@pytest.mark.slow
 def test_workers_train_as_one_also_when_one_is_killed(
     command: Callable[..., list[str]], environment: dict[str, str], train: Train, tmp_path: Path
 ) -> None:

@@ -197,6 +197,7 @@ def test_patience_counts_the_epochs_before_the_kill(
     assert (summary["epoch_kept"], summary["epochs_trained"]) == (2, 4)
 
 
+@pytest.mark.slow
 def test_a_process_killed_for_real_ends_as_if_it_was_not(
     train: Train, configure: Configure, workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def test_members_change_groups_within_their_fold_only() -> None:
     assert permutation_p_value(values, together, np.random.default_rng(0)) < 0.001
 
 
+@pytest.mark.slow
 def test_p_values_of_sound_stays_are_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
     """200 small cohorts without any poisoning: Kolmogorov and Smirnov see no difference from chance."""
     monkeypatch.setattr(finding, "PERMUTATIONS", 199)
