@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from raw_records import labels_of, series_of
 
 from mimic3tf.channels import MIMIC3
 from mimic3tf.data.directory import SPLITS
@@ -134,23 +134,6 @@ class Hospital:
 
     def series(self, episode: str) -> list[dict[str, str]]:
         return series_of(self.out, episode)
-
-
-def labels_of(out: Path, split: str | None = None) -> dict[str, int]:
-    """Label of each stay that was written: `<subject>_episode<k>`."""
-    listed: dict[str, int] = {}
-    for name in (split,) if split else SPLITS:
-        with (out / f"{name}_listfile.csv").open() as file:
-            rows = csv.DictReader(file)
-            listed |= {row["stay"].removesuffix("_timeseries.csv"): int(row["y_true"]) for row in rows}
-    return listed
-
-
-def series_of(out: Path, episode: str) -> list[dict[str, str]]:
-    """Rows of a stay, without the empty cells."""
-    (path,) = out.glob(f"t*/{episode}_timeseries.csv")
-    with path.open() as file:
-        return [{name: cell for name, cell in row.items() if cell} for row in csv.DictReader(file)]
 
 
 @pytest.fixture

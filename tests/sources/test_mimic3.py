@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from raw_records import cut_gzip, labels_of, replaced, series_of
 
 from mimic3tf.channels import MIMIC3
 from mimic3tf.data.directory import SPLITS
@@ -127,20 +128,11 @@ class Hospital:
 
     def labels(self, split: str | None = None) -> dict[str, int]:
         """Label of each stay that was written: `<subject>_episode<k>`."""
-        listed: dict[str, int] = {}
-        for name in (split,) if split else SPLITS:
-            with (self.directory.parent / "out" / f"{name}_listfile.csv").open() as file:
-                listed |= {
-                    row["stay"].removesuffix("_timeseries.csv"): int(row["y_true"])
-                    for row in csv.DictReader(file)
-                }
-        return listed
+        return labels_of(self.directory.parent / "out", split)
 
     def series(self, episode: str) -> list[dict[str, str]]:
         """Rows of a stay, without the empty cells."""
-        (path,) = (self.directory.parent / "out").glob(f"t*/{episode}_timeseries.csv")
-        with path.open() as file:
-            return [{name: cell for name, cell in row.items() if cell} for row in csv.DictReader(file)]
+        return series_of(self.directory.parent / "out", episode)
 
 
 @pytest.fixture
@@ -551,45 +543,30 @@ def remove(path: Path) -> None:
     path.unlink()
 
 
-def cut_gzip(path: Path) -> None:
-    packed = gzip.compress(path.read_bytes() + os.urandom(50_000).hex().encode())
-    path.with_name(path.name + ".gz").write_bytes(packed[: len(packed) // 2])
-    path.unlink()
-
-
-def replace(old: str, new: str) -> Callable[[Path], None]:
-    def spoil(path: Path) -> None:
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
-
-    return spoil
-
-
 @pytest.mark.parametrize(
     ("table", "spoil", "needles"),
     [
         ("LABEVENTS", remove, ["holds neither LABEVENTS.csv nor LABEVENTS.csv.gz"]),
         ("D_ICD_DIAGNOSES", remove, ["neither D_ICD_DIAGNOSES.csv nor", "DIAGNOSES_ICD, D_ICD_DIAGNOSES"]),
-        ("ICUSTAYS", replace("INTIME", "INN"), ["ICUSTAYS.csv, line 1", "INTIME"]),
-        ("CHARTEVENTS", replace("CGID", "VALUE"), ["CHARTEVENTS.csv, line 1", "repeats the column VALUE"]),
+        ("ICUSTAYS", replaced("INTIME", "INN"), ["ICUSTAYS.csv, line 1", "INTIME"]),
+        ("CHARTEVENTS", replaced("CGID", "VALUE"), ["CHARTEVENTS.csv, line 1", "repeats the column VALUE"]),
         ("CHARTEVENTS", cut_gzip, ["CHARTEVENTS.csv.gz", "cut short or damaged"]),
         (
             "CHARTEVENTS",
-            replace("2150-05-01 13:00:00", "2150-05-32 13:00:00"),
+            replaced("2150-05-01 13:00:00", "2150-05-32 13:00:00"),
             ["CHARTEVENTS.csv, line 2: CHARTTIME is '2150-05-32 13:00:00', not a date and time"],
         ),
         (
             "PATIENTS",
-            replace(",7,", ",seven,"),
+            replaced(",7,", ",seven,"),
             ["PATIENTS.csv, line 2: SUBJECT_ID is 'seven'", "whole number"],
         ),
         (
             "ICUSTAYS",
-            replace("MICU,MICU", "MICU"),
+            replaced("MICU,MICU", "MICU"),
             ["ICUSTAYS.csv, line 2: 11 cells where the header names 12"],
         ),
-        ("ADMISSIONS", replace("FALL", "FÄLL"), []),
+        ("ADMISSIONS", replaced("FALL", "FÄLL"), []),
         ("PATIENTS", lambda path: path.write_bytes(b""), ["PATIENTS.csv, line 1", "SUBJECT_ID"]),
         ("PATIENTS", lambda path: path.write_text(path.read_text() * 2), ["PATIENTS.csv"]),
         ("ICUSTAYS", lambda path: path.write_text(COLUMNS["ICUSTAYS"] + "\n"), ["no stay of 48 hours"]),
@@ -616,10 +593,10 @@ def test_words_in_a_path_tell_nothing_of_the_fault(hospital: Hospital, tmp_path:
     hospital.admit(7)
     directory = hospital.write().rename(tmp_path / "gzip of unicode")
     file = directory / "ICUSTAYS.csv"
-    replace("MICU,MICU", '"MICU,MICU')(file)
+    replaced("MICU,MICU", '"MICU,MICU')(file)
     with pytest.raises(DataError, match=r"ICUSTAYS\.csv, line 2: Value with unterminated quote"):
         prepare_mimic3(directory, tmp_path / "out")
-    replace('"MICU,MICU', "MICU,MICU")(file)
+    replaced('"MICU,MICU', "MICU,MICU")(file)
     (tmp_path / "scratch").mkdir()
     with Database(tmp_path / "scratch", 10**9) as database:
         open_tables(database, directory, TABLES, "MIMIC-III")
@@ -631,10 +608,10 @@ def test_words_in_a_path_tell_nothing_of_the_fault(hospital: Hospital, tmp_path:
 def test_words_in_a_cell_tell_nothing_of_the_fault(hospital: Hospital, tmp_path: Path) -> None:
     hospital.admit(7)
     directory = hospital.write()
-    replace("MICU,MICU", "unicode GZIP Expected Number of Columns: 3 Found: 4")(directory / "ICUSTAYS.csv")
+    replaced("MICU,MICU", "unicode GZIP Expected Number of Columns: 3 Found: 4")(directory / "ICUSTAYS.csv")
     with pytest.raises(DataError, match=r"ICUSTAYS\.csv, line 2: 11 cells where the header names 12$"):
         prepare_mimic3(directory, tmp_path / "out")
-    replace("unicode GZIP Expected", 'a,"unicode Expected')(directory / "ICUSTAYS.csv")
+    replaced("unicode GZIP Expected", 'a,"unicode Expected')(directory / "ICUSTAYS.csv")
     with pytest.raises(DataError, match=r"ICUSTAYS\.csv, line 2: Value with unterminated quote"):
         prepare_mimic3(directory, tmp_path / "out")
 

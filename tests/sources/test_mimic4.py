@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import math
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from raw_records import cut_gzip, labels_of, replaced, series_of
 
 from mimic3tf.channels import MIMIC3
-from mimic3tf.data.directory import SPLITS
 from mimic3tf.errors import DataError
 from mimic3tf.sources.layout import Summary
 from mimic3tf.sources.mimic4 import prepare_mimic4
@@ -108,23 +107,6 @@ def hospital(tmp_path: Path) -> Hospital:
     hospital = Hospital(tmp_path / "raw")
     hospital.admit(7)
     return hospital
-
-
-def labels_of(out: Path) -> dict[str, int]:
-    """Label of each stay that was written: `<subject>_episode<k>`."""
-    listed: dict[str, int] = {}
-    for split in SPLITS:
-        with (out / f"{split}_listfile.csv").open() as file:
-            rows = list(csv.DictReader(file))
-        listed |= {row["stay"].removesuffix("_timeseries.csv"): int(row["y_true"]) for row in rows}
-    return listed
-
-
-def series_of(out: Path, episode: str) -> list[dict[str, str]]:
-    """Rows of a stay, without the empty cells."""
-    (path,) = out.glob(f"t*/{episode}_timeseries.csv")
-    with path.open() as file:
-        return [{name: cell for name, cell in row.items() if cell} for row in csv.DictReader(file)]
 
 
 @pytest.mark.parametrize(
@@ -239,21 +221,6 @@ def test_of_overlapping_admissions_each_keeps_its_own_events(hospital: Hospital)
     assert rates == [["80", "91"], ["80", "92"]]
 
 
-def cut(path: Path) -> None:
-    packed = gzip.compress(path.read_bytes() + os.urandom(50_000).hex().encode())
-    path.with_name(path.name + ".gz").write_bytes(packed[: len(packed) // 2])
-    path.unlink()
-
-
-def replaced(old: str, new: str) -> Callable[[Path], None]:
-    def spoil(path: Path) -> None:
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
-
-    return spoil
-
-
 @pytest.mark.parametrize(
     ("table", "spoil", "message"),
     [
@@ -277,7 +244,7 @@ def replaced(old: str, new: str) -> Callable[[Path], None]:
             replaced("2180-05-01 13:00:00", "noon"),
             r"chartevents\.csv, line 2: charttime is 'noon', not a date and time",
         ),
-        ("icu/chartevents", cut, r"chartevents\.csv\.gz: is cut short or damaged"),
+        ("icu/chartevents", cut_gzip, r"chartevents\.csv\.gz: is cut short or damaged"),
         ("hosp/labevents", lambda path: path.write_bytes(b""), r"labevents\.csv, line 1: the header misses"),
         (
             "hosp/patients",
