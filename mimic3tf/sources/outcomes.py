@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mimic3tf.data.directory import SPLITS
 from mimic3tf.errors import DataError, private
+from mimic3tf.sources.cleaning import quoted
 from mimic3tf.sources.database import Database
 from mimic3tf.sources.splits import in_order, split_by_subject
 from mimic3tf.sources.table_file import TableFile, id_sql, number_of
@@ -89,9 +90,9 @@ class Outcomes:
         values = ", ".join(key.values())
         repeated = f"SELECT {values} FROM outcome GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL LIMIT 1"
         for found in self._database.run(repeated):
-            texts = [str(part).replace("'", "''") for part in found]
             condition = " AND ".join(
-                f"({sql})::VARCHAR = '{text}'" for sql, text in zip(key.values(), texts, strict=True)
+                f"({sql})::VARCHAR = {quoted(str(part))}"
+                for sql, part in zip(key.values(), found, strict=True)
             )
             rows = self._file.first(self._database, "outcome", self._columns, condition, 2)
             stay = ", ".join(f"{name} {private(part)}" for name, part in zip(key, found, strict=True))
