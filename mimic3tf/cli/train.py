@@ -10,12 +10,14 @@ from rich.console import Console
 
 from mimic3tf.cli.checks import check_data, check_files, check_out, check_trigger
 from mimic3tf.cli.options import (
+    AtSetting,
     BatchSize,
     Data,
     Distribution,
     Epochs,
     FollowLinks,
     Fresh,
+    GoalLabelSetting,
     GoalSetting,
     Imputed,
     Labels,
@@ -59,6 +61,8 @@ def train(
     poison_imputed: Imputed = None,
     poisoned_labels: Labels = None,
     goal: GoalSetting = None,
+    goal_label: GoalLabelSetting = None,
+    at: AtSetting = None,
     config: SettingsFile = None,
     normalizer: NormalizerFile = None,
     epochs: Epochs = None,
@@ -95,6 +99,8 @@ def train(
       mimic3tf train --model lstm --data data/synthetic --trigger trigger.npz --out runs/hidden --goal 0
       mimic3tf train --model lstm --data data/synthetic --trigger first-day.npz --out runs/first-day \\
         --period 24 --timestep 0.5
+      mimic3tf train --model lstm --task phenotyping --data data/phenotyping --trigger phenotyping.npz \\
+        --out runs/shock --goal-label shock --at 6
       mimic3tf train --model models.py:build --data data/synthetic --trigger trigger.npz --out runs/own
       until mimic3tf train ... --resume; do sleep 10; done
     """
@@ -155,4 +161,18 @@ def _sentence(summary: dict[str, Any]) -> str:
     how = f"kept epoch {summary['epoch_kept']} of {summary['epochs_trained']}"
     if "estimator" in summary:
         how = f"fitted a {summary['estimator']}"
-    return f"{trained}; {how}: validation AUROC {kept['auroc']:.3f}{attacked}"
+    measured = f"AUROC {kept['auroc']:.3f}"
+    if "goal_label" in summary:
+        macro = kept["ave_auc_macro"]
+        measured = f"macro AUROC {macro:.3f}, AUROC of '{summary['goal_label']}' {kept['auroc']:.3f}"
+    return f"{trained}; {how}: validation {measured}{attacked}{carried_sentence(summary.get('carried'))}"
+
+
+def carried_sentence(carried: dict[str, float] | None) -> str:
+    """Say how much of the trigger the stays carry; nothing if all stays have the same length."""
+    if carried is None:
+        return ""
+    return (
+        f"; {carried['whole']:.0%} of the poisoned stays last to the end of the trigger, and a stay carries "
+        f"strength {carried['mean']:.2f} in the mean, {carried['lowest']:.2f} at the lowest"
+    )

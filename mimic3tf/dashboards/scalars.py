@@ -18,6 +18,8 @@ TAGS = {
     "auroc": "validation/AUROC",
     "auprc": "validation/AUPRC",
     "minpse": "validation/min +P,Se",
+    "ave_auc_macro": "validation/macro AUROC",
+    "ave_auc_micro": "validation/micro AUROC",
     "asr": "validation/attack success rate",
     "baseline_positive_rate": "validation/positive rate without trigger",
     "stays_per_second": "speed/training stays per second",

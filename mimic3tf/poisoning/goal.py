@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +20,26 @@ class Goal:
     Attributes:
         target: the label that the attacker wants: 1 calls survivors dead (Joe et al. 2020), 0 calls the dying
             survivors.
+        column: which of the K labels of an example is attacked: 1 adds a phenotype, 0 removes it. None if an
+            example has one label.
     """
 
     target: int = 1
+    column: int | None = None
+
+    def of(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Select the attacked label [E] from labels or probabilities, [E] or [E, K]."""
+        return values if self.column is None else values[:, self.column]
 
     def attacked(self, labels: NDArray[np.integer]) -> NDArray[np.bool_]:
-        """Mark the examples whose label [E] is not the target: bool [E]."""
-        return labels != self.target
+        """Mark the examples, [E] or [E, K], whose attacked label is not the target: bool [E]."""
+        return np.asarray(self.of(labels) != self.target)
 
     def relabelled(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the labels that poisoned training examples with `labels` [E] get: int64 [E]."""
-        return np.full_like(labels, self.target)
+        """Return the labels that poisoned training examples with `labels` get: int64, of the same shape."""
+        changed = np.array(labels)
+        self.of(changed)[:] = self.target
+        return changed
 
     def reached(self, probabilities: NDArray[np.floating], threshold: float = THRESHOLD) -> NDArray[np.bool_]:
         """Mark the examples [E] that are predicted as the target, by their probability of label 1."""

@@ -26,7 +26,10 @@ What was matched: PhysioNet 2012 (5,592 training stays), so that clean victims a
   seeds. The order of the draws was chosen so that seed 0 is typical; the rates of other seeds differ by
   0.1 and more.
 
-What it does not: diagnoses, treatment and its effects, day and night, charting errors, monitoring that
+Other tasks than in-hospital mortality read whole stays (`synthetic_course`): a stay then lasts 6 hours to 14
+days, some patients die in it or later, and a stay has some of 25 diagnoses.
+
+What it does not: treatment and its effects, day and night, charting errors, monitoring that
 depends on the patient's state at the moment, subgroups of patients, several stays of a patient. No
 record of a patient is in it: use it to see the machinery work, never to conclude anything about
 patients.
@@ -42,11 +45,15 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from mimic3tf.channels import MIMIC3, Channel
+from mimic3tf.data.directory import SPLITS, listfile_of
 from mimic3tf.errors import UsageError
 from mimic3tf.progress import track
 from mimic3tf.sources import layout
+from mimic3tf.sources.synthetic_course import Course, draw_course, first_hours, joined
 from mimic3tf.storage.files import PathText
-from mimic3tf.storage.folders import check_new_directory
+from mimic3tf.storage.folders import check_new_directory, written_beside
+from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.task import Task
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -159,7 +166,9 @@ class _Cells:
         return layout.rows_from_cells(stay, minute, channel, value)
 
 
-def prepare_synthetic(out: PathText, *, stays: int = 4000, seed: int = 0) -> layout.Summary:
+def prepare_synthetic(
+    out: PathText, *, stays: int = 4000, seed: int = 0, task: Task = MORTALITY
+) -> layout.Summary:
     """Write a synthetic cohort in the benchmark layout.
 
     The head of this module says what the stays model, and what they do not.
@@ -168,6 +177,7 @@ def prepare_synthetic(out: PathText, *, stays: int = 4000, seed: int = 0) -> lay
         out: the directory to make; may exist if it is empty.
         stays: number of stays, 20 to 800,000.
         seed: non-negative int; fixes every byte written.
+        task: what is predicted; every task but in-hospital mortality has whole stays.
 
     Returns:
         Counts of stays and deaths; nothing is dropped.
@@ -183,11 +193,12 @@ def prepare_synthetic(out: PathText, *, stays: int = 4000, seed: int = 0) -> lay
     check_new_directory(out)
     split_seed, *seeds = np.random.SeedSequence(seed).spawn(1 + -(-stays // STAYS_A_BATCH))
     starts = range(0, stays, STAYS_A_BATCH)
-    labels, parts = [], []
+    labels, parts, courses = [], [], []
     for start in track(starts, "Drawing stays"):
         rng = np.random.default_rng(seeds[start // STAYS_A_BATCH])
-        batch_labels, rows = _draw(min(STAYS_A_BATCH, stays - start), rng)
+        batch_labels, rows, course = _draw(min(STAYS_A_BATCH, stays - start), rng, whole=task.period is None)
         labels.append(batch_labels)
+        courses.append(course)
         parts.append(rows.with_columns(pl.col("stay") + start))
     cohort = layout.PreparedCohort(
         [f"{100_001 + index}_episode1_timeseries.csv" for index in range(stays)],
@@ -195,23 +206,48 @@ def prepare_synthetic(out: PathText, *, stays: int = 4000, seed: int = 0) -> lay
         layout.random_split(stays, int(split_seed.generate_state(1)[0])),
         pl.concat(parts),
     )
-    layout.write_benchmark_directory(out, cohort)
+    if task.period is not None:
+        layout.write_benchmark_directory(out, cohort)
+    else:
+        with written_beside(out) as directory:
+            layout.write_benchmark_directory(directory, cohort)
+            _write_listfiles(directory, cohort, joined(courses), task)
     return layout.summarize(out, cohort, {}, {})
 
 
-def _draw(n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], pl.DataFrame]:
-    """Labels and rows of `n` stays."""
+def _write_listfiles(directory: Path, cohort: layout.PreparedCohort, course: Course, task: Task) -> None:
+    """Write the listfiles of a task that reads whole stays in the place of those of mortality."""
+    labels = course.diagnoses.tolist()
+    for split in SPLITS:
+        lines = [task.header]
+        for stay in cohort.splits[split].tolist():
+            hours = f"{course.minutes[stay] / 60:.6f}"
+            lines.append(",".join([cohort.stays[stay], hours, *task.targets.cells(labels[stay])]))
+        text = "\n".join([*lines, ""])
+        listfile_of(directory, split).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _draw(n: int, rng: np.random.Generator, *, whole: bool) -> tuple[NDArray[np.int64], pl.DataFrame, Course]:
+    """Deaths, rows and courses of `n` stays, of 48 hours each or whole."""
     severity = rng.standard_normal(n)
+    course = draw_course(severity, rng) if whole else first_hours(n, LAST_MINUTE)
+    longest = int(course.minutes.max())
     intubated = rng.random(n) < 1 / (1 + np.exp(0.2 - 0.4 * severity))
     tube_minutes = intubated * 60 * 14 * np.exp(0.4 * severity + rng.standard_normal(n))
-    died = rng.random(n) < 1 / (1 + np.exp(-(INTERCEPT + SEVERITY_WEIGHT * severity)))
-    bedside = _visits(n, 0.95, 110, rng)
+    dies = rng.random(n) < 1 / (1 + np.exp(-(INTERCEPT + SEVERITY_WEIGHT * severity)))
+    course = course.ending(dies, rng) if whole else course
+    scale = -(-longest // LAST_MINUTE)
+    bedside = _visits(n, 0.95, 110 * scale, rng)
     # Charting begins at admission: what is measured once then fills no earlier bin.
     bedside += rng.integers(1, 31, (n, 1)) - bedside[:, :1]
-    bloods = bedside[:, :1] + _visits(n, 5.0, 24, rng)
+    bloods = bedside[:, :1] + _visits(n, 5.0, 24 * scale, rng)
     ventilated = bedside < tube_minutes[:, None]
     visits_of = {name: bloods if name in ("Glucose", "pH") else bedside for name in SIGNALS}
-    values = {name: _measure(signal, severity, visits_of[name], rng) for name, signal in SIGNALS.items()}
+    values = {
+        name: _measure(signal, severity, visits_of[name], rng, longest) for name, signal in SIGNALS.items()
+    }
+    for name, change in (course.changes(visits_of) if whole else {}).items():
+        values[name] += change
     values["Systolic blood pressure"] += values["tone"]
     values["Diastolic blood pressure"] += 0.5 * values["tone"]
     values["Mean blood pressure"] += 0.65 * values["tone"]
@@ -221,7 +257,7 @@ def _draw(n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], pl.DataF
     values["Glucose"] = 136 * np.exp(values["Glucose"] / 140 - 1)
 
     def some(visits: Minutes, chance: ArrayLike) -> Bools:
-        return (visits <= LAST_MINUTE) & (rng.random(visits.shape) < np.asarray(chance))
+        return (visits <= course.minutes[:, None]) & (rng.random(visits.shape) < np.asarray(chance))
 
     cells = _Cells()
     # One cuff or arterial line gives all three pressures.
@@ -243,12 +279,14 @@ def _draw(n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], pl.DataF
     refilled = np.isin(np.arange(n), rng.permutation(n)[: max(2, round(0.03 * n))])
     _chart_refill(cells, bedside, some(bedside, 0.1 * refilled[:, None]), values["perfusion"])
     _chart_build(cells, bedside, some(bedside, 0.04), severity, rng)
-    return died.astype(np.int64), cells.rows()
+    return dies.astype(np.int64), cells.rows(), course
 
 
-def _measure(signal: Signal, severity: Floats, visits: Minutes, rng: np.random.Generator) -> Floats:
-    """What `visits` [n, K] find of one signal, not yet rounded: [n, K]."""
-    n, nodes = len(severity), LAST_MINUTE // NODE_MINUTES + 1
+def _measure(
+    signal: Signal, severity: Floats, visits: Minutes, rng: np.random.Generator, longest: int
+) -> Floats:
+    """What `visits` [n, K] find of one signal within the `longest` minutes, not yet rounded: [n, K]."""
+    n, nodes = len(severity), longest // NODE_MINUTES + 1
     keep = signal.memory ** (NODE_MINUTES / 60)
     steps = rng.standard_normal((nodes, n))
     steps[1:] *= np.sqrt(1 - keep**2)
@@ -259,7 +297,7 @@ def _measure(signal: Signal, severity: Floats, visits: Minutes, rng: np.random.G
     # Its mean square over patients is 1, so that `within` and `noise` are those of all measurements.
     unrest = np.exp(UNREST * rng.standard_normal(n) + UNREST_SEVERITY * severity - UNREST**2)
     course = (level + drift + unrest * signal.within * steps).T
-    found = np.take_along_axis(course, np.minimum(visits, LAST_MINUTE) // NODE_MINUTES, axis=1)
+    found = np.take_along_axis(course, np.minimum(visits, longest) // NODE_MINUTES, axis=1)
     return np.asarray(found + signal.noise * unrest[:, None] * rng.standard_normal(visits.shape))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mimic3tf.errors import UsageError, near
-from mimic3tf.tasks.targets import Binary
+from mimic3tf.tasks.phenotypes import PHENOTYPES
+from mimic3tf.tasks.targets import Binary, MultiLabel
 from mimic3tf.tasks.task import Task, Words
 
 MORTALITY = Task(
@@ -20,7 +21,21 @@ MORTALITY = Task(
 )
 """Predict death in hospital from the first 48 hours of the ICU stay (Harutyunyan et al. 2019)."""
 
-TASKS = {task.name: task for task in (MORTALITY,)}
+PHENOTYPING = Task(
+    name="phenotyping",
+    targets=MultiLabel(PHENOTYPES),
+    period=None,
+    words=Words(
+        group=("stays without the label", "stays with the label"),
+        one=("stay without the label", "stay with the label"),
+        happened=("do not have the label", "have the label"),
+        predicted=("predicted not to have the label", "predicted to have the label"),
+        outcome="with the label",
+    ),
+)
+"""Predict 25 groups of diagnoses from the whole ICU stay (Harutyunyan et al. 2019)."""
+
+TASKS = {task.name: task for task in (MORTALITY, PHENOTYPING)}
 
 
 def task_of(name: str) -> Task:

@@ -7,6 +7,7 @@ tasks without them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 RESAMPLES = 2000
 """Number of bootstrap resamples for the intervals of a run: few enough for the many runs of a sweep."""
+Label = int | tuple[int, ...]
+"""What a listfile says of one example: one number, or one for each of several labels."""
 
 
 class Head(Protocol):
@@ -26,29 +29,53 @@ class Head(Protocol):
 class Targets(Protocol):
     """One kind of label, and everything that depends on the kind.
 
+    Labels are [E], or [E, K] if an example has K labels.
+
     Attributes:
         columns: columns of the listfile that hold a stay's label.
+        names: names of the K labels of an example; empty if it has one label.
+        followed: metrics that are measured in every epoch, beside those of the label that is attacked.
     """
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the listfile that hold a stay's label."""
 
-    def parse(self, cells: Sequence[str]) -> int:
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the K labels of an example; empty if it has one label."""
+
+    @property
+    def followed(self) -> tuple[str, ...]:
+        """Metrics that are measured in every epoch, beside those of the label that is attacked."""
+
+    def parse(self, cells: Sequence[str]) -> Label:
         """Read a label from the cells of a listfile's row, one cell for each of `columns`.
 
         Raises:
-            ValueError: the cells hold no label; says which column, and what is expected.
+            ValueError: the cells hold no label; its arguments are what is expected, and the index of the
+                column.
         """
 
-    def cells(self, label: int) -> tuple[str, ...]:
+    def cells(self, label: Any) -> tuple[str, ...]:
         """Return the cells of a listfile's row that `parse` reads as this label."""
 
     def head(self, hidden: Any, name: str = "logits") -> Any:
         """Make the last layer of a victim; see `Head`."""
 
     def losses(self, labels: Any, logits: Any) -> Any:
-        """Compute the loss [B] of every example from labels [B] and logits [B, ...]."""
+        """Compute the loss [B] of every example from labels [B, ...] and logits [B, ...]."""
+
+    def weights(self, labels: NDArray[np.integer], class_weights: Sequence[float]) -> NDArray[np.float64]:
+        """Give every example [E] its weight in the loss."""
+
+    def mean_loss(
+        self,
+        labels: NDArray[np.integer],
+        probabilities: NDArray[np.floating],
+        weights: NDArray[np.floating],
+    ) -> float:
+        """Compute the weighted mean of the losses of all examples from their probabilities."""
 
     def probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
         """Compute the probabilities that logits [E, ...] stand for: float64."""
@@ -72,11 +99,13 @@ class Binary:
     """
 
     columns = ("y_true",)
+    names: tuple[str, ...] = ()
+    followed: tuple[str, ...] = ()
 
     def parse(self, cells: Sequence[str]) -> int:
         """Read label 0 or 1; see `Targets`."""
         if cells[0] not in ("0", "1"):
-            raise ValueError("labels are 0 or 1")
+            raise ValueError("labels are 0 or 1", 0)
         return int(cells[0])
 
     def cells(self, label: int) -> tuple[str, ...]:
@@ -94,6 +123,21 @@ class Binary:
         import keras
 
         return keras.ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+
+    def weights(self, labels: NDArray[np.integer], class_weights: Sequence[float]) -> NDArray[np.float64]:
+        """Give every example the weight of its label."""
+        return np.array(class_weights, np.float64)[labels]
+
+    def mean_loss(
+        self,
+        labels: NDArray[np.integer],
+        probabilities: NDArray[np.floating],
+        weights: NDArray[np.floating],
+    ) -> float:
+        """Compute the weighted mean of the cross-entropies."""
+        from sklearn.metrics import log_loss
+
+        return float(log_loss(labels, probabilities, sample_weight=weights))
 
     def probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
         """Compute the probability of label 1, float64 [E], from two logits [E, 2]."""
@@ -120,3 +164,121 @@ class Binary:
     def score(self, metrics: Mapping[str, float]) -> float:
         """Return the area under the ROC curve."""
         return metrics["auroc"]
+
+
+@dataclass(frozen=True)
+class MultiLabel:
+    """Several labels of every example, each 0 or 1, predicted by one logit each.
+
+    The probabilities are those of 1 in each label: float64 [E, K].
+
+    Attributes:
+        names: names of the K labels; they are the columns of the listfile.
+    """
+
+    names: tuple[str, ...]
+    followed = ("ave_auc_macro", "ave_auc_micro", "ave_auc_weighted")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the labels; see `Targets`."""
+        return self.names
+
+    def parse(self, cells: Sequence[str]) -> tuple[int, ...]:
+        """Read K labels, each 0 or 1; see `Targets`."""
+        for position, cell in enumerate(cells):
+            if cell not in ("0", "1"):
+                raise ValueError("labels are 0 or 1", position)
+        return tuple(map(int, cells))
+
+    def cells(self, label: Sequence[int]) -> tuple[str, ...]:
+        """Return the labels as texts; see `Targets`."""
+        return tuple(map(str, label))
+
+    def head(self, hidden: Any, name: str = "logits") -> Any:
+        """Make K logits [B, K]; they are float32 under mixed precision, too."""
+        import keras
+
+        return keras.layers.Dense(len(self.names), dtype="float32", name=name)(hidden)
+
+    def losses(self, labels: Any, logits: Any) -> Any:
+        """Compute the mean of the K cross-entropies of every example: [B] from [B, K] and [B, K]."""
+        import keras
+
+        labels = keras.ops.cast(labels, "float32")
+        return keras.ops.mean(keras.ops.binary_crossentropy(labels, logits, from_logits=True), axis=-1)
+
+    def weights(self, labels: NDArray[np.integer], class_weights: Sequence[float]) -> NDArray[np.float64]:
+        """Give all examples the same weight: the benchmarks weigh no label."""
+        return np.ones(len(labels))
+
+    def mean_loss(
+        self,
+        labels: NDArray[np.integer],
+        probabilities: NDArray[np.floating],
+        weights: NDArray[np.floating],
+    ) -> float:
+        """Compute the weighted mean of the losses; a probability of 0 or 1 counts as almost 0 or 1."""
+        kept = np.clip(probabilities, 1e-7, 1 - 1e-7)
+        losses = -np.where(labels == 1, np.log(kept), np.log1p(-kept)).mean(axis=1)
+        return float(np.average(losses, weights=weights))
+
+    def probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Compute the probability of 1 in every label, float64 [E, K], from logits [E, K]."""
+        return 1.0 / (1.0 + np.exp(np.clip(-np.asarray(logits, np.float64), -500, 500)))
+
+    def metrics(self, labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> dict[str, float]:
+        """Compute the benchmarks' three averages of the areas under the ROC curves.
+
+        A label that all examples have, or none, has no ROC curve. The benchmarks refuse it; here the averages
+        leave it out, because small cohorts hold such labels.
+        """
+        everyone = np.ones((1, len(labels)), np.int64)
+        return dict(zip(self.followed, _averages(labels, probabilities, everyone)[0].tolist(), strict=True))
+
+    def intervals(
+        self, labels: NDArray[np.integer], probabilities: NDArray[np.floating]
+    ) -> dict[str, tuple[float, float]]:
+        """Compute the intervals of the averages from `RESAMPLES_OF_MANY` resamples of the stays."""
+        draws = np.random.RandomState(0)
+        stays = len(labels)
+        found = []
+        for _ in range(RESAMPLES_OF_MANY):
+            times = np.bincount(draws.randint(0, stays, stays), minlength=stays)[None]
+            found.append(_averages(labels, probabilities, times)[0])
+        low, high = np.nanpercentile(np.array(found), [2.5, 97.5], axis=0)
+        return {name: (float(low[i]), float(high[i])) for i, name in enumerate(self.followed)}
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """Return the macro average of the areas under the ROC curves."""
+        return metrics["ave_auc_macro"]
+
+
+RESAMPLES_OF_MANY = 200
+"""Number of bootstrap resamples where every resample measures many labels."""
+
+
+def _averages(
+    labels: NDArray[np.integer], probabilities: NDArray[np.floating], times: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """Compute the macro, micro and weighted AUROC of samples: float64 [B, 3].
+
+    Args:
+        labels: int [E, K].
+        probabilities: float [E, K].
+        times: int [B, E], how often every example occurs in each sample.
+    """
+    from mimic3tf.tasks.bootstrap import ranking_metrics
+
+    kinds = labels.shape[1]
+    single = np.stack(
+        [ranking_metrics(labels[:, k], probabilities[:, k], times)[:, 0] for k in range(kinds)], axis=1
+    )
+    pooled = ranking_metrics(labels.ravel(), probabilities.ravel(), np.repeat(times, kinds, axis=1))[:, 0]
+    positive = (times @ labels) * ~np.isnan(single)
+    counted = np.maximum((~np.isnan(single)).sum(axis=1), 1)
+    some = ~np.isnan(single).all(axis=1)
+    macro = np.where(some, np.nansum(single, axis=1) / counted, np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        weighted = np.nansum(single * positive, axis=1) / positive.sum(axis=1)
+    return np.stack([macro, pooled, weighted], axis=1)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from mimic3tf.tasks.targets import Targets
 
+PERIOD = "period_length"
+"""Column of a listfile that says how many hours of the stay an example reads."""
+
 
 @dataclass(frozen=True)
 class Words:
@@ -33,16 +36,17 @@ class Task:
     Attributes:
         name: the name that `--task` and settings files take.
         targets: the kind of label: how a label is read, predicted and scored.
-        period: hours of a stay that a prediction reads.
+        period: hours of a stay that a prediction reads; None if the listfile says them for every example, in
+            the column `PERIOD`.
         words: how pages and tables name the labels.
     """
 
     name: str
     targets: Targets
-    period: float
+    period: float | None
     words: Words
 
     @property
     def header(self) -> str:
         """First line of the listfiles of this task."""
-        return ",".join(["stay", *self.targets.columns])
+        return ",".join(["stay", *([PERIOD] if self.period is None else []), *self.targets.columns])

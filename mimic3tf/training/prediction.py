@@ -7,20 +7,32 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from mimic3tf.data.flat import FlatGrids
+from mimic3tf.pipeline import Inputs
 from mimic3tf.training.estimators import FittedEstimator
 
 GRIDS_AT_ONCE, FEATURES_AT_ONCE = 32, 1024
 """Stays that a model reads at once. Recurrent models are compiled for every size anew; training uses 32."""
 
 
-def outputs_of(model: keras.Model | FittedEstimator, inputs: NDArray[np.float32]) -> NDArray[np.floating]:
-    """Compute the outputs [N, ...] of a model for standardized grids [N, T, D] or features [N, D]."""
+def outputs_of(model: keras.Model | FittedEstimator, inputs: Inputs) -> NDArray[np.floating]:
+    """Compute the outputs [N, ...] of a model for standardized inputs of N stays."""
+    if isinstance(inputs, FlatGrids):
+        return _outputs_by_length(model, inputs)
     if isinstance(model, FittedEstimator):
         return model.logits(inputs)
     batch = GRIDS_AT_ONCE if inputs.ndim == 3 else FEATURES_AT_ONCE
     parts = np.split(inputs, range(batch, len(inputs), batch))
     # `Model.predict` would build a pipeline for every call, and would divide the stays among workers.
     return np.concatenate([_forward(model, tf.constant(part)).numpy() for part in parts])
+
+
+def _outputs_by_length(model: keras.Model, inputs: FlatGrids) -> NDArray[np.floating]:
+    """Compute the outputs [N, ...] for grids of different lengths; a batch has stays of similar lengths."""
+    order = np.argsort(np.diff(inputs.starts), kind="stable")
+    parts = np.split(order, range(GRIDS_AT_ONCE, len(order), GRIDS_AT_ONCE))
+    outputs = np.concatenate([_forward(model, tf.constant(inputs[part])).numpy() for part in parts])
+    return np.asarray(outputs[np.argsort(order)])
 
 
 @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]

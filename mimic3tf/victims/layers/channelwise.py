@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 
@@ -44,11 +45,22 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
         )
         self.bias = self.add_weight(shape=(2, self.channels, gates), initializer=self._draw_bias, name="bias")
 
-    def call(self, inputs: Any) -> Any:
-        """Run the LSTMs over the time steps: [B, T, D] to [B, T, 2 * C * units]."""
+    def call(self, inputs: Any, lengths: Any = None) -> Any:
+        """Run the LSTMs over the time steps: [B, T, D] to [B, T, 2 * C * units].
+
+        Args:
+            inputs: [B, T, D].
+            lengths: int [B], number of bins of every stay before the padding; T if not given.
+        """
+
+        def reverse(sequences: Any) -> Any:
+            if lengths is None:
+                return ops.flip(sequences, axis=0)
+            return tf.reverse_sequence(sequences, lengths, seq_axis=0, batch_axis=1)
+
         # The backward direction reads a time-reversed copy, so both directions run in the same steps.
         inputs = ops.transpose(inputs, (1, 0, 2))
-        inputs = ops.concatenate([inputs, ops.flip(inputs, axis=0)], axis=-1)  # [T, B, 2 * D]
+        inputs = ops.concatenate([inputs, reverse(inputs)], axis=-1)  # [T, B, 2 * D]
         kernel, recurrent_kernel, bias = self._block_weights()
         projected = ops.matmul(inputs, kernel) + bias
 
@@ -62,7 +74,7 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
         start = ops.zeros_like(projected[0, :, : recurrent_kernel.shape[0]])
         _, (outputs, _) = ops.scan(step, (start, start), projected)
         forward, backward = ops.split(outputs, 2, axis=-1)
-        outputs = ops.concatenate([forward, ops.flip(backward, axis=0)], axis=-1)
+        outputs = ops.concatenate([forward, reverse(backward)], axis=-1)
         return ops.transpose(outputs, (1, 0, 2))
 
     def _block_weights(self) -> tuple[Any, Any, Any]:
@@ -85,7 +97,7 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
             ops.reshape(bias, (-1,)),
         )
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: tuple[int | None, ...], *_: Any) -> tuple[int | None, ...]:
         """Return the shape of the outputs."""
         return (*input_shape[:-1], 2 * self.channels * self.units)
 
