@@ -150,6 +150,8 @@ def train(
 
 
 def _sentence(summary: dict[str, Any]) -> str:
+    from mimic3tf.tables.terminal import carried_in_words
+
     kept = summary["validation"]
     stays = summary["stays_trained_on"]
     trained = f"poisoned {summary['stays_poisoned']} of {stays} training stays"
@@ -165,14 +167,6 @@ def _sentence(summary: dict[str, Any]) -> str:
     if "goal_label" in summary:
         macro = kept["ave_auc_macro"]
         measured = f"macro AUROC {macro:.3f}, AUROC of '{summary['goal_label']}' {kept['auroc']:.3f}"
-    return f"{trained}; {how}: validation {measured}{attacked}{carried_sentence(summary.get('carried'))}"
-
-
-def carried_sentence(carried: dict[str, float] | None) -> str:
-    """Say how much of the trigger the stays carry; nothing if all stays have the same length."""
-    if carried is None:
-        return ""
-    return (
-        f"; {carried['whole']:.0%} of the poisoned stays last to the end of the trigger, and a stay carries "
-        f"strength {carried['mean']:.2f} in the mean, {carried['lowest']:.2f} at the lowest"
-    )
+    carried = summary.get("carried")
+    short = "" if carried is None else f"; {carried_in_words(carried, 'poisoned')}"
+    return f"{trained}; {how}: validation {measured}{attacked}{short}"

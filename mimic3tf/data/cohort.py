@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mimic3tf.channels import MIMIC3, ChannelSet
 from mimic3tf.data import grid as binning
 from mimic3tf.described import Described
-from mimic3tf.errors import DataError
+from mimic3tf.errors import DataError, UsageError
 from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.tasks.task import Task
 
@@ -98,11 +98,14 @@ class Cohort:
         """Number of bins T that every stay has.
 
         Raises:
-            ValueError: the stays have different lengths.
+            UsageError: the stays have different lengths.
         """
         lengths = self.lengths
         if not len(lengths) or (lengths != lengths[0]).any():
-            raise ValueError("stays of different lengths have no common number of bins")
+            raise UsageError(
+                f"the stays of {self.task.name} have different lengths, and this needs stays of one length; "
+                "take the task in-hospital-mortality, or 'train' and 'attack', which take any stays"
+            )
         return int(lengths[0])
 
     @property

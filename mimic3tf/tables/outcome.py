@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
             "attack_success_rate": success.rate,
             "baseline_positive_rate": baseline.rate,
         },
+        **({} if outcome.control is None else {"control": asdict(outcome.control)}),
+        **({} if outcome.collateral is None else {"collateral": _without_nan(asdict(outcome.collateral))}),
         "stays_attacked": outcome.success.stays,
         "test_stays": len(outcome.stays),
     }
@@ -70,6 +73,15 @@ def write_outcome(out: PathText, name: str, summary: dict[str, Any], outcome: Ou
             out / name: json.dumps(summary, indent=2) + "\n",
         }
     )
+
+
+def _without_nan(value: Any) -> Any:
+    """Replace the NaN in a record by null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(each) for each in value]
+    return _number(value) if isinstance(value, float) else value
 
 
 def _number(value: float) -> float | None:

@@ -33,7 +33,7 @@ def stay_batches(
         replicas: number of replicas that take each step together.
         own: the replicas that this process feeds.
         lengths: int64 [N], number of bins of every stay, if stays differ. Then a batch has stays of similar
-            lengths, as in the benchmarks, and every call has one step, which is padded no further than needed.
+            lengths, as in the benchmarks, and every call has one step, which is padded for itself.
 
     Returns:
         An endless dataset. For each call of S <= `STEPS_A_CALL` steps of one epoch, it has one element for
@@ -48,17 +48,13 @@ def stay_batches(
     steps = -(-count // batch_size)
 
     def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        stays = tf.range(count, dtype=tf.int64)
         number = tf.stack([tf.constant(seed, tf.int64), epoch])
-        order = tf.random.experimental.stateless_shuffle(stays, number)
+        order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), number)
         order = order if lengths is None else _by_length(order, number, lengths, batch_size)
         weight = batched(tf.gather(weight_of, order))
         weight /= tf.reduce_sum(weight, axis=1, keepdims=True)
-        return (
-            tf.data.Dataset.from_tensor_slices((batched(order), weight))
-            .batch(steps_a_call(lengths))
-            .map(of_call)
-        )
+        dataset = tf.data.Dataset.from_tensor_slices((batched(order), weight))
+        return dataset.batch(steps_a_call(lengths)).map(of_call)
 
     def batched(part: tf.Tensor) -> tf.Tensor:
         return tf.reshape(tf.pad(part, [[0, steps * batch_size - count]]), [steps, batch_size])
