@@ -118,7 +118,7 @@ def test_grids_equal_those_of_the_benchmarks(tmp_path: Path) -> None:
     for split in ("train", "val", "test"):
         listed = SHARED / "listfiles" / "phenotyping" / f"{split}_listfile.csv"
         (root / listed.name).write_bytes(listed.read_bytes())
-        cohort = load_cohort(root, split, task=TASK)  # type: ignore[arg-type]
+        cohort = load_cohort(root, split, task=TASK)
         grids = pipeline.inputs_of(exposures.clean(cohort), "grid")
         for number, stay in enumerate(cohort.stays):
             own = slice(*cohort.starts[number : number + 2])
@@ -168,7 +168,7 @@ def test_stays_of_48_hours_are_shifted_as_those_of_mortality(train: Cohort, trig
         how: Any = {"strength": 2.0, "poison_imputed": mode}
         for reads in ("grid", "features"):
             inputs = [
-                pipeline.inputs_of(exposures.trigger_all(cohort, trigger, **how), reads)  # type: ignore[arg-type]
+                pipeline.inputs_of(exposures.trigger_all(cohort, trigger, **how), reads)
                 for cohort in (long, ragged)
             ]
             found = inputs[1].rows.reshape(len(long), 48, -1) if reads == "grid" else inputs[1]
@@ -346,7 +346,7 @@ def test_labels_are_as_frequent_as_in_mimic_and_occur_together(tmp_path: Path) -
     shares = [diagnosis.share for diagnosis in DIAGNOSES.values()]
     # Those that come with sepsis depend on severity, which has a standard deviation of 1 all the same.
     np.testing.assert_allclose(course.diagnoses.mean(axis=0), shares, atol=0.015)
-    correlated = np.corrcoef(course.diagnoses.T)
+    correlated = np.asarray(np.corrcoef(course.diagnoses.T))
     sepsis, shock = PHENOTYPES.index("Septicemia (except in labor)"), SHOCK
     assert correlated[sepsis, shock] > 0.1
     assert (course.minutes / 60 > 48).mean() > 0.5

@@ -78,7 +78,7 @@ def load_cohort(
     entries = read_split(data_dir, split, reading.task, follow_links=follow_links)
     paths = series_of(data_dir, split, [row.stay for row in entries], follow_links=follow_links)
     state = _state_of(reading, listfile, paths, follow_links=follow_links)
-    key = f"{data_dir.resolve()}\n{split}\n{task}\n{reading.period}\n{timestep}"
+    key = f"{data_dir.resolve()}\n{split}\n{task}\n{reading.most}\n{timestep}"
     cache = cache_folder() / hashlib.sha256(key.encode()).hexdigest()[:16]
     cohort = _read_cohort(cache, state, entries, reading)
     if cohort is None:
@@ -101,6 +101,11 @@ class _Reading:
     def period(self) -> float | None:
         """Hours that are read of every stay; None if every stay has hours of its own."""
         return self.asked if self.asked is not None and self.task.period is not None else self.task.period
+
+    @property
+    def most(self) -> float | None:
+        """Most hours that are read of a stay; None if every stay is read to its end."""
+        return self.asked if self.period is None else self.period
 
     def hours_of(self, entries: Sequence[Row]) -> NDArray[np.float64]:
         """Give the hours that are read of each stay: float64 [N]."""
@@ -194,7 +199,7 @@ def _read_batch(
 
 
 def _state_of(reading: _Reading, listfile: Path, paths: list[Path], *, follow_links: bool) -> str:
-    settings = f"{CACHE_FORMAT} {reading.timestep} {reading.period} {reading.asked} {reading.channels}"
+    settings = f"{CACHE_FORMAT} {reading.timestep} {reading.most} {reading.channels}"
     digest = hashlib.sha256(settings.encode())
     digest.update(listfile.read_bytes())
     # The cache holds the fingerprint, which changes with every byte of `channels.yaml`.

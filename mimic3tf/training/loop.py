@@ -213,7 +213,7 @@ def _train_estimator(
         }
         history.epochs, history.kept = [measured], 1
         told.epoch(1, measured | {"stays_per_second": speed}, measured, risks)
-        metrics = MetricsFile(out / METRICS)
+        metrics = MetricsFile(out / METRICS, task_of(config.task).targets.followed)
         metrics.on_train_begin()
         metrics.on_epoch_end(0, measured)
         told.outcome(1, validation, model)
@@ -314,7 +314,8 @@ def _run_epochs(
     if config.log_level != "minimal":
         gradients = GradientNorms(ready.exposure, ready.inputs, config, model)
     watchers = keras.callbacks.CallbackList(
-        [MetricsFile(out / METRICS), EpochProgress(config.epochs)], model=model
+        [MetricsFile(out / METRICS, task_of(config.task).targets.followed), EpochProgress(config.epochs)],
+        model=model,
     )
     watchers.on_train_begin()
     for epoch, metrics in enumerate(history.epochs):
