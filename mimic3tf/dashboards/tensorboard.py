@@ -83,7 +83,7 @@ class RunLog:
         summaries = [
             hyperparameters.columns(),
             hyperparameters.session_start(self._config),
-            scalars.layout(),
+            scalars.layout(task_of(self._config.task).targets.followed),
         ]
         if not self._minimal:
             summaries += [
