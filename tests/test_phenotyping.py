@@ -21,9 +21,11 @@ from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.carried import carried_record, carried_strength
+from mimic3tf.poisoning.copies import poison_records
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger, generate_trigger, save_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic
+from mimic3tf.sweeps.plan import read_sweep
 from mimic3tf.tasks.phenotypes import PHENOTYPES
 from mimic3tf.tasks.registry import MORTALITY, PHENOTYPING
 from mimic3tf.training.loop import train_victim
@@ -330,9 +332,19 @@ def test_a_grid_victim_is_attacked(runs: Path, data: Path) -> None:
     np.testing.assert_allclose(alone.clean, result.clean[place], atol=1e-5)
 
 
-def test_a_command_for_stays_of_one_length_says_so(train: Cohort) -> None:
-    with pytest.raises(UsageError, match="the stays of phenotyping have different lengths"):
+def test_a_command_for_stays_of_one_length_says_so(
+    train: Cohort, trigger: Trigger, data: Path, tmp_path: Path
+) -> None:
+    fault = "the stays of phenotyping have different lengths"
+    with pytest.raises(UsageError, match=f"^this: {fault}"):
         _ = train.grids
+    how: Any = {"proportion": 0.1, "strength": 2.0, "task": PHENOTYPING}
+    with pytest.raises(UsageError, match=f"^poison: {fault}"):
+        poison_records(data, tmp_path / "copy", trigger, **how)
+    grid = "{victims: [lr], triggers: [temporal], poison_imputed: [all], proportions: [0], strengths: [2]}"
+    (tmp_path / "sweep.yaml").write_text(f"task: phenotyping\nseeds: [0]\ngrids: [{grid}]\n")
+    with pytest.raises(UsageError, match=f"sweep.yaml, line 1: 'task': {fault}"):
+        read_sweep(str(tmp_path / "sweep.yaml"))
 
 
 # The synthetic cohort

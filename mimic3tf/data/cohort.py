@@ -13,7 +13,7 @@ from mimic3tf.channels import MIMIC3, ChannelSet
 from mimic3tf.data import grid as binning
 from mimic3tf.described import Described
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.registry import MORTALITY, check_one_length
 from mimic3tf.tasks.task import Task
 
 TIMESTEP = 1.0
@@ -102,10 +102,8 @@ class Cohort:
         """
         lengths = self.lengths
         if not len(lengths) or (lengths != lengths[0]).any():
-            raise UsageError(
-                f"the stays of {self.task.name} have different lengths, and this needs stays of one length; "
-                "take the task in-hospital-mortality, or 'train' and 'attack', which take any stays"
-            )
+            check_one_length(self.task, "this")
+            raise UsageError("the stays have different lengths, and this needs stays of one length")
         return int(lengths[0])
 
     @property

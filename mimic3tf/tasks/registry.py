@@ -47,3 +47,20 @@ def task_of(name: str) -> Task:
     if name not in TASKS:
         raise UsageError(f"'{name}': no such task; known: {', '.join(TASKS)}{near(name, TASKS)}")
     return TASKS[name]
+
+
+def check_one_length(task: Task, what: str) -> None:
+    """Refuse a task whose stays have lengths of their own, where stays of one length are needed.
+
+    Args:
+        task: the task.
+        what: what needs them, such as "poison".
+
+    Raises:
+        UsageError: the task is such a task; names the commands that take it.
+    """
+    if task.period is None:
+        raise UsageError(
+            f"{what}: the stays of {task.name} have different lengths, and this needs stays of one length; "
+            f"take the task {MORTALITY.name}, or 'train --trigger' and 'attack', which take any stays"
+        )
