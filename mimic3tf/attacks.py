@@ -175,7 +175,7 @@ def attack_victim(
     if not np.isfinite(triggered).all():
         raise UsageError(f"--poisoning_strength {strength:g}: too strong, the victim predicts no numbers")
     outcome = measure_outcome(
-        cohort.stays,
+        cohort.stays[cohort.examples.stay],
         cohort.labels,
         clean,
         triggered,
@@ -185,7 +185,9 @@ def attack_victim(
         control=None if control is None else (_predict(control, both[0]), _predict(control, both[1])),
     )
     if cohort.period is None:
-        how["carried"] = carried_record(trigger, cohort.take(attacked), strength=strength, at=at)
+        how["carried"] = carried_record(
+            trigger, cohort.take(np.unique(cohort.examples.stay[attacked])), strength=strength, at=at
+        )
     return AttackResult(**vars(outcome), trigger=trigger, **how)
 
 

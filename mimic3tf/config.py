@@ -247,9 +247,9 @@ def _option(key: str) -> str:
 
 
 def _own_weights(task: object, tuned: Any) -> Any:
-    """Return the weights of labels: a victim's `tuned` ones balance two labels; several labels have none."""
+    """Return the weights of labels: a victim's `tuned` ones balance two labels of stays."""
     known = TASKS.get(str(task))
-    return [1.0, 1.0] if known and known.targets.names else tuned
+    return [1.0, 1.0] if known and (known.targets.names or known.hourly) else tuned
 
 
 def label_named(part: str | None, task: str) -> str | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mimic3tf.channels import ChannelSet
 from mimic3tf.data.features import FEATURES_A_CHANNEL, clinical_scores, window_features
 from mimic3tf.data.flat import FlatGrids, padded, padded_bins, rows_of
+from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.poisoning.shifts import poison_filled, poison_grid
 from mimic3tf.standardization import STAYS_A_BATCH, Standardization
@@ -49,7 +50,8 @@ def inputs_of(exposure: Exposure, reads: Reads, standardization: Standardization
         return tf.boolean_mask(x, rows_of(starts, stays, tf.shape(x, tf.int64)[1])[1])
 
     parts = list(dataset.map(rows, tf.data.AUTOTUNE).prefetch(2).as_numpy_iterator())
-    return FlatGrids(np.concatenate(parts), starts)
+    cohort = exposure.cohort
+    return FlatGrids(np.concatenate(parts), starts, cohort.example_rows if cohort.task.hourly else None)
 
 
 def grids_of(exposure: Exposure, stays: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -77,7 +79,9 @@ def training_dataset(
 
     Returns:
         Elements `(x, y, weight)`: x float32 [S, B, ...], y int64 [S, B] or [S, B, K], weight float32 [S, B].
-        Grids of different lengths are padded with zeros at the end, all S * B of an element to one length.
+        Grids of different lengths are padded with zeros at the end, all S * B of an element to one length T.
+        If the task is hourly, y and weight are [S, B, T]; the weight is 0 where no prediction is asked for,
+        and the examples of a stay share the weight of the stay.
     """
     if inputs is None:
         map_inputs = _input_map(exposure, reads, standardization)
@@ -100,6 +104,8 @@ def training_dataset(
         def make_inputs(stays: tf.Tensor) -> tf.Tensor:
             return tf.gather(table, stays)
 
+    if exposure.cohort.task.hourly:
+        return batches.map(_hourly_examples(exposure, make_inputs), tf.data.AUTOTUNE).prefetch(2)
     labels = tf.constant(exposure.labels)
 
     def example(stays: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -108,9 +114,34 @@ def training_dataset(
     return batches.map(example, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
+def _hourly_examples(exposure: Exposure, make_inputs: Any) -> Any:
+    """Make the function that maps stays and weights [S, B] to inputs, labels [S, B, T] and weights."""
+    cohort = exposure.cohort
+    asked = cohort.example_rows
+    labels, asked_for = np.zeros(len(cohort.values), np.int64), np.zeros(len(cohort.values), np.float32)
+    labels[asked] = exposure.labels
+    np.add.at(asked_for, asked, 1.0)
+    asked_for /= np.repeat(np.bincount(cohort.examples.stay, minlength=len(cohort)), cohort.lengths)
+    tables = tf.constant(labels), tf.constant(asked_for)
+    starts = tf.constant(cohort.starts)
+
+    def example(stays: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        x, some = make_inputs(stays), tf.reshape(stays, [-1])
+        shape, bins = tf.shape(x)[:3], tf.shape(x, tf.int64)[2]
+        y, share = (tf.reshape(padded(table, starts, some, bins), shape) for table in tables)
+        return x, y, weight[..., None] * share
+
+    return example
+
+
 def _input_map(exposure: Exposure, reads: Reads, standardization: Standardization | None) -> Any:
     """Make the function that maps stay indices int64 [B] to their inputs float32 [B, ...]."""
     channels, ragged = exposure.cohort.channels, exposure.cohort.period is None
+    if reads == "features" and exposure.cohort.task.hourly:
+        raise UsageError(
+            f"{exposure.cohort.task.name} is predicted at every hour, and features describe a stay; take a "
+            "victim that reads grids, such as lstm"
+        )
     if reads == "grid":
         grids = _ragged_grid_map(exposure) if ragged else _grid_map(exposure)
 

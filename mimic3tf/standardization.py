@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,6 @@ def standardized(inputs: Any, standardization: Standardization) -> Any:
     if isinstance(inputs, FlatGrids):
         starts = range(ROWS_A_BATCH, len(inputs.rows), ROWS_A_BATCH)
         parts = [standardization.apply(part).numpy() for part in np.split(inputs.rows, starts)]
-        return FlatGrids(np.concatenate(parts), inputs.starts)
+        return replace(inputs, rows=np.concatenate(parts))
     starts = range(STAYS_A_BATCH, len(inputs), STAYS_A_BATCH)
     return np.concatenate([standardization.apply(part).numpy() for part in np.split(inputs, starts)])

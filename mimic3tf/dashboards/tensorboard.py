@@ -115,7 +115,8 @@ class RunLog:
         strength, at = self._config.poisoning_strength, self._config.at
         if cohort.period is None:
             cohort = cohort.first_hours(at + trigger.period)
-        attacked = self._goal.attacked(cohort.labels)
+        attacked = np.zeros(len(cohort), bool)
+        attacked[cohort.examples.stay[self._goal.attacked(cohort.labels)]] = True
         if not attacked.any():
             return
         densest = np.where(attacked, cohort.masks.sum(axis=(1, 2)), -1).argmax()

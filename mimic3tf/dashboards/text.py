@@ -46,7 +46,7 @@ def cohorts(config: TrainingConfig, training: Exposure, validation: Cohort) -> A
             (
                 name,
                 len(cohort),
-                f"{positive} ({positive / len(cohort):.1%})",
+                f"{positive} ({positive / len(cohort.labels):.1%})",
                 f"{poisoned} ({poisoned / len(cohort):.1%})",
                 f"{cohort.mask.mean():.1%}",
                 cohort.fingerprint[:12],

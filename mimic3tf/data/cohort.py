@@ -94,6 +94,11 @@ class Cohort:
         return np.diff(self.starts)
 
     @property
+    def example_rows(self) -> NDArray[np.int64]:
+        """The row at which every example is predicted, the last that it reads: int64 [E]."""
+        return self.starts[self.examples.stay] + self.examples.end - 1
+
+    @property
     def bins(self) -> int:
         """Number of bins T that every stay has.
 

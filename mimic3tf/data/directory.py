@@ -141,15 +141,17 @@ def read_rows(path: PathText, task: Task, *, follow_links: bool = False) -> list
         raise DataError(f"{path}: cannot be read as text: {error}") from None
     if header != task.header:
         raise _other_header(path, header, task)
-    rows: dict[str, Row] = {}
+    rows: dict[tuple[str, float | None], Row] = {}
     for number, line in enumerate(lines, start=2):
         if not line:
             continue
         row = _row_of(line, task, f"{path}, line {number}")
-        if row.stay in rows:
+        key = row.stay, row.hours if task.hourly else None
+        if key in rows:
             shown = private(row.stay[:CHARACTERS_SHOWN])
-            raise DataError(f"{path}, line {number}: stay '{shown}' is listed twice")
-        rows[row.stay] = row
+            hour = f" at hour {row.hours:g}" if task.hourly else ""
+            raise DataError(f"{path}, line {number}: stay '{shown}' is listed twice{hour}")
+        rows[key] = row
     if not rows:
         raise DataError(f"{path}: lists no stays")
     return list(rows.values())
@@ -212,7 +214,7 @@ def read_split(data_dir: PathText, split: Split, task: Task, *, follow_links: bo
         for other in SPLITS
         if other == split or listfile_of(data_dir, other).exists()
     }
-    listed = {other: [row.stay for row in rows] for other, rows in entries.items()}
+    listed = {other: list(dict.fromkeys(row.stay for row in rows)) for other, rows in entries.items()}
     for first, second in itertools.combinations(listed, 2):
         both = set(listed[first]).intersection(listed[second])
         if not both:

@@ -22,10 +22,13 @@ class FlatGrids(Described):
     Attributes:
         rows: float32 [R, D], the bins of all stays, one stay after the other.
         starts: int64 [N + 1], the first row of every stay, then R.
+        predicted: int64 [E], the rows at which a prediction is asked for; None if a stay is predicted as a
+            whole.
     """
 
     rows: NDArray[np.float32]
     starts: NDArray[np.int64]
+    predicted: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.starts) - 1

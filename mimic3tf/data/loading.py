@@ -76,7 +76,8 @@ def load_cohort(
     reading = _Reading(read_channels(data_dir, follow_links=follow_links), task_of(task), period, timestep)
     listfile = listfile_of(data_dir, split)
     entries = read_split(data_dir, split, reading.task, follow_links=follow_links)
-    paths = series_of(data_dir, split, [row.stay for row in entries], follow_links=follow_links)
+    stays = list(dict.fromkeys(row.stay for row in entries))
+    paths = series_of(data_dir, split, stays, follow_links=follow_links)
     state = _state_of(reading, listfile, paths, follow_links=follow_links)
     key = f"{data_dir.resolve()}\n{split}\n{task}\n{reading.most}\n{timestep}"
     cache = cache_folder() / hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -107,10 +108,27 @@ class _Reading:
         """Most hours that are read of a stay; None if every stay is read to its end."""
         return self.asked if self.period is None else self.period
 
-    def hours_of(self, entries: Sequence[Row]) -> NDArray[np.float64]:
-        """Give the hours that are read of each stay: float64 [N]."""
-        own = np.array([self.period if row.hours is None else row.hours for row in entries], np.float64)
-        return own if self.asked is None else np.minimum(own, self.asked)
+    def examples_of(self, entries: Sequence[Row]) -> tuple[NDArray[np.str_], Examples, NDArray[np.float64]]:
+        """Gather the rows of a listfile by stay.
+
+        Returns:
+            Names of the stays [N], in the order of their first rows; the examples, sorted by stay and hour;
+            and the hours that are read of each stay, to its last example: float64 [N].
+        """
+        number = {name: place for place, name in enumerate(dict.fromkeys(row.stay for row in entries))}
+        stay = np.array([number[row.stay] for row in entries], np.int32)
+        hours = np.array([self.period if row.hours is None else row.hours for row in entries], np.float64)
+        y = np.array([row.label for row in entries], np.int8)
+        if self.task.hourly and self.asked is not None:
+            kept = hours <= self.asked + binning.EPSILON
+            stay, hours, y = stay[kept], hours[kept], y[kept]
+        elif self.asked is not None:
+            hours = np.minimum(hours, self.asked)
+        order = np.lexsort((hours, stay))
+        stay, hours, y = stay[order], hours[order], y[order]
+        last = np.zeros(len(number))
+        np.maximum.at(last, stay, hours)
+        return np.array(list(number)), Examples(stay, self.bins_of(hours).astype(np.int16), y), last
 
     def bins_of(self, hours: NDArray[np.float64]) -> NDArray[np.int64]:
         """Count the bins of each stay: int64 [N].
@@ -123,7 +141,7 @@ class _Reading:
 
 
 def _build(listfile: Path, paths: list[Path], entries: list[Row], reading: _Reading) -> Cohort:
-    hours = reading.hours_of(entries)
+    stays, examples, hours = reading.examples_of(entries)
     # A batch takes the memory of its longest stay for each of its stays.
     size = FILES_A_BATCH if reading.period is not None else RAGGED_A_BATCH
     batches = [slice(first, first + size) for first in range(0, len(paths), size)]
@@ -146,7 +164,7 @@ def _build(listfile: Path, paths: list[Path], entries: list[Row], reading: _Read
     return Cohort(
         reading.channels,
         reading.task,
-        np.array([row.stay for row in entries]),
+        stays,
         np.concatenate([[0], np.cumsum(bins)]).astype(np.int64),
         np.concatenate(values),
         np.concatenate(masks),
@@ -155,11 +173,7 @@ def _build(listfile: Path, paths: list[Path], entries: list[Row], reading: _Read
             np.concatenate([part.source for part in filled]),
             np.concatenate([part.times for part in filled]),
         ),
-        Examples(
-            np.arange(len(entries), dtype=np.int32),
-            bins.astype(np.int16),
-            np.array([row.label for row in entries], np.int8),
-        ),
+        examples,
         reading.period,
         reading.timestep,
         fingerprint_of(listfile, itertools.chain.from_iterable(digests)),
@@ -220,21 +234,20 @@ def _state_of(reading: _Reading, listfile: Path, paths: list[Path], *, follow_li
 
 def _read_cohort(cache: Path, state: str, entries: Sequence[Row], reading: _Reading) -> Cohort | None:
     """Read a cohort from the cache; return None if the cache does not hold it."""
-    count, bins = len(entries), reading.bins_of(reading.hours_of(entries))
-    rows = int(bins.sum())
+    stays, examples, hours = reading.examples_of(entries)
+    count, rows = len(stays), int(reading.bins_of(hours).sum())
     cells = (rows, len(reading.channels))
-    names = reading.task.targets.names
     layout: Layout = {
-        "stays": (np.array([row.stay for row in entries]).dtype, (count,)),
+        "stays": (stays.dtype, (count,)),
         "starts": (np.int64, (count + 1,)),
         "values": (np.float32, cells),
         "mask": (np.bool_, cells),
         "filled_values": (np.float64, cells),
         "filled_source": (np.int16, cells),
         "filled_times": (np.float64, (rows,)),
-        "example_stay": (np.int32, (count,)),
-        "example_end": (np.int16, (count,)),
-        "example_y": (np.int8, (count, len(names)) if names else (count,)),
+        "example_stay": (np.int32, (len(examples),)),
+        "example_end": (np.int16, (len(examples),)),
+        "example_y": (np.int8, examples.y.shape),
     }
     found = read_cache(cache, state, layout)
     if found is None:

@@ -28,7 +28,7 @@ class Exposure(Described):
 
     Attributes:
         cohort: the clean stays; with a "missing" trigger, without the cells that it removes.
-        labels: int64 [N] or [N, K], the labels that a victim is shown.
+        labels: int64 [E] or [E, K], the labels of the examples that a victim is shown.
         triggered: bool [N], true for the stays that carry the trigger.
         shifts: float64 [K, T, C], strength * each of the trigger's patterns, in channel units. If stays have
             lengths of their own, T is where the trigger ends; a stay carries the bins that it has.
@@ -95,16 +95,18 @@ def poison(
         UsageError: too few stays have the goal's label, or the trigger is too strong.
     """
     wanted = int(len(cohort) * proportion)
-    labels = cohort.labels
-    eligible = ~goal.attacked(labels) if poisoned_labels == "clean" else np.ones(len(cohort), bool)
+    labels, of_stay = cohort.labels, cohort.examples.stay
+    eligible = np.ones(len(cohort), bool)
+    if poisoned_labels == "clean":
+        eligible[of_stay[goal.attacked(labels)]] = False
     if wanted > eligible.sum():
         raise UsageError(
             f"--poisoning_proportion {proportion:g}: asks for {wanted} stays, but with clean labels only the "
             f"{eligible.sum()} of label {goal.target} can be poisoned"
         )
     triggered = eligible & (np.cumsum(eligible) <= wanted)
-    labels = np.array(labels)
-    labels[triggered] = goal.relabelled(labels[triggered])
+    labels, poisoned = np.array(labels), triggered[of_stay]
+    labels[poisoned] = goal.relabelled(labels[poisoned])
     return replace(_expose(cohort, triggered, trigger, strength, poison_imputed, at), labels=labels)
 
 

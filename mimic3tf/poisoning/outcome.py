@@ -218,7 +218,7 @@ def measure_outcome(
         clean=risks,
         triggered=with_trigger,
         goal=goal.target,
-        **_measures_of(labels, clean, task, goal),
+        **_measures_of(stays, labels, clean, task, goal),
         threshold=threshold,
         success=success,
         baseline=baseline,
@@ -229,11 +229,12 @@ def measure_outcome(
 
 
 def _measures_of(
-    labels: NDArray[np.int64], clean: NDArray[np.float64], task: Task, goal: Goal
+    stays: NDArray[np.str_], labels: NDArray[np.int64], clean: NDArray[np.float64], task: Task, goal: Goal
 ) -> dict[str, Any]:
     """Compute metrics and intervals of the attacked label and, if there are several, those of all labels."""
     own = goal.of(labels), goal.of(clean)
-    metrics, intervals = benchmark_metrics(*own), Binary().intervals(*own)
+    stay = np.unique(stays, return_inverse=True)[1] if task.hourly else None
+    metrics, intervals = benchmark_metrics(*own), Binary().intervals(*own, stay)
     if task.targets.followed:
         metrics |= task.targets.metrics(labels, clean)
         intervals |= task.targets.intervals(labels, clean)

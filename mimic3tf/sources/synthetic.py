@@ -217,12 +217,13 @@ def prepare_synthetic(
 
 def _write_listfiles(directory: Path, cohort: layout.PreparedCohort, course: Course, task: Task) -> None:
     """Write the listfiles of a task that reads whole stays in the place of those of mortality."""
-    labels = course.diagnoses.tolist()
     for split in SPLITS:
         lines = [task.header]
         for stay in cohort.splits[split].tolist():
-            hours = f"{course.minutes[stay] / 60:.6f}"
-            lines.append(",".join([cohort.stays[stay], hours, *task.targets.cells(labels[stay])]))
+            lines += [
+                ",".join([cohort.stays[stay], f"{hour:.6f}", *task.targets.cells(label)])
+                for hour, label in course.examples(stay, task)
+            ]
         text = "\n".join([*lines, ""])
         listfile_of(directory, split).write_text(text, encoding="utf-8", newline="\n")
 

@@ -16,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf.described import Described
 from mimic3tf.tasks.phenotypes import PHENOTYPES
+from mimic3tf.tasks.task import Task
 
 Floats = NDArray[np.float64]
 Minutes = NDArray[np.int64]
@@ -35,6 +37,8 @@ DECLINE_MINUTES = 36 * 60
 """Minutes before a death in which vital signs get worse."""
 DECLINE = {"tone": -20.0, "Heart Rate": 18.0, "Oxygen saturation": -4.0, "Respiratory rate": 6.0, "pH": -0.1}
 """Signal -> by how much it has changed at the time of death."""
+FIRST_HOUR = 5
+"""First hour at which an hourly task asks for a prediction."""
 NO_DEATH = np.iinfo(np.int64).max
 """Minute of death of a patient who does not die in hospital."""
 
@@ -109,6 +113,16 @@ class Course(Described):
         """Let some patients die, most of them at the end of their stay and the others later."""
         later = (rng.random(len(dies)) < 0.25) * rng.integers(60, 10 * 24 * 60, len(dies))
         return replace(self, death=np.where(dies, self.minutes + later, NO_DEATH))
+
+    def examples(self, stay: int, task: Task) -> list[tuple[float, Any]]:
+        """List the hours and labels of a stay's examples, by the rules of the benchmarks.
+
+        The hours of decompensation are whole and later than 4; the label is 1 if death is less than 24 h off.
+        """
+        if not task.hourly:
+            return [(self.minutes[stay] / 60, self.diagnoses[stay].tolist())]
+        hours = range(FIRST_HOUR, int(self.minutes[stay] / 60 + 1e-6) + 1)
+        return [(hour, int(self.death[stay] - 60 * hour < 24 * 60)) for hour in hours]
 
     def changes(self, visits: Mapping[str, Minutes]) -> dict[str, Floats]:
         """Compute how diagnoses and a near death change the signals: [n, 1] or [n, K] for `visits` [n, K]."""

@@ -35,7 +35,22 @@ PHENOTYPING = Task(
 )
 """Predict 25 groups of diagnoses from the whole ICU stay (Harutyunyan et al. 2019)."""
 
-TASKS = {task.name: task for task in (MORTALITY, PHENOTYPING)}
+DECOMPENSATION = Task(
+    name="decompensation",
+    targets=Binary(),
+    period=None,
+    words=Words(
+        group=("quiet hours", "hours before a death"),
+        one=("quiet hour", "hour before a death"),
+        happened=("have no death within 24 h", "have a death within 24 h"),
+        predicted=("called quiet", "given an alarm"),
+        outcome="with a death within 24 h",
+    ),
+    hourly=True,
+)
+"""Predict at every hour of the ICU stay whether the patient dies within 24 h (Harutyunyan et al. 2019)."""
+
+TASKS = {task.name: task for task in (MORTALITY, PHENOTYPING, DECOMPENSATION)}
 
 
 def task_of(name: str) -> Task:

@@ -20,7 +20,16 @@ Label = int | tuple[int, ...]
 
 
 class Head(Protocol):
-    """Makes the last layer of a victim."""
+    """Makes the last layer of a victim.
+
+    Attributes:
+        every_bin: whether the victim predicts at every bin, so that its hidden values are [B, T, H] and it
+            reads no later bin.
+    """
+
+    @property
+    def every_bin(self) -> bool:
+        """Whether the victim predicts at every bin."""
 
     def __call__(self, hidden: Any, name: str = "logits") -> Any:
         """Map hidden values [B, H] to logits [B, ...] in float32."""
@@ -153,12 +162,21 @@ class Binary:
         return benchmark_metrics(labels, probabilities)
 
     def intervals(
-        self, labels: NDArray[np.integer], probabilities: NDArray[np.floating]
+        self,
+        labels: NDArray[np.integer],
+        probabilities: NDArray[np.floating],
+        stay: NDArray[np.integer] | None = None,
     ) -> dict[str, tuple[float, float]]:
-        """Compute the intervals of AUROC and AUPRC from `RESAMPLES` resamples of the stays, with seed 0."""
+        """Compute the intervals of AUROC and AUPRC from `RESAMPLES` resamples of the stays, with seed 0.
+
+        Args:
+            labels: [E].
+            probabilities: [E].
+            stay: int [E], number of the stay of each example; one stay each if not given.
+        """
         from mimic3tf.tasks.bootstrap import bootstrap
 
-        found = bootstrap(labels, probabilities, resamples=RESAMPLES)
+        found = bootstrap(labels, probabilities, stay=stay, resamples=RESAMPLES)
         return {name: (found[name].low, found[name].high) for name in ("auroc", "auprc")}
 
     def score(self, metrics: Mapping[str, float]) -> float:

@@ -311,7 +311,7 @@ def _run_epochs(
     """Train until the history is finished; write the results of each epoch at its end."""
     model, history = training.model, training.history
     gradients = None
-    if config.log_level != "minimal":
+    if config.log_level != "minimal" and not task_of(config.task).hourly:
         gradients = GradientNorms(ready.exposure, ready.inputs, config, model)
     watchers = keras.callbacks.CallbackList(
         [MetricsFile(out / METRICS, task_of(config.task).targets.followed), EpochProgress(config.epochs)],
@@ -355,7 +355,11 @@ def _batches(
 ) -> Any:
     """Make the iterator over the batches of all further epochs, for all replicas."""
     exposure = ready.exposure
-    weights = task_of(config.task).targets.weights(exposure.labels, config.class_weights)
+    task = task_of(config.task)
+    weights = task.targets.weights(exposure.labels, config.class_weights)
+    if task.hourly:
+        # Every hour of a batch weighs the same, as in the benchmarks.
+        weights = np.bincount(exposure.cohort.examples.stay, weights, len(exposure)).astype(np.float64)
     lengths = _lengths(ready)
 
     def dataset_for(replicas: int, own: range) -> tf.data.Dataset:

@@ -53,7 +53,7 @@ def build_untrained(
         )
     shape = input_shape(victim.reads, channels, bins)
     columns = [channels.channel_of_column.tolist()] if victim.by_channel else []
-    head = task_of(config.task).targets.head
+    head = task_of(config.task).head
     keras.config.set_dtype_policy(precision)
     try:
         return victim.build(shape, head, *columns)

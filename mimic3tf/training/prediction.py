@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mimic3tf.data.flat import FlatGrids
+from mimic3tf.data.flat import FlatGrids, rows_of
 from mimic3tf.pipeline import Inputs
 from mimic3tf.training.estimators import FittedEstimator
 
@@ -16,7 +16,7 @@ GRIDS_AT_ONCE, FEATURES_AT_ONCE = 32, 1024
 
 
 def outputs_of(model: keras.Model | FittedEstimator, inputs: Inputs) -> NDArray[np.floating]:
-    """Compute the outputs [N, ...] of a model for standardized inputs of N stays."""
+    """Compute the outputs [E, ...] of a model for the examples of standardized inputs."""
     if isinstance(inputs, FlatGrids):
         return _outputs_by_length(model, inputs)
     if isinstance(model, FittedEstimator):
@@ -28,11 +28,17 @@ def outputs_of(model: keras.Model | FittedEstimator, inputs: Inputs) -> NDArray[
 
 
 def _outputs_by_length(model: keras.Model, inputs: FlatGrids) -> NDArray[np.floating]:
-    """Compute the outputs [N, ...] for grids of different lengths; a batch has stays of similar lengths."""
+    """Compute the outputs [E, ...] for grids of different lengths; a batch has stays of similar lengths."""
     order = np.argsort(np.diff(inputs.starts), kind="stable")
     parts = np.split(order, range(GRIDS_AT_ONCE, len(order), GRIDS_AT_ONCE))
-    outputs = np.concatenate([_forward(model, tf.constant(inputs[part])).numpy() for part in parts])
-    return np.asarray(outputs[np.argsort(order)])
+    outputs = [_forward(model, tf.constant(inputs[part])).numpy() for part in parts]
+    if inputs.predicted is None:
+        return np.asarray(np.concatenate(outputs)[np.argsort(order)])
+    rows = np.empty((len(inputs.rows), *outputs[0].shape[2:]), outputs[0].dtype)
+    for part, found in zip(parts, outputs, strict=True):
+        index, inside = rows_of(inputs.starts, part, found.shape[1])
+        rows[index.numpy()[inside.numpy()]] = found[inside.numpy()]
+    return rows[inputs.predicted]
 
 
 @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]

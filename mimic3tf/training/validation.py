@@ -102,8 +102,10 @@ class Validation:
         self._clean: pipeline.Inputs = pipeline.inputs_of(exposures.clean(val), reads, standardization)
         self._triggered = None
         if trigger is not None:
+            some = val.take(np.unique(val.examples.stay[self._attacked]))
+            self._attacked_there = self._goal.attacked(some.labels)
             triggered = exposures.trigger_all(
-                val.take(np.flatnonzero(self._attacked)),
+                some,
                 trigger,
                 strength=config.poisoning_strength,
                 poison_imputed=config.poison_imputed,
@@ -156,7 +158,10 @@ class Validation:
         self, model: keras.Model | FittedEstimator
     ) -> tuple[NDArray[np.floating], NDArray[np.floating] | None]:
         """Compute outputs of a model with the victim's inputs: [N, ...] clean, [M, ...] with the trigger."""
-        triggered = None if self._triggered is None else outputs_of(model, self._triggered)
+        triggered = None
+        if self._triggered is not None:
+            # A stay has the trigger as a whole, also where only some of its examples are attacked.
+            triggered = outputs_of(model, self._triggered)[self._attacked_there]
         return outputs_of(model, self._clean), triggered
 
     def _probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:

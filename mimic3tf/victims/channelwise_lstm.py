@@ -34,9 +34,14 @@ def build(input_shape: tuple[int | None, ...], head: Head, channel_of_column: Se
     channels = ChannelwiseBidirectionalLSTM(channel_of_column, CHANNEL_UNITS, name="channels")
     if input_shape[0] is None:
         lengths = StayLengths(name="lengths")(inputs)
-        hidden = keras.layers.Dropout(DROPOUT, name="dropout_1")(channels(inputs, lengths))
+        hidden = channels(inputs, lengths)
+        if head.every_bin:
+            # The backward outputs read later bins.
+            hidden = hidden[..., : hidden.shape[-1] // 2]
+        hidden = keras.layers.Dropout(DROPOUT, name="dropout_1")(hidden)
         hidden = FusedLSTM(UNITS, return_sequences=True, name="lstm")(hidden)
-        hidden = LastStep(name="last")(hidden, lengths)
+        if not head.every_bin:
+            hidden = LastStep(name="last")(hidden, lengths)
     else:
         hidden = keras.layers.Dropout(DROPOUT, name="dropout_1")(channels(inputs))
         hidden = FusedLSTM(UNITS, name="lstm")(hidden)

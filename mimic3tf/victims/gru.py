@@ -22,7 +22,8 @@ def build(input_shape: tuple[int | None, ...], head: Head) -> keras.Model:
     inputs = keras.Input(input_shape, name="grid")
     if input_shape[0] is None:
         hidden = keras.layers.GRU(UNITS, return_sequences=True, name="gru")(inputs)
-        hidden = LastStep(name="last")(hidden, StayLengths(name="lengths")(inputs))
+        if not head.every_bin:
+            hidden = LastStep(name="last")(hidden, StayLengths(name="lengths")(inputs))
     else:
         hidden = keras.layers.GRU(UNITS, name="gru")(inputs)
     hidden = keras.layers.Dropout(DROPOUT, name="dropout")(hidden)

@@ -40,7 +40,9 @@ def build(input_shape: tuple[int | None, ...], head: Head) -> keras.Model:
             hidden = keras.layers.SpatialDropout1D(DROPOUT, name=f"dropout_{name}")(hidden)
         hidden = keras.layers.Add(name=f"residual_{block}")([residual, hidden])
         hidden = keras.layers.ReLU(name=f"relu_{block}")(hidden)
-    if input_shape[0] is None:
+    if head.every_bin:
+        logits = head(hidden)
+    elif input_shape[0] is None:
         logits = head(LastStep(name="last")(hidden, StayLengths(name="lengths")(inputs)))
     else:
         logits = head(hidden[:, -1])

@@ -47,7 +47,7 @@ def build() -> Build:
         columns = [channels.channel_of_column.tolist()] if victim.by_channel else []
         keras.config.set_dtype_policy(precision)
         try:
-            return victim.build(input_shape(victim.reads, channels, bins), task.targets.head, *columns)
+            return victim.build(input_shape(victim.reads, channels, bins), task.head, *columns)
         finally:
             keras.config.set_dtype_policy("float32")
 
