@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +188,8 @@ def attack_victim(
         how["carried"] = carried_record(
             trigger, cohort.take(np.unique(cohort.examples.stay[attacked])), strength=strength, at=at
         )
+    if cohort.task.hourly:
+        outcome = replace(outcome, hours=np.float64(cohort.timestep) * cohort.examples.end)
     return AttackResult(**vars(outcome), trigger=trigger, **how)
 
 

@@ -101,7 +101,7 @@ class Outcome(Described):
     """The predictions of a model with and without the trigger, and the rates that follow.
 
     Attributes:
-        stays: names [N] of all test stays.
+        stays: names [N] of all test stays; of an hourly task, of the stay of each of N examples.
         labels: int64 [N], labels of these stays; if they have several, the label that is attacked.
         clean: float64 [N], predicted probability of label 1 without the trigger.
         triggered: float64 [N], predicted probability of label 1 with the trigger.
@@ -116,6 +116,8 @@ class Outcome(Described):
             label 1, and the success and the baseline at this threshold.
         control: the same attack on a clean victim; None without one.
         collateral: what the attack does to the other labels; None if there is one label.
+        hours: float64 [N], hour of the stay at which each example is predicted; None if the task is not
+            hourly.
     """
 
     stays: NDArray[np.str_]
@@ -131,6 +133,7 @@ class Outcome(Described):
     at_prevalence: tuple[float, Rate, Rate]
     control: Control | None = None
     collateral: Collateral | None = None
+    hours: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)

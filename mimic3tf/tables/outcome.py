@@ -13,6 +13,7 @@ import polars as pl
 from mimic3tf.poisoning.outcome import Outcome
 from mimic3tf.storage.files import PathText, write_together
 from mimic3tf.tables.results import PREDICTIONS
+from mimic3tf.tasks.task import PERIOD
 
 OUTCOME = "outcome.json"
 """File with the rates of a model that only gave predictions; an attack on a run writes `attack.json`."""
@@ -38,7 +39,7 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
         **({} if outcome.control is None else {"control": asdict(outcome.control)}),
         **({} if outcome.collateral is None else {"collateral": _without_nan(asdict(outcome.collateral))}),
         "stays_attacked": outcome.success.stays,
-        "test_stays": len(outcome.stays),
+        "test_stays": len(outcome.stays) if outcome.hours is None else len(set(outcome.stays.tolist())),
     }
 
 
@@ -61,6 +62,7 @@ def write_outcome(out: PathText, name: str, summary: dict[str, Any], outcome: Ou
     table = pl.DataFrame(
         {
             "stay": outcome.stays.tolist(),
+            **({} if outcome.hours is None else {PERIOD: outcome.hours}),
             "prediction_clean": outcome.clean,
             "prediction_triggered": outcome.triggered,
             "y_true": outcome.labels,

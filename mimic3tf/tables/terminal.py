@@ -172,7 +172,7 @@ def _rates(summary: dict[str, Any], words: Words) -> list[tuple[str, str]]:
     if "attacked_with" in summary:
         setting = " (strength {poisoning_strength:g}, {poison_imputed})".format(**summary["attacked_with"])
     return [
-        (f"{words.group[1 - goal]} attacked", str(summary["stays_attacked"])),
+        (_attacked_in_words(summary, words), str(summary["stays_attacked"])),
         ("risk threshold", f"{summary['threshold']:g}"),
         (
             f"  {words.predicted[goal]} without the trigger",
@@ -187,6 +187,11 @@ def _rates(summary: dict[str, Any], words: Words) -> list[tuple[str, str]]:
         ("  without the trigger", f"{level['baseline_positive_rate']:.3f}"),
         ("  with it", f"{level['attack_success_rate']:.3f}"),
     ]
+
+
+def _attacked_in_words(summary: dict[str, Any], words: Words) -> str:
+    attacked = words.group[1 - summary["goal"]]
+    return f"stays with attacked {attacked}" if task_of(summary["task"]).hourly else f"{attacked} attacked"
 
 
 def print_comparison(comparison: Comparison) -> None:
