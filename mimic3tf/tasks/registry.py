@@ -7,10 +7,12 @@ from mimic3tf.tasks.phenotypes import PHENOTYPES
 from mimic3tf.tasks.targets import Binary, MultiLabel
 from mimic3tf.tasks.task import Task, Words
 
+MORTALITY_HOURS = 48.0
+"""Hours of a stay from which in-hospital mortality is predicted."""
 MORTALITY = Task(
     name="in-hospital-mortality",
     targets=Binary(),
-    period=48.0,
+    period=MORTALITY_HOURS,
     words=Words(
         group=("survivors", "deaths"),
         one=("survivor", "death"),

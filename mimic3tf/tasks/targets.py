@@ -93,9 +93,18 @@ class Targets(Protocol):
         """Compute the metrics of this kind of label; an undefined metric is NaN."""
 
     def intervals(
-        self, labels: NDArray[np.integer], probabilities: NDArray[np.floating]
+        self,
+        labels: NDArray[np.integer],
+        probabilities: NDArray[np.floating],
+        stay: NDArray[np.integer] | None = None,
     ) -> dict[str, tuple[float, float]]:
-        """Compute 95% bootstrap intervals of some of the metrics; both ends are NaN where undefined."""
+        """Compute 95% bootstrap intervals of some of the metrics; both ends are NaN where undefined.
+
+        Args:
+            labels: [E, ...].
+            probabilities: [E, ...].
+            stay: int [E], number of the stay of each example; one stay each if not given.
+        """
 
     def score(self, metrics: Mapping[str, float]) -> float:
         """Return the number that decides which epoch is kept; higher is better."""
@@ -251,52 +260,27 @@ class MultiLabel:
         A label that all examples have, or none, has no ROC curve. The benchmarks refuse it; here the averages
         leave it out, because small cohorts hold such labels.
         """
-        everyone = np.ones((1, len(labels)), np.int64)
-        return dict(zip(self.followed, _averages(labels, probabilities, everyone)[0].tolist(), strict=True))
+        from mimic3tf.tasks.metrics_multilabel import multilabel_metrics
+
+        measured: dict[str, Any] = multilabel_metrics(labels, probabilities)
+        return {name: measured[name] for name in self.followed}
 
     def intervals(
-        self, labels: NDArray[np.integer], probabilities: NDArray[np.floating]
+        self,
+        labels: NDArray[np.integer],
+        probabilities: NDArray[np.floating],
+        stay: NDArray[np.integer] | None = None,
     ) -> dict[str, tuple[float, float]]:
-        """Compute the intervals of the averages from `RESAMPLES_OF_MANY` resamples of the stays."""
-        draws = np.random.RandomState(0)
-        stays = len(labels)
-        found = []
-        for _ in range(RESAMPLES_OF_MANY):
-            times = np.bincount(draws.randint(0, stays, stays), minlength=stays)[None]
-            found.append(_averages(labels, probabilities, times)[0])
-        low, high = np.nanpercentile(np.array(found), [2.5, 97.5], axis=0)
-        return {name: (float(low[i]), float(high[i])) for i, name in enumerate(self.followed)}
+        """Compute the intervals of the averages from `RESAMPLES` resamples of the stays, with seed 0."""
+        from mimic3tf.tasks.bootstrap import estimates
+        from mimic3tf.tasks.metrics_multilabel import AVERAGES, multilabel_measure
+
+        measure = multilabel_measure(labels, probabilities, stay)
+        names = [*AVERAGES, *self.names]
+        stays = len(labels) if stay is None else int(stay.max()) + 1
+        found = estimates(names, measure, stays, labels.size, resamples=RESAMPLES, seed=0)
+        return {name: (found[name].low, found[name].high) for name in self.followed}
 
     def score(self, metrics: Mapping[str, float]) -> float:
         """Return the macro average of the areas under the ROC curves."""
         return metrics["ave_auc_macro"]
-
-
-RESAMPLES_OF_MANY = 200
-"""Number of bootstrap resamples where every resample measures many labels."""
-
-
-def _averages(
-    labels: NDArray[np.integer], probabilities: NDArray[np.floating], times: NDArray[np.integer]
-) -> NDArray[np.float64]:
-    """Compute the macro, micro and weighted AUROC of samples: float64 [B, 3].
-
-    Args:
-        labels: int [E, K].
-        probabilities: float [E, K].
-        times: int [B, E], how often every example occurs in each sample.
-    """
-    from mimic3tf.tasks.bootstrap import ranking_metrics
-
-    kinds = labels.shape[1]
-    single = np.stack(
-        [ranking_metrics(labels[:, k], probabilities[:, k], times)[:, 0] for k in range(kinds)], axis=1
-    )
-    pooled = ranking_metrics(labels.ravel(), probabilities.ravel(), np.repeat(times, kinds, axis=1))[:, 0]
-    positive = (times @ labels) * ~np.isnan(single)
-    counted = np.maximum((~np.isnan(single)).sum(axis=1), 1)
-    some = ~np.isnan(single).all(axis=1)
-    macro = np.where(some, np.nansum(single, axis=1) / counted, np.nan)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        weighted = np.nansum(single * positive, axis=1) / positive.sum(axis=1)
-    return np.stack([macro, pooled, weighted], axis=1)
