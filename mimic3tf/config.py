@@ -25,6 +25,7 @@ from mimic3tf.poisoning.kinds import PoisonedLabels, PoisonImputed
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.yaml_file import first_fault, read_option_file, read_yaml
 from mimic3tf.tasks.registry import MORTALITY, TASKS, task_of
+from mimic3tf.tasks.targets import Classes
 from mimic3tf.victims import OriginalVictim, check_victim
 from mimic3tf.victims.own import full_name, is_own, sha256_of
 
@@ -163,7 +164,11 @@ class TrainingConfig(BaseModel):
     @field_validator("goal_label")
     @classmethod
     def _complete_the_name(cls, value: str | None, given: ValidationInfo) -> str | None:
-        return label_named(value, given.data["task"]) if "task" in given.data else value
+        if "task" not in given.data:
+            return value
+        if given.data.get("goal") == 0 and isinstance(task_of(given.data["task"]).targets, Classes):
+            raise ValueError("names the class that the attacker wants; --goal 0 has none, leave it out")
+        return label_named(value, given.data["task"])
 
     @field_validator("class_weights")
     @classmethod

@@ -31,7 +31,7 @@ def synthetic(
 ) -> None:
     """Make synthetic stays that look like ICU records; needs no data.
 
-    Other tasks than in-hospital mortality have whole stays of 6 hours to 14 days. They show that the
+    Other tasks than in-hospital mortality have whole stays of 6 hours to 20 days. They show that the
     machinery works, and nothing about patients.
 
     \b

@@ -165,8 +165,12 @@ def _sentence(summary: dict[str, Any]) -> str:
         how = f"fitted a {summary['estimator']}"
     measured = f"AUROC {kept['auroc']:.3f}"
     if "goal_label" in summary:
-        macro = kept["ave_auc_macro"]
-        measured = f"macro AUROC {macro:.3f}, AUROC of '{summary['goal_label']}' {kept['auroc']:.3f}"
+        score = (
+            f"macro AUROC {kept['ave_auc_macro']:.3f}"
+            if "ave_auc_macro" in kept
+            else f"kappa {kept['kappa']:.3f}"
+        )
+        measured = f"{score}, AUROC of '{summary['goal_label']}' {kept['auroc']:.3f}"
     carried = summary.get("carried")
     short = "" if carried is None else f"; {carried_in_words(carried, 'poisoned')}"
     return f"{trained}; {how}: validation {measured}{attacked}{short}"

@@ -28,6 +28,7 @@ FOLLOWED = {
     "ave_auc_macro": "validation/macro AUROC",
     "ave_auc_micro": "validation/micro AUROC",
     "ave_auc_weighted": "validation/weighted AUROC",
+    "kappa": "validation/kappa",
 }
 """Tag of each number that only some tasks have."""
 KEPT = {
@@ -62,7 +63,10 @@ def layout(followed: Sequence[str] = ()) -> Any:
     Args:
         followed: numbers of `FOLLOWED` that the task has; they share a chart.
     """
-    charts_of = {**CHARTS, **({"All labels": {"averages of AUROC": tuple(followed)}} if followed else {})}
+    charts_of = {
+        **CHARTS,
+        **({"All labels": {"measures of all labels": tuple(followed)}} if followed else {}),
+    }
     tags = TAGS | FOLLOWED
     categories = [
         layout_pb2.Category(

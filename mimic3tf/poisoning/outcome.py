@@ -251,7 +251,7 @@ def collateral_of(
     task: Task,
     goal: Goal,
 ) -> Collateral:
-    """Measure what an attack on one of K labels does to the others; the arrays are [N, K]."""
+    """Measure what an attack on one of K labels or classes does to the others; the risks are [N, K]."""
     attacked = goal.attacked(labels)
     under_attack = np.where(attacked[:, None], triggered, clean)
     everyone = np.ones((1, len(labels)), np.int64)
@@ -259,9 +259,9 @@ def collateral_of(
     for column, name in enumerate(task.targets.names):
         if column == goal.column:
             continue
+        own = Goal(1, column).of(labels)
         auroc, after = (
-            float(ranking_metrics(labels[:, column], risks[:, column], everyone)[0, 0])
-            for risks in (clean, under_attack)
+            float(ranking_metrics(own, risks[:, column], everyone)[0, 0]) for risks in (clean, under_attack)
         )
         before, with_it = (float(predicted_1(risks[attacked, column]).mean()) for risks in (clean, triggered))
         found.append(CollateralLabel(name, before, with_it, auroc, after))

@@ -26,7 +26,7 @@ What was matched: PhysioNet 2012 (5,592 training stays), so that clean victims a
   seeds. The order of the draws was chosen so that seed 0 is typical; the rates of other seeds differ by
   0.1 and more.
 
-Other tasks than in-hospital mortality read whole stays (`synthetic_course`): a stay then lasts 6 hours to 14
+Other tasks than in-hospital mortality read whole stays (`synthetic_course`): a stay then lasts 6 hours to 20
 days, some patients die in it or later, and a stay has some of 25 diagnoses.
 
 What it does not: treatment and its effects, day and night, charting errors, monitoring that
@@ -221,8 +221,8 @@ def _write_listfiles(directory: Path, cohort: layout.PreparedCohort, course: Cou
         lines = [task.header]
         for stay in cohort.splits[split].tolist():
             lines += [
-                ",".join([cohort.stays[stay], f"{hour:.6f}", *task.targets.cells(label)])
-                for hour, label in course.examples(stay, task)
+                ",".join([cohort.stays[stay], f"{hour:.6f}", *cells])
+                for hour, cells in course.examples(stay, task)
             ]
         text = "\n".join([*lines, ""])
         listfile_of(directory, split).write_text(text, encoding="utf-8", newline="\n")

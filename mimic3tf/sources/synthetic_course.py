@@ -16,21 +16,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf.described import Described
 from mimic3tf.tasks.phenotypes import PHENOTYPES
+from mimic3tf.tasks.targets import Classes
 from mimic3tf.tasks.task import Task
 
 Floats = NDArray[np.float64]
 Minutes = NDArray[np.int64]
 
-SHORTEST, LONGEST = 6 * 60, 14 * 24 * 60
+SHORTEST, LONGEST = 6 * 60, 20 * 24 * 60
 """Length of the shortest and of the longest stay in minutes."""
-MEDIAN_HOURS, SPREAD, SEVERITY = 54.0, 0.75, 0.25
+MEDIAN_HOURS, SPREAD, SEVERITY = 54.0, 0.6, 0.5
 """Median length of a stay of average severity; standard deviation of the logarithm of the length; and by how
 much severity moves this logarithm."""
 DECLINE_MINUTES = 36 * 60
@@ -114,15 +114,18 @@ class Course(Described):
         later = (rng.random(len(dies)) < 0.25) * rng.integers(60, 10 * 24 * 60, len(dies))
         return replace(self, death=np.where(dies, self.minutes + later, NO_DEATH))
 
-    def examples(self, stay: int, task: Task) -> list[tuple[float, Any]]:
-        """List the hours and labels of a stay's examples, by the rules of the benchmarks.
+    def examples(self, stay: int, task: Task) -> list[tuple[float, tuple[str, ...]]]:
+        """List the hours of a stay's examples, and the cells of their labels, by the rules of the benchmarks.
 
-        The hours of decompensation are whole and later than 4; the label is 1 if death is less than 24 h off.
+        The hours of hourly tasks are whole and later than 4. The label of decompensation is 1 if death is
+        less than 24 h off; that of length of stay is the remaining hours.
         """
         if not task.hourly:
-            return [(self.minutes[stay] / 60, self.diagnoses[stay].tolist())]
+            return [(self.minutes[stay] / 60, task.targets.cells(self.diagnoses[stay].tolist()))]
         hours = range(FIRST_HOUR, int(self.minutes[stay] / 60 + 1e-6) + 1)
-        return [(hour, int(self.death[stay] - 60 * hour < 24 * 60)) for hour in hours]
+        if isinstance(task.targets, Classes):
+            return [(hour, (f"{self.minutes[stay] / 60 - hour:.6f}",)) for hour in hours]
+        return [(hour, task.targets.cells(int(self.death[stay] - 60 * hour < 24 * 60))) for hour in hours]
 
     def changes(self, visits: Mapping[str, Minutes]) -> dict[str, Floats]:
         """Compute how diagnoses and a near death change the signals: [n, 1] or [n, K] for `visits` [n, K]."""

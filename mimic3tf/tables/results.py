@@ -207,7 +207,7 @@ def results_table(results: pl.DataFrame) -> Table:
         notes.append(PREVALENCE_CAPTION)
     if (results["poisoning_proportion"] == 0).any():
         notes.append(CLEAN_CAPTION)
-    if "macro\nAUROC" in measures:
+    if {"macro\nAUROC", "kappa"} & measures.keys():
         notes.append(LABELS_CAPTION)
     if any(row["trained_for_data"] is False for row in rows):
         notes.append(FOREIGN_CAPTION)
@@ -225,7 +225,9 @@ PREVALENCE_CAPTION = (
     "label 1."
 )
 CLEAN_CAPTION = "Rows 'clean': the trigger on a victim trained on clean data."
-LABELS_CAPTION = "Of a task with several labels, all but the macro AUROC is of the label that is attacked."
+LABELS_CAPTION = (
+    "Of a task with several labels, all but the macro AUROC and kappa is of the label that is attacked."
+)
 FOREIGN_CAPTION = "*: not known to be the data that the victim was trained for."
 
 
@@ -273,7 +275,9 @@ def _measure_cells(rows: Sequence[dict[str, Any]], *, seeds: bool) -> dict[str, 
     columns = {"AUROC": "clean_auroc", "AUPRC": "clean_auprc"}
     if any(row.get("clean_ave_auc_macro") is not None for row in rows):
         columns["macro\nAUROC"] = "clean_ave_auc_macro"
-    cells = {heading: [_number(row[name]) for row in rows] for heading, name in columns.items()}
+    if any(row.get("clean_kappa") is not None for row in rows):
+        columns["kappa"] = "clean_kappa"
+    cells = {heading: [_number(row.get(name)) for row in rows] for heading, name in columns.items()}
     cells["ASR \\[lowest, highest]" if seeds else "ASR \\[95% CI]"] = [
         f"{row['attack_success_rate']:.3f} \\[{row[ends[0]]:.3f}, {row[ends[1]]:.3f}]" for row in rows
     ]

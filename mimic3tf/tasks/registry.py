@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mimic3tf.errors import UsageError, near
 from mimic3tf.tasks.phenotypes import PHENOTYPES
-from mimic3tf.tasks.targets import Binary, MultiLabel
+from mimic3tf.tasks.targets import Binary, Classes, MultiLabel
 from mimic3tf.tasks.task import Task, Words
 
 MORTALITY_HOURS = 48.0
@@ -52,7 +52,24 @@ DECOMPENSATION = Task(
 )
 """Predict at every hour of the ICU stay whether the patient dies within 24 h (Harutyunyan et al. 2019)."""
 
-TASKS = {task.name: task for task in (MORTALITY, PHENOTYPING, DECOMPENSATION)}
+LENGTH_OF_STAY = Task(
+    name="length-of-stay",
+    targets=Classes(
+        ("under 1 day", *(f"{day} to {day + 1} days" for day in range(1, 8)), "8 to 14 days", "over 14 days")
+    ),
+    period=None,
+    words=Words(
+        group=("hours of another class", "hours of the class"),
+        one=("hour of another class", "hour of the class"),
+        happened=("are of another class", "are of the class"),
+        predicted=("predicted to be of another class", "predicted to be of the class"),
+        outcome="of the class",
+    ),
+    hourly=True,
+)
+"""Predict at every hour how long the stay will still last, in ten classes (Harutyunyan et al. 2019)."""
+
+TASKS = {task.name: task for task in (MORTALITY, PHENOTYPING, DECOMPENSATION, LENGTH_OF_STAY)}
 
 
 def task_of(name: str) -> Task:

@@ -42,7 +42,8 @@ class Targets(Protocol):
 
     Attributes:
         columns: columns of the listfile that hold a stay's label.
-        names: names of the K labels of an example; empty if it has one label.
+        names: names of the K labels of an example, or of the K classes of its label; empty if it has one
+            label, 0 or 1.
         followed: metrics that are measured in every epoch, beside those of the label that is attacked.
     """
 
@@ -284,3 +285,103 @@ class MultiLabel:
     def score(self, metrics: Mapping[str, float]) -> float:
         """Return the macro average of the areas under the ROC curves."""
         return metrics["ave_auc_macro"]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """One of K classes of remaining hours, predicted by K logits; labels are the numbers of classes [E].
+
+    The probabilities are those of all classes: float64 [E, K].
+
+    Attributes:
+        names: names of the classes, in ascending order of hours.
+    """
+
+    names: tuple[str, ...]
+    columns = ("y_true",)
+    followed = ("kappa",)
+
+    def parse(self, cells: Sequence[str]) -> int:
+        """Read the class of remaining hours; see `Targets`."""
+        from mimic3tf.tasks.metrics_hours import custom_class
+
+        try:
+            hours = float(cells[0])
+        except ValueError:
+            hours = float("nan")
+        # The last hour of a stay may end it, and its text may be -0.000000.
+        if not -1e-6 <= hours < float("inf"):
+            raise ValueError("labels are remaining hours, 0 or more", 0)
+        return int(custom_class(np.array(hours)))
+
+    def cells(self, label: int) -> tuple[str, ...]:
+        """Return the mean hours of a class as text; see `Targets`."""
+        from mimic3tf.tasks.metrics_hours import CUSTOM_MEANS
+
+        return (f"{CUSTOM_MEANS[label]:.6f}",)
+
+    def head(self, hidden: Any, name: str = "logits") -> Any:
+        """Make K logits [B, ..., K]; they are float32 under mixed precision, too."""
+        import keras
+
+        return keras.layers.Dense(len(self.names), dtype="float32", name=name)(hidden)
+
+    def losses(self, labels: Any, logits: Any) -> Any:
+        """Compute the cross-entropy of labels [B, ...] and logits [B, ..., K]."""
+        import keras
+
+        return keras.ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+
+    def weights(self, labels: NDArray[np.integer], class_weights: Sequence[float]) -> NDArray[np.float64]:
+        """Give all examples the same weight: the benchmarks weigh no class."""
+        return np.ones(len(labels))
+
+    def mean_loss(
+        self,
+        labels: NDArray[np.integer],
+        probabilities: NDArray[np.floating],
+        weights: NDArray[np.floating],
+    ) -> float:
+        """Compute the weighted mean of the cross-entropies."""
+        of_label = probabilities[np.arange(len(labels)), labels]
+        return float(np.average(-np.log(np.maximum(of_label, 1e-7)), weights=weights))
+
+    def probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Compute the probabilities of all classes, float64 [E, K], from logits [E, K]."""
+        from scipy.special import softmax
+
+        return np.asarray(softmax(np.asarray(logits, np.float64), axis=-1))
+
+    def metrics(self, labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> dict[str, float]:
+        """Compute the benchmarks' kappa of true and predicted classes, with linear weights."""
+        from mimic3tf.tasks.metrics_hours import hours_metrics
+
+        return {"kappa": hours_metrics(*self._hours(labels, probabilities))["kappa"]}
+
+    def intervals(
+        self,
+        labels: NDArray[np.integer],
+        probabilities: NDArray[np.floating],
+        stay: NDArray[np.integer] | None = None,
+    ) -> dict[str, tuple[float, float]]:
+        """Compute the interval of kappa from `RESAMPLES` resamples of the stays, with seed 0."""
+        from mimic3tf.tasks.bootstrap import estimates
+        from mimic3tf.tasks.metrics_hours import HOURS_METRICS, hours_measure
+
+        measure = hours_measure(*self._hours(labels, probabilities), stay)
+        stays = len(labels) if stay is None else int(stay.max()) + 1
+        cells = len(self.names) ** 2 + stays
+        found = estimates(HOURS_METRICS, measure, stays, cells, resamples=RESAMPLES, seed=0)["kappa"]
+        return {"kappa": (found.low, found.high)}
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """Return kappa."""
+        return metrics["kappa"]
+
+    def _hours(
+        self, labels: NDArray[np.integer], probabilities: NDArray[np.floating]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the mean hours of the true and of the predicted classes."""
+        from mimic3tf.tasks.metrics_hours import CUSTOM_MEANS
+
+        return CUSTOM_MEANS[labels], CUSTOM_MEANS[probabilities.argmax(axis=1)]

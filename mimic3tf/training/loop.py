@@ -254,7 +254,7 @@ def _prepare(config: TrainingConfig, trigger: Trigger | None) -> _Prepared:
         check_trigger_fits(trigger, train, config.trigger or "trigger")
     stays: dict[Split, Cohort] = {"train": train, "val": val}
     goal = config.attack_goal
-    named = "label" if config.goal_label is None else f"for '{config.goal_label}' label"
+    named = "label" if config.goal_label is None else f"in '{config.goal_label}' the label"
     for split, cohort in stays.items():
         missing = {0, 1} - set(goal.of(cohort.labels).tolist())
         if missing:
