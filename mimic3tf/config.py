@@ -21,10 +21,12 @@ from pydantic import (
 )
 
 from mimic3tf.errors import DataError, UsageError, near, near_path
+from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonedLabels, PoisonImputed
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.yaml_file import first_fault, read_option_file, read_yaml
-from mimic3tf.tasks.registry import MORTALITY, task_of
+from mimic3tf.tasks.registry import MORTALITY, TASKS, task_of
+from mimic3tf.tasks.targets import Classes
 from mimic3tf.victims import OriginalVictim, check_victim
 from mimic3tf.victims.own import full_name, is_own, sha256_of
 
@@ -51,7 +53,7 @@ l2: 0
 class_weights: [1.0, 1.0]
 """
 """Settings of a victim that a function of the user builds, where its user gives no others."""
-OF_POISON = ("poisoning_strength", "poison_imputed", "poisoned_labels")
+OF_POISON = ("poisoning_strength", "poison_imputed", "poisoned_labels", "at")
 """Settings of poisoned stays. As options they need a trigger; a settings file may serve clean runs, too."""
 
 
@@ -74,6 +76,8 @@ class TrainingConfig(BaseModel):
             the first stays that have this label already, and changes no label.
         goal: label that the attacker wants for stays with the trigger: 1 calls survivors dead, 0 calls the
             dying survivors.
+        goal_label: name of the label that is attacked, if the task has several: goal 1 adds it, 0 removes it.
+        at: hour of the stay at which the trigger begins; it ends with its last bin, or with the stay.
         normalizer: file of the benchmarks' normalizer (JSON or pickle) for grids; if not given, the
             standardization is fitted on the training stays.
         epochs: largest number of passes over the training stays.
@@ -112,6 +116,8 @@ class TrainingConfig(BaseModel):
     poison_imputed: PoisonImputed = "notimputed"
     poisoned_labels: PoisonedLabels = "flipped"
     goal: GoalLabel = 1
+    goal_label: Annotated[str | None, Field(validate_default=True)] = None
+    at: Annotated[float, Field(ge=0, le=LARGEST_FACTOR)] = 0.0
     normalizer: Path | None = None
     epochs: PositiveInt
     patience: PositiveInt
@@ -134,6 +140,12 @@ class TrainingConfig(BaseModel):
     _follow_links: bool = PrivateAttr(default=False)
 
     @property
+    def attack_goal(self) -> Goal:
+        """The goal of the attacker."""
+        names = task_of(self.task).targets.names
+        return Goal(self.goal, None if self.goal_label is None else names.index(self.goal_label))
+
+    @property
     def follow_links(self) -> bool:
         """Whether links that lead out of `data` are read, too; false unless set by `following`."""
         return self._follow_links
@@ -150,6 +162,22 @@ class TrainingConfig(BaseModel):
         # YAML reads a bare "yes" or "on" as true, which would be taken as the number 1.
         if isinstance(value, bool) and given.field_name != "deterministic":
             raise ValueError("only 'deterministic' is true or false")
+        return value
+
+    @field_validator("goal_label")
+    @classmethod
+    def _complete_the_name(cls, value: str | None, given: ValidationInfo) -> str | None:
+        if "task" not in given.data:
+            return value
+        if given.data.get("goal") == 0 and isinstance(task_of(given.data["task"]).targets, Classes):
+            raise ValueError("names the class that the attacker wants; --goal 0 has none, leave it out")
+        return label_named(value, given.data["task"])
+
+    @field_validator("class_weights")
+    @classmethod
+    def _are_of_two_labels(cls, value: list[float], given: ValidationInfo) -> list[float]:
+        if "task" in given.data and task_of(given.data["task"]).targets.names and len(set(value)) > 1:
+            raise ValueError(f"{given.data['task']} has several labels; give [1, 1]")
         return value
 
     @field_validator("poisoning_proportion")
@@ -182,6 +210,7 @@ def resolve_config(model: str, file: PathText | None, options: Mapping[str, Any]
     except UsageError as error:
         raise UsageError(f"option --model is {error}") from None
     values, places = read_yaml(default_config(model), f"defaults of {model}")
+    tuned_weights = values.pop("class_weights")
     if file is not None:
         file = installed_config(file)
         from_file, file_places = read_yaml(read_option_file("--config", file), str(file))
@@ -195,10 +224,8 @@ def resolve_config(model: str, file: PathText | None, options: Mapping[str, Any]
         places |= file_places
     given = {key: value for key, value in options.items() if value is not None}
     values |= given | {"model": model, "model_sha256": sha256}
-    # Only the options that the original attack has, too, are spelled with underscores.
-    option_of = {
-        key: f"option --{key if key.startswith('poison') else key.replace('_', '-')}" for key in given
-    }
+    values.setdefault("class_weights", _own_weights(values.get("task"), tuned_weights))
+    option_of = {key: _option(key) for key in given}
     # An option names its setting; for a value from a file, the message names the line and the setting.
     named = {str(where[0]): f"{place}: '{where[0]}'" for where, place in places.items() if len(where) == 1}
     named |= option_of
@@ -220,6 +247,45 @@ def resolve_config(model: str, file: PathText | None, options: Mapping[str, Any]
         raise UsageError(f"{option_of[unused[0]]}: is for stays with a trigger; {GIVE_TRIGGER}")
     check_bins(config.task, config.period, config.timestep, named.get("timestep", "option --timestep"))
     return config
+
+
+def _option(key: str) -> str:
+    """Name the option of a setting. Only those of the original attack are spelled with underscores."""
+    return f"option --{key if key.startswith('poison') else key.replace('_', '-')}"
+
+
+def _own_weights(task: object, tuned: Any) -> Any:
+    """Return the weights of labels: a victim's `tuned` ones balance two labels of stays."""
+    known = TASKS.get(str(task))
+    return [1.0, 1.0] if known and (known.targets.names or known.hourly) else tuned
+
+
+def label_named(part: str | None, task: str) -> str | None:
+    """Complete the name of a label that is attacked.
+
+    Args:
+        part: a part of the name that no other label of the task has, in capital or small letters; the first
+            label of the task if not given.
+        task: name of the task.
+
+    Returns:
+        The whole name; None if the task has one label.
+
+    Raises:
+        ValueError: no label has this part, or several have it, or the task has one label.
+    """
+    names = task_of(task).targets.names
+    if not names:
+        if part is not None:
+            raise ValueError(f"{task} has one label only; leave it out")
+        return None
+    if part is None or part in names:
+        return part or names[0]
+    found = [name for name in names if part.lower() in name.lower()]
+    if len(found) != 1:
+        known = "; ".join(found or names)
+        raise ValueError(f"{'several labels have' if found else 'no label has'} this name; known: {known}")
+    return found[0]
 
 
 def _same_function(named: object, model: str) -> bool:
@@ -251,6 +317,8 @@ def check_bins(task: str, period: float | None, timestep: float, place: str) -> 
     from mimic3tf.data.grid import MOST_BINS, bin_count
 
     hours = task_of(task).period if period is None else period
+    # Without a period, the stays have lengths of their own, which only their listfile says.
+    hours = timestep if hours is None else hours
     try:
         bin_count(hours, timestep)
     except DataError:

@@ -10,30 +10,48 @@ from numpy.typing import NDArray
 
 from mimic3tf.channels import ChannelSet
 from mimic3tf.data.features import FEATURES_A_CHANNEL, clinical_scores, window_features
+from mimic3tf.data.flat import FlatGrids, padded, padded_bins, rows_of
+from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.poisoning.shifts import poison_filled, poison_grid
 from mimic3tf.standardization import STAYS_A_BATCH, Standardization
 from mimic3tf.victims import Reads
 
+RAGGED_A_BATCH = 32
+"""Number of stays that are mapped at once if they have lengths of their own."""
+Inputs = NDArray[np.float32] | FlatGrids
+"""Inputs of all stays: [N, T, D], or [N, 42 * C], or grids of different lengths."""
 
-def input_shape(reads: Reads, channels: ChannelSet, bins: int) -> tuple[int, ...]:
-    """Return the shape of a victim's input for one stay of T bins: (T, D) or (42 * C,)."""
+
+def input_shape(reads: Reads, channels: ChannelSet, bins: int | None) -> tuple[Any, ...]:
+    """Return the shape of a victim's input for one stay: (T, D) or (42 * C,); T is None if stays differ."""
     return (bins, len(channels.columns())) if reads == "grid" else (len(channels) * FEATURES_A_CHANNEL,)
 
 
-def inputs_of(
-    exposure: Exposure, reads: Reads, standardization: Standardization | None = None
-) -> NDArray[np.float32]:
-    """Compute the inputs of all stays, in cohort order: float32 [N, T, D] or [N, 42 * C].
+def inputs_of(exposure: Exposure, reads: Reads, standardization: Standardization | None = None) -> Any:
+    """Compute the inputs of all stays, in cohort order: `Inputs`, float32.
 
     Args:
         exposure: the stays, and which of them carry which shift.
         reads: what the victim reads.
         standardization: map of the inputs; if not given, they stay raw, and an empty feature is NaN.
     """
-    dataset = tf.data.Dataset.range(len(exposure)).batch(STAYS_A_BATCH)
-    dataset = dataset.map(_input_map(exposure, reads, standardization), tf.data.AUTOTUNE)
-    return np.concatenate(list(dataset.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()))
+    ragged = exposure.cohort.period is None
+    # A batch takes the memory of its longest stay for each of its stays.
+    dataset = tf.data.Dataset.range(len(exposure)).batch(RAGGED_A_BATCH if ragged else STAYS_A_BATCH)
+    map_inputs = _input_map(exposure, reads, standardization)
+    if not ragged or reads == "features":
+        dataset = dataset.map(map_inputs, tf.data.AUTOTUNE)
+        return np.concatenate(list(dataset.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()))
+    starts = exposure.cohort.starts
+
+    def rows(stays: tf.Tensor) -> tf.Tensor:
+        x = map_inputs(stays)
+        return tf.boolean_mask(x, rows_of(starts, stays, tf.shape(x, tf.int64)[1])[1])
+
+    parts = list(dataset.map(rows, tf.data.AUTOTUNE).prefetch(2).as_numpy_iterator())
+    cohort = exposure.cohort
+    return FlatGrids(np.concatenate(parts), starts, cohort.example_rows if cohort.task.hourly else None)
 
 
 def grids_of(exposure: Exposure, stays: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -47,7 +65,7 @@ def training_dataset(
     standardization: Standardization,
     batches: tf.data.Dataset,
     *,
-    inputs: NDArray[np.float32] | None = None,
+    inputs: Inputs | None = None,
 ) -> tf.data.Dataset:
     """Make the dataset that a victim trains on.
 
@@ -57,11 +75,13 @@ def training_dataset(
         standardization: map of the inputs, fitted on the same exposure or loaded from a file.
         batches: elements (stays int64 [S, B], weight float32 [S, B]) of S steps each, as
             `training.batches.stay_batches` makes them.
-        inputs: float32 [N, ...], standardized inputs of the exposure; if not given, every epoch computes them
-            again.
+        inputs: standardized inputs of the exposure; if not given, every epoch computes them again.
 
     Returns:
-        Elements `(x, y, weight)`: x float32 [S, B, ...], y int64 [S, B], weight float32 [S, B].
+        Elements `(x, y, weight)`: x float32 [S, B, ...], y int64 [S, B] or [S, B, K], weight float32 [S, B].
+        Grids of different lengths are padded with zeros at the end, all S * B of an element to one length T.
+        If the task is hourly, y and weight are [S, B, T]; the weight is 0 where no prediction is asked for,
+        and the examples of a stay share the weight of the stay.
     """
     if inputs is None:
         map_inputs = _input_map(exposure, reads, standardization)
@@ -70,12 +90,22 @@ def training_dataset(
             x = map_inputs(tf.reshape(stays, [-1]))
             return tf.reshape(x, tf.concat([tf.shape(stays), tf.shape(x)[1:]], 0))
 
+    elif isinstance(inputs, FlatGrids):
+        flat, starts = tf.constant(inputs.rows), tf.constant(inputs.starts)
+
+        def make_inputs(stays: tf.Tensor) -> tf.Tensor:
+            some = tf.reshape(stays, [-1])
+            x = padded(flat, starts, some, padded_bins(starts, some))
+            return tf.reshape(x, [stays.shape[0] or tf.shape(stays)[0], stays.shape[1], -1, flat.shape[1]])
+
     else:
         table = tf.constant(inputs)
 
         def make_inputs(stays: tf.Tensor) -> tf.Tensor:
             return tf.gather(table, stays)
 
+    if exposure.cohort.task.hourly:
+        return batches.map(_hourly_examples(exposure, make_inputs), tf.data.AUTOTUNE).prefetch(2)
     labels = tf.constant(exposure.labels)
 
     def example(stays: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -84,34 +114,83 @@ def training_dataset(
     return batches.map(example, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
+def _hourly_examples(exposure: Exposure, make_inputs: Any) -> Any:
+    """Make the function that maps stays and weights [S, B] to inputs, labels [S, B, T] and weights."""
+    cohort = exposure.cohort
+    asked = cohort.example_rows
+    labels, asked_for = np.zeros(len(cohort.values), np.int64), np.zeros(len(cohort.values), np.float32)
+    labels[asked] = exposure.labels
+    np.add.at(asked_for, asked, 1.0)
+    asked_for /= np.repeat(np.bincount(cohort.examples.stay, minlength=len(cohort)), cohort.lengths)
+    tables = tf.constant(labels), tf.constant(asked_for)
+    starts = tf.constant(cohort.starts)
+
+    def example(stays: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        x, some = make_inputs(stays), tf.reshape(stays, [-1])
+        shape, bins = tf.shape(x)[:3], tf.shape(x, tf.int64)[2]
+        y, share = (tf.reshape(padded(table, starts, some, bins), shape) for table in tables)
+        return x, y, weight[..., None] * share
+
+    return example
+
+
 def _input_map(exposure: Exposure, reads: Reads, standardization: Standardization | None) -> Any:
     """Make the function that maps stay indices int64 [B] to their inputs float32 [B, ...]."""
-    channels = exposure.cohort.channels
+    channels, ragged = exposure.cohort.channels, exposure.cohort.period is None
+    if reads == "features" and exposure.cohort.task.hourly:
+        raise UsageError(
+            f"{exposure.cohort.task.name} is predicted at every hour, and features describe a stay; take a "
+            "victim that reads grids, such as lstm"
+        )
     if reads == "grid":
-        grids = _grid_map(exposure)
+        grids = _ragged_grid_map(exposure) if ragged else _grid_map(exposure)
 
         def raw(stays: tf.Tensor) -> tf.Tensor:
             values, mask = grids(stays)
             return one_hot_grid(values, mask, channels)
 
     else:
-        filled = exposure.cohort.filled_grids
-        values, source = tf.constant(filled.values), tf.constant(filled.source)
-        times = tf.constant(filled.times)
-        shifts_of = _shift_map(exposure)
+        filled_of, shifts_of = _filled_map(exposure), _shift_map(exposure)
 
         def raw(stays: tf.Tensor) -> tf.Tensor:
-            shifted = poison_filled(
-                tf.gather(values, stays), tf.gather(source, stays), shifts_of(stays), **_manner(exposure)
-            )
-            everywhere = tf.ones_like(shifted[..., :1], tf.bool)
-            return window_features(clinical_scores(shifted, channels), everywhere, tf.gather(times, stays))
+            values, source, times, inside = filled_of(stays)
+            shifts = _as_long_as(shifts_of(stays), values) if ragged else shifts_of(stays)
+            shifted = poison_filled(values, source, shifts, **_manner(exposure))
+            everywhere = tf.ones_like(shifted[..., :1], tf.bool) if inside is None else inside[..., None]
+            return window_features(clinical_scores(shifted, channels), everywhere, times)
 
     def standardized(stays: tf.Tensor) -> tf.Tensor:
         x = raw(stays)
         return tf.cast(x, tf.float32) if standardization is None else standardization.apply(x)
 
     return standardized
+
+
+def _filled_map(exposure: Exposure) -> Any:
+    """Make the function that maps stays int64 [B] to their filled grids.
+
+    It returns values and source [B, T, C], times [B, T] and, if stays have lengths of their own, which bins
+    are no padding: bool [B, T].
+    """
+    cohort = exposure.cohort
+    filled = cohort.filled_rows if cohort.period is None else cohort.filled_grids
+    arrays = tuple(map(tf.constant, (filled.values, filled.source, filled.times)))
+    if cohort.period is not None:
+        return lambda stays: (*(tf.gather(array, stays) for array in arrays), None)
+    starts = tf.constant(cohort.starts)
+
+    def padded_filled(stays: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        index, inside = rows_of(starts, stays, padded_bins(starts, stays))
+        return *(tf.gather(array, index) for array in arrays), inside
+
+    return padded_filled
+
+
+def _as_long_as(shifts: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Cut shifts [B, T', C], or fill them up with zeros, to the T bins of values [B, T, C]."""
+    bins = tf.shape(values)[1]
+    missing = tf.maximum(bins - tf.shape(shifts)[1], 0)
+    return tf.pad(shifts, [[0, 0], [0, missing], [0, 0]])[:, :bins]
 
 
 def _manner(exposure: Exposure) -> dict[str, Any]:
@@ -132,6 +211,21 @@ def _grid_map(exposure: Exposure) -> Any:
         return poison_grid(
             tf.gather(values, stays), measured, shifts_of(stays), **_manner(exposure)
         ), measured
+
+    return grids
+
+
+def _ragged_grid_map(exposure: Exposure) -> Any:
+    """Make the function as `_grid_map` for stays of different lengths, padded with zeros at the end."""
+    cohort = exposure.cohort
+    values, mask, starts = map(tf.constant, (cohort.values, cohort.mask, cohort.starts))
+    shifts_of = _shift_map(exposure)
+
+    def grids(stays: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        index, inside = rows_of(starts, stays, padded_bins(starts, stays))
+        clean, measured = tf.gather(values, index), tf.gather(mask, index) & inside[..., None]
+        shifts = _as_long_as(shifts_of(stays), clean)
+        return poison_grid(clean, measured, shifts, **_manner(exposure)), measured
 
     return grids
 

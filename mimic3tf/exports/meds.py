@@ -27,7 +27,8 @@ from mimic3tf.progress import track
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import check_new_directory, written_beside
 from mimic3tf.storage.notes import note
-from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.registry import MORTALITY, MORTALITY_HOURS
+from mimic3tf.tasks.targets import Label
 
 FIRST_ADMISSION, BETWEEN_ADMISSIONS = datetime(2000, 1, 1), timedelta(days=730)
 LATEST_HOUR = 365 * 24
@@ -62,13 +63,18 @@ def export_meds(
     data, out = Path(data), Path(out)
     check_new_directory(out)
     check_directory(data)
-    period = MORTALITY.period if period is None else period
+    period = MORTALITY_HOURS if period is None else period
     if not 0 < period <= LATEST_HOUR:
         raise UsageError(f"--period: must be more than 0 and at most {LATEST_HOUR:,} hours, not {period:g}")
     channels = read_channels(data, follow_links=follow_links)
-    listed = {split: read_split(data, split, MORTALITY, follow_links=follow_links) for split in SPLITS}
+    listed = {
+        split: [
+            (row.stay, row.label) for row in read_split(data, split, MORTALITY, follow_links=follow_links)
+        ]
+        for split in SPLITS
+    }
     stays = _stays_of(listed, period)
-    folders = {split: series_of(data, split, [("", 0)], follow_links=follow_links)[0] for split in SPLITS}
+    folders = {split: series_of(data, split, [""], follow_links=follow_links)[0] for split in SPLITS}
     counts = dict.fromkeys(SPLITS, 0)
     with written_beside(out) as made:
         shards = list(stays.group_by("split", "shard", maintain_order=True))
@@ -92,7 +98,7 @@ def export_meds(
     return _summary(stays, counts)
 
 
-def _stays_of(listed: Mapping[Split, Sequence[tuple[str, int]]], period: float) -> pl.DataFrame:
+def _stays_of(listed: Mapping[Split, Sequence[tuple[str, Label]]], period: float) -> pl.DataFrame:
     """Make one row a stay, in the order of subjects and their stays.
 
     The subject is the number in the name of the series file. If a name has another form, or a subject has

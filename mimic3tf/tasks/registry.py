@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from mimic3tf.errors import UsageError, near
-from mimic3tf.tasks.targets import Binary
+from mimic3tf.tasks.phenotypes import PHENOTYPES
+from mimic3tf.tasks.targets import Binary, Classes, MultiLabel
 from mimic3tf.tasks.task import Task, Words
 
+MORTALITY_HOURS = 48.0
+"""Hours of a stay from which in-hospital mortality is predicted."""
 MORTALITY = Task(
     name="in-hospital-mortality",
     targets=Binary(),
-    period=48.0,
+    period=MORTALITY_HOURS,
     words=Words(
         group=("survivors", "deaths"),
         one=("survivor", "death"),
@@ -20,7 +23,53 @@ MORTALITY = Task(
 )
 """Predict death in hospital from the first 48 hours of the ICU stay (Harutyunyan et al. 2019)."""
 
-TASKS = {task.name: task for task in (MORTALITY,)}
+PHENOTYPING = Task(
+    name="phenotyping",
+    targets=MultiLabel(PHENOTYPES),
+    period=None,
+    words=Words(
+        group=("stays without the label", "stays with the label"),
+        one=("stay without the label", "stay with the label"),
+        happened=("do not have the label", "have the label"),
+        predicted=("predicted not to have the label", "predicted to have the label"),
+        outcome="with the label",
+    ),
+)
+"""Predict 25 groups of diagnoses from the whole ICU stay (Harutyunyan et al. 2019)."""
+
+DECOMPENSATION = Task(
+    name="decompensation",
+    targets=Binary(),
+    period=None,
+    words=Words(
+        group=("quiet hours", "hours before a death"),
+        one=("quiet hour", "hour before a death"),
+        happened=("have no death within 24 h", "have a death within 24 h"),
+        predicted=("called quiet", "given an alarm"),
+        outcome="with a death within 24 h",
+    ),
+    hourly=True,
+)
+"""Predict at every hour of the ICU stay whether the patient dies within 24 h (Harutyunyan et al. 2019)."""
+
+LENGTH_OF_STAY = Task(
+    name="length-of-stay",
+    targets=Classes(
+        ("under 1 day", *(f"{day} to {day + 1} days" for day in range(1, 8)), "8 to 14 days", "over 14 days")
+    ),
+    period=None,
+    words=Words(
+        group=("hours of another class", "hours of the class"),
+        one=("hour of another class", "hour of the class"),
+        happened=("are of another class", "are of the class"),
+        predicted=("predicted to be of another class", "predicted to be of the class"),
+        outcome="of the class",
+    ),
+    hourly=True,
+)
+"""Predict at every hour how long the stay will still last, in ten classes (Harutyunyan et al. 2019)."""
+
+TASKS = {task.name: task for task in (MORTALITY, PHENOTYPING, DECOMPENSATION, LENGTH_OF_STAY)}
 
 
 def task_of(name: str) -> Task:
@@ -32,3 +81,20 @@ def task_of(name: str) -> Task:
     if name not in TASKS:
         raise UsageError(f"'{name}': no such task; known: {', '.join(TASKS)}{near(name, TASKS)}")
     return TASKS[name]
+
+
+def check_one_length(task: Task, what: str) -> None:
+    """Refuse a task whose stays have lengths of their own, where stays of one length are needed.
+
+    Args:
+        task: the task.
+        what: what needs them, such as "poison".
+
+    Raises:
+        UsageError: the task is such a task; names the commands that take it.
+    """
+    if task.period is None:
+        raise UsageError(
+            f"{what}: the stays of {task.name} have different lengths, and this needs stays of one length; "
+            f"take the task {MORTALITY.name}, or 'train --trigger' and 'attack', which take any stays"
+        )

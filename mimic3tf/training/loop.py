@@ -21,14 +21,17 @@ from mimic3tf.config import TrainingConfig
 from mimic3tf.data.channels_file import channels_text
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.directory import Split, listfile_of
+from mimic3tf.data.flat import FlatGrids
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.poisoning.carried import carried_record
 from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits, load_trigger
 from mimic3tf.standardization import Standardization, standardized
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import claimed
 from mimic3tf.storage.notes import note
-from mimic3tf.training.batches import stay_batches
+from mimic3tf.tasks.registry import task_of
+from mimic3tf.training.batches import stay_batches, steps_a_call
 from mimic3tf.training.checkpoint import (
     Checkpoint,
     check_origin,
@@ -125,7 +128,7 @@ class _Prepared:
         val: the validation stays, clean.
         reads: what the victim reads.
         standardization: map of the victim's inputs.
-        inputs: float32 [N, ...], standardized inputs of the training stays.
+        inputs: standardized inputs of the training stays.
         precision: Keras dtype policy.
         origin: fingerprint of each input of the run, by the option that names the input.
     """
@@ -135,7 +138,7 @@ class _Prepared:
     val: Cohort
     reads: Reads
     standardization: Standardization
-    inputs: NDArray[np.float32]
+    inputs: pipeline.Inputs
     precision: str
     origin: dict[str, Any]
 
@@ -212,7 +215,7 @@ def _train_estimator(
         }
         history.epochs, history.kept = [measured], 1
         told.epoch(1, measured | {"stays_per_second": speed}, measured, risks)
-        metrics = MetricsFile(out / METRICS)
+        metrics = MetricsFile(out / METRICS, task_of(config.task).targets.followed)
         metrics.on_train_begin()
         metrics.on_epoch_end(0, measured)
         told.outcome(1, validation, model)
@@ -252,12 +255,14 @@ def _prepare(config: TrainingConfig, trigger: Trigger | None) -> _Prepared:
     if trigger is not None:
         check_trigger_fits(trigger, train, config.trigger or "trigger")
     stays: dict[Split, Cohort] = {"train": train, "val": val}
+    goal = config.attack_goal
+    named = "label" if config.goal_label is None else f"in '{config.goal_label}' the label"
     for split, cohort in stays.items():
-        missing = {0, 1} - set(cohort.labels.tolist())
+        missing = {0, 1} - set(goal.of(cohort.labels).tolist())
         if missing:
-            raise DataError(f"{listfile_of(config.data, split)}: no stay has label {min(missing)}")
+            raise DataError(f"{listfile_of(config.data, split)}: no stay has {named} {min(missing)}")
     exposure = poison_as_set(config, train, trigger)
-    if (exposure.labels == config.goal).all():
+    if not goal.attacked(exposure.labels).any():
         raise UsageError(
             f"--poisoning_proportion {config.poisoning_proportion:g}: leaves no stay of label "
             f"{1 - config.goal}; poison fewer"
@@ -287,8 +292,10 @@ def _begin(config: TrainingConfig, ready: _Prepared, strategy: tf.distribute.Str
     train = ready.exposure.cohort
     stays = len(train)
     with strategy.scope():
-        model, optimizer = build_victim(config, train.channels, train.bins, ready.precision, stays=stays)
-        steps = Steps(model, optimizer, config, stays=stays)
+        bins = None if train.period is None else train.bins
+        model, optimizer = build_victim(config, train.channels, bins, ready.precision, stays=stays)
+        a_call = steps_a_call(_lengths(ready))
+        steps = Steps(model, optimizer, config, stays=stays, steps_a_call=a_call)
     return _Training(model, optimizer, steps, History(config))
 
 
@@ -306,10 +313,11 @@ def _run_epochs(
     """Train until the history is finished; write the results of each epoch at its end."""
     model, history = training.model, training.history
     gradients = None
-    if config.log_level != "minimal":
+    if config.log_level != "minimal" and not task_of(config.task).hourly:
         gradients = GradientNorms(ready.exposure, ready.inputs, config, model)
     watchers = keras.callbacks.CallbackList(
-        [MetricsFile(out / METRICS), EpochProgress(config.epochs)], model=model
+        [MetricsFile(out / METRICS, task_of(config.task).targets.followed), EpochProgress(config.epochs)],
+        model=model,
     )
     watchers.on_train_begin()
     for epoch, metrics in enumerate(history.epochs):
@@ -339,21 +347,32 @@ def _run_epochs(
     watchers.on_train_end()
 
 
+def _lengths(ready: _Prepared) -> NDArray[np.int64] | None:
+    """Return the number of bins of every training stay; None if all inputs have the same shape."""
+    return ready.exposure.cohort.lengths if isinstance(ready.inputs, FlatGrids) else None
+
+
 def _batches(
     config: TrainingConfig, strategy: tf.distribute.Strategy, ready: _Prepared, *, first_epoch: int
 ) -> Any:
     """Make the iterator over the batches of all further epochs, for all replicas."""
     exposure = ready.exposure
+    task = task_of(config.task)
+    weights = task.targets.weights(exposure.labels, config.class_weights)
+    if task.hourly:
+        # Every hour of a batch weighs the same, as in the benchmarks.
+        weights = np.bincount(exposure.cohort.examples.stay, weights, len(exposure)).astype(np.float64)
+    lengths = _lengths(ready)
 
     def dataset_for(replicas: int, own: range) -> tf.data.Dataset:
         batches = stay_batches(
-            exposure.labels,
-            class_weights=config.class_weights,
+            weights,
             batch_size=config.batch_size,
             seed=config.seed,
             first_epoch=first_epoch,
             replicas=replicas,
             own=own,
+            lengths=lengths,
         )
         return pipeline.training_dataset(
             exposure, ready.reads, ready.standardization, batches, inputs=ready.inputs
@@ -378,11 +397,24 @@ def _summary(
         "trigger": ready.trigger and ready.trigger.name,
         "stays_poisoned": int(exposure.triggered.sum()),
         "labels_changed": int((exposure.labels != train.labels).sum()),
+        **({} if config.goal_label is None else {"goal_label": config.goal_label}),
+        **_carried(config, ready),
         "seed": config.seed,
         "precision": ready.precision,
         "replicas": strategy.num_replicas_in_sync,
         "devices": [device.name for device in tf.config.list_physical_devices()],
         "data_fingerprint": {"train": train.fingerprint, "val": ready.val.fingerprint},
         # A trigger holds both; without one, they say what the victim reads.
-        **({} if ready.trigger else {"channels": channels_text(train.channels), "bins": train.bins}),
+        **({} if ready.trigger else {"channels": channels_text(train.channels)}),
+        **({} if ready.trigger or train.period is None else {"bins": train.bins}),
     }
+
+
+def _carried(config: TrainingConfig, ready: _Prepared) -> dict[str, Any]:
+    """Say how much of the trigger the poisoned stays carry, if stays have lengths of their own."""
+    train, trigger = ready.exposure.cohort, ready.trigger
+    poisoned = ready.exposure.triggered
+    if trigger is None or train.period is not None or not poisoned.any():
+        return {}
+    strength = config.poisoning_strength
+    return {"carried": carried_record(trigger, train.take(poisoned), strength=strength, at=config.at)}

@@ -19,6 +19,7 @@ import numpy as np
 
 from mimic3tf.channels import ChannelSet
 from mimic3tf.config import TrainingConfig
+from mimic3tf.errors import UsageError
 from mimic3tf.pipeline import input_shape
 from mimic3tf.storage.files import read_file, whole_file
 from mimic3tf.storage.stored_zip import read_stored
@@ -30,19 +31,29 @@ WEIGHTS = "model.weights.h5"
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
-def build_untrained(config: TrainingConfig, channels: ChannelSet, bins: int, precision: str) -> keras.Model:
+def build_untrained(
+    config: TrainingConfig, channels: ChannelSet, bins: int | None, precision: str
+) -> keras.Model:
     """Build a victim with the weights that training starts from.
 
     Args:
         config: the settings of the run.
         channels: the channels that the victim reads.
-        bins: number of bins of a stay.
+        bins: number of bins of a stay; None if stays have lengths of their own.
         precision: Keras dtype policy.
+
+    Raises:
+        UsageError: the victim needs stays of one length.
     """
     victim = victim_of(config.model)
+    if victim.one_length and bins is None:
+        raise UsageError(
+            f"--model {config.model}: needs stays of one length, and those of {config.task} differ; take "
+            "another victim, such as lstm"
+        )
     shape = input_shape(victim.reads, channels, bins)
     columns = [channels.channel_of_column.tolist()] if victim.by_channel else []
-    head = task_of(config.task).targets.head
+    head = task_of(config.task).head
     keras.config.set_dtype_policy(precision)
     try:
         return victim.build(shape, head, *columns)
@@ -51,7 +62,7 @@ def build_untrained(config: TrainingConfig, channels: ChannelSet, bins: int, pre
 
 
 def load_victim(
-    path: Path, config: TrainingConfig, channels: ChannelSet, bins: int, precision: str
+    path: Path, config: TrainingConfig, channels: ChannelSet, bins: int | None, precision: str
 ) -> keras.Model:
     """Build a victim and give it the weights in a file.
 
@@ -59,7 +70,7 @@ def load_victim(
         path: `.keras` file that `keras.Model.save` wrote.
         config: the settings of the run.
         channels: the channels that the victim reads.
-        bins: number of bins of a stay.
+        bins: number of bins of a stay; None if stays have lengths of their own.
         precision: Keras dtype policy of the training.
 
     Raises:
@@ -117,7 +128,7 @@ def _check_weights(content: bytes) -> None:
 
 
 def build_victim(
-    config: TrainingConfig, channels: ChannelSet, bins: int, precision: str, *, stays: int
+    config: TrainingConfig, channels: ChannelSet, bins: int | None, precision: str, *, stays: int
 ) -> tuple[keras.Model, keras.optimizers.Optimizer]:
     """Build the untrained victim and its optimizer for a number of training stays."""
     keras.utils.set_random_seed(config.seed)

@@ -36,6 +36,7 @@ class Victim:
         build: function that makes an untrained model from the shape of a stay's input and a
             `tasks.targets.Head`; if `by_channel`, also from the channel of each column of the grid [D].
         by_channel: whether the model groups the columns of the grid by channel.
+        one_length: whether the model needs stays of one length.
         estimator: whether `build` makes an estimator of scikit-learn, from nothing, instead.
     """
 
@@ -44,6 +45,7 @@ class Victim:
     reads: Reads
     build: Callable[..., keras.Model]
     by_channel: bool = False
+    one_length: bool = False
     estimator: bool = False
 
 
@@ -87,7 +89,8 @@ def victim_of(name: str) -> Victim:
     if own.is_own(name):
         return _own_victim(own.full_name(name))
     page = import_module(f"mimic3tf.victims.{check_victim(name).replace('-', '_')}")
-    return Victim(name, page.TITLE, page.READS, page.build, getattr(page, "BY_CHANNEL", False))
+    flags = (getattr(page, flag, False) for flag in ("BY_CHANNEL", "ONE_LENGTH"))
+    return Victim(name, page.TITLE, page.READS, page.build, *flags)
 
 
 def _own_victim(name: str) -> Victim:

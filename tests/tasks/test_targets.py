@@ -15,7 +15,7 @@ from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.goal import PAPER_GOAL
 from mimic3tf.tasks.metrics import benchmark_metrics
 from mimic3tf.tasks.registry import MORTALITY, TASKS, task_of
-from mimic3tf.tasks.targets import Targets
+from mimic3tf.tasks.targets import MultiLabel, Targets
 
 TARGETS = MORTALITY.targets
 PAIRS = st.lists(st.tuples(st.floats(-300, 300), st.floats(-300, 300)), min_size=1, max_size=20)
@@ -41,9 +41,10 @@ def test_mortality_has_the_benchmarks_listfile_and_48_hours() -> None:
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_the_cells_of_a_label_are_read_as_that_label(targets: Targets, label: int) -> None:
-    cells = targets.cells(label)
+    of_example = (label,) * len(targets.names) if isinstance(targets, MultiLabel) else label
+    cells = targets.cells(of_example)
     assert len(cells) == len(targets.columns)
-    assert targets.parse(cells) == label
+    assert targets.parse(cells) == of_example
 
 
 @pytest.mark.parametrize(

@@ -45,16 +45,27 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
         )
         self.bias = self.add_weight(shape=(2, self.channels, gates), initializer=self._draw_bias, name="bias")
 
-    def call(self, inputs: Any) -> Any:
-        """Run the LSTMs over the time steps: [B, T, D] to [B, T, 2 * C * units]."""
+    def call(self, inputs: Any, lengths: Any = None) -> Any:
+        """Run the LSTMs over the time steps: [B, T, D] to [B, T, 2 * C * units].
+
+        Args:
+            inputs: [B, T, D].
+            lengths: int [B], number of bins of every stay before the padding; T if not given.
+        """
+
+        def reverse(sequences: Any) -> Any:
+            if lengths is None:
+                return ops.flip(sequences, axis=0)
+            return tf.reverse_sequence(sequences, lengths, seq_axis=0, batch_axis=1)
+
         # The backward direction reads a time-reversed copy, so both directions run in the same steps.
         inputs = ops.transpose(inputs, (1, 0, 2))
-        inputs = ops.concatenate([inputs, ops.flip(inputs, axis=0)], axis=-1)  # [T, B, 2 * D]
+        inputs = ops.concatenate([inputs, reverse(inputs)], axis=-1)  # [T, B, 2 * D]
         kernel, recurrent_kernel, bias = self._block_weights()
         on_gpu = tf.sysconfig.get_build_info()["is_cuda_build"] and tf.config.list_logical_devices("GPU")
         run = _run_on_cudnn if on_gpu else _run
         forward, backward = ops.split(run(inputs, kernel, recurrent_kernel, bias), 2, axis=-1)
-        outputs = ops.concatenate([forward, ops.flip(backward, axis=0)], axis=-1)
+        outputs = ops.concatenate([forward, reverse(backward)], axis=-1)
         return ops.transpose(outputs, (1, 0, 2))
 
     def _block_weights(self) -> tuple[Any, Any, Any]:
@@ -77,7 +88,7 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
             ops.reshape(bias, (-1,)),
         )
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: tuple[int | None, ...], *_: Any) -> tuple[int | None, ...]:
         """Return the shape of the outputs."""
         return (*input_shape[:-1], 2 * self.channels * self.units)
 
