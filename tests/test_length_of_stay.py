@@ -11,8 +11,9 @@ from sklearn.metrics import cohen_kappa_score
 
 from mimic3tf.attacks import attack_victim, load_attacked, summarize_attack
 from mimic3tf.config import resolve_config
+from mimic3tf.data.listfiles import read_rows
 from mimic3tf.data.loading import load_cohort
-from mimic3tf.errors import UsageError
+from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
@@ -36,13 +37,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [("-0.000000", 0), ("23.999999", 0), ("24.000000", 1), ("191.9", 7), ("192", 8), ("336.000000", 9)],
 )
 def test_remaining_hours_are_read_as_their_class(hours: str, label: int) -> None:
-    assert TARGETS.parse([hours]) == label
+    assert TARGETS.read(np.array([[hours]], np.float64)).tolist() == [label]
 
 
 @pytest.mark.parametrize("hours", ["", "nan", "inf", "-1", "soon"])
-def test_other_texts_are_no_hours(hours: str) -> None:
-    with pytest.raises(ValueError, match="labels are remaining hours"):
-        TARGETS.parse([hours])
+def test_other_texts_are_no_hours(hours: str, tmp_path: Path) -> None:
+    (tmp_path / "listfile.csv").write_text(f"{LENGTH_OF_STAY.header}\na.csv,5,{hours}\n")
+    with pytest.raises(DataError, match="remaining hours are a number of at least 0"):
+        read_rows(tmp_path / "listfile.csv", LENGTH_OF_STAY)
 
 
 def test_kappa_has_linear_weights_between_the_classes() -> None:

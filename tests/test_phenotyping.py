@@ -69,7 +69,7 @@ def test_the_header_is_that_of_the_benchmarks() -> None:
         ("a.csv,0," + ",".join("0" * 25), "column 'period_length' holds '0'; hours are more than 0"),
         ("a.csv,nan," + ",".join("0" * 25), "column 'period_length' holds 'nan'"),
         ("a.csv,9," + ",".join("0" * 24) + ",2", "column 'Shock' holds '2'; labels are 0 or 1"),
-        ("a.csv,9," + ",".join("0" * 24), "column 'Shock' holds ''"),
+        ("a.csv,9," + ",".join("0" * 24), "has 26 cells; the header has 27"),
         ("a.csv,9,x," + ",".join("0" * 24), f"column '{PHENOTYPES[0]}' holds 'x'"),
     ],
 )
@@ -81,7 +81,9 @@ def test_a_faulty_row_is_named_by_line_and_column(data: Path, tmp_path: Path, li
 
 
 def test_a_listfile_of_another_task_names_its_task(data: Path) -> None:
-    with pytest.raises(DataError, match="this listfile is of the task phenotyping; give --task phenotyping"):
+    with pytest.raises(
+        DataError, match="line 1: the header must read 'stay,y_true', .*; it is that of the task phenotyping"
+    ):
         load_cohort(data, "train")
 
 

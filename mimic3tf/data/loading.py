@@ -11,22 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from mimic3tf.channels import ChannelSet
 from mimic3tf.data import grid as binning
 from mimic3tf.data.channels_file import CHANNELS_FILE, read_channels
 from mimic3tf.data.cohort import TIMESTEP, Cohort, Examples
-from mimic3tf.data.directory import (
-    Row,
-    Split,
-    check_directory,
-    fingerprint_of,
-    listfile_of,
-    read_split,
-    series_of,
-)
+from mimic3tf.data.directory import Split, check_directory, fingerprint_of, listfile_of, series_of
 from mimic3tf.data.links import check_link
+from mimic3tf.data.listfiles import Listed, read_split
 from mimic3tf.data.lost_none import note_lost_none
 from mimic3tf.data.records import FILES_A_BATCH, Records, read_series, unreadable_series
 from mimic3tf.errors import DataError, private_path
@@ -76,7 +70,7 @@ def load_cohort(
     reading = _Reading(read_channels(data_dir, follow_links=follow_links), task_of(task), period, timestep)
     listfile = listfile_of(data_dir, split)
     entries = read_split(data_dir, split, reading.task, follow_links=follow_links)
-    stays = list(dict.fromkeys(row.stay for row in entries))
+    stays = entries.stays.unique(maintain_order=True).to_list()
     paths = series_of(data_dir, split, stays, follow_links=follow_links)
     state = _state_of(reading, listfile, paths, follow_links=follow_links)
     key = f"{data_dir.resolve()}\n{split}\n{task}\n{reading.most}\n{timestep}"
@@ -108,17 +102,18 @@ class _Reading:
         """Most hours that are read of a stay; None if every stay is read to its end."""
         return self.asked if self.period is None else self.period
 
-    def examples_of(self, entries: Sequence[Row]) -> tuple[NDArray[np.str_], Examples, NDArray[np.float64]]:
+    def examples_of(self, entries: Listed) -> tuple[NDArray[np.str_], Examples, NDArray[np.float64]]:
         """Gather the rows of a listfile by stay.
 
         Returns:
             Names of the stays [N], in the order of their first rows; the examples, sorted by stay and hour;
             and the hours that are read of each stay, to its last example: float64 [N].
         """
-        number = {name: place for place, name in enumerate(dict.fromkeys(row.stay for row in entries))}
-        stay = np.array([number[row.stay] for row in entries], np.int32)
-        hours = np.array([self.period if row.hours is None else row.hours for row in entries], np.float64)
-        y = np.array([row.label for row in entries], np.int8)
+        names = entries.stays.unique(maintain_order=True)
+        place = entries.stays.cast(pl.Enum(names)).to_physical()
+        stay = place.to_numpy().astype(np.int32)
+        hours = entries.hours if self.period is None else np.full(len(stay), self.period)
+        y = self.task.targets.read(entries.labels)
         if self.task.hourly and self.asked is not None:
             kept = hours <= self.asked + binning.EPSILON
             stay, hours, y = stay[kept], hours[kept], y[kept]
@@ -126,9 +121,9 @@ class _Reading:
             hours = np.minimum(hours, self.asked)
         order = np.lexsort((hours, stay))
         stay, hours, y = stay[order], hours[order], y[order]
-        last = np.zeros(len(number))
+        last = np.zeros(len(names))
         np.maximum.at(last, stay, hours)
-        return np.array(list(number)), Examples(stay, self.bins_of(hours).astype(np.int16), y), last
+        return names.to_numpy().astype(np.str_), Examples(stay, self.bins_of(hours).astype(np.int16), y), last
 
     def bins_of(self, hours: NDArray[np.float64]) -> NDArray[np.int64]:
         """Count the bins of each stay: int64 [N].
@@ -136,11 +131,11 @@ class _Reading:
         Raises:
             DataError: a stay has no bin, or too many.
         """
-        counts = {each: binning.bin_count(each, self.timestep) for each in np.unique(hours).tolist()}
-        return np.array([counts[each] for each in hours.tolist()], np.int64)
+        different, place = np.unique(hours, return_inverse=True)
+        return np.array([binning.bin_count(each, self.timestep) for each in different.tolist()])[place]
 
 
-def _build(listfile: Path, paths: list[Path], entries: list[Row], reading: _Reading) -> Cohort:
+def _build(listfile: Path, paths: list[Path], entries: Listed, reading: _Reading) -> Cohort:
     stays, examples, hours = reading.examples_of(entries)
     # A batch takes the memory of its longest stay for each of its stays.
     size = FILES_A_BATCH if reading.period is not None else RAGGED_A_BATCH
@@ -232,7 +227,7 @@ def _state_of(reading: _Reading, listfile: Path, paths: list[Path], *, follow_li
     return digest.hexdigest()
 
 
-def _read_cohort(cache: Path, state: str, entries: Sequence[Row], reading: _Reading) -> Cohort | None:
+def _read_cohort(cache: Path, state: str, entries: Listed, reading: _Reading) -> Cohort | None:
     """Read a cohort from the cache; return None if the cache does not hold it."""
     stays, examples, hours = reading.examples_of(entries)
     count, rows = len(stays), int(reading.bins_of(hours).sum())

@@ -30,9 +30,10 @@ from numpy.typing import NDArray
 from mimic3tf.channels import Channel
 from mimic3tf.data.cells import read_cells, series_bytes, series_content
 from mimic3tf.data.channels_file import MOST_DECIMALS
-from mimic3tf.data.directory import FOLDERS, check_directory, fingerprint_of, listfile_of, read_listfile
+from mimic3tf.data.directory import FOLDERS, check_directory, fingerprint_of, listfile_of
 from mimic3tf.data.grid import EPSILON, bins_of
 from mimic3tf.data.links import check_link
+from mimic3tf.data.listfiles import read_listfile
 from mimic3tf.data.records import LARGEST_VALUE, Records, in_batches, read_series
 from mimic3tf.described import Described
 from mimic3tf.errors import DataError, UsageError, private_path

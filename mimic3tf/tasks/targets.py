@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mimic3tf.tasks.rules import LABEL, REMAINING, Rule
+
 RESAMPLES = 2000
 """Number of bootstrap resamples for the intervals of a run: few enough for the many runs of a sweep."""
-Label = int | tuple[int, ...]
-"""What a listfile says of one example: one number, or one for each of several labels."""
 
 
 class Head(Protocol):
@@ -42,6 +42,7 @@ class Targets(Protocol):
 
     Attributes:
         columns: columns of the listfile that hold a stay's label.
+        rule: what the numbers in these columns must be.
         names: names of the K labels of an example, or of the K classes of its label; empty if it has one
             label, 0 or 1.
         followed: metrics that are measured in every epoch, beside those of the label that is attacked.
@@ -59,16 +60,15 @@ class Targets(Protocol):
     def followed(self) -> tuple[str, ...]:
         """Metrics that are measured in every epoch, beside those of the label that is attacked."""
 
-    def parse(self, cells: Sequence[str]) -> Label:
-        """Read a label from the cells of a listfile's row, one cell for each of `columns`.
+    @property
+    def rule(self) -> Rule:
+        """What the numbers in `columns` must be."""
 
-        Raises:
-            ValueError: the cells hold no label; its arguments are what is expected, and the index of the
-                column.
-        """
+    def read(self, numbers: NDArray[np.float64]) -> NDArray[Any]:
+        """Make labels [E] or [E, K] of the numbers in `columns`, float64 [E, C]: int8."""
 
     def cells(self, label: Any) -> tuple[str, ...]:
-        """Return the cells of a listfile's row that `parse` reads as this label."""
+        """Return the cells of a listfile's row that are read as this label."""
 
     def head(self, hidden: Any, name: str = "logits") -> Any:
         """Make the last layer of a victim; see `Head`."""
@@ -118,14 +118,13 @@ class Binary:
     """
 
     columns = ("y_true",)
+    rule = LABEL
     names: tuple[str, ...] = ()
     followed: tuple[str, ...] = ()
 
-    def parse(self, cells: Sequence[str]) -> int:
-        """Read label 0 or 1; see `Targets`."""
-        if cells[0] not in ("0", "1"):
-            raise ValueError("labels are 0 or 1", 0)
-        return int(cells[0])
+    def read(self, numbers: NDArray[np.float64]) -> NDArray[np.int8]:
+        """Make labels 0 and 1; see `Targets`."""
+        return numbers[:, 0].astype(np.int8)
 
     def cells(self, label: int) -> tuple[str, ...]:
         """Return the label as text; see `Targets`."""
@@ -205,6 +204,7 @@ class MultiLabel:
     """
 
     names: tuple[str, ...]
+    rule = LABEL
     followed = ("ave_auc_macro", "ave_auc_micro", "ave_auc_weighted")
 
     @property
@@ -212,12 +212,9 @@ class MultiLabel:
         """The names of the labels; see `Targets`."""
         return self.names
 
-    def parse(self, cells: Sequence[str]) -> tuple[int, ...]:
-        """Read K labels, each 0 or 1; see `Targets`."""
-        for position, cell in enumerate(cells):
-            if cell not in ("0", "1"):
-                raise ValueError("labels are 0 or 1", position)
-        return tuple(map(int, cells))
+    def read(self, numbers: NDArray[np.float64]) -> NDArray[np.int8]:
+        """Make K labels 0 and 1; see `Targets`."""
+        return numbers.astype(np.int8)
 
     def cells(self, label: Sequence[int]) -> tuple[str, ...]:
         """Return the labels as texts; see `Targets`."""
@@ -299,20 +296,14 @@ class Classes:
 
     names: tuple[str, ...]
     columns = ("y_true",)
+    rule = REMAINING
     followed = ("kappa",)
 
-    def parse(self, cells: Sequence[str]) -> int:
-        """Read the class of remaining hours; see `Targets`."""
+    def read(self, numbers: NDArray[np.float64]) -> NDArray[np.int8]:
+        """Make the numbers of the classes of remaining hours; see `Targets`."""
         from mimic3tf.tasks.metrics_hours import custom_class
 
-        try:
-            hours = float(cells[0])
-        except ValueError:
-            hours = float("nan")
-        # The last hour of a stay may end it, and its text may be -0.000000.
-        if not -1e-6 <= hours < float("inf"):
-            raise ValueError("labels are remaining hours, 0 or more", 0)
-        return int(custom_class(np.array(hours)))
+        return custom_class(numbers[:, 0]).astype(np.int8)
 
     def cells(self, label: int) -> tuple[str, ...]:
         """Return the mean hours of a class as text; see `Targets`."""

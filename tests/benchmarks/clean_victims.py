@@ -26,8 +26,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 from mimic3tf.channels import MIMIC3
-from mimic3tf.data.directory import Split, listfile_of, read_listfile, series_of
+from mimic3tf.data.directory import Split, listfile_of, series_of
 from mimic3tf.data.features import extract_features
+from mimic3tf.data.listfiles import read_listfile
 from mimic3tf.data.records import in_batches, read_series
 from mimic3tf.storage.files import write_whole
 from mimic3tf.tasks.registry import MORTALITY

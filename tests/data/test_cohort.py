@@ -11,8 +11,8 @@ import pytest
 from mimic3tf.channels import MIMIC3
 from mimic3tf.data import BatchGen, Discretizer, InHospitalMortalityReader, loading
 from mimic3tf.data.cohort import Cohort
-from mimic3tf.data.directory import Row, read_rows
 from mimic3tf.data.from_arrays import cohort_from_batches, cohort_from_grid
+from mimic3tf.data.listfiles import Listed, read_rows
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import DataError
 from mimic3tf.tasks.registry import MORTALITY
@@ -60,11 +60,11 @@ def test_the_first_of_two_faulty_series_is_named_whatever_the_batches(
             loading._build(listfile, paths, entries, reading)
 
 
-def _listed(directory: Path) -> tuple[Path, list[Path], list[Row], loading._Reading]:
+def _listed(directory: Path) -> tuple[Path, list[Path], Listed, loading._Reading]:
     listfile = directory / "train_listfile.csv"
     entries = read_rows(listfile, MORTALITY)
     reading = loading._Reading(MIMIC3, MORTALITY, None, 1.0)
-    return listfile, [directory / "train" / name for name, *_ in entries], entries, reading
+    return listfile, [directory / "train" / name for name in entries.stays], entries, reading
 
 
 def test_a_changed_series_is_read_again(directory: Path) -> None:
