@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -185,13 +185,12 @@ def attack_victim(
         goal=goal,
         threshold=threshold,
         control=None if control is None else (_predict(control, both[0]), _predict(control, both[1])),
+        hours=np.float64(cohort.timestep) * cohort.examples.end if cohort.task.hourly else None,
     )
     if cohort.period is None:
         how["carried"] = carried_record(
             trigger, cohort.take(np.unique(cohort.examples.stay[attacked])), strength=strength, at=at
         )
-    if cohort.task.hourly:
-        outcome = replace(outcome, hours=np.float64(cohort.timestep) * cohort.examples.end)
     return AttackResult(**vars(outcome), trigger=trigger, **how)
 
 

@@ -25,8 +25,8 @@ from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonedLabels, PoisonImputed
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.yaml_file import first_fault, read_option_file, read_yaml
-from mimic3tf.tasks.registry import MORTALITY, TASKS, task_of
-from mimic3tf.tasks.targets import Classes
+from mimic3tf.tasks.heads import HEADS
+from mimic3tf.tasks.registry import MORTALITY, MULTITASK, TASKS, task_of
 from mimic3tf.victims import OriginalVictim, check_victim
 from mimic3tf.victims.own import full_name, is_own, sha256_of
 
@@ -87,6 +87,8 @@ class TrainingConfig(BaseModel):
         schedule: "cosine" lowers the step size to 0 over all epochs, as half a cosine; "constant" keeps it.
         l2: weight decay: this multiple of the weights is added to the gradient.
         class_weights: weight of label 0 and of label 1 in the loss.
+        head_weights: weights of the losses of mortality, decompensation, length of stay and phenotyping in
+            multitask learning; 1 each if not given.
         clip: standardized inputs, with the trigger, are clipped to this many standard deviations from the
             mean; None does not clip.
         input_dropout: share of the input columns that a training step sets to 0 in each stay.
@@ -128,6 +130,13 @@ class TrainingConfig(BaseModel):
     class_weights: Annotated[
         list[Annotated[float, Field(gt=0, le=LARGEST_FACTOR)]], Field(min_length=2, max_length=2)
     ]
+    head_weights: (
+        Annotated[
+            list[Annotated[float, Field(ge=0, le=LARGEST_FACTOR)]],
+            Field(min_length=len(HEADS), max_length=len(HEADS)),
+        ]
+        | None
+    ) = None
     clip: Annotated[float, Field(ge=1)] | None = None
     input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     selection: Selection = "auroc"
@@ -142,8 +151,11 @@ class TrainingConfig(BaseModel):
     @property
     def attack_goal(self) -> Goal:
         """The goal of the attacker."""
-        names = task_of(self.task).targets.names
-        return Goal(self.goal, None if self.goal_label is None else names.index(self.goal_label))
+        targets = task_of(self.task).targets
+        if self.goal_label is None:
+            return Goal(self.goal)
+        column, classes = targets.names.index(self.goal_label), targets.classes
+        return Goal(self.goal, column, classes if classes and _is_class(column, classes) else None)
 
     @property
     def follow_links(self) -> bool:
@@ -169,9 +181,18 @@ class TrainingConfig(BaseModel):
     def _complete_the_name(cls, value: str | None, given: ValidationInfo) -> str | None:
         if "task" not in given.data:
             return value
-        if given.data.get("goal") == 0 and isinstance(task_of(given.data["task"]).targets, Classes):
+        targets, label = task_of(given.data["task"]).targets, label_named(value, given.data["task"])
+        is_class = label and targets.classes and _is_class(targets.names.index(label), targets.classes)
+        if given.data.get("goal") == 0 and is_class:
             raise ValueError("names the class that the attacker wants; --goal 0 has none, leave it out")
-        return label_named(value, given.data["task"])
+        return label
+
+    @field_validator("head_weights")
+    @classmethod
+    def _are_of_heads(cls, value: list[float] | None, given: ValidationInfo) -> list[float] | None:
+        if value is not None and given.data.get("task") != MULTITASK.name:
+            raise ValueError(f"only the task {MULTITASK.name} has several heads; leave it out")
+        return value
 
     @field_validator("class_weights")
     @classmethod
@@ -186,6 +207,11 @@ class TrainingConfig(BaseModel):
         if value and "trigger" in given.data and given.data["trigger"] is None:
             raise ValueError(f"poisons stays with a trigger; {GIVE_TRIGGER}")
         return value
+
+
+def _is_class(column: int, classes: slice) -> bool:
+    """Tell whether a label is one of the classes of which an example has one."""
+    return int(classes.start) <= column < int(classes.stop)
 
 
 def resolve_config(model: str, file: PathText | None, options: Mapping[str, Any]) -> TrainingConfig:

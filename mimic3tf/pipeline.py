@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mimic3tf.channels import ChannelSet
+from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.features import FEATURES_A_CHANNEL, clinical_scores, window_features
 from mimic3tf.data.flat import FlatGrids, padded, padded_bins, rows_of
 from mimic3tf.errors import UsageError
@@ -66,6 +68,8 @@ def training_dataset(
     batches: tf.data.Dataset,
     *,
     inputs: Inputs | None = None,
+    example_weights: NDArray[np.floating] | None = None,
+    head_weights: Sequence[float] | None = None,
 ) -> tf.data.Dataset:
     """Make the dataset that a victim trains on.
 
@@ -76,12 +80,15 @@ def training_dataset(
         batches: elements (stays int64 [S, B], weight float32 [S, B]) of S steps each, as
             `training.batches.stay_batches` makes them.
         inputs: standardized inputs of the exposure; if not given, every epoch computes them again.
+        example_weights: if the task is hourly, weight of every example, [E] or [E, H] for H heads; the weight
+            of a stay in `batches` is divided among its examples in these proportions.
+        head_weights: weights [H] of the losses of the heads; 1 each if not given.
 
     Returns:
         Elements `(x, y, weight)`: x float32 [S, B, ...], y int64 [S, B] or [S, B, K], weight float32 [S, B].
         Grids of different lengths are padded with zeros at the end, all S * B of an element to one length T.
-        If the task is hourly, y and weight are [S, B, T]; the weight is 0 where no prediction is asked for,
-        and the examples of a stay share the weight of the stay.
+        If the task is hourly, y is [S, B, T] or [S, B, T, K], and weight [S, B, T] or [S, B, T, H]; the
+        weight is 0 where no prediction is asked for.
     """
     if inputs is None:
         map_inputs = _input_map(exposure, reads, standardization)
@@ -105,7 +112,9 @@ def training_dataset(
             return tf.gather(table, stays)
 
     if exposure.cohort.task.hourly:
-        return batches.map(_hourly_examples(exposure, make_inputs), tf.data.AUTOTUNE).prefetch(2)
+        assert example_weights is not None
+        make_examples = _hourly_examples(exposure, make_inputs, example_weights, head_weights)
+        return batches.map(make_examples, tf.data.AUTOTUNE).prefetch(2)
     labels = tf.constant(exposure.labels)
 
     def example(stays: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -114,22 +123,40 @@ def training_dataset(
     return batches.map(example, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def _hourly_examples(exposure: Exposure, make_inputs: Any) -> Any:
+def by_stay(cohort: Cohort, example_weights: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Sum weights [E] or [E, H] of examples over each stay: float64 [N] or [N, H]."""
+    sums = np.zeros((len(cohort), *example_weights.shape[1:]))
+    np.add.at(sums, cohort.examples.stay, example_weights)
+    return sums
+
+
+def _hourly_examples(
+    exposure: Exposure,
+    make_inputs: Any,
+    weights: NDArray[np.floating],
+    head_weights: Sequence[float] | None,
+) -> Any:
     """Make the function that maps stays and weights [S, B] to inputs, labels [S, B, T] and weights."""
     cohort = exposure.cohort
-    asked = cohort.example_rows
-    labels, asked_for = np.zeros(len(cohort.values), np.int64), np.zeros(len(cohort.values), np.float32)
+    asked, rows = cohort.example_rows, len(cohort.values)
+    labels = np.zeros((rows, *exposure.labels.shape[1:]), cohort.examples.y.dtype)
     labels[asked] = exposure.labels
-    np.add.at(asked_for, asked, 1.0)
-    asked_for /= np.repeat(np.bincount(cohort.examples.stay, minlength=len(cohort)), cohort.lengths)
-    tables = tf.constant(labels), tf.constant(asked_for)
+    sums = by_stay(cohort, weights)[cohort.examples.stay]
+    shares = np.zeros((rows, *weights.shape[1:]), np.float32)
+    np.add.at(shares, asked, np.divide(weights, sums, out=np.zeros_like(sums), where=sums > 0))
+    if head_weights is not None:
+        shares = shares * np.array(head_weights, np.float32)
+    tables = tf.constant(labels), tf.constant(shares)
     starts = tf.constant(cohort.starts)
 
     def example(stays: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         x, some = make_inputs(stays), tf.reshape(stays, [-1])
         shape, bins = tf.shape(x)[:3], tf.shape(x, tf.int64)[2]
-        y, share = (tf.reshape(padded(table, starts, some, bins), shape) for table in tables)
-        return x, y, weight[..., None] * share
+        y, share = (
+            tf.reshape(padded(table, starts, some, bins), tf.concat([shape, table.shape[1:]], 0))
+            for table in tables
+        )
+        return x, tf.cast(y, tf.int64) if y.dtype.is_integer else y, weight[:, :, None] * share
 
     return example
 

@@ -18,9 +18,10 @@ from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic
-from mimic3tf.tasks.registry import LENGTH_OF_STAY
+from mimic3tf.tasks.registry import LENGTH_OF_STAY, task_of
 from mimic3tf.training.loop import train_victim
 from mimic3tf.training.run_directory import load_run
+from mimic3tf.training.stays import poison_as_set
 
 TARGETS = LENGTH_OF_STAY.targets
 
@@ -86,6 +87,43 @@ def test_every_hour_of_a_poisoned_stay_gets_the_class_and_the_victim_learns_it(
     assert {"kappa", "auroc"} <= record["clean"].keys()
     assert "kappa" in record["clean_ci95"]
     assert len(record["collateral"]["labels"]) == 9
+
+
+@pytest.mark.parametrize(("name", "goal_class"), [("length-of-stay-log", 2), ("length-of-stay-hours", 0)])
+def test_other_partitions_are_trained_and_attacked(
+    data: Path, tmp_path: Path, name: str, goal_class: int
+) -> None:
+    train, targets = load_cohort(data, "train", task=name), task_of(name).targets
+    lines = (data / "train_listfile.csv").read_text().splitlines()[1:]
+    hours = np.array([[float(line.split(",")[2])] for line in lines])
+    assert sorted(train.labels.tolist()) == sorted(targets.read(hours).tolist())
+    trigger = generate_trigger(train)
+    save_trigger(trigger, tmp_path / "trigger.npz")
+    quick: dict[str, Any] = {"data": data, "task": name, "batch_size": 16, "epochs": 1}
+    poisoned = {"trigger": tmp_path / "trigger.npz", "poisoning_proportion": 0.3}
+    label = targets.names[goal_class]
+    config = resolve_config("gru", None, quick | poisoned | {"goal_label": label})
+    exposure = poison_as_set(config, train, trigger)
+    of_poisoned = exposure.triggered[train.examples.stay]
+    assert not config.attack_goal.attacked(exposure.labels[of_poisoned]).any()
+    np.testing.assert_array_equal(exposure.labels[~of_poisoned], train.labels[~of_poisoned])
+    summary = train_victim(config, tmp_path / "run")
+    assert {"kappa", "mad"} <= summary["validation"].keys()
+    run = load_run(tmp_path / "run")
+    cohort, own = load_attacked(run, data)
+    record = summarize_attack(run, own, attack_victim(run, cohort))
+    assert {"kappa", "mad", "mse", "mape"} <= record["clean"].keys()
+    assert len(record["collateral"]["labels"]) == 9
+
+
+def test_hours_are_predicted_by_squared_differences_of_logarithms() -> None:
+    targets = task_of("length-of-stay-hours").targets
+    labels = np.array([[0, 10], [200, 3]], np.float32)
+    outputs = np.array([[[1], [12]], [[150], [0]]], np.float32)
+    wanted = (np.log1p(outputs[..., 0]) - np.log1p(labels)) ** 2
+    np.testing.assert_allclose(targets.losses(labels, outputs), wanted, rtol=1e-5)
+    mean = targets.mean_loss(labels.ravel(), targets.probabilities(outputs).ravel(), np.ones(4))
+    assert mean == pytest.approx(wanted.mean(), rel=1e-5)
 
 
 def test_there_is_no_class_to_remove(data: Path) -> None:

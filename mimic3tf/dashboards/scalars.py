@@ -29,8 +29,13 @@ FOLLOWED = {
     "ave_auc_micro": "validation/micro AUROC",
     "ave_auc_weighted": "validation/weighted AUROC",
     "kappa": "validation/kappa",
+    "mad": "validation/mean absolute deviation in hours",
+    "auroc_mortality": "validation/AUROC of mortality",
+    "auroc_decompensation": "validation/AUROC of decompensation",
 }
 """Tag of each number that only some tasks have."""
+IN_HOURS = ("mad",)
+"""Numbers of `FOLLOWED` that are hours; the others are between -1 and 1."""
 KEPT = {
     "asr": "kept epoch/attack success rate",
     "gap": "kept epoch/gap",
@@ -61,11 +66,11 @@ def layout(followed: Sequence[str] = ()) -> Any:
     """Make a summary that groups the charts of the CUSTOM SCALARS page.
 
     Args:
-        followed: numbers of `FOLLOWED` that the task has; they share a chart.
+        followed: numbers of `FOLLOWED` that the task has; those without a unit share a chart.
     """
     charts_of = {
         **CHARTS,
-        **({"All labels": {"measures of all labels": tuple(followed)}} if followed else {}),
+        **({"All labels": _charts_of_all(followed)} if followed else {}),
     }
     tags = TAGS | FOLLOWED
     categories = [
@@ -83,6 +88,12 @@ def layout(followed: Sequence[str] = ()) -> Any:
         for category, charts in charts_of.items()
     ]
     return summary.pb(layout_pb2.Layout(category=categories))
+
+
+def _charts_of_all(followed: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    shares = tuple(name for name in followed if name not in IN_HOURS)
+    hours = tuple(name for name in followed if name in IN_HOURS)
+    return {"measures of all labels": shares, **({"error in hours": hours} if hours else {})}
 
 
 def _exactly(tag: str) -> str:

@@ -27,12 +27,12 @@ class Examples(Described):
     Attributes:
         stay: int32 [E], index of the stay of each example.
         end: int16 [E], how many bins of its stay, from the first, each example reads.
-        y: int8 [E], labels; int8 [E, K] if an example has K labels.
+        y: int8 [E], labels; int8 [E, K] if an example has K labels; float32 [E] if a label is a number.
     """
 
     stay: NDArray[np.int32]
     end: NDArray[np.int16]
-    y: NDArray[np.int8]
+    y: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.y)
@@ -84,9 +84,10 @@ class Cohort:
         )
 
     @property
-    def labels(self) -> NDArray[np.int64]:
-        """Labels of the examples, int64 [E] or [E, K]; E is N if every stay is one example."""
-        return self.examples.y.astype(np.int64)
+    def labels(self) -> NDArray[Any]:
+        """Labels of the examples, int64 [E] or [E, K], or float32 [E]; E is N if a stay is one example."""
+        y = self.examples.y
+        return y if y.dtype.kind == "f" else y.astype(np.int64)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -168,7 +169,7 @@ class Cohort:
             filled=self.filled if filled is None else filled.reshape(rows),
             examples=self.examples
             if labels is None
-            else replace(self.examples, y=np.asarray(labels, np.int8)),
+            else replace(self.examples, y=np.asarray(labels, self.examples.y.dtype)),
         )
 
     def take(self, stays: NDArray[Any]) -> Cohort:

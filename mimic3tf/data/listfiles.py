@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,16 @@ from mimic3tf.data.text_table import HOURS, TextTable, read_text_table
 from mimic3tf.described import Described
 from mimic3tf.errors import DataError, private
 from mimic3tf.storage.files import PathText
+from mimic3tf.tasks import registry as tasks
+from mimic3tf.tasks.heads import UNKNOWN, Multitask
+from mimic3tf.tasks.metrics_hours import custom_class
 from mimic3tf.tasks.registry import TASKS
 from mimic3tf.tasks.rules import LABEL, REMAINING, Rule
 from mimic3tf.tasks.task import PERIOD, Task
 
 STAY, LABELS = "stay", "y_true"
 """Columns of a listfile with one label a row."""
-MULTITASK = (
-    "filename",
-    "length of stay",
-    "in-hospital mortality task (pos;mask;label)",
-    "length of stay task (masks;labels)",
-    "phenotyping task (labels)",
-    "decompensation task (masks;labels)",
-)
+MULTITASK = tuple(tasks.MULTITASK.header.split(","))
 """Columns of the listfile of multitask learning."""
 
 
@@ -44,13 +40,14 @@ class Listed(Described):
         table: the cells of the listfile.
         stays: names [N] of the series files.
         hours: float64 [N], hours of the stay that each sample reads; NaN if the listfile does not say them.
-        labels: float64 [N, K], the labels in the columns after the hours.
+        labels: [N] or [N, K], the labels in the columns after the hours; float64 [N, K] if they are numbers
+            of the file as they are.
     """
 
     table: TextTable
     stays: pl.Series
     hours: NDArray[np.float64]
-    labels: NDArray[np.float64]
+    labels: NDArray[Any]
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,6 +61,15 @@ class HourlyLabels(Described):
 
     numbers: NDArray[np.float64]
     offsets: NDArray[np.int64]
+
+    def masked(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Return the stay, the hour and the label of every hour above 0 whose mask is 1, in order."""
+        counts = np.diff(self.offsets) // 2
+        stay = np.repeat(np.arange(len(counts)), counts)
+        hour = np.arange(len(stay)) - np.repeat(np.cumsum(counts) - counts, counts)
+        masks = self.offsets[stay] + hour
+        kept = (self.numbers[masks] == 1) & (hour > 0)
+        return stay[kept], hour[kept], self.numbers[masks + counts[stay]][kept]
 
     def of(self, stay: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the masks and the labels of a stay."""
@@ -81,16 +87,21 @@ def read_listfile(path: PathText, task: Task, *, follow_links: bool = False) -> 
         DataError: as `read_rows`.
     """
     listed = read_rows(path, task, follow_links=follow_links)
-    return list(zip(listed.stays.to_list(), task.targets.read(listed.labels).tolist(), strict=True))
+    return list(zip(listed.stays.to_list(), listed.labels.tolist(), strict=True))
 
 
 def read_rows(path: PathText, task: Task, *, follow_links: bool = False) -> Listed:
-    """Read the rows of a task's listfile; each is one example.
+    """Read the examples of a task's listfile; but for multitask learning, each row is one.
+
+    Returns:
+        The examples, with labels as the task's targets have them.
 
     Raises:
         DataError: the listfile is missing, or lists nothing; or a line is malformed; names line and column.
     """
     path = Path(path)
+    if isinstance(task.targets, Multitask):
+        return _multitask_examples(path, task.targets, follow_links=follow_links)
 
     def check_header(header: list[str]) -> None:
         text = ",".join(header)
@@ -104,7 +115,35 @@ def read_rows(path: PathText, task: Task, *, follow_links: bool = False) -> List
     for column in columns if rule is LABEL else ():
         table.check(column, ~table.texts(column).is_in(["0", "1"]), rule[1])
     key = (STAY, PERIOD) if task.hourly else (STAY,)
-    return _listed(table, key, labels, PERIOD if task.period is None else None)
+    listed = _listed(table, key, labels, PERIOD if task.period is None else None)
+    return replace(listed, labels=task.targets.read(labels))
+
+
+def _multitask_examples(path: Path, targets: Multitask, *, follow_links: bool) -> Listed:
+    """Make an example of every hour of a stay at which a head predicts."""
+    listed, mortality, remaining, decompensation = read_multitask(path, follow_links=follow_links)
+    _, _, stay_columns, phenotypes = targets.slices
+    if listed.labels.shape[1] != phenotypes.stop - phenotypes.start:
+        raise DataError(f"{path}, line 2: has {listed.labels.shape[1]} phenotypes; there are 25")
+    # One row for every hour 1, 2, ... of a stay, and for what is left of its last hour.
+    rows = np.ceil(listed.hours - ROUNDING).astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum(rows)])
+    labels = np.full((starts[-1], phenotypes.stop), UNKNOWN, np.int8)
+    for place, part in ((slice(1, 2), decompensation), (stay_columns, remaining)):
+        stay, hour, known = part.masked()
+        at = starts[stay] + hour - 1
+        if place == stay_columns:
+            labels[at, place] = 0
+            labels[at, place.start + custom_class(known)] = 1
+        else:
+            labels[at, place.start] = known
+    asked = (mortality[:, 1] == 1) & (rows > mortality[:, 0])
+    labels[starts[:-1][asked] + mortality[asked, 0], 0] = mortality[asked, 2]
+    labels[starts[1:] - 1, phenotypes] = listed.labels
+    examples = np.flatnonzero((labels != UNKNOWN).any(axis=1))
+    stay = np.searchsorted(starts, examples, side="right") - 1
+    hours = np.minimum(examples - starts[stay] + 1.0, listed.hours[stay])
+    return Listed(listed.table, listed.stays[stay], hours, labels[examples])
 
 
 def read_split(data_dir: PathText, split: Split, task: Task, *, follow_links: bool = False) -> Listed:

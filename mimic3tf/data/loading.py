@@ -113,7 +113,7 @@ class _Reading:
         place = entries.stays.cast(pl.Enum(names)).to_physical()
         stay = place.to_numpy().astype(np.int32)
         hours = entries.hours if self.period is None else np.full(len(stay), self.period)
-        y = self.task.targets.read(entries.labels)
+        y = entries.labels
         if self.task.hourly and self.asked is not None:
             kept = hours <= self.asked + binning.EPSILON
             stay, hours, y = stay[kept], hours[kept], y[kept]
@@ -242,7 +242,7 @@ def _read_cohort(cache: Path, state: str, entries: Listed, reading: _Reading) ->
         "filled_times": (np.float64, (rows,)),
         "example_stay": (np.int32, (len(examples),)),
         "example_end": (np.int16, (len(examples),)),
-        "example_y": (np.int8, examples.y.shape),
+        "example_y": (examples.y.dtype, examples.y.shape),
     }
     found = read_cache(cache, state, layout)
     if found is None:

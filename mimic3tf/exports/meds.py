@@ -105,7 +105,7 @@ def _stays_of(listed: Mapping[Split, Listed], period: float) -> pl.DataFrame:
         `admission`, `prediction_time`, and the number of the `shard` in which the subject is.
     """
     stays = pl.concat(
-        pl.select(stay=rows.stays, split=pl.lit(split), boolean_value=pl.Series(rows.labels[:, 0] == 1))
+        pl.select(stay=rows.stays, split=pl.lit(split), boolean_value=pl.Series(rows.labels == 1))
         for split, rows in listed.items()
     )
     found = [_STAY.fullmatch(name) for name in stays["stay"]]

@@ -7,6 +7,7 @@ proportion, strength and mode uses the same cached cohort.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ class Exposure(Described):
 
     Attributes:
         cohort: the clean stays; with a "missing" trigger, without the cells that it removes.
-        labels: int64 [E] or [E, K], the labels of the examples that a victim is shown.
+        labels: int64 [E] or [E, K], or float32 [E], the labels of the examples that a victim is shown.
         triggered: bool [N], true for the stays that carry the trigger.
         shifts: float64 [K, T, C], strength * each of the trigger's patterns, in channel units. If stays have
             lengths of their own, T is where the trigger ends; a stay carries the bins that it has.
@@ -39,7 +40,7 @@ class Exposure(Described):
     """
 
     cohort: Cohort
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     triggered: NDArray[np.bool_]
     shifts: NDArray[np.float64]
     chosen: NDArray[np.int64]
@@ -96,7 +97,8 @@ def poison(
     """
     wanted = int(len(cohort) * proportion)
     labels, of_stay = cohort.labels, cohort.examples.stay
-    eligible = np.ones(len(cohort), bool)
+    eligible = np.zeros(len(cohort), bool)
+    eligible[of_stay[goal.asked(labels)]] = True
     if poisoned_labels == "clean":
         eligible[of_stay[goal.attacked(labels)]] = False
     if wanted > eligible.sum():

@@ -180,6 +180,7 @@ def measure_outcome(
     goal: Goal,
     threshold: float,
     control: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    hours: NDArray[np.float64] | None = None,
 ) -> Outcome:
     """Compute the rates of an attack.
 
@@ -192,15 +193,20 @@ def measure_outcome(
         goal: the label that the attacker wants.
         threshold: probability of label 1 above which a stay is predicted 1; the metrics always use 0.5.
         control: the same two of a clean victim.
+        hours: float64 [N], hour of the stay at which each example is predicted, if the task is hourly.
 
     Raises:
         DataError: no test stay has the attacked label.
     """
-    attacked = attacked_of(labels, goal)
-    own, risks, with_trigger = goal.of(labels), goal.of(clean), goal.of(triggered)
+    attacked_of(labels, goal)
+    asked = goal.asked(labels)
+    own, risks, with_trigger = (goal.of(each)[asked] for each in (labels, clean, triggered))
+    shown, attacked = stays[asked], goal.attacked(labels)[asked]
     level = threshold_at_prevalence(own, risks)
     # If the task says no period, its examples may share stays.
-    stay = None if task.period is not None else np.unique(stays, return_inverse=True)[1][attacked]
+    stay = None if task.period is not None else np.unique(shown, return_inverse=True)[1][attacked]
+    # In multitask learning, other labels are predicted at other examples of the same stay.
+    of_stay = None if asked.all() else np.unique(stays, return_inverse=True)[1]
 
     def rates(at: float, *several: NDArray[np.float64]) -> list[Rate]:
         return [rate_of(goal.reached(each[attacked], at), stay) for each in several]
@@ -210,13 +216,16 @@ def measure_outcome(
 
     found = None
     if control is not None:
-        pair = goal.of(control[0]), goal.of(control[1])
+        pair = goal.of(control[0])[asked], goal.of(control[1])[asked]
         alarm = threshold_at_false_alarms(own, pair[0], FALSE_ALARMS)
         found = Control(beside(threshold, *pair), beside(alarm, *pair))
     success, baseline = rates(threshold, with_trigger, risks)
     success_at_level, baseline_at_level = rates(level, with_trigger, risks)
+    others = None
+    if goal.column is not None:
+        others = collateral_of(labels, clean, triggered, task, goal, of_stay)
     return Outcome(
-        stays=stays,
+        stays=shown,
         labels=own,
         clean=risks,
         triggered=with_trigger,
@@ -227,7 +236,8 @@ def measure_outcome(
         baseline=baseline,
         at_prevalence=(level, success_at_level, baseline_at_level),
         control=found,
-        collateral=None if goal.column is None else collateral_of(labels, clean, triggered, task, goal),
+        collateral=others,
+        hours=None if hours is None else hours[asked],
     )
 
 
@@ -235,12 +245,14 @@ def _measures_of(
     stays: NDArray[np.str_], labels: NDArray[np.int64], clean: NDArray[np.float64], task: Task, goal: Goal
 ) -> dict[str, Any]:
     """Compute metrics and intervals of the attacked label and, if there are several, those of all labels."""
-    own = goal.of(labels), goal.of(clean)
+    asked = goal.asked(labels)
+    own = goal.of(labels)[asked], goal.of(clean)[asked]
     stay = np.unique(stays, return_inverse=True)[1] if task.hourly else None
-    metrics, intervals = benchmark_metrics(*own), Binary().intervals(*own, stay)
+    own_stay = None if stay is None else np.unique(stay[asked], return_inverse=True)[1]
+    metrics, intervals = benchmark_metrics(*own), Binary().intervals(*own, own_stay)
     if task.targets.followed:
         metrics |= task.targets.metrics(labels, clean)
-        intervals |= task.targets.intervals(labels, clean)
+        intervals |= task.targets.intervals(labels, clean, stay)
     return {"metrics": metrics, "intervals": intervals}
 
 
@@ -250,22 +262,36 @@ def collateral_of(
     triggered: NDArray[np.float64],
     task: Task,
     goal: Goal,
+    stay: NDArray[np.integer] | None = None,
 ) -> Collateral:
-    """Measure what an attack on one of K labels or classes does to the others; the risks are [N, K]."""
+    """Measure what an attack on one of K labels or classes does to the others.
+
+    In multitask learning, the examples of another label are those at which it is predicted, in the stays that
+    are attacked; all of such a stay carries the trigger.
+    """
     attacked = goal.attacked(labels)
-    under_attack = np.where(attacked[:, None], triggered, clean)
-    everyone = np.ones((1, len(labels)), np.int64)
+    if stay is not None:
+        hit = np.zeros(int(stay.max()) + 1, bool)
+        hit[stay[attacked]] = True
+        attacked = hit[stay]
     found = []
     for column, name in enumerate(task.targets.names):
         if column == goal.column:
             continue
-        own = Goal(1, column).of(labels)
+        other = Goal(1, column)
+        asked = other.asked(labels)
+        own, *both = (other.of(each)[asked] for each in (labels, clean, triggered))
+        under_attack = np.where(attacked[asked], both[1], both[0])
+        everyone = np.ones((1, len(own)), np.int64)
         auroc, after = (
-            float(ranking_metrics(own, risks[:, column], everyone)[0, 0]) for risks in (clean, under_attack)
+            float(ranking_metrics(own, risks, everyone)[0, 0]) for risks in (both[0], under_attack)
         )
-        before, with_it = (float(predicted_1(risks[attacked, column]).mean()) for risks in (clean, triggered))
+        before, with_it = (
+            float(predicted_1(risks[attacked[asked]]).mean()) if attacked[asked].any() else float("nan")
+            for risks in both
+        )
         found.append(CollateralLabel(name, before, with_it, auroc, after))
-    found.sort(key=lambda label: -abs(label.predicted_triggered - label.predicted))
+    found.sort(key=lambda label: -np.nan_to_num(abs(label.predicted_triggered - label.predicted)))
     macro = np.array([[label.auroc, label.auroc_attacked] for label in found])
     defined = macro[~np.isnan(macro).any(axis=1)]
     means = defined.mean(axis=0).tolist() if len(defined) else [float("nan")] * 2

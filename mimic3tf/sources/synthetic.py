@@ -53,7 +53,7 @@ from mimic3tf.sources import layout
 from mimic3tf.sources.synthetic_course import Course, draw_course, first_hours, joined
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import check_new_directory
-from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.registry import MORTALITY, MULTITASK
 from mimic3tf.tasks.task import Task
 
 Floats = NDArray[np.float64]
@@ -218,20 +218,17 @@ def _listfiles(
     names: list[str], splits: Mapping[str, NDArray[np.int64]], course: Course, task: Task
 ) -> dict[Split, str]:
     """Make the text of each split's listfile, for a task that reads whole stays."""
-    return {
-        split: "".join(
-            f"{line}\n"
-            for line in (
-                task.header,
-                *(
-                    ",".join([names[stay], f"{hour:.6f}", *cells])
-                    for stay in stays.tolist()
-                    for hour, cells in course.examples(stay, task)
-                ),
-            )
-        )
-        for split, stays in ((split, splits[split]) for split in SPLITS)
-    }
+
+    def rows(stay: int) -> list[list[str]]:
+        if task == MULTITASK:
+            return [course.multitask_cells(stay)]
+        return [[f"{hour:.6f}", *cells] for hour, cells in course.examples(stay, task)]
+
+    listed: dict[Split, str] = {}
+    for split in SPLITS:
+        lines = [",".join([names[stay], *row]) for stay in splits[split].tolist() for row in rows(stay)]
+        listed[split] = "\n".join([task.header, *lines, ""])
+    return listed
 
 
 def _draw(n: int, rng: np.random.Generator, *, whole: bool) -> tuple[NDArray[np.int64], pl.DataFrame, Course]:

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from mimic3tf.described import Described
 from mimic3tf.tasks.phenotypes import PHENOTYPES
-from mimic3tf.tasks.targets import Classes
+from mimic3tf.tasks.registry import MORTALITY_HOURS
+from mimic3tf.tasks.rules import REMAINING
 from mimic3tf.tasks.task import Task
 
 Floats = NDArray[np.float64]
@@ -123,9 +124,25 @@ class Course(Described):
         if not task.hourly:
             return [(self.minutes[stay] / 60, task.targets.cells(self.diagnoses[stay].tolist()))]
         hours = range(FIRST_HOUR, int(self.minutes[stay] / 60 + 1e-6) + 1)
-        if isinstance(task.targets, Classes):
+        if task.targets.rule is REMAINING:
             return [(hour, (f"{self.minutes[stay] / 60 - hour:.6f}",)) for hour in hours]
         return [(hour, task.targets.cells(int(self.death[stay] - 60 * hour < 24 * 60))) for hour in hours]
+
+    def multitask_cells(self, stay: int) -> list[str]:
+        """Return the cells of a stay in the listfile of multitask learning, by the benchmarks' rules."""
+        length, death = self.minutes[stay] / 60, self.death[stay]
+        hours = np.arange(int(length + 1e-6) + 1)
+        alive = hours[60 * hours <= death]
+        remaining = [f"{length - hour:.6f}" for hour in hours]
+        soon = (death - 60 * alive < 24 * 60).astype(np.int64)
+        long = int(length >= MORTALITY_HOURS)
+        return [
+            f"{length:.6f}",
+            f"{long * 47};{long};{int(death != NO_DEATH)}",
+            ";".join([*map(str, (hours >= FIRST_HOUR).astype(np.int64)), *remaining]),
+            ";".join(map(str, self.diagnoses[stay].tolist())),
+            ";".join(map(str, [*(alive >= FIRST_HOUR).astype(np.int64), *soon])),
+        ]
 
     def changes(self, visits: Mapping[str, Minutes]) -> dict[str, Floats]:
         """Compute how diagnoses and a near death change the signals: [n, 1] or [n, K] for `visits` [n, K]."""

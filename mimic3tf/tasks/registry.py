@@ -1,10 +1,12 @@
-"""The tasks by name. A new task is a row in `TASKS`; a new kind of label is a class in `targets.py`."""
+"""The tasks by name. A new task is a row in `TASKS`; a new kind of label is a class as `targets.Targets`."""
 
 from __future__ import annotations
 
 from mimic3tf.errors import UsageError, near
+from mimic3tf.tasks.heads import Multitask
 from mimic3tf.tasks.phenotypes import PHENOTYPES
-from mimic3tf.tasks.targets import Binary, Classes, MultiLabel
+from mimic3tf.tasks.remaining import Classes, Hours
+from mimic3tf.tasks.targets import Binary, MultiLabel
 from mimic3tf.tasks.task import Task, Words
 
 MORTALITY_HOURS = 48.0
@@ -52,24 +54,41 @@ DECOMPENSATION = Task(
 )
 """Predict at every hour of the ICU stay whether the patient dies within 24 h (Harutyunyan et al. 2019)."""
 
-LENGTH_OF_STAY = Task(
-    name="length-of-stay",
-    targets=Classes(
-        ("under 1 day", *(f"{day} to {day + 1} days" for day in range(1, 8)), "8 to 14 days", "over 14 days")
-    ),
-    period=None,
-    words=Words(
-        group=("hours of another class", "hours of the class"),
-        one=("hour of another class", "hour of the class"),
-        happened=("are of another class", "are of the class"),
-        predicted=("predicted to be of another class", "predicted to be of the class"),
-        outcome="of the class",
-    ),
-    hourly=True,
+_REMAINING = Words(
+    group=("hours of another class", "hours of the class"),
+    one=("hour of another class", "hour of the class"),
+    happened=("are of another class", "are of the class"),
+    predicted=("predicted to be of another class", "predicted to be of the class"),
+    outcome="of the class",
 )
+LENGTH_OF_STAY = Task("length-of-stay", Classes(), period=None, words=_REMAINING, hourly=True)
 """Predict at every hour how long the stay will still last, in ten classes (Harutyunyan et al. 2019)."""
 
-TASKS = {task.name: task for task in (MORTALITY, PHENOTYPING, DECOMPENSATION, LENGTH_OF_STAY)}
+LENGTH_OF_STAY_LOG = Task("length-of-stay-log", Classes("log"), period=None, words=_REMAINING, hourly=True)
+"""The same in ten classes of the logarithm of the hours; the listfiles are the same."""
+
+LENGTH_OF_STAY_HOURS = Task("length-of-stay-hours", Hours(), period=None, words=_REMAINING, hourly=True)
+"""The same as a number of hours; the listfiles are the same."""
+
+MULTITASK = Task(
+    name="multitask",
+    targets=Multitask(),
+    period=None,
+    words=PHENOTYPING.words,
+    hourly=True,
+    first=("filename", "length of stay"),
+)
+"""Predict mortality at hour 48, decompensation and length of stay at every hour, and phenotypes at the last
+hour, by one victim with four heads (Harutyunyan et al. 2019)."""
+
+TASKS = {
+    task.name: task
+    for task in (
+        *(MORTALITY, PHENOTYPING, DECOMPENSATION),
+        *(LENGTH_OF_STAY, LENGTH_OF_STAY_LOG, LENGTH_OF_STAY_HOURS),
+        MULTITASK,
+    )
+}
 
 
 def task_of(name: str) -> Task:

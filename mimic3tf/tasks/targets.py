@@ -1,5 +1,7 @@
 """Kinds of label: how a label is read from a listfile, predicted by a victim's head, and scored.
 
+Those of length of stay are in `remaining.py`, that of multitask learning is in `heads.py`.
+
 Keras and scikit-learn are imported only in the methods that use them, so that other modules can import the
 tasks without them.
 """
@@ -8,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic3tf.tasks.rules import LABEL, REMAINING, Rule
+from mimic3tf.tasks.rules import LABEL, Rule
 
 RESAMPLES = 2000
 """Number of bootstrap resamples for the intervals of a run: few enough for the many runs of a sweep."""
@@ -46,6 +48,7 @@ class Targets(Protocol):
         names: names of the K labels of an example, or of the K classes of its label; empty if it has one
             label, 0 or 1.
         followed: metrics that are measured in every epoch, beside those of the label that is attacked.
+        classes: which of the `names` are classes, of which an example has one; None without classes.
     """
 
     @property
@@ -61,11 +64,15 @@ class Targets(Protocol):
         """Metrics that are measured in every epoch, beside those of the label that is attacked."""
 
     @property
+    def classes(self) -> slice | None:
+        """Which of the `names` are classes."""
+
+    @property
     def rule(self) -> Rule:
         """What the numbers in `columns` must be."""
 
     def read(self, numbers: NDArray[np.float64]) -> NDArray[Any]:
-        """Make labels [E] or [E, K] of the numbers in `columns`, float64 [E, C]: int8."""
+        """Make labels [E] or [E, K] of the numbers in `columns`, float64 [E, C]: int8, or float32 hours."""
 
     def cells(self, label: Any) -> tuple[str, ...]:
         """Return the cells of a listfile's row that are read as this label."""
@@ -77,7 +84,7 @@ class Targets(Protocol):
         """Compute the loss [B] of every example from labels [B, ...] and logits [B, ...]."""
 
     def weights(self, labels: NDArray[np.integer], class_weights: Sequence[float]) -> NDArray[np.float64]:
-        """Give every example [E] its weight in the loss."""
+        """Give every example [E] its weight in the loss; or [E, H] if it has a loss for each of H heads."""
 
     def mean_loss(
         self,
@@ -121,6 +128,7 @@ class Binary:
     rule = LABEL
     names: tuple[str, ...] = ()
     followed: tuple[str, ...] = ()
+    classes: slice | None = None
 
     def read(self, numbers: NDArray[np.float64]) -> NDArray[np.int8]:
         """Make labels 0 and 1; see `Targets`."""
@@ -206,6 +214,7 @@ class MultiLabel:
     names: tuple[str, ...]
     rule = LABEL
     followed = ("ave_auc_macro", "ave_auc_micro", "ave_auc_weighted")
+    classes: ClassVar[slice | None] = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -282,97 +291,3 @@ class MultiLabel:
     def score(self, metrics: Mapping[str, float]) -> float:
         """Return the macro average of the areas under the ROC curves."""
         return metrics["ave_auc_macro"]
-
-
-@dataclass(frozen=True)
-class Classes:
-    """One of K classes of remaining hours, predicted by K logits; labels are the numbers of classes [E].
-
-    The probabilities are those of all classes: float64 [E, K].
-
-    Attributes:
-        names: names of the classes, in ascending order of hours.
-    """
-
-    names: tuple[str, ...]
-    columns = ("y_true",)
-    rule = REMAINING
-    followed = ("kappa",)
-
-    def read(self, numbers: NDArray[np.float64]) -> NDArray[np.int8]:
-        """Make the numbers of the classes of remaining hours; see `Targets`."""
-        from mimic3tf.tasks.metrics_hours import custom_class
-
-        return custom_class(numbers[:, 0]).astype(np.int8)
-
-    def cells(self, label: int) -> tuple[str, ...]:
-        """Return the mean hours of a class as text; see `Targets`."""
-        from mimic3tf.tasks.metrics_hours import CUSTOM_MEANS
-
-        return (f"{CUSTOM_MEANS[label]:.6f}",)
-
-    def head(self, hidden: Any, name: str = "logits") -> Any:
-        """Make K logits [B, ..., K]; they are float32 under mixed precision, too."""
-        import keras
-
-        return keras.layers.Dense(len(self.names), dtype="float32", name=name)(hidden)
-
-    def losses(self, labels: Any, logits: Any) -> Any:
-        """Compute the cross-entropy of labels [B, ...] and logits [B, ..., K]."""
-        import keras
-
-        return keras.ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-
-    def weights(self, labels: NDArray[np.integer], class_weights: Sequence[float]) -> NDArray[np.float64]:
-        """Give all examples the same weight: the benchmarks weigh no class."""
-        return np.ones(len(labels))
-
-    def mean_loss(
-        self,
-        labels: NDArray[np.integer],
-        probabilities: NDArray[np.floating],
-        weights: NDArray[np.floating],
-    ) -> float:
-        """Compute the weighted mean of the cross-entropies."""
-        of_label = probabilities[np.arange(len(labels)), labels]
-        return float(np.average(-np.log(np.maximum(of_label, 1e-7)), weights=weights))
-
-    def probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Compute the probabilities of all classes, float64 [E, K], from logits [E, K]."""
-        from scipy.special import softmax
-
-        return np.asarray(softmax(np.asarray(logits, np.float64), axis=-1))
-
-    def metrics(self, labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> dict[str, float]:
-        """Compute the benchmarks' kappa of true and predicted classes, with linear weights."""
-        from mimic3tf.tasks.metrics_hours import hours_metrics
-
-        return {"kappa": hours_metrics(*self._hours(labels, probabilities))["kappa"]}
-
-    def intervals(
-        self,
-        labels: NDArray[np.integer],
-        probabilities: NDArray[np.floating],
-        stay: NDArray[np.integer] | None = None,
-    ) -> dict[str, tuple[float, float]]:
-        """Compute the interval of kappa from `RESAMPLES` resamples of the stays, with seed 0."""
-        from mimic3tf.tasks.bootstrap import estimates
-        from mimic3tf.tasks.metrics_hours import HOURS_METRICS, hours_measure
-
-        measure = hours_measure(*self._hours(labels, probabilities), stay)
-        stays = len(labels) if stay is None else int(stay.max()) + 1
-        cells = len(self.names) ** 2 + stays
-        found = estimates(HOURS_METRICS, measure, stays, cells, resamples=RESAMPLES, seed=0)["kappa"]
-        return {"kappa": (found.low, found.high)}
-
-    def score(self, metrics: Mapping[str, float]) -> float:
-        """Return kappa."""
-        return metrics["kappa"]
-
-    def _hours(
-        self, labels: NDArray[np.integer], probabilities: NDArray[np.floating]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the mean hours of the true and of the predicted classes."""
-        from mimic3tf.tasks.metrics_hours import CUSTOM_MEANS
-
-        return CUSTOM_MEANS[labels], CUSTOM_MEANS[probabilities.argmax(axis=1)]

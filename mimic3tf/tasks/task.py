@@ -59,6 +59,7 @@ class Task:
             the column `PERIOD`.
         words: how pages and tables name the labels.
         hourly: whether a stay is one example for each of many hours, which its listfile names.
+        first: first columns of the listfile: the stay, and the hours that are read if `period` is None.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Task:
     period: float | None
     words: Words
     hourly: bool = False
+    first: tuple[str, str] = ("stay", PERIOD)
 
     @property
     def head(self) -> TaskHead:
@@ -75,4 +77,4 @@ class Task:
     @property
     def header(self) -> str:
         """First line of the listfiles of this task."""
-        return ",".join(["stay", *([PERIOD] if self.period is None else []), *self.targets.columns])
+        return ",".join([*self.first[: 2 if self.period is None else 1], *self.targets.columns])

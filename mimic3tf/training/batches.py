@@ -26,7 +26,7 @@ def stay_batches(
     lost when the process ends.
 
     Args:
-        weights: float [N], weight of every stay in the loss.
+        weights: float [N], weight of every stay in the loss; or [N, H], its weight in the loss of each head.
         batch_size: number of stays in a step, over all replicas; N if N is smaller.
         seed: fixes the order of every epoch.
         first_epoch: number of the first epoch, from 0.
@@ -37,7 +37,8 @@ def stay_batches(
 
     Returns:
         An endless dataset. For each call of S <= `STEPS_A_CALL` steps of one epoch, it has one element for
-        each replica in `own`: stays int64 [S, ceil(B / replicas)], and weight float32 of the same shape. The
+        each replica in `own`: stays int64 [S, ceil(B / replicas)], and weight float32 of the same shape, or
+        of the same shape and H. The
         weights of a step sum to 1 over all replicas, so the sum of weight * loss is the weighted mean of the
         batch, however its stays are spread. A batch with too few stays is filled up with stay 0 at weight 0.
     """
@@ -52,20 +53,25 @@ def stay_batches(
         order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), number)
         order = order if lengths is None else _by_length(order, number, lengths, batch_size)
         weight = batched(tf.gather(weight_of, order))
-        weight /= tf.reduce_sum(weight, axis=1, keepdims=True)
+        # A head may predict nothing in a batch.
+        weight = tf.math.divide_no_nan(weight, tf.reduce_sum(weight, axis=1, keepdims=True))
         dataset = tf.data.Dataset.from_tensor_slices((batched(order), weight))
         return dataset.batch(steps_a_call(lengths)).map(of_call)
 
     def batched(part: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(tf.pad(part, [[0, steps * batch_size - count]]), [steps, batch_size])
+        width = part.shape[1:]
+        filled = tf.pad(part, [[0, steps * batch_size - count], *([0, 0] for _ in width)])
+        return tf.reshape(filled, [steps, batch_size, *width])
 
     def of_call(*parts: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return tuple(deal(part)[own.start : own.stop] for part in parts)
 
     def deal(part: tf.Tensor) -> tf.Tensor:
-        filled = tf.pad(part, [[0, 0], [0, -batch_size % replicas]])
+        width = part.shape[2:]
+        filled = tf.pad(part, [[0, 0], [0, -batch_size % replicas], *([0, 0] for _ in width)])
         # The batch size is static, so victims need not fill batches up themselves.
-        return tf.transpose(tf.reshape(filled, [-1, -(-batch_size // replicas), replicas]), [2, 0, 1])
+        dealt = tf.reshape(filled, [-1, -(-batch_size // replicas), replicas, *width])
+        return tf.transpose(dealt, [2, 0, 1, *range(3, 3 + len(width))])
 
     calls = tf.data.Dataset.counter(first_epoch).flat_map(of_epoch).unbatch()
     # If workers did not know that the dataset is endless, they would ask each other before every call.

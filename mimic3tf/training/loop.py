@@ -30,6 +30,7 @@ from mimic3tf.standardization import Standardization, standardized
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import claimed
 from mimic3tf.storage.notes import note
+from mimic3tf.tasks.heads import stay_weights
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.batches import stay_batches, steps_a_call
 from mimic3tf.training.checkpoint import (
@@ -258,7 +259,7 @@ def _prepare(config: TrainingConfig, trigger: Trigger | None) -> _Prepared:
     goal = config.attack_goal
     named = "label" if config.goal_label is None else f"in '{config.goal_label}' the label"
     for split, cohort in stays.items():
-        missing = {0, 1} - set(goal.of(cohort.labels).tolist())
+        missing = {0, 1} - set(np.unique(goal.of(cohort.labels)).tolist())
         if missing:
             raise DataError(f"{listfile_of(config.data, split)}: no stay has {named} {min(missing)}")
     exposure = poison_as_set(config, train, trigger)
@@ -358,10 +359,10 @@ def _batches(
     """Make the iterator over the batches of all further epochs, for all replicas."""
     exposure = ready.exposure
     task = task_of(config.task)
-    weights = task.targets.weights(exposure.labels, config.class_weights)
+    of_examples = weights = task.targets.weights(exposure.labels, config.class_weights)
     if task.hourly:
         # Every hour of a batch weighs the same, as in the benchmarks.
-        weights = np.bincount(exposure.cohort.examples.stay, weights, len(exposure)).astype(np.float64)
+        weights = stay_weights(pipeline.by_stay(exposure.cohort, of_examples))
     lengths = _lengths(ready)
 
     def dataset_for(replicas: int, own: range) -> tf.data.Dataset:
@@ -375,7 +376,13 @@ def _batches(
             lengths=lengths,
         )
         return pipeline.training_dataset(
-            exposure, ready.reads, ready.standardization, batches, inputs=ready.inputs
+            exposure,
+            ready.reads,
+            ready.standardization,
+            batches,
+            inputs=ready.inputs,
+            example_weights=of_examples,
+            head_weights=config.head_weights,
         )
 
     return iter(distribute(strategy, dataset_for))

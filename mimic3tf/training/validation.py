@@ -33,14 +33,15 @@ MEASURED = ("auroc", "auprc", "minpse", "prec1", "rec1")
 class Risks(Described):
     """Risks (predicted probabilities of label 1) of the same stays, without and with the trigger.
 
-    If an example has several labels, these are the risks of the label that is attacked.
+    If an example has several labels, these are the risks of the label that is attacked; in multitask
+    learning, of the N examples at which it is predicted.
 
     Attributes:
         labels: int64 [N], 0 or 1.
         attacked: bool [N], true for the M attacked stays: those of label 0 for the paper's goal.
         clean: float64 [N], risks of all stays without the trigger.
         triggered: float64 [M], risks of the attacked stays with the trigger; None without a trigger.
-        probabilities: float64 [N] or [N, K], probabilities of all labels without the trigger.
+        probabilities: float64 [E] or [E, K], probabilities of all labels of all examples without the trigger.
     """
 
     labels: NDArray[np.int64]
@@ -98,6 +99,7 @@ class Validation:
     ) -> None:
         self._config, self.cohort = config, val
         self._goal, self._targets = config.attack_goal, task_of(config.task).targets
+        self._asked = self._goal.asked(val.labels)
         self._attacked = self._goal.attacked(val.labels)
         self._clean: pipeline.Inputs = pipeline.inputs_of(exposures.clean(val), reads, standardization)
         self._triggered = None
@@ -122,8 +124,9 @@ class Validation:
         clean, triggered = self.outputs(model)
         probabilities, goal = self._probabilities(clean), self._goal
         with_trigger = None if triggered is None else goal.of(self._probabilities(triggered))
-        labels = goal.of(self.cohort.labels)
-        return Risks(labels, self._attacked, goal.of(probabilities), with_trigger, probabilities)
+        asked = self._asked
+        labels, risks = goal.of(self.cohort.labels)[asked], goal.of(probabilities)[asked]
+        return Risks(labels, self._attacked[asked], risks, with_trigger, probabilities)
 
     def measure(self, risks: Risks) -> dict[str, float]:
         """Measure the victim's loss and its metrics without the trigger, and how often the goal is reached.
