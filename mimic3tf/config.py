@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,7 +27,8 @@ from mimic3tf.poisoning.kinds import PoisonedLabels, PoisonImputed
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.yaml_file import first_fault, read_option_file, read_yaml
 from mimic3tf.tasks.heads import HEADS
-from mimic3tf.tasks.registry import MORTALITY, MULTITASK, TASKS, task_of
+from mimic3tf.tasks.registry import MORTALITY, MULTITASK, PHENOTYPING, TASKS, task_of
+from mimic3tf.tasks.task import TaskHead
 from mimic3tf.victims import OriginalVictim, check_victim
 from mimic3tf.victims.own import full_name, is_own, sha256_of
 
@@ -87,6 +89,9 @@ class TrainingConfig(BaseModel):
         schedule: "cosine" lowers the step size to 0 over all epochs, as half a cosine; "constant" keeps it.
         l2: weight decay: this multiple of the weights is added to the gradient.
         class_weights: weight of label 0 and of label 1 in the loss.
+        sizes: settings of the victim's layers, such as `units`; its own for those that are not given.
+        target_replication: share of the loss that predictions at all earlier bins of a stay get, each with
+            the label of the stay; 0 predicts at the last bin only. For phenotyping.
         head_weights: weights of the losses of mortality, decompensation, length of stay and phenotyping in
             multitask learning; 1 each if not given.
         clip: standardized inputs, with the trigger, are clipped to this many standard deviations from the
@@ -130,6 +135,8 @@ class TrainingConfig(BaseModel):
     class_weights: Annotated[
         list[Annotated[float, Field(gt=0, le=LARGEST_FACTOR)]], Field(min_length=2, max_length=2)
     ]
+    sizes: dict[str, Annotated[float, Field(ge=0, le=LARGEST_FACTOR)]] | None = None
+    target_replication: Annotated[float, Field(ge=0, lt=1)] = 0.0
     head_weights: (
         Annotated[
             list[Annotated[float, Field(ge=0, le=LARGEST_FACTOR)]],
@@ -156,6 +163,12 @@ class TrainingConfig(BaseModel):
             return Goal(self.goal)
         column, classes = targets.names.index(self.goal_label), targets.classes
         return Goal(self.goal, column, classes if classes and _is_class(column, classes) else None)
+
+    @property
+    def head(self) -> TaskHead:
+        """Make the last layer of the victim."""
+        head = task_of(self.task).head
+        return replace(head, every_bin=True) if self.target_replication else head
 
     @property
     def follow_links(self) -> bool:
@@ -186,6 +199,13 @@ class TrainingConfig(BaseModel):
         if given.data.get("goal") == 0 and is_class:
             raise ValueError("names the class that the attacker wants; --goal 0 has none, leave it out")
         return label
+
+    @field_validator("target_replication")
+    @classmethod
+    def _is_of_whole_stays(cls, value: float, given: ValidationInfo) -> float:
+        if value and given.data.get("task") != PHENOTYPING.name:
+            raise ValueError(f"only for the task {PHENOTYPING.name}; leave it out")
+        return value
 
     @field_validator("head_weights")
     @classmethod

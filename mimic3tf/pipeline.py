@@ -70,6 +70,7 @@ def training_dataset(
     inputs: Inputs | None = None,
     example_weights: NDArray[np.floating] | None = None,
     head_weights: Sequence[float] | None = None,
+    target_replication: float = 0.0,
 ) -> tf.data.Dataset:
     """Make the dataset that a victim trains on.
 
@@ -83,6 +84,8 @@ def training_dataset(
         example_weights: if the task is hourly, weight of every example, [E] or [E, H] for H heads; the weight
             of a stay in `batches` is divided among its examples in these proportions.
         head_weights: weights [H] of the losses of the heads; 1 each if not given.
+        target_replication: share of the loss that all bins of a stay get, each with the stay's label; the
+            last bin gets the rest. The weights in `batches` are then [S, B, 2]: 1 and the number of bins.
 
     Returns:
         Elements `(x, y, weight)`: x float32 [S, B, ...], y int64 [S, B] or [S, B, K], weight float32 [S, B].
@@ -114,6 +117,9 @@ def training_dataset(
     if exposure.cohort.task.hourly:
         assert example_weights is not None
         make_examples = _hourly_examples(exposure, make_inputs, example_weights, head_weights)
+        return batches.map(make_examples, tf.data.AUTOTUNE).prefetch(2)
+    if target_replication:
+        make_examples = _replicated(exposure, make_inputs, target_replication)
         return batches.map(make_examples, tf.data.AUTOTUNE).prefetch(2)
     labels = tf.constant(exposure.labels)
 
@@ -157,6 +163,22 @@ def _hourly_examples(
             for table in tables
         )
         return x, tf.cast(y, tf.int64) if y.dtype.is_integer else y, weight[:, :, None] * share
+
+    return example
+
+
+def _replicated(exposure: Exposure, make_inputs: Any, share: float) -> Any:
+    """Make the function as `_hourly_examples` for stays whose label counts at every bin."""
+    labels, lengths = tf.constant(exposure.labels), tf.constant(exposure.cohort.lengths)
+
+    def example(stays: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        x, bins = make_inputs(stays), tf.gather(lengths, stays)[..., None]
+        number = tf.range(tf.shape(x, tf.int64)[2])
+        last, inside = (tf.cast(each, tf.float32) for each in (number == bins - 1, number < bins))
+        own = (1 - share) * weight[..., :1] * last
+        replicated = share * weight[..., 1:] * inside / tf.cast(bins, tf.float32)
+        y = tf.repeat(tf.gather(labels, stays)[:, :, None], tf.shape(x)[2], axis=2)
+        return x, y, own + replicated
 
     return example
 

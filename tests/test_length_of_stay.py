@@ -122,7 +122,9 @@ def test_hours_are_predicted_by_squared_differences_of_logarithms() -> None:
     outputs = np.array([[[1], [12]], [[150], [0]]], np.float32)
     wanted = (np.log1p(outputs[..., 0]) - np.log1p(labels)) ** 2
     np.testing.assert_allclose(targets.losses(labels, outputs), wanted, rtol=1e-5)
-    mean = targets.mean_loss(labels.ravel(), targets.probabilities(outputs).ravel(), np.ones(4))
+    mean = targets.mean_loss(
+        labels.astype(np.int64).ravel(), targets.probabilities(outputs).ravel(), np.ones(4)
+    )
     assert mean == pytest.approx(wanted.mean(), rel=1e-5)
 
 

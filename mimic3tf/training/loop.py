@@ -314,7 +314,7 @@ def _run_epochs(
     """Train until the history is finished; write the results of each epoch at its end."""
     model, history = training.model, training.history
     gradients = None
-    if config.log_level != "minimal" and not task_of(config.task).hourly:
+    if config.log_level != "minimal" and not config.head.every_bin:
         gradients = GradientNorms(ready.exposure, ready.inputs, config, model)
     watchers = keras.callbacks.CallbackList(
         [MetricsFile(out / METRICS, task_of(config.task).targets.followed), EpochProgress(config.epochs)],
@@ -360,7 +360,9 @@ def _batches(
     exposure = ready.exposure
     task = task_of(config.task)
     of_examples = weights = task.targets.weights(exposure.labels, config.class_weights)
-    if task.hourly:
+    if config.target_replication:
+        weights = np.stack([np.ones(len(exposure)), exposure.cohort.lengths], axis=1)
+    elif task.hourly:
         # Every hour of a batch weighs the same, as in the benchmarks.
         weights = stay_weights(pipeline.by_stay(exposure.cohort, of_examples))
     lengths = _lengths(ready)
@@ -383,6 +385,7 @@ def _batches(
             inputs=ready.inputs,
             example_weights=of_examples,
             head_weights=config.head_weights,
+            target_replication=config.target_replication,
         )
 
     return iter(distribute(strategy, dataset_for))

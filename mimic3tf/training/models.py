@@ -23,7 +23,6 @@ from mimic3tf.errors import UsageError
 from mimic3tf.pipeline import input_shape
 from mimic3tf.storage.files import read_file, whole_file
 from mimic3tf.storage.stored_zip import read_stored
-from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.optimizer import optimizer_of
 from mimic3tf.victims import victim_of
 
@@ -53,10 +52,9 @@ def build_untrained(
         )
     shape = input_shape(victim.reads, channels, bins)
     columns = [channels.channel_of_column.tolist()] if victim.by_channel else []
-    head = task_of(config.task).head
     keras.config.set_dtype_policy(precision)
     try:
-        return victim.build(shape, head, *columns)
+        return victim.build(shape, config.head, *columns, **victim.sized(config.sizes))
     finally:
         keras.config.set_dtype_policy("float32")
 

@@ -47,13 +47,14 @@ def _outputs_by_length(model: keras.Model, inputs: FlatGrids) -> NDArray[np.floa
     batch = _stays_at_once((int(lengths.max()), inputs.rows.shape[1]))
     parts = np.split(order, range(batch, len(order), batch))
     outputs = [_forward(model, tf.constant(inputs[part])).numpy() for part in parts]
-    if inputs.predicted is None:
+    if outputs[0].ndim == 2:
         return np.asarray(np.concatenate(outputs)[np.argsort(order)])
     rows = np.empty((len(inputs.rows), *outputs[0].shape[2:]), outputs[0].dtype)
     for part, found in zip(parts, outputs, strict=True):
         index, inside = rows_of(inputs.starts, part, found.shape[1])
         rows[index.numpy()[inside.numpy()]] = found[inside.numpy()]
-    return rows[inputs.predicted]
+    # A victim that predicts at every bin, of a stay that is predicted as a whole, is asked at the last bin.
+    return rows[inputs.starts[1:] - 1 if inputs.predicted is None else inputs.predicted]
 
 
 @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]

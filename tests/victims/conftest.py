@@ -43,12 +43,14 @@ def build() -> Build:
         bins: int | None = 48,
         channels: ChannelSet = MIMIC3,
         task: Task = MORTALITY,
+        sizes: dict[str, float] | None = None,
     ) -> keras.Model:
         victim = victim_of(name)
+        own = victim.sized(sizes)
         columns = [channels.channel_of_column.tolist()] if victim.by_channel else []
         keras.config.set_dtype_policy(precision)
         try:
-            return victim.build(input_shape(victim.reads, channels, bins), task.head, *columns)
+            return victim.build(input_shape(victim.reads, channels, bins), task.head, *columns, **own)
         finally:
             keras.config.set_dtype_policy("float32")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
+
+from mimic3tf.victims.layers.gates import hard_sigmoid
 
 
 @keras.saving.register_keras_serializable("mimic3tf")
@@ -23,11 +25,15 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
     Args:
         channel_of_column: int [D], position of the channel that each input column belongs to.
         units: units of one LSTM in one direction.
+        hard_gates: whether the gates are the hard sigmoid of Keras 2.
         **kwargs: further arguments of `keras.layers.Layer`.
     """
 
-    def __init__(self, channel_of_column: Sequence[int], units: int, **kwargs: Any) -> None:
+    def __init__(
+        self, channel_of_column: Sequence[int], units: int, *, hard_gates: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
+        self.hard_gates = hard_gates
         self.channel_of_column = list(channel_of_column)
         self.units = units
         self.channels = max(self.channel_of_column) + 1
@@ -63,8 +69,12 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
         inputs = ops.concatenate([inputs, reverse(inputs)], axis=-1)  # [T, B, 2 * D]
         kernel, recurrent_kernel, bias = self._block_weights()
         on_gpu = tf.sysconfig.get_build_info()["is_cuda_build"] and tf.config.list_logical_devices("GPU")
-        run = _run_on_cudnn if on_gpu else _run
-        forward, backward = ops.split(run(inputs, kernel, recurrent_kernel, bias), 2, axis=-1)
+        if on_gpu and not self.hard_gates:
+            outputs = _run_on_cudnn(inputs, kernel, recurrent_kernel, bias)
+        else:
+            gate = hard_sigmoid if self.hard_gates else ops.sigmoid
+            outputs = _run(inputs, kernel, recurrent_kernel, bias, gate)
+        forward, backward = ops.split(outputs, 2, axis=-1)
         outputs = ops.concatenate([forward, reverse(backward)], axis=-1)
         return ops.transpose(outputs, (1, 0, 2))
 
@@ -95,7 +105,7 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make an equal layer."""
         own = {"channel_of_column": self.channel_of_column, "units": self.units}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), **own, "hard_gates": self.hard_gates}
 
     def _draw_kernel(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:
         """Draw Glorot-uniform weights [2, D, gates]; the limits depend on the channel's number of columns."""
@@ -110,15 +120,15 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
         return ops.broadcast_to(ops.cast(ops.arange(shape[-1]) // self.units == 1, dtype), shape)
 
 
-def _run(inputs: Any, kernel: Any, recurrent_kernel: Any, bias: Any) -> Any:
+def _run(inputs: Any, kernel: Any, recurrent_kernel: Any, bias: Any, gate: Callable[[Any], Any]) -> Any:
     """Run one LSTM of K units over the time steps: [T, B, D] to [T, B, K]."""
     projected = ops.matmul(inputs, kernel) + bias
 
     def step(state: tuple[Any, Any], projected: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
         output, cell = state
         i, f, c, o = ops.split(projected + ops.matmul(output, recurrent_kernel), 4, axis=-1)
-        cell = ops.sigmoid(f) * cell + ops.sigmoid(i) * ops.tanh(c)
-        state = (ops.sigmoid(o) * ops.tanh(cell), cell)
+        cell = gate(f) * cell + gate(i) * ops.tanh(c)
+        state = (gate(o) * ops.tanh(cell), cell)
         return state, state
 
     start = ops.zeros_like(projected[0, :, : recurrent_kernel.shape[0]])
