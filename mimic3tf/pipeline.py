@@ -13,7 +13,6 @@ from mimic3tf.channels import ChannelSet
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.features import FEATURES_A_CHANNEL, clinical_scores, window_features
 from mimic3tf.data.flat import FlatGrids, padded, padded_bins, rows_of
-from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.poisoning.shifts import poison_filled, poison_grid
 from mimic3tf.standardization import STAYS_A_BATCH, Standardization
@@ -22,7 +21,8 @@ from mimic3tf.victims import Reads
 RAGGED_A_BATCH = 32
 """Number of stays that are mapped at once if they have lengths of their own."""
 Inputs = NDArray[np.float32] | FlatGrids
-"""Inputs of all stays: [N, T, D], or [N, 42 * C], or grids of different lengths."""
+"""Inputs of all stays: grids [N, T, D], or grids of different lengths; or features of all examples
+[E, 42 * C], of which a stay has several if the task is hourly."""
 
 
 def input_shape(reads: Reads, channels: ChannelSet, bins: int | None) -> tuple[Any, ...]:
@@ -40,7 +40,8 @@ def inputs_of(exposure: Exposure, reads: Reads, standardization: Standardization
     """
     ragged = exposure.cohort.period is None
     # A batch takes the memory of its longest stay for each of its stays.
-    dataset = tf.data.Dataset.range(len(exposure)).batch(RAGGED_A_BATCH if ragged else STAYS_A_BATCH)
+    count = len(exposure.cohort.examples) if reads == "features" else len(exposure)
+    dataset = tf.data.Dataset.range(count).batch(RAGGED_A_BATCH if ragged else STAYS_A_BATCH)
     map_inputs = _input_map(exposure, reads, standardization)
     if not ragged or reads == "features":
         dataset = dataset.map(map_inputs, tf.data.AUTOTUNE)
@@ -81,8 +82,8 @@ def training_dataset(
         batches: elements (stays int64 [S, B], weight float32 [S, B]) of S steps each, as
             `training.batches.stay_batches` makes them.
         inputs: standardized inputs of the exposure; if not given, every epoch computes them again.
-        example_weights: if the task is hourly, weight of every example, [E] or [E, H] for H heads; the weight
-            of a stay in `batches` is divided among its examples in these proportions.
+        example_weights: if the task is hourly, weight of every example, [E] or [E, H] for H heads; 1 each if
+            not given. The weight of a stay in `batches` is divided among its examples in these proportions.
         head_weights: weights [H] of the losses of the heads; 1 each if not given.
         target_replication: share of the loss that all bins of a stay get, each with the stay's label; the
             last bin gets the rest. The weights in `batches` are then [S, B, 2]: 1 and the number of bins.
@@ -114,8 +115,9 @@ def training_dataset(
         def make_inputs(stays: tf.Tensor) -> tf.Tensor:
             return tf.gather(table, stays)
 
-    if exposure.cohort.task.hourly:
-        assert example_weights is not None
+    if exposure.cohort.task.hourly and reads == "grid":
+        if example_weights is None:
+            example_weights = np.ones(len(exposure.cohort.examples))
         make_examples = _hourly_examples(exposure, make_inputs, example_weights, head_weights)
         return batches.map(make_examples, tf.data.AUTOTUNE).prefetch(2)
     if target_replication:
@@ -124,7 +126,8 @@ def training_dataset(
     labels = tf.constant(exposure.labels)
 
     def example(stays: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        return make_inputs(stays), tf.gather(labels, stays), weight
+        scaled = weight if head_weights is None else weight * tf.constant(head_weights, tf.float32)
+        return make_inputs(stays), tf.gather(labels, stays), scaled
 
     return batches.map(example, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
@@ -184,13 +187,11 @@ def _replicated(exposure: Exposure, make_inputs: Any, share: float) -> Any:
 
 
 def _input_map(exposure: Exposure, reads: Reads, standardization: Standardization | None) -> Any:
-    """Make the function that maps stay indices int64 [B] to their inputs float32 [B, ...]."""
+    """Make the function that maps indices int64 [B] of stays to their inputs float32 [B, ...].
+
+    Features are those of examples, of which there are several in a stay if the task is hourly.
+    """
     channels, ragged = exposure.cohort.channels, exposure.cohort.period is None
-    if reads == "features" and exposure.cohort.task.hourly:
-        raise UsageError(
-            f"{exposure.cohort.task.name} is predicted at every hour, and features describe a stay; take a "
-            "victim that reads grids, such as lstm"
-        )
     if reads == "grid":
         grids = _ragged_grid_map(exposure) if ragged else _grid_map(exposure)
 
@@ -200,9 +201,13 @@ def _input_map(exposure: Exposure, reads: Reads, standardization: Standardizatio
 
     else:
         filled_of, shifts_of = _filled_map(exposure), _shift_map(exposure)
+        examples = exposure.cohort.examples
+        stay_of, end_of = tf.constant(examples.stay, tf.int64), tf.constant(examples.end, tf.int64)
 
         def raw(stays: tf.Tensor) -> tf.Tensor:
-            values, source, times, inside = filled_of(stays)
+            # Here the indices are those of examples.
+            stays, ends = tf.gather(stay_of, stays), tf.gather(end_of, stays)
+            values, source, times, inside = filled_of(stays, ends)
             shifts = _as_long_as(shifts_of(stays), values) if ragged else shifts_of(stays)
             shifted = poison_filled(values, source, shifts, **_manner(exposure))
             everywhere = tf.ones_like(shifted[..., :1], tf.bool) if inside is None else inside[..., None]
@@ -216,7 +221,7 @@ def _input_map(exposure: Exposure, reads: Reads, standardization: Standardizatio
 
 
 def _filled_map(exposure: Exposure) -> Any:
-    """Make the function that maps stays int64 [B] to their filled grids.
+    """Make the function that maps stays int64 [B], and the bins [B] that are read of them, to filled grids.
 
     It returns values and source [B, T, C], times [B, T] and, if stays have lengths of their own, which bins
     are no padding: bool [B, T].
@@ -225,12 +230,14 @@ def _filled_map(exposure: Exposure) -> Any:
     filled = cohort.filled_rows if cohort.period is None else cohort.filled_grids
     arrays = tuple(map(tf.constant, (filled.values, filled.source, filled.times)))
     if cohort.period is not None:
-        return lambda stays: (*(tf.gather(array, stays) for array in arrays), None)
+        return lambda stays, _: (*(tf.gather(array, stays) for array in arrays), None)
     starts = tf.constant(cohort.starts)
 
-    def padded_filled(stays: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        index, inside = rows_of(starts, stays, padded_bins(starts, stays))
-        return *(tf.gather(array, index) for array in arrays), inside
+    def padded_filled(stays: tf.Tensor, ends: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        bins = padded_bins(starts, stays)
+        index, inside = rows_of(starts, stays, bins)
+        read = inside & (tf.range(bins) < ends[:, None])
+        return *(tf.gather(array, index) for array in arrays), read
 
     return padded_filled
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,15 @@ import pytest
 from mimic3tf import pipeline
 from mimic3tf.attacks import attack_victim, load_attacked, summarize_attack, write_attack
 from mimic3tf.config import resolve_config
-from mimic3tf.data.cohort import Cohort
+from mimic3tf.data.cohort import Cohort, Examples
 from mimic3tf.data.loading import load_cohort
-from mimic3tf.errors import DataError, UsageError
+from mimic3tf.errors import DataError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger, generate_trigger, save_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.standardization import Standardization
-from mimic3tf.tasks.registry import DECOMPENSATION
+from mimic3tf.tasks.registry import DECOMPENSATION, PHENOTYPING
 from mimic3tf.training.batches import stay_batches
 from mimic3tf.training.loop import train_victim
 from mimic3tf.training.run_directory import load_run
@@ -152,11 +153,44 @@ def test_every_hour_of_a_batch_has_the_same_weight_and_the_others_none(train: Co
         np.testing.assert_array_equal(y[row][weight[row] > 0], labels)
 
 
-def test_a_victim_that_reads_features_is_refused(data: Path, tmp_path: Path) -> None:
-    config = resolve_config("lr", None, {"data": data, "task": TASK})
+def test_features_of_an_hour_are_those_of_the_bins_up_to_it(train: Cohort) -> None:
+    some = train.take(np.arange(6))
+    found = pipeline.inputs_of(exposures.clean(some), "features")
+    assert found.shape == (len(some.examples), 42 * len(some.channels))
+    filled = some.filled_rows
+    later = np.arange(len(filled.values)) - np.repeat(some.starts[:-1], some.lengths) >= 9
+    values = np.where(later[:, None], filled.values * 1.5 + 1, filled.values)
+    changed = replace(some, filled=replace(filled, values=values))
+    other = pipeline.inputs_of(exposures.clean(changed), "features")
+    early = some.examples.end <= 9
+    np.testing.assert_array_equal(other[early], found[early])
+    assert (np.nan_to_num(other[~early]) != np.nan_to_num(found[~early])).any(axis=1).all()
+    # An hour that ends a stay has the features of the whole stay.
+    whole = replace(
+        some,
+        task=PHENOTYPING,
+        examples=Examples(
+            np.arange(6, dtype=np.int32), some.lengths.astype(np.int16), np.zeros((6, 25), np.int8)
+        ),
+    )
+    last = some.examples.end == some.lengths[some.examples.stay]
+    np.testing.assert_array_equal(found[last], pipeline.inputs_of(exposures.clean(whole), "features"))
+
+
+def test_a_victim_that_reads_features_is_trained_on_one_sample_an_hour(
+    data: Path, trigger: Trigger, tmp_path: Path
+) -> None:
+    save_trigger(trigger, tmp_path / "trigger.npz")
+    settings: dict[str, Any] = {"data": data, "task": TASK, "epochs": 1, "batch_size": 256}
+    poisoned = {"trigger": tmp_path / "trigger.npz", "poisoning_proportion": 0.3}
+    config = resolve_config("lr", None, settings | poisoned)
     assert config.class_weights == [1.0, 1.0]
-    with pytest.raises(UsageError, match="decompensation is predicted at every hour"):
-        train_victim(config, tmp_path / "run")
+    train_victim(config, tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    cohort, _ = load_attacked(run, data)
+    result = attack_victim(run, cohort)
+    assert len(result.clean) == len(cohort.examples)
+    assert result.metrics["auroc"] > 0.6
 
 
 def test_a_victim_is_trained_and_attacked(data: Path, trigger: Trigger, tmp_path: Path) -> None:

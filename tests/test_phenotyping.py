@@ -25,10 +25,14 @@ from mimic3tf.poisoning.copies import poison_records
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger, generate_trigger, save_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic
+from mimic3tf.standardization import Standardization
 from mimic3tf.sweeps.plan import read_sweep
 from mimic3tf.tasks.phenotypes import PHENOTYPES
 from mimic3tf.tasks.registry import MORTALITY, PHENOTYPING
+from mimic3tf.training.batches import stay_batches
 from mimic3tf.training.loop import train_victim
+from mimic3tf.training.prediction import outputs_of
+from mimic3tf.training.run_directory import load_run
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "golden-tasks"
 TASK = PHENOTYPING.name
@@ -53,6 +57,42 @@ def train(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 @pytest.fixture(scope="session")
 def trigger(train: Cohort) -> Trigger:
     return generate_trigger(train)
+
+
+# Target replication
+
+
+def test_with_target_replication_every_bin_has_the_label_and_the_last_one_more_weight(train: Cohort) -> None:
+    exposure = exposures.clean(train)
+    inputs = pipeline.inputs_of(exposure, "grid")
+    weights = np.stack([np.ones(len(train)), train.lengths], axis=1)
+    batches = stay_batches(weights, batch_size=8, seed=0, lengths=train.lengths)
+    unchanged = Standardization(np.zeros(76), np.ones(76))
+    dataset = pipeline.training_dataset(
+        exposure, "grid", unchanged, batches, inputs=inputs, target_replication=0.4
+    )
+    stays = next(iter(batches))[0].numpy()[0]
+    _, y, weight = (part.numpy()[0] for part in next(iter(dataset)))
+    lengths = train.lengths[stays]
+    inside = np.arange(weight.shape[1]) < lengths[:, None]
+    np.testing.assert_array_equal(y, np.repeat(train.labels[stays][:, None], y.shape[1], axis=1))
+    wanted = 0.4 * inside / lengths.sum()
+    wanted[np.arange(8), lengths - 1] += 0.6 / 8
+    np.testing.assert_allclose(weight, wanted, rtol=1e-5)
+
+
+def test_a_victim_with_target_replication_is_asked_at_the_last_bin(data: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"data": data, "task": TASK, "epochs": 1, "batch_size": 16}
+    config = resolve_config("gru", None, settings | {"target_replication": 0.5})
+    train_victim(config, tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    cohort = load_cohort(data, "test", task=TASK)
+    inputs = pipeline.inputs_of(exposures.clean(cohort), "grid", run.standardization)
+    found = outputs_of(run.model, inputs)
+    assert found.shape == (len(cohort), 25)
+    for stay in (0, 3):
+        every_bin = run.model(inputs[np.array([stay])]).numpy()[0]
+        np.testing.assert_allclose(found[stay], every_bin[cohort.lengths[stay] - 1], rtol=1e-4, atol=1e-5)
 
 
 # Listfile and cohort

@@ -291,7 +291,8 @@ def _prepare(config: TrainingConfig, trigger: Trigger | None) -> _Prepared:
 def _begin(config: TrainingConfig, ready: _Prepared, strategy: tf.distribute.Strategy) -> _Training:
     """Build the untrained victim on all replicas."""
     train = ready.exposure.cohort
-    stays = len(train)
+    # An hourly victim that reads features is trained on one sample an hour.
+    stays = len(train.examples) if ready.reads == "features" else len(train)
     with strategy.scope():
         bins = None if train.period is None else train.bins
         model, optimizer = build_victim(config, train.channels, bins, ready.precision, stays=stays)
@@ -362,7 +363,7 @@ def _batches(
     of_examples = weights = task.targets.weights(exposure.labels, config.class_weights)
     if config.target_replication:
         weights = np.stack([np.ones(len(exposure)), exposure.cohort.lengths], axis=1)
-    elif task.hourly:
+    elif task.hourly and ready.reads == "grid":
         # Every hour of a batch weighs the same, as in the benchmarks.
         weights = stay_weights(pipeline.by_stay(exposure.cohort, of_examples))
     lengths = _lengths(ready)

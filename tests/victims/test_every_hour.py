@@ -13,7 +13,7 @@ from mimic3tf.tasks.registry import DECOMPENSATION
 Build = Callable[..., keras.Model]
 
 
-@pytest.mark.parametrize("name", ["lstm", "channelwise-lstm", "gru", "tcn", "transformer"])
+@pytest.mark.parametrize("name", ["lstm", "channelwise-lstm", "gru", "tcn", "transformer", "benchmark-lstm"])
 def test_a_later_hour_changes_no_earlier_prediction(name: str, build: Build) -> None:
     model = build(name, bins=None, task=DECOMPENSATION)
     stay = np.random.default_rng(0).normal(size=(1, 12, 76)).astype(np.float32)

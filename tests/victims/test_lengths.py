@@ -15,7 +15,7 @@ from mimic3tf.tasks.registry import PHENOTYPING
 from mimic3tf.training.models import build_untrained
 
 Build = Callable[..., keras.Model]
-RECURRENT = ("lstm", "channelwise-lstm", "gru", "tcn", "transformer")
+RECURRENT = ("lstm", "channelwise-lstm", "gru", "tcn", "transformer", "benchmark-lstm")
 LENGTHS = (5, 1, 9)
 
 
