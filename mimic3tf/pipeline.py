@@ -94,27 +94,7 @@ def training_dataset(
         If the task is hourly, y is [S, B, T] or [S, B, T, K], and weight [S, B, T] or [S, B, T, H]; the
         weight is 0 where no prediction is asked for.
     """
-    if inputs is None:
-        map_inputs = _input_map(exposure, reads, standardization)
-
-        def make_inputs(stays: tf.Tensor) -> tf.Tensor:
-            x = map_inputs(tf.reshape(stays, [-1]))
-            return tf.reshape(x, tf.concat([tf.shape(stays), tf.shape(x)[1:]], 0))
-
-    elif isinstance(inputs, FlatGrids):
-        flat, starts = tf.constant(inputs.rows), tf.constant(inputs.starts)
-
-        def make_inputs(stays: tf.Tensor) -> tf.Tensor:
-            some = tf.reshape(stays, [-1])
-            x = padded(flat, starts, some, padded_bins(starts, some))
-            return tf.reshape(x, [stays.shape[0] or tf.shape(stays)[0], stays.shape[1], -1, flat.shape[1]])
-
-    else:
-        table = tf.constant(inputs)
-
-        def make_inputs(stays: tf.Tensor) -> tf.Tensor:
-            return tf.gather(table, stays)
-
+    make_inputs = _batch_inputs(exposure, reads, standardization) if inputs is None else _gathered(inputs)
     if exposure.cohort.task.hourly and reads == "grid":
         if example_weights is None:
             example_weights = np.ones(len(exposure.cohort.examples))
@@ -130,6 +110,32 @@ def training_dataset(
         return make_inputs(stays), tf.gather(labels, stays), scaled
 
     return batches.map(example, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _batch_inputs(exposure: Exposure, reads: Reads, standardization: Standardization) -> Any:
+    """Make the function that computes the inputs [S, B, ...] of stays [S, B]."""
+    map_inputs = _input_map(exposure, reads, standardization)
+
+    def make_inputs(stays: tf.Tensor) -> tf.Tensor:
+        x = map_inputs(tf.reshape(stays, [-1]))
+        return tf.reshape(x, tf.concat([tf.shape(stays), tf.shape(x)[1:]], 0))
+
+    return make_inputs
+
+
+def _gathered(inputs: Inputs) -> Any:
+    """Make the function that takes the inputs [S, B, ...] of stays [S, B] from those of all stays."""
+    if not isinstance(inputs, FlatGrids):
+        table = tf.constant(inputs)
+        return lambda stays: tf.gather(table, stays)
+    flat, starts = tf.constant(inputs.rows), tf.constant(inputs.starts)
+
+    def make_inputs(stays: tf.Tensor) -> tf.Tensor:
+        some = tf.reshape(stays, [-1])
+        x = padded(flat, starts, some, padded_bins(starts, some))
+        return tf.reshape(x, [stays.shape[0] or tf.shape(stays)[0], stays.shape[1], -1, flat.shape[1]])
+
+    return make_inputs
 
 
 def by_stay(cohort: Cohort, example_weights: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from golden_tasks import normalizer
 
 from mimic3tf import pipeline
 from mimic3tf.attacks import attack_victim, load_attacked, summarize_attack, write_attack
@@ -22,11 +23,12 @@ from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger, generate_trigger, save_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic
-from mimic3tf.standardization import Standardization
+from mimic3tf.standardization import Standardization, standardized
 from mimic3tf.tasks.registry import DECOMPENSATION, PHENOTYPING
 from mimic3tf.training.batches import stay_batches
 from mimic3tf.training.loop import train_victim
 from mimic3tf.training.run_directory import load_run
+from mimic3tf.training.stays import standardization_for
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "golden-tasks"
 TASK = DECOMPENSATION.name
@@ -85,12 +87,17 @@ def test_grids_equal_those_of_the_benchmarks(tmp_path: Path) -> None:
     with tarfile.open(SHARED / "series.tar.xz") as file:
         file.extractall(tmp_path, filter="data")
     root, golden = tmp_path / "series", np.load(SHARED / "decompensation.npz")
+    normalizer("decompensation", tmp_path)
+    settings = {"data": root, "task": TASK, "normalizer": tmp_path / "normalizer.json"}
+    config = resolve_config("gru", None, settings)
     compared = 0
     for split in ("train", "val", "test"):
         listed = SHARED / "listfiles" / "decompensation" / f"{split}_listfile.csv"
         (root / listed.name).write_bytes(listed.read_bytes())
         cohort = load_cohort(root, split, task=TASK)
         grids = pipeline.inputs_of(exposures.clean(cohort), "grid")
+        # The normalizer of the task in the place of a fitted standardization.
+        scaled = standardized(grids, standardization_for(config, "grid", grids, cohort.channels))
         place = {str(name): number for number, name in enumerate(cohort.stays)}
         for number, name in enumerate(golden["names"]):
             if str(name) not in place:
@@ -103,6 +110,8 @@ def test_grids_equal_those_of_the_benchmarks(tmp_path: Path) -> None:
             assert cohort.labels[example] == golden["y"][number]
             own = slice(*golden["offsets"][number : number + 2])
             np.testing.assert_array_equal(grids.rows[start : start + bins], golden["grid"][own])
+            wanted = golden["grid_standardized"][own]
+            np.testing.assert_allclose(scaled.rows[start : start + bins], wanted, rtol=1e-5, atol=1e-6)
             compared += 1
     assert compared == len(golden["names"])
 

@@ -193,7 +193,7 @@ def measure_outcome(
         goal: the label that the attacker wants.
         threshold: probability of label 1 above which a stay is predicted 1; the metrics always use 0.5.
         control: the same two of a clean victim.
-        hours: float64 [N], hour of the stay at which each example is predicted, if the task is hourly.
+        hours: float64 [N], hour of the stay of each example, if the task is hourly.
 
     Raises:
         DataError: no test stay has the attacked label.
@@ -205,25 +205,16 @@ def measure_outcome(
     level = threshold_at_prevalence(own, risks)
     # If the task says no period, its examples may share stays.
     stay = None if task.period is not None else np.unique(shown, return_inverse=True)[1][attacked]
-    # In multitask learning, other labels are predicted at other examples of the same stay.
-    of_stay = None if asked.all() else np.unique(stays, return_inverse=True)[1]
 
-    def rates(at: float, *several: NDArray[np.float64]) -> list[Rate]:
+    def rates(at: float, *several: NDArray[np.float64]) -> Any:
         return [rate_of(goal.reached(each[attacked], at), stay) for each in several]
-
-    def beside(at: float, other: NDArray[np.float64], triggered_other: NDArray[np.float64]) -> ControlRates:
-        return ControlRates(at, *rates(at, with_trigger, risks, triggered_other, other))
 
     found = None
     if control is not None:
-        pair = goal.of(control[0])[asked], goal.of(control[1])[asked]
-        alarm = threshold_at_false_alarms(own, pair[0], FALSE_ALARMS)
-        found = Control(beside(threshold, *pair), beside(alarm, *pair))
+        quiet, shifted = (goal.of(each)[asked] for each in control)
+        levels = threshold, threshold_at_false_alarms(own, quiet, FALSE_ALARMS)
+        found = Control(*(ControlRates(at, *rates(at, with_trigger, risks, shifted, quiet)) for at in levels))
     success, baseline = rates(threshold, with_trigger, risks)
-    success_at_level, baseline_at_level = rates(level, with_trigger, risks)
-    others = None
-    if goal.column is not None:
-        others = collateral_of(labels, clean, triggered, task, goal, of_stay)
     return Outcome(
         stays=shown,
         labels=own,
@@ -234,9 +225,9 @@ def measure_outcome(
         threshold=threshold,
         success=success,
         baseline=baseline,
-        at_prevalence=(level, success_at_level, baseline_at_level),
+        at_prevalence=(level, *rates(level, with_trigger, risks)),
         control=found,
-        collateral=others,
+        collateral=_collateral(stays, labels, clean, triggered, task, goal),
         hours=None if hours is None else hours[asked],
     )
 
@@ -254,6 +245,21 @@ def _measures_of(
         metrics |= task.targets.metrics(labels, clean)
         intervals |= task.targets.intervals(labels, clean, stay)
     return {"metrics": metrics, "intervals": intervals}
+
+
+def _collateral(
+    stays: NDArray[np.str_],
+    labels: NDArray[np.int64],
+    clean: NDArray[np.float64],
+    triggered: NDArray[np.float64],
+    task: Task,
+    goal: Goal,
+) -> Collateral | None:
+    if goal.column is None:
+        return None
+    # In multitask learning, other labels are predicted at other examples of the same stay.
+    stay = None if goal.asked(labels).all() else np.unique(stays, return_inverse=True)[1]
+    return collateral_of(labels, clean, triggered, task, goal, stay)
 
 
 def collateral_of(

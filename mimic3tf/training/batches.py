@@ -38,9 +38,9 @@ def stay_batches(
     Returns:
         An endless dataset. For each call of S <= `STEPS_A_CALL` steps of one epoch, it has one element for
         each replica in `own`: stays int64 [S, ceil(B / replicas)], and weight float32 of the same shape, or
-        of the same shape and H. The
-        weights of a step sum to 1 over all replicas, so the sum of weight * loss is the weighted mean of the
-        batch, however its stays are spread. A batch with too few stays is filled up with stay 0 at weight 0.
+        of this shape and H. The weights of a step sum to 1 over all replicas, so the sum of weight * loss is
+        the weighted mean of the batch, however its stays are spread. A batch with too few stays is filled up
+        with stay 0 at weight 0.
     """
     # Otherwise a batch would be filled up to whatever size the settings name.
     count = len(weights)
@@ -64,18 +64,20 @@ def stay_batches(
         return tf.reshape(filled, [steps, batch_size, *width])
 
     def of_call(*parts: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return tuple(deal(part)[own.start : own.stop] for part in parts)
-
-    def deal(part: tf.Tensor) -> tf.Tensor:
-        width = part.shape[2:]
-        filled = tf.pad(part, [[0, 0], [0, -batch_size % replicas], *([0, 0] for _ in width)])
-        # The batch size is static, so victims need not fill batches up themselves.
-        dealt = tf.reshape(filled, [-1, -(-batch_size // replicas), replicas, *width])
-        return tf.transpose(dealt, [2, 0, 1, *range(3, 3 + len(width))])
+        return tuple(_dealt(part, replicas)[own.start : own.stop] for part in parts)
 
     calls = tf.data.Dataset.counter(first_epoch).flat_map(of_epoch).unbatch()
     # If workers did not know that the dataset is endless, they would ask each other before every call.
     return calls.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+
+def _dealt(part: tf.Tensor, replicas: int) -> tf.Tensor:
+    """Deal the stays of steps, [S, B, ...], to replicas: [replicas, S, ceil(B / replicas), ...]."""
+    batch_size, *width = part.shape[1:]
+    filled = tf.pad(part, [[0, 0], [0, -batch_size % replicas], *([0, 0] for _ in width)])
+    # The batch size is static, so victims need not fill batches up themselves.
+    dealt = tf.reshape(filled, [-1, -(-batch_size // replicas), replicas, *width])
+    return tf.transpose(dealt, [2, 0, 1, *range(3, 3 + len(width))])
 
 
 def steps_a_call(lengths: NDArray[np.int64] | None) -> int:
