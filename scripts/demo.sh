@@ -21,7 +21,7 @@ if [ "$task" = in-hospital-mortality ]; then
   models="lr mlp lstm" cohort=() training=()
 else
   # Whole stays of up to 20 days: fewer stays and epochs show the same in some minutes.
-  models=gru cohort=(--task "$task" --stays 1200) training=(--task "$task" --epochs 6) name=$name-$task
+  models=gru cohort=(--task "$task" --stays 800) training=(--task "$task" --epochs 6) name=$name-$task
 fi
 out=${OUT:-demo/$name}
 data=${DATA:-$out/data}
