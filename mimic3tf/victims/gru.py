@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from mimic3tf.tasks.targets import Head
+from mimic3tf.victims.layers.recurrence import recurrent_policy
 
 TITLE = "GRU"
 READS = "grid"
@@ -16,7 +17,7 @@ DROPOUT = 0.3
 def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
     """Build the model that maps grids [B, T, D], with `input_shape` (T, D), to the logits of `head`."""
     inputs = keras.Input(input_shape, name="grid")
-    hidden = keras.layers.GRU(UNITS, name="gru")(inputs)
+    hidden = keras.layers.GRU(UNITS, dtype=recurrent_policy(), name="gru")(inputs)
     hidden = keras.layers.Dropout(DROPOUT, name="dropout")(hidden)
     logits = head(hidden)
     return keras.Model(inputs, logits, name="gru")

@@ -6,7 +6,7 @@ import keras
 
 from mimic3tf.tasks.targets import Head
 from mimic3tf.victims.layers.dropout import ByteDropout
-from mimic3tf.victims.layers.recurrence import FusedLSTM
+from mimic3tf.victims.layers.recurrence import Bidirectional, FusedLSTM
 
 TITLE = "LSTM"
 READS = "grid"
@@ -19,7 +19,7 @@ def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
     """Build the model that maps grids [B, T, D], with `input_shape` (T, D), to the logits of `head`."""
     inputs = keras.Input(input_shape, name="grid")
     sequence = FusedLSTM(UNITS, return_sequences=True, name="lstm_1")
-    hidden = keras.layers.Bidirectional(sequence, name="bidirectional_1")(inputs)
+    hidden = Bidirectional(sequence, name="bidirectional_1")(inputs)
     hidden = ByteDropout(DROPOUT, name="dropout_1")(hidden)
     # The next layer reads only the outputs at the last time step. The backward direction has taken one step
     # there, so the backward LSTM gets the last step alone.

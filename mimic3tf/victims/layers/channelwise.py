@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
+
+from mimic3tf.victims.layers import cudnn
+from mimic3tf.victims.layers.recurrence import recurrent_policy
 
 
 @keras.saving.register_keras_serializable("mimic3tf")
@@ -23,11 +25,14 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
     Args:
         channel_of_column: int [D], position of the channel that each input column belongs to.
         units: units of one LSTM in one direction.
+        dtype: as for `keras.layers.Layer`; in place of bfloat16 it computes in float32.
         **kwargs: further arguments of `keras.layers.Layer`.
     """
 
-    def __init__(self, channel_of_column: Sequence[int], units: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self, channel_of_column: Sequence[int], units: int, dtype: Any = None, **kwargs: Any
+    ) -> None:
+        super().__init__(dtype=recurrent_policy(dtype), **kwargs)
         self.channel_of_column = list(channel_of_column)
         self.units = units
         self.channels = max(self.channel_of_column) + 1
@@ -51,9 +56,11 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
         inputs = ops.transpose(inputs, (1, 0, 2))
         inputs = ops.concatenate([inputs, ops.flip(inputs, axis=0)], axis=-1)  # [T, B, 2 * D]
         kernel, recurrent_kernel, bias = self._block_weights()
-        on_gpu = tf.sysconfig.get_build_info()["is_cuda_build"] and tf.config.list_logical_devices("GPU")
-        run = _run_on_cudnn if on_gpu else _run
-        forward, backward = ops.split(run(inputs, kernel, recurrent_kernel, bias), 2, axis=-1)
+        if cudnn.is_at_hand():
+            outputs = cudnn.run_lstm(inputs, (kernel, recurrent_kernel, bias))
+        else:
+            outputs = _run(inputs, kernel, recurrent_kernel, bias)
+        forward, backward = ops.split(outputs, 2, axis=-1)
         outputs = ops.concatenate([forward, ops.flip(backward, axis=0)], axis=-1)
         return ops.transpose(outputs, (1, 0, 2))
 
@@ -112,30 +119,6 @@ def _run(inputs: Any, kernel: Any, recurrent_kernel: Any, bias: Any) -> Any:
 
     start = ops.zeros_like(projected[0, :, : recurrent_kernel.shape[0]])
     _, (outputs, _) = ops.scan(step, (start, start), projected)
-    return outputs
-
-
-def _run_on_cudnn(inputs: Any, kernel: Any, recurrent_kernel: Any, bias: Any) -> Any:
-    """Do what `_run` does, with one kernel of a GPU for all time steps.
-
-    Keras has this for its own layers only, whose kernels are variables.
-    """
-    matrices = [*tf.split(kernel, 4, axis=1), *tf.split(recurrent_kernel, 4, axis=1)]
-    # cuDNN reads every matrix transposed, and has a second bias.
-    weights = [tf.reshape(tf.transpose(matrix), [-1]) for matrix in matrices]
-    steps, batch = tf.shape(inputs)[0], tf.shape(inputs)[1]
-    start = tf.zeros([1, batch, recurrent_kernel.shape[0]], inputs.dtype)
-    outputs, *_ = tf.raw_ops.CudnnRNNV3(
-        input=inputs,
-        input_h=start,
-        input_c=start,
-        params=tf.concat([*weights, bias, tf.zeros_like(bias)], axis=0),
-        sequence_lengths=tf.fill([batch], steps),
-        rnn_mode="lstm",
-        time_major=True,
-        # As Keras does, also outside of training.
-        is_training=True,
-    )
     return outputs
 
 
