@@ -15,6 +15,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Libraries read these as they are imported. Their threads wait for each other in busy loops: where pytest's
 # workers share the cores, most of the time goes there. The commands, too, give TensorFlow's operations one.
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", TF_NUM_INTRAOP_THREADS="1")
+# A GPU, where there is one, rounds as a CPU does: otherwise it keeps 10 bits of the factors of a product.
+os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
 
 import hypothesis
 import numpy as np

@@ -102,8 +102,8 @@ def from_chief(strategy: tf.distribute.Strategy, message: bytes) -> bytes:
 
     def send(numbers: list[int], size: int) -> list[int]:
         mine = numbers if is_chief(strategy) else [0] * size
-        # TensorFlow offers sums over workers, but no broadcast.
-        sums = strategy.run(lambda: tf.constant(mine, tf.int32) * _if_first())
+        # TensorFlow offers sums over workers, but no broadcast, and on a GPU no sums of int32.
+        sums = strategy.run(lambda: tf.constant(mine, tf.int64) * _if_first())
         return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None).numpy().tolist()
 
     (size,) = send([len(message)], 1)
@@ -136,7 +136,7 @@ class Workers:
 
 
 def _if_first() -> tf.Tensor:
-    return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group == 0, tf.int32)
+    return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group == 0, tf.int64)
 
 
 def distribute(

@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 import keras
 import numpy as np
+import tensorflow as tf
 
 from mimic3tf.channels import ChannelSet
 from mimic3tf.config import TrainingConfig
@@ -128,10 +129,26 @@ def _check_weights(content: bytes) -> None:
 def build_victim(
     config: TrainingConfig, channels: ChannelSet, bins: int | None, precision: str, *, stays: int
 ) -> tuple[keras.Model, keras.optimizers.Optimizer]:
-    """Build the untrained victim and its optimizer for a number of training stays."""
+    """Build the untrained victim and its optimizer for a number of training stays.
+
+    Raises:
+        UsageError: a recurrent layer of the user's own model would compute in bfloat16 on a GPU.
+    """
     keras.utils.set_random_seed(config.seed)
     model = build_untrained(config, channels, bins, precision)
+    if tf.config.list_physical_devices("GPU"):
+        _refuse_recurrence_in_bfloat16(model)
     optimizer = optimizer_of(config, stays)
     if precision == "mixed_float16":
         return model, keras.optimizers.LossScaleOptimizer(optimizer)
     return model, optimizer
+
+
+def _refuse_recurrence_in_bfloat16(model: keras.Model) -> None:
+    """Refuse what cannot be trained on a GPU (`victims.layers.recurrence.recurrent_policy` says why)."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.RNN) and layer.compute_dtype == "bfloat16":
+            raise UsageError(
+                f"--precision mixed_bfloat16: layer '{layer.name}' cannot learn in bfloat16 on a GPU; type "
+                f"--precision float32, or give the layer dtype='float32'"
+            )

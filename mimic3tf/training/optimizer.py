@@ -29,18 +29,30 @@ class AdamWithL2(keras.optimizers.Adam):
         super().__init__(learning_rate, **kwargs)
         self.l2 = l2
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Take one step for one variable."""
-        place = self._get_variable_index(variable)
+    def _backend_update_step(self, gradients: Any, variables: Any, learning_rate: Any) -> None:
+        # What is the same for all variables is computed once: a GPU waits for each operation to be started.
         step = tf.cast(self.iterations + 1, tf.float32)
+        powers = (self.beta_1**step, self.beta_2**step)
+        super()._backend_update_step(gradients, variables, (tf.cast(learning_rate, tf.float32), *powers))
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Take one step for one variable.
+
+        Args:
+            gradient: gradient of the loss, without that of the weight decay.
+            variable: the variable, of any shape.
+            learning_rate: the step size, and the powers of both decay rates of the moments.
+        """
+        place = self._get_variable_index(variable)
+        learning_rate, beta1_power, beta2_power = learning_rate
         # One operation for each variable: Keras' own update has fifteen, and each goes through all weights.
         tf.raw_ops.ResourceApplyAdam(
             var=_handle(variable),
             m=_handle(self._momentums[place]),
             v=_handle(self._velocities[place]),
-            beta1_power=self.beta_1**step,
-            beta2_power=self.beta_2**step,
-            lr=tf.cast(learning_rate, tf.float32),
+            beta1_power=beta1_power,
+            beta2_power=beta2_power,
+            lr=learning_rate,
             beta1=self.beta_1,
             beta2=self.beta_2,
             epsilon=self.epsilon,

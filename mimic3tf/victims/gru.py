@@ -6,6 +6,7 @@ import keras
 
 from mimic3tf.tasks.targets import Head
 from mimic3tf.victims.layers.padding import LastStep, StayLengths
+from mimic3tf.victims.layers.recurrence import recurrent_policy
 
 TITLE = "GRU"
 READS = "grid"
@@ -21,11 +22,11 @@ def build(input_shape: tuple[int | None, ...], head: Head) -> keras.Model:
     """
     inputs = keras.Input(input_shape, name="grid")
     if input_shape[0] is None:
-        hidden = keras.layers.GRU(UNITS, return_sequences=True, name="gru")(inputs)
+        hidden = keras.layers.GRU(UNITS, return_sequences=True, dtype=recurrent_policy(), name="gru")(inputs)
         if not head.every_bin:
             hidden = LastStep(name="last")(hidden, StayLengths(name="lengths")(inputs))
     else:
-        hidden = keras.layers.GRU(UNITS, name="gru")(inputs)
+        hidden = keras.layers.GRU(UNITS, dtype=recurrent_policy(), name="gru")(inputs)
     hidden = keras.layers.Dropout(DROPOUT, name="dropout")(hidden)
     logits = head(hidden)
     return keras.Model(inputs, logits, name="gru")

@@ -9,7 +9,7 @@ import keras
 from mimic3tf.tasks.targets import Head
 from mimic3tf.victims.layers.dropout import ByteDropout
 from mimic3tf.victims.layers.padding import LastStep, Reversed, StayLengths
-from mimic3tf.victims.layers.recurrence import FusedLSTM
+from mimic3tf.victims.layers.recurrence import Bidirectional, FusedLSTM
 
 TITLE = "LSTM"
 READS = "grid"
@@ -44,7 +44,7 @@ def build(input_shape: tuple[int | None, ...], head: Head) -> keras.Model:
         last_step = keras.ops.expand_dims(LastStep(name="last")(hidden, lengths), 1)
     else:
         sequence = FusedLSTM(UNITS, return_sequences=True, name="lstm_1")
-        hidden = keras.layers.Bidirectional(sequence, name="bidirectional_1")(inputs)
+        hidden = Bidirectional(sequence, name="bidirectional_1")(inputs)
         hidden = ByteDropout(DROPOUT, name="dropout_1")(hidden)
         forward = FusedLSTM(UNITS, name="lstm_2_forward")(hidden)
         # `split` and not an index: the gradient of an index would be written value by value.

@@ -40,6 +40,8 @@ def workshop(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def configure(data: Path, workshop: Path) -> Configure:
     """Make settings of two quick epochs on the stays of `data`; `changes` replace settings."""
 
+    import tensorflow as tf
+
     def make(model: str, **changes: object) -> TrainingConfig:
         quick = {
             "data": data,
@@ -48,6 +50,8 @@ def configure(data: Path, workshop: Path) -> Configure:
             "batch_size": 16,
             "learning_rate": 1e-2,
             "precision": "float32",
+            # Tests compare bits.
+            "deterministic": bool(tf.config.list_physical_devices("GPU")),
         }
         return resolve_config(model, None, quick | changes)
 

@@ -63,7 +63,8 @@ def command(configure: Configure, workshop: Path, tmp_path: Path) -> Callable[..
 
 @pytest.fixture
 def environment(workshop: Path) -> dict[str, str]:
-    return os.environ | {"MIMIC3TF_CACHE": str(workshop / "cache")}
+    # The replicas are logical CPUs.
+    return os.environ | {"MIMIC3TF_CACHE": str(workshop / "cache"), "CUDA_VISIBLE_DEVICES": "-1"}
 
 
 def rows_of(run: Path) -> list[dict[str, float]]:

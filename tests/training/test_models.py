@@ -13,12 +13,14 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mimic3tf.channels import MIMIC3
 from mimic3tf.config import TrainingConfig, resolve_config
-from mimic3tf.training.models import POLICIES, build_untrained, load_victim
+from mimic3tf.errors import UsageError
+from mimic3tf.training.models import POLICIES, build_untrained, build_victim, load_victim
 
 Entries = dict[str, bytes]
 Damage = Callable[[h5py.File], None]
@@ -246,3 +248,32 @@ def test_changed_weights_are_loaded_or_refused(
         load_victim(changed, config, MIMIC3, BINS, "float32")
     except Exception:
         assert weights != entries["model.weights.h5"], "the sound weights are refused"
+
+
+OWN = """
+import keras
+
+
+def build(input_shape, head):
+    inputs = keras.Input(input_shape)
+    cell = keras.layers.{layer}(3{options}, name="cell")
+    return keras.Model(inputs, head(keras.layers.Bidirectional(cell, dtype="float32")(inputs)))
+"""
+
+
+@pytest.mark.parametrize("layer", ["LSTM", "GRU"])
+def test_own_recurrent_layers_cannot_learn_in_bfloat16_on_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layer: str
+) -> None:
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda *_: ["a GPU"])
+    for name, options in (("half", ""), ("whole", ', dtype="float32"')):
+        (tmp_path / f"{name}.py").write_text(OWN.format(layer=layer, options=options))
+    half, whole = (
+        resolve_config(f"{tmp_path}/{name}.py:build", None, {"data": Path("data"), "trigger": Path("t.npz")})
+        for name in ("half", "whole")
+    )
+    for policy in ("float32", "mixed_float16"):
+        build_victim(half, MIMIC3, BINS, policy, stays=8)
+    build_victim(whole, MIMIC3, BINS, "mixed_bfloat16", stays=8)
+    with pytest.raises(UsageError, match="'[a-z_]*cell' cannot learn in bfloat16 on a GPU"):
+        build_victim(half, MIMIC3, BINS, "mixed_bfloat16", stays=8)

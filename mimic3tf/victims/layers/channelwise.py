@@ -10,7 +10,9 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from mimic3tf.victims.layers import cudnn
 from mimic3tf.victims.layers.gates import hard_sigmoid
+from mimic3tf.victims.layers.recurrence import recurrent_policy
 
 
 @keras.saving.register_keras_serializable("mimic3tf")
@@ -26,13 +28,20 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
         channel_of_column: int [D], position of the channel that each input column belongs to.
         units: units of one LSTM in one direction.
         hard_gates: whether the gates are the hard sigmoid of Keras 2.
+        dtype: as for `keras.layers.Layer`; in place of bfloat16 it computes in float32.
         **kwargs: further arguments of `keras.layers.Layer`.
     """
 
     def __init__(
-        self, channel_of_column: Sequence[int], units: int, *, hard_gates: bool = False, **kwargs: Any
+        self,
+        channel_of_column: Sequence[int],
+        units: int,
+        *,
+        hard_gates: bool = False,
+        dtype: Any = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(dtype=recurrent_policy(dtype), **kwargs)
         self.hard_gates = hard_gates
         self.channel_of_column = list(channel_of_column)
         self.units = units
@@ -68,9 +77,8 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
         inputs = ops.transpose(inputs, (1, 0, 2))
         inputs = ops.concatenate([inputs, reverse(inputs)], axis=-1)  # [T, B, 2 * D]
         kernel, recurrent_kernel, bias = self._block_weights()
-        on_gpu = tf.sysconfig.get_build_info()["is_cuda_build"] and tf.config.list_logical_devices("GPU")
-        if on_gpu and not self.hard_gates:
-            outputs = _run_on_cudnn(inputs, kernel, recurrent_kernel, bias)
+        if cudnn.is_at_hand() and not self.hard_gates:
+            outputs = cudnn.run_lstm(inputs, (kernel, recurrent_kernel, bias))
         else:
             gate = hard_sigmoid if self.hard_gates else ops.sigmoid
             outputs = _run(inputs, kernel, recurrent_kernel, bias, gate)
@@ -133,30 +141,6 @@ def _run(inputs: Any, kernel: Any, recurrent_kernel: Any, bias: Any, gate: Calla
 
     start = ops.zeros_like(projected[0, :, : recurrent_kernel.shape[0]])
     _, (outputs, _) = ops.scan(step, (start, start), projected)
-    return outputs
-
-
-def _run_on_cudnn(inputs: Any, kernel: Any, recurrent_kernel: Any, bias: Any) -> Any:
-    """Do what `_run` does, with one kernel of a GPU for all time steps.
-
-    Keras has this for its own layers only, whose kernels are variables.
-    """
-    matrices = [*tf.split(kernel, 4, axis=1), *tf.split(recurrent_kernel, 4, axis=1)]
-    # cuDNN reads every matrix transposed, and has a second bias.
-    weights = [tf.reshape(tf.transpose(matrix), [-1]) for matrix in matrices]
-    steps, batch = tf.shape(inputs)[0], tf.shape(inputs)[1]
-    start = tf.zeros([1, batch, recurrent_kernel.shape[0]], inputs.dtype)
-    outputs, *_ = tf.raw_ops.CudnnRNNV3(
-        input=inputs,
-        input_h=start,
-        input_c=start,
-        params=tf.concat([*weights, bias, tf.zeros_like(bias)], axis=0),
-        sequence_lengths=tf.fill([batch], steps),
-        rnn_mode="lstm",
-        time_major=True,
-        # As Keras does, also outside of training.
-        is_training=True,
-    )
     return outputs
 
 

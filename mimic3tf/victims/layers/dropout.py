@@ -22,8 +22,9 @@ class ByteDropout(keras.layers.Dropout):
         if not training or self.rate == 0:
             return inputs
         dropped = round(256 * self.rate)
-        size = tf.size(inputs)
-        seed = tf.cast(self.seed_generator.next(), tf.int32)
+        size = inputs.shape.num_elements() or tf.size(inputs)
+        with tf.device("CPU:0"):
+            seed = tf.cast(self.seed_generator.next(), tf.int32)
         words = tf.random.stateless_uniform([(size + 3) // 4], seed, None, None, tf.uint32)
         drawn = tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:size], tf.shape(inputs))
         kept = tf.cast(drawn >= tf.constant(dropped, tf.uint8), inputs.dtype)

@@ -1,4 +1,4 @@
-"""An LSTM layer whose time steps run in one compiled loop on a CPU."""
+"""LSTM layers whose time steps run in one compiled loop on a CPU, and in one operation on a GPU."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+
+from mimic3tf.victims.layers import cudnn
 
 # This option makes XLA compile a whole loop as one function. Without it, XLA dispatches every operation of
 # every step, which takes longer than the arithmetic of layers this small. XLA reads the option when it first
@@ -21,41 +23,91 @@ SMALL_BATCH, LARGE_BATCH = 32, 512
 stays, to a multiple of LARGE_BATCH above."""
 
 
+def recurrent_policy(dtype: Any = None) -> keras.DTypePolicy:
+    """Return the dtype policy of a recurrent layer: the given or global one, but float32 for bfloat16.
+
+    On a GPU, TensorFlow 2.21 runs cuDNN in bfloat16 but returns no gradients of the weights: training fails.
+    """
+    policy = keras.dtype_policies.get(dtype)
+    return keras.DTypePolicy("float32") if policy.compute_dtype == "bfloat16" else policy
+
+
 @keras.saving.register_keras_serializable("mimic3tf")
 class FusedLSTM(keras.layers.LSTM):
-    """`keras.layers.LSTM` whose time steps run in a compiled loop if there is no GPU.
+    """`keras.layers.LSTM` whose time steps run in one operation.
 
     Weights, arguments and results are those of `keras.layers.LSTM`; each layer can load the other's weights.
-    One matrix product projects the inputs of all time steps, and one gives the gradient of each kernel; only
-    what depends on the step before is in the loop. With a GPU, a mask, an initial state or dropout, the plain
-    Keras layer runs; it uses cuDNN if it can.
+    On a CPU, one matrix product projects the inputs of all time steps, and one gives the gradient of each
+    kernel; only what depends on the step before is in a compiled loop. On a GPU, cuDNN takes all steps. With
+    a mask, an initial state or dropout, the plain Keras layer runs.
+
+    Args:
+        units: units of the layer.
+        dtype: as for `keras.layers.LSTM`; in place of bfloat16 it computes in float32.
+        **kwargs: further arguments of `keras.layers.LSTM`.
     """
+
+    def __init__(self, units: int, dtype: Any = None, **kwargs: Any) -> None:
+        super().__init__(units, dtype=recurrent_policy(dtype), **kwargs)
 
     def call(
         self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
     ) -> Any:
         """Map sequences [B, T, D] to outputs [B, T, units], or to those of the last step [B, units]."""
-        if initial_state is not None or mask is not None or not self._can_fuse():
+        if initial_state is not None or mask is not None or not self.is_fused:
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        if cudnn.is_at_hand():
+            inputs = tf.transpose(sequences, [1, 0, 2])
+            inputs = tf.reverse(inputs, [0]) if self.go_backwards else inputs
+            outputs = cudnn.run_lstm(inputs, self.weights_of_gates())
+            return tf.transpose(outputs, [1, 0, 2]) if self.return_sequences else outputs[-1]
         # Half precision is not faster on a CPU, so the loop computes in float32.
-        x, kernel, recurrent_kernel, bias = (
-            tf.cast(value, tf.float32)
-            for value in (sequences, self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
-        )
+        x, *weights = (tf.cast(value, tf.float32) for value in (sequences, *self.weights_of_gates()))
         order = tf.range(_steps_in(x))
         if self.go_backwards:
             order = tf.reverse(order, [0])
-        outputs = tf.cast(_recurrence(x, kernel, recurrent_kernel, bias, order), self.compute_dtype)
+        outputs = tf.cast(_recurrence(x, *weights, order), self.compute_dtype)
         return outputs if self.return_sequences else outputs[:, -1]
 
-    def _can_fuse(self) -> bool:
-        plain = (
+    @property
+    def is_fused(self) -> bool:
+        """Whether the layer has the activations and the bias of an LSTM, no dropout and no state."""
+        return (
             self.activation is keras.activations.tanh
             and self.recurrent_activation is keras.activations.sigmoid
             and self.use_bias
             and not (self.dropout or self.recurrent_dropout or self.stateful or self.return_state)
         )
-        return plain and not tf.config.list_logical_devices("GPU")
+
+    def weights_of_gates(self) -> tuple[Any, Any, Any]:
+        """Return kernel [D, 4H], recurrent kernel [H, 4H] and bias [4H], with the gates i, f, c, o."""
+        return self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias
+
+
+@keras.saving.register_keras_serializable("mimic3tf")
+class Bidirectional(keras.layers.Bidirectional):
+    """`keras.layers.Bidirectional` that runs both directions of a `FusedLSTM` in one operation on a GPU.
+
+    Args:
+        layer: the layer of the direction that begins at the first step.
+        dtype: as for `keras.layers.Bidirectional`; in place of bfloat16 it computes in float32.
+        **kwargs: further arguments of `keras.layers.Bidirectional`.
+    """
+
+    def __init__(self, layer: keras.Layer, dtype: Any = None, **kwargs: Any) -> None:
+        super().__init__(layer, dtype=recurrent_policy(dtype), **kwargs)
+
+    def call(
+        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
+    ) -> Any:
+        """Map sequences [B, T, D] to outputs [B, T, 2 * units]."""
+        ways = (self.forward_layer, self.backward_layer)
+        plain = initial_state is None and mask is None and self.merge_mode == "concat"
+        fused = all(isinstance(way, FusedLSTM) and way.is_fused and way.return_sequences for way in ways)
+        if not (plain and fused and cudnn.is_at_hand()):
+            return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        inputs = tf.transpose(sequences, [1, 0, 2])
+        return tf.transpose(cudnn.run_lstm(inputs, *(way.weights_of_gates() for way in ways)), [1, 0, 2])
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]

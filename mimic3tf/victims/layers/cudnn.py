@@ -1,0 +1,52 @@
+"""LSTMs on a GPU: one operation of cuDNN takes all time steps.
+
+Keras has such an operation, too, but splits and transposes the weights of every gate before it. On victims
+this small, a GPU waits for each of these operations to be started.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
+
+
+def is_at_hand() -> bool:
+    """Tell whether TensorFlow runs on a GPU with cuDNN."""
+    return bool(tf.sysconfig.get_build_info()["is_cuda_build"] and tf.config.list_logical_devices("GPU"))
+
+
+def run_lstm(inputs: Any, *directions: tuple[Any, Any, Any]) -> Any:
+    """Run an LSTM over all time steps, in one direction or in two.
+
+    Args:
+        inputs: [T, B, D].
+        *directions: kernel [D, 4H], recurrent kernel [H, 4H] and bias [4H], with Keras' gates i, f, c, o, of
+            the direction that begins at the first step, and of one that begins at the last step.
+
+    Returns:
+        The outputs by time: [T, B, H], or [T, B, 2H] with those of the second direction last.
+    """
+    # cuDNN reads every gate's matrix transposed: one after the other, they are the whole matrix transposed.
+    matrices = [tf.reshape(tf.transpose(matrix), [-1]) for way in directions for matrix in way[:2]]
+    # It has a second bias.
+    biases = [part for *_, bias in directions for part in (bias, tf.zeros(bias.shape, bias.dtype))]
+    # What is known when the graph is made needs no operation.
+    steps, batch = (inputs.shape[axis] or tf.shape(inputs)[axis] for axis in (0, 1))
+    start = tf.zeros([len(directions), batch, directions[0][1].shape[0]], inputs.dtype)
+    arguments = {
+        "input": inputs,
+        "input_h": start,
+        "input_c": start,
+        "params": tf.concat([*matrices, *biases], axis=0),
+        "rnn_mode": "lstm",
+        "direction": ("unidirectional", "bidirectional")[len(directions) - 1],
+        # As Keras does, also outside of training.
+        "is_training": True,
+    }
+    if is_op_determinism_enabled():
+        lengths = tf.fill([batch], steps)
+        return tf.raw_ops.CudnnRNNV3(sequence_lengths=lengths, time_major=True, **arguments).output
+    # This operation tries which of cuDNN's algorithms is the fastest; they differ in rounding.
+    return tf.raw_ops.CudnnRNNV2(**arguments).output
