@@ -22,7 +22,7 @@ PRECISIONS = {
     "mixed_float16": tf.float16,
 }
 """Policy of a victim -> what its recurrent layers compute in."""
-CUDNN = {"lstm": 3, "gru": 1, "channelwise-lstm": 2, "summary-lstm": 4}
+CUDNN = {"benchmark-lstm": 3, "lstm": 3, "gru": 1, "channelwise-lstm": 2, "summary-lstm": 4}
 """Operations of cuDNN that compute a victim's recurrent layers."""
 REFUSED = {
     *("Timestamp", "SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits"),
