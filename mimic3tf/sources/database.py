@@ -100,6 +100,10 @@ class Database:
         self._files += files
         self.run(f"CREATE TEMP VIEW {name} AS {select}")
 
+    def add_stream(self, name: str, rows: pl.LazyFrame) -> None:
+        """Add a table that one statement can read once; Polars makes its rows meanwhile, some at a time."""
+        self._connection.register(name, rows.collect_batches(maintain_order=False))
+
     def run(self, sql: str, progress: Progress | None = None, what: str = "") -> list[tuple[object, ...]]:
         """Run one statement and return its rows; `progress` shows a bar labelled `what` meanwhile.
 
@@ -112,8 +116,9 @@ class Database:
             task = progress.add_task(what, total=100) if progress else None
             try:
                 while not wait_for([work], timeout=0.1).done:
-                    if progress and task is not None:
-                        progress.update(task, completed=max(0.0, self._connection.query_progress()))
+                    done = self._connection.query_progress()
+                    if progress and task is not None and done > 0:
+                        progress.update(task, completed=done)
             except BaseException:
                 self._connection.interrupt()
                 raise
