@@ -164,7 +164,7 @@ def _extract(
             f"{counts or 'nothing, as they name no stay'}{'; of the values: ' if values else ''}{values}"
         )
     dropped_values["another value of the channel at the same instant"] = usable - measured
-    return stays, pl.scan_ipc(parts, glob=False), dropped_stays, dropped_values
+    return stays, pl.scan_parquet(parts, glob=False), dropped_stays, dropped_values
 
 
 def _listed(dropped: Mapping[str, int]) -> str:
@@ -183,8 +183,8 @@ def _write_rows(
         events = database.frame(_PART.format(start=start, end=start + STAYS_A_PART))
         rows, cells = _rows(events, channels, as_charted)
         measured += cells
-        parts.append(scratch / f"{start}.arrow")
-        rows.write_ipc(parts[-1], compression="lz4")
+        parts.append(scratch / f"{start}.parquet")
+        rows.write_parquet(parts[-1], compression="lz4")
     return parts, measured
 
 

@@ -37,7 +37,7 @@ SUMMARY_FILE = "summary.json"
 PICTURE_FILE = "channels.png"
 """Picture in a directory of each channel's values."""
 
-STAYS_A_BATCH = 100
+STAYS_A_BATCH = 500
 """Number of stays that are formatted at once."""
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+from polars.datatypes import DataTypeClass
 from polars.exceptions import PolarsError
 
 from mimic3tf.data.directory import Split
@@ -56,7 +57,7 @@ class Shards:
     data: Path
     files: tuple[Path, ...]
     columns: Mapping[str, bool]
-    schemas: Mapping[Schema, Sequence[Path]]
+    schemas: Mapping[Schema, list[Path]]
 
 
 def find_shards(data: Path) -> Shards:
@@ -111,8 +112,10 @@ def scan_events(shards: Shards, stays: Stays, codes: Collection[str]) -> pl.Lazy
     for schema, files in shards.schemas.items():
         names = {name for name, _ in schema}
 
-        def column(name: str | None, kind: type[pl.DataType] | None, names: Set[str] = names) -> pl.Expr:
-            value = pl.col(name) if name in names else pl.lit(None)
+        def column(
+            name: str | None, kind: pl.DataType | DataTypeClass | None, names: Set[str] = names
+        ) -> pl.Expr:
+            value = pl.col(name) if name is not None and name in names else pl.lit(None)
             return value.cast(kind) if kind else value
 
         # A float that is no number stands for a missing one.
