@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,16 +181,21 @@ def write_cohort(
         summarize_channels(records.rows, len(records.stays), records.channels),
     )
     made = {"mimic3tf": __version__, "source": source, "options": {**options}, **summary.counts}
-    with _new_directory(out) as directory:
+    with _new_directory(out) as directory, ThreadPoolExecutor(1) as pool:
+        picture = pool.submit(_draw, summary.channels, directory / PICTURE_FILE)
         _write(directory, records)
         _write_json(directory / PREPARED_FILE, made)
         channels = [channel.record for channel in summary.channels]
         _write_json(directory / SUMMARY_FILE, {**summary.counts, "channels": channels})
-        # Imported here, because it takes a while, and not every user of this module draws.
-        from mimic3tf.sources.channel_picture import draw_channels
-
-        draw_channels(summary.channels, directory / PICTURE_FILE)
+        picture.result()
     return summary
+
+
+def _draw(channels: Sequence[ChannelSummary], path: Path) -> None:
+    # Imported here, because it takes a while, and not every user of this module draws.
+    from mimic3tf.sources.channel_picture import draw_channels
+
+    draw_channels(channels, path)
 
 
 def write_benchmark_directory(out: PathText, records: PreparedCohort) -> None:
