@@ -28,8 +28,8 @@ from mimic3tf.sources.cohort_rules import HOURS
 from mimic3tf.sources.database import Database, parse_size, progress_bar
 from mimic3tf.storage.folders import check_new_directory, scratch_folder
 
-STAYS_A_PART = 500
-"""Number of stays whose rows are fetched from the database at once; it bounds memory."""
+EVENTS_A_PART = 200_000
+"""Number of events that are fetched from the database at once; it bounds memory."""
 
 EVENT = """
 CREATE TABLE event (stay BIGINT, second BIGINT, channel SMALLINT, number DOUBLE, text VARCHAR,
@@ -50,7 +50,9 @@ _KEPT = """
 CREATE TABLE kept AS
 SELECT row_number() OVER (ORDER BY stay) - 1 AS position, *
 FROM stay
-JOIN (SELECT DISTINCT stay FROM event WHERE fault IS NULL AND inside IS NOT FALSE) USING (stay)
+JOIN (
+    SELECT stay, count(*) AS events FROM event WHERE fault IS NULL AND inside IS NOT FALSE GROUP BY stay
+) USING (stay)
 """
 
 # Sorted, so that the engine finds the events of some stays without a look at those of all others.
@@ -154,7 +156,7 @@ def _extract(
         stays = database.frame("SELECT * FROM kept ORDER BY position")
         with progress_bar() as bar:
             database.run(_SORTED, bar, "Sorting values")
-        parts, measured = _write_rows(database, scratch, len(stays), source.channels, source.as_charted)
+        parts, measured = _write_rows(database, scratch, stays, source.channels, source.as_charted)
     dropped_stays[f"no measurement in the first {HOURS} hours"] = candidates - len(stays)
     if not len(stays):
         counts = _listed(dropped_stays)
@@ -172,15 +174,15 @@ def _listed(dropped: Mapping[str, int]) -> str:
 
 
 def _write_rows(
-    database: Database, scratch: Path, stays: int, channels: ChannelSet, as_charted: Collection[str]
+    database: Database, scratch: Path, stays: pl.DataFrame, channels: ChannelSet, as_charted: Collection[str]
 ) -> tuple[list[Path], int]:
     """Write the rows to files of some stays each; return the files and the number of measured cells.
 
     The database could write one file itself, but only on a file system with locks.
     """
     parts, measured = [], 0
-    for start in track(range(0, stays, STAYS_A_PART), "Gathering rows"):
-        events = database.frame(_PART.format(start=start, end=start + STAYS_A_PART))
+    for start, end in track(layout.batches(stays["events"].to_numpy(), EVENTS_A_PART), "Gathering rows"):
+        events = database.frame(_PART.format(start=start, end=end))
         rows, cells = _rows(events, channels, as_charted)
         measured += cells
         parts.append(scratch / f"{start}.parquet")
