@@ -117,7 +117,7 @@ SelectionRule = Annotated[
     ),
 ]
 PrecisionPolicy = Annotated[
-    Precision | None, typer.Option("--precision", help="auto: float32 on a CPU, mixed precision on a GPU.")
+    Precision | None, typer.Option("--precision", help="auto: float32; mixed_float16 on a Volta or Turing GPU.")
 ]
 Distribution = Annotated[
     Strategy | None,
