@@ -117,7 +117,7 @@ SelectionRule = Annotated[
     ),
 ]
 PrecisionPolicy = Annotated[
-    Precision | None, typer.Option("--precision", help="auto: float32; mixed_float16 on a Volta or Turing GPU.")
+    Precision | None, typer.Option("--precision", help="auto: float32; on Volta and Turing mixed_float16.")
 ]
 Distribution = Annotated[
     Strategy | None,
