@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.outcome import AttackResult, attacked_of, measure_outcome
 from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.standardization import Standardization
 from mimic3tf.storage.files import PathText, read_json
 from mimic3tf.tables.outcome import outcome_record, write_outcome
 from mimic3tf.tables.results import ATTACK
@@ -28,8 +30,10 @@ from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.run_files import NO_TRIGGER
 from mimic3tf.training.stays import load_split
-from mimic3tf.victims import victim_of
+from mimic3tf.victims import Reads, victim_of
 
+InputsOf = Callable[[exposures.Exposure, Reads, Standardization], NDArray[np.float32]]
+"""Computes the standardized inputs of all stays, as `pipeline.inputs_of` does."""
 ATTACKS = "attacks"
 """Folder in a run for attacks on other data than the run's own: one folder for each data set."""
 
@@ -141,6 +145,7 @@ def attack_victim(
     strength: float | None = None,
     poison_imputed: PoisonImputed | None = None,
     threshold: float = THRESHOLD,
+    inputs: InputsOf = pipeline.inputs_of,
 ) -> AttackResult:
     """Predict all stays of a cohort without and with the trigger, and compute the rates.
 
@@ -152,6 +157,7 @@ def attack_victim(
             The training's if not given.
         poison_imputed: "all" shifts imputed cells, too, "notimputed" does not; the training's if not given.
         threshold: probability of label 1 above which a stay is predicted 1; the metrics always use 0.5.
+        inputs: computes the victim's inputs; a `pipeline.RememberedInputs` shares them with other victims.
 
     Returns:
         Predictions and rates.
@@ -166,9 +172,9 @@ def attack_victim(
     poison_imputed = poison_imputed or run.config.poison_imputed
     goal = Goal(run.config.goal)
     attacked_of(cohort.labels, goal)  # refuses before the predictions, which take long
-    clean = _predict(run, exposures.clean(cohort))
+    clean = _predict(run, exposures.clean(cohort), inputs)
     triggered = _predict(
-        run, exposures.trigger_all(cohort, trigger, strength=strength, poison_imputed=poison_imputed)
+        run, exposures.trigger_all(cohort, trigger, strength=strength, poison_imputed=poison_imputed), inputs
     )
     if not np.isfinite(triggered).all():
         raise UsageError(f"--poisoning_strength {strength:g}: too strong, the victim predicts no numbers")
@@ -184,9 +190,9 @@ def attack_victim(
     return AttackResult(**vars(outcome), trigger=trigger, strength=strength, poison_imputed=poison_imputed)
 
 
-def _predict(run: Run, exposure: exposures.Exposure) -> NDArray[np.float64]:
-    inputs = pipeline.inputs_of(exposure, victim_of(run.config.model).reads, run.standardization)
-    return task_of(run.config.task).targets.probabilities(outputs_of(run.model, inputs))
+def _predict(run: Run, exposure: exposures.Exposure, inputs: InputsOf) -> NDArray[np.float64]:
+    x = inputs(exposure, victim_of(run.config.model).reads, run.standardization)
+    return task_of(run.config.task).targets.probabilities(outputs_of(run.model, x))
 
 
 def summarize_attack(run: Run, data: DataSet, result: AttackResult) -> dict[str, Any]:

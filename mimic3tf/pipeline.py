@@ -12,7 +12,7 @@ from mimic3tf.channels import ChannelSet
 from mimic3tf.data.features import FEATURES_A_CHANNEL, clinical_scores, window_features
 from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.poisoning.shifts import poison_filled, poison_grid
-from mimic3tf.standardization import STAYS_A_BATCH, Standardization
+from mimic3tf.standardization import STAYS_A_BATCH, Standardization, standardized
 from mimic3tf.victims import Reads
 
 
@@ -31,8 +31,41 @@ def inputs_of(
         reads: what the victim reads.
         standardization: map of the inputs; if not given, they stay raw, and an empty feature is NaN.
     """
+    return _mapped(exposure, _input_map(exposure, reads, standardization))
+
+
+def raw_inputs_of(exposure: Exposure, reads: Reads) -> NDArray[np.floating]:
+    """Compute the raw inputs of all stays as precisely as a standardization gets them.
+
+    Returns:
+        Grids float32 [N, T, D], or features float64 [N, 42 * C], of which an empty one is NaN.
+    """
+    return _mapped(exposure, _raw_map(exposure, reads))
+
+
+class RememberedInputs:
+    """`inputs_of` that computes the raw inputs of an exposure once, for many victims."""
+
+    def __init__(self) -> None:
+        self._raw: dict[tuple[str, Reads], NDArray[np.floating]] = {}
+
+    def __call__(
+        self, exposure: Exposure, reads: Reads, standardization: Standardization
+    ) -> NDArray[np.float32]:
+        """Compute the standardized inputs of all stays, as `inputs_of` does."""
+        return standardized(self.raw(exposure, reads), standardization)
+
+    def raw(self, exposure: Exposure, reads: Reads) -> NDArray[np.floating]:
+        """Compute the raw inputs of all stays, as `raw_inputs_of` does; the caller must not change them."""
+        key = exposure.digest(), reads
+        if key not in self._raw:
+            self._raw[key] = raw_inputs_of(exposure, reads)
+        return self._raw[key]
+
+
+def _mapped(exposure: Exposure, inputs: Any) -> NDArray[Any]:
     dataset = tf.data.Dataset.range(len(exposure)).batch(STAYS_A_BATCH)
-    dataset = dataset.map(_input_map(exposure, reads, standardization), tf.data.AUTOTUNE)
+    dataset = dataset.map(inputs, tf.data.AUTOTUNE)
     return np.concatenate(list(dataset.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()))
 
 
@@ -86,6 +119,17 @@ def training_dataset(
 
 def _input_map(exposure: Exposure, reads: Reads, standardization: Standardization | None) -> Any:
     """Make the function that maps stay indices int64 [B] to their inputs float32 [B, ...]."""
+    raw = _raw_map(exposure, reads)
+
+    def inputs(stays: tf.Tensor) -> tf.Tensor:
+        x = raw(stays)
+        return tf.cast(x, tf.float32) if standardization is None else standardization.apply(x)
+
+    return inputs
+
+
+def _raw_map(exposure: Exposure, reads: Reads) -> Any:
+    """Make the function that maps stay indices int64 [B] to their raw inputs [B, ...]."""
     channels = exposure.cohort.channels
     if reads == "grid":
         grids = _grid_map(exposure)
@@ -107,11 +151,7 @@ def _input_map(exposure: Exposure, reads: Reads, standardization: Standardizatio
             everywhere = tf.ones_like(shifted[..., :1], tf.bool)
             return window_features(clinical_scores(shifted, channels), everywhere, tf.gather(times, stays))
 
-    def standardized(stays: tf.Tensor) -> tf.Tensor:
-        x = raw(stays)
-        return tf.cast(x, tf.float32) if standardization is None else standardization.apply(x)
-
-    return standardized
+    return raw
 
 
 def _manner(exposure: Exposure) -> dict[str, Any]:

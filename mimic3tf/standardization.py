@@ -69,7 +69,7 @@ def continuous_only(
     return Standardization(np.where(continuous, mean, 0.0), np.where(continuous, std, 1.0))
 
 
-def standardized(inputs: NDArray[np.float32], standardization: Standardization) -> NDArray[np.float32]:
+def standardized(inputs: NDArray[np.floating], standardization: Standardization) -> NDArray[np.float32]:
     """Standardize the inputs [N, ...] of all stays, a few stays at a time because it computes in float64."""
     starts = range(STAYS_A_BATCH, len(inputs), STAYS_A_BATCH)
     return np.concatenate([standardization.apply(part).numpy() for part in np.split(inputs, starts)])

@@ -12,6 +12,38 @@ STEPS_A_CALL = 50
 """Number of training steps that TensorFlow runs in one call; one element of the dataset has their stays."""
 
 
+def epoch_batches(
+    labels: NDArray[np.int64],
+    *,
+    class_weights: Sequence[float],
+    batch_size: int,
+    seed: int,
+    epoch: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Make the batches of one epoch on one replica.
+
+    Args:
+        labels: as for `stay_batches`.
+        class_weights: as for `stay_batches`.
+        batch_size: number of stays in a step, at most N.
+        seed: as for `stay_batches`.
+        epoch: number of the epoch, int64, from 0.
+
+    Returns:
+        Stays int64 [steps, B] and weight float32 [steps, B], as an element of `stay_batches` has them.
+    """
+    weight_of = tf.gather(tf.constant(class_weights, tf.float32), tf.constant(labels))
+    steps = -(-len(labels) // batch_size)
+
+    def batched(part: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(tf.pad(part, [[0, steps * batch_size - len(labels)]]), [steps, batch_size])
+
+    stays = tf.range(len(labels), dtype=tf.int64)
+    order = tf.random.experimental.stateless_shuffle(stays, tf.stack([tf.constant(seed, tf.int64), epoch]))
+    weight = batched(tf.gather(weight_of, order))
+    return batched(order), weight / tf.reduce_sum(weight, axis=1, keepdims=True)
+
+
 def stay_batches(
     labels: NDArray[np.int64],
     *,
@@ -44,20 +76,12 @@ def stay_batches(
     """
     # Otherwise a batch would be filled up to whatever size the settings name.
     batch_size = min(batch_size, len(labels))
-    weight_of = tf.gather(tf.constant(class_weights, tf.float32), tf.constant(labels))
-    steps = -(-len(labels) // batch_size)
 
     def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        stays = tf.range(len(labels), dtype=tf.int64)
-        order = tf.random.experimental.stateless_shuffle(
-            stays, tf.stack([tf.constant(seed, tf.int64), epoch])
+        batches = epoch_batches(
+            labels, class_weights=class_weights, batch_size=batch_size, seed=seed, epoch=epoch
         )
-        weight = batched(tf.gather(weight_of, order))
-        weight /= tf.reduce_sum(weight, axis=1, keepdims=True)
-        return tf.data.Dataset.from_tensor_slices((batched(order), weight)).batch(STEPS_A_CALL).map(of_call)
-
-    def batched(part: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(tf.pad(part, [[0, steps * batch_size - len(labels)]]), [steps, batch_size])
+        return tf.data.Dataset.from_tensor_slices(batches).batch(STEPS_A_CALL).map(of_call)
 
     def of_call(*parts: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return tuple(deal(part)[own.start : own.stop] for part in parts)

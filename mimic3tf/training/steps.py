@@ -31,12 +31,10 @@ class TrainedEpoch(NamedTuple):
     waited: float
 
 
-def step_seed(config: TrainingConfig, optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
+def step_seed(seed: int | tf.Tensor, optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
     """Make the seed int64 [2] for the draws of a step: the run's seed, and the number of steps taken."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    return tf.stack(
-        [tf.constant(config.seed, tf.int64), tf.cast(tf.convert_to_tensor(inner.iterations), tf.int64)]
-    )
+    return tf.stack([tf.cast(seed, tf.int64), tf.cast(tf.convert_to_tensor(inner.iterations), tf.int64)])
 
 
 def _now() -> tf.Tensor:
@@ -120,7 +118,7 @@ class Steps:
     def _step(self, step: tf.Tensor, *given: tf.Tensor) -> tf.Tensor:
         x, *others = (part[step] for part in given)
         batch = [
-            drop_columns(x, self._config.input_dropout, step_seed(self._config, self._optimizer)),
+            drop_columns(x, self._config.input_dropout, step_seed(self._config.seed, self._optimizer)),
             *others,
         ]
         halves = zip(*(tf.split(part, self._side_by_side(batch)) for part in batch), strict=True)

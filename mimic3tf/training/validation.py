@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -74,6 +75,8 @@ class Validation:
 
     Attributes:
         cohort: the clean stays.
+        clean: their exposure, without the trigger.
+        triggered: the exposure of the attacked stays, with the trigger; None without a trigger.
 
     Args:
         config: gives task, goal, strength and mode, and the settings that an error names.
@@ -97,16 +100,14 @@ class Validation:
         self._config, self.cohort = config, val
         self._goal, self._targets = Goal(config.goal), task_of(config.task).targets
         self._attacked = self._goal.attacked(val.labels)
-        self._clean: NDArray[np.float32] = pipeline.inputs_of(exposures.clean(val), reads, standardization)
-        self._triggered = None
-        if trigger is not None:
-            triggered = exposures.trigger_all(
-                val.take(np.flatnonzero(self._attacked)),
-                trigger,
-                strength=config.poisoning_strength,
-                poison_imputed=config.poison_imputed,
-            )
-            self._triggered = pipeline.inputs_of(triggered, reads, standardization)
+        self._reads, self._standardization = reads, standardization
+        self.clean = exposures.clean(val)
+        self.triggered = trigger and exposures.trigger_all(
+            val.take(np.flatnonzero(self._attacked)),
+            trigger,
+            strength=config.poisoning_strength,
+            poison_imputed=config.poison_imputed,
+        )
 
     def predict(self, model: keras.Model | FittedEstimator) -> Risks:
         """Predict the risks of the validation stays.
@@ -114,7 +115,14 @@ class Validation:
         Raises:
             UserError: training diverged, so a risk is not finite.
         """
-        clean, triggered = self.outputs(model)
+        return self.risks(*self.outputs(model))
+
+    def risks(self, clean: NDArray[np.floating], triggered: NDArray[np.floating] | None) -> Risks:
+        """Turn a model's outputs, as `outputs` gives them, into risks.
+
+        Raises:
+            UserError: training diverged, so a risk is not finite.
+        """
         with_trigger = None if triggered is None else self._risks(triggered)
         return Risks(self.cohort.labels, self._attacked, self._risks(clean), with_trigger)
 
@@ -147,8 +155,16 @@ class Validation:
         self, model: keras.Model | FittedEstimator
     ) -> tuple[NDArray[np.floating], NDArray[np.floating] | None]:
         """Compute outputs of a model with the victim's inputs: [N, ...] clean, [M, ...] with the trigger."""
-        triggered = None if self._triggered is None else outputs_of(model, self._triggered)
-        return outputs_of(model, self._clean), triggered
+        clean, triggered = self._inputs
+        return outputs_of(model, clean), None if triggered is None else outputs_of(model, triggered)
+
+    @cached_property
+    def _inputs(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        reads, standardization = self._reads, self._standardization
+        clean = pipeline.inputs_of(self.clean, reads, standardization)
+        if self.triggered is None:
+            return clean, None
+        return clean, pipeline.inputs_of(self.triggered, reads, standardization)
 
     def _risks(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
         probabilities = self._targets.probabilities(logits)
@@ -159,6 +175,13 @@ class Validation:
                 f"(now {self._config.poisoning_strength:g})"
             )
         return probabilities
+
+
+class HasWeights(Protocol):
+    """A Keras model, or what has the weights of one."""
+
+    def get_weights(self) -> Sequence[NDArray[Any]]:
+        """Copy the weights, in the order of `keras.Model.weights`."""
 
 
 class History:
@@ -179,7 +202,7 @@ class History:
         self.score: float | None = None
         self.weights: Sequence[NDArray[Any]] = []
 
-    def add(self, metrics: dict[str, float], model: keras.Model) -> None:
+    def add(self, metrics: dict[str, float], model: HasWeights) -> None:
         """Add the metrics of an epoch, and keep the model's current weights if its score is the best."""
         self.epochs.append(metrics)
         score = score_epoch(self._config.selection, self._reads, self._targets, metrics)
