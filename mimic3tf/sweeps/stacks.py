@@ -6,10 +6,13 @@ import sys
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+from mimic3tf.config import OF_A_STACK
 from mimic3tf.errors import UserError
-from mimic3tf.sweeps.trial import Job, attack_trial, forget_rows, record_trial, run_trial
+from mimic3tf.sweeps.trial import Job, Trained, forget_rows, run_trial, train_alone
 from mimic3tf.training.run_files import CHECKPOINT, FINISHED
 
 FAST_ON_A_CPU, FAST_ON_A_GPU = ("lr", "mlp"), ("lr", "mlp", "lstm")
@@ -59,35 +62,37 @@ def _stackable(job: Job, *, gpu: bool) -> bool:
 
 def _kind(job: Job) -> str:
     """Return a text that is the same for all trials that one stack can hold."""
-    from mimic3tf.training.settings import OWN_OF_A_VICTIM
-
-    return job.config.model_dump_json(exclude=OWN_OF_A_VICTIM)
+    return job.config.model_dump_json(exclude=OF_A_STACK)
 
 
-def run_stack(jobs: Sequence[Job]) -> None:
-    """Run the trials of a stack and record how each of them ended, even if it failed.
+def run_stack(jobs: Sequence[Job]) -> Iterator[Job]:
+    """Run the trials of a stack, and record how each of them ended, even if it failed.
 
     If the victims cannot be trained together after all, each of them is trained alone.
+
+    Yields:
+        Each trial, as soon as its end is recorded.
     """
-    if len(jobs) == 1:
-        run_trial(jobs[0])
-        return
+    train: Callable[[Job], Trained] = train_alone
+    if len(jobs) > 1:
+        for job in jobs:
+            forget_rows(job)
+        try:
+            train = _train_together(jobs)
+        except Exception:
+            print(f"{jobs[0].trial.name} and {len(jobs) - 1} other trials, together:", file=sys.stderr)
+            traceback.print_exc()
+            print("each of these trials runs alone now", file=sys.stderr)
     for job in jobs:
-        forget_rows(job)
-    try:
-        _train_and_attack(jobs)
-    except Exception:
-        print(f"{jobs[0].trial.name} and {len(jobs) - 1} others, together:", file=sys.stderr)
-        traceback.print_exc()
-        print("each of them runs alone now", file=sys.stderr)
-    for job in jobs:
-        if not job.recorded:
-            run_trial(job)
+        run_trial(job, train)
+        yield job
 
 
-def _train_and_attack(jobs: Sequence[Job]) -> None:
+def _train_together(jobs: Sequence[Job]) -> Callable[[Job], Trained]:
+    """Train the victims of a stack; return a function that gives those of each trial."""
     import keras
 
+    from mimic3tf.attacks import load_attacked
     from mimic3tf.dashboards.tensorboard import RunLog
     from mimic3tf.pipeline import RememberedInputs
     from mimic3tf.training.stacked import train_stacked
@@ -95,13 +100,23 @@ def _train_and_attack(jobs: Sequence[Job]) -> None:
     # The use of memory is then as in a new process.
     keras.backend.clear_session()
     begun, inputs = time.perf_counter(), RememberedInputs()
-    runs = train_stacked(
-        [job.config for job in jobs], [job.folder for job in jobs], log=RunLog, inputs=inputs
-    )
+    configs, folders = [job.config for job in jobs], [job.folder for job in jobs]
+    runs = train_stacked(configs, folders, log=RunLog, inputs=inputs)
     # All victims share the time.
     seconds = (time.perf_counter() - begun) / len(jobs)
-    for job, run in zip(jobs, runs, strict=True):
+    by_trial = dict(zip((job.trial.name for job in jobs), runs, strict=True))
+    attacked: list[Any] = []
+
+    def load(victim: Any, data: Path) -> Any:
+        # All victims read the same stays.
+        if not attacked:
+            attacked.append(load_attacked(victim, data))
+        return attacked[0]
+
+    def trained(job: Job) -> Trained:
+        run = by_trial[job.trial.name]
         if isinstance(run, UserError):
-            record_trial(job, error=run)
-        else:
-            record_trial(job, attack_trial(job, run, seconds, inputs=inputs))
+            raise run
+        return Trained(run, seconds, load, inputs)
+
+    return trained

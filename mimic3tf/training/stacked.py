@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf import pipeline
-from mimic3tf.config import TrainingConfig
+from mimic3tf.config import OF_A_STACK, TrainingConfig
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.errors import UserError
 from mimic3tf.poisoning import exposures
@@ -36,9 +36,6 @@ from mimic3tf.training.stays import exposure_for, load_split, standardization_fo
 from mimic3tf.training.summary import summary_of
 from mimic3tf.training.validation import History, Risks, Validation
 from mimic3tf.victims import victim_of
-
-OWN = {"trigger", "poisoning_proportion", "poisoning_strength", "poison_imputed", "seed"}
-"""Settings in which the victims of a stack may differ."""
 
 
 @dataclass
@@ -91,7 +88,7 @@ def train_stacked(
     interrupted stack begins anew.
 
     Args:
-        configs: the settings, equal but for `OWN`.
+        configs: the settings, equal but for `config.OF_A_STACK`.
         outs: a new directory for each victim, or that of an interrupted training, which is deleted.
         log: makes the training log of each victim.
         inputs: remembers the raw inputs, if the caller needs them, too.
@@ -103,7 +100,8 @@ def train_stacked(
         UserError: the data is malformed.
         ValueError: the settings differ in more, or the precision needs a loss scale for each victim.
     """
-    if any(config.model_dump(exclude=OWN) != configs[0].model_dump(exclude=OWN) for config in configs):
+    shared: Any = {"exclude": OF_A_STACK}
+    if any(config.model_dump(**shared) != configs[0].model_dump(**shared) for config in configs):
         raise ValueError("the settings of a stack differ in more than seed and poisoning")
     precision = resolve_precision(configs[0].precision)
     if precision == "mixed_float16":
