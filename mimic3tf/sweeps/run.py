@@ -112,9 +112,7 @@ def _stacked(
     alone = [stack[0].trial.victim for stack in stacks if len(stack) == 1]
     if alone:
         victims = ", ".join(sorted({shown_victim(victim) for victim in alone}))
-        note(
-            f"{len(alone)} trials run alone, because a stack cannot hold their victims or would gain nothing: {victims}"
-        )
+        note(f"{len(alone)} trials run alone, because a stack cannot hold them or gains nothing: {victims}")
     return stacks, workers or (1 if gpu else None)
 
 

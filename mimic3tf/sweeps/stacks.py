@@ -16,7 +16,7 @@ from mimic3tf.sweeps.trial import Job, Trained, forget_rows, run_trial, train_al
 from mimic3tf.training.run_files import CHECKPOINT, FINISHED
 
 FAST_ON_A_CPU, FAST_ON_A_GPU = ("lr", "mlp"), ("lr", "mlp", "lstm")
-"""Victims that gain from a stack. On a CPU the LSTM's time is its arithmetic, which a stack does not lessen."""
+"""Victims that gain from a stack. On a CPU the LSTM's time is its arithmetic, which a stack cannot lessen."""
 AT_ONCE_ON_A_CPU, AT_ONCE_ON_A_GPU = 16, 64
 """Most victims of a stack."""
 
