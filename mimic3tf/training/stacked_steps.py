@@ -18,7 +18,7 @@ from mimic3tf.training.batches import epoch_batches
 from mimic3tf.training.input_dropout import drop_columns
 from mimic3tf.training.optimizer import optimizer_of
 from mimic3tf.training.prediction import BYTES_AT_ONCE
-from mimic3tf.training.steps import step_seed
+from mimic3tf.training.steps import side_by_side, step_seed
 
 LEAST_AT_ONCE = 32
 """Stays of each victim that are predicted at once, at least."""
@@ -168,12 +168,13 @@ class StackedSteps:
         def gradients(given: tuple[Any, ...]) -> tuple[Any, ...]:
             weights, own, x, y, weight, seed = given
             x = drop_columns(x, self._config.input_dropout, step_seed(seed, self._optimizer))
+            parts = side_by_side(self._model, x)
+            loss, after = tf.constant(0.0), self._united(own, common)
             with tf.GradientTape() as tape:
                 tape.watch(weights)
-                logits, after = self._model.stateless_call(
-                    weights, self._united(own, common), x, training=True
-                )
-                loss = tf.reduce_sum(weight * self._losses(y, logits))
+                for x, y, weight in zip(*(tf.split(part, parts) for part in (x, y, weight)), strict=True):
+                    logits, after = self._model.stateless_call(weights, after, x, training=True)
+                    loss += tf.reduce_sum(weight * self._losses(y, logits))
             return loss, tape.gradient(loss, weights), after
 
         values = [tf.convert_to_tensor(variable) for variable in self._weights]

@@ -37,6 +37,14 @@ def step_seed(seed: int | tf.Tensor, optimizer: keras.optimizers.Optimizer) -> t
     return tf.stack([tf.cast(seed, tf.int64), tf.cast(tf.convert_to_tensor(inner.iterations), tf.int64)])
 
 
+def side_by_side(model: keras.Model, x: tf.Tensor) -> int:
+    """Return the number of parts of a batch's inputs [B, ...] that go through the model side by side."""
+    # On a CPU an operation runs on one core (`startup.py`), and a recurrent victim's operations wait for
+    # each other; two halves of a batch use two cores. Batch normalization must see the whole batch.
+    splits = x.shape.rank == 3 and x.shape[0] % 2 == 0 and not model.non_trainable_weights
+    return 2 if splits and not tf.config.list_logical_devices("GPU") else 1
+
+
 def _now() -> tf.Tensor:
     """Read the clock, in seconds."""
     # TensorFlow refuses to read its own clock while operations must be deterministic. Python's takes longer.
@@ -121,7 +129,8 @@ class Steps:
             drop_columns(x, self._config.input_dropout, step_seed(self._config.seed, self._optimizer)),
             *others,
         ]
-        halves = zip(*(tf.split(part, self._side_by_side(batch)) for part in batch), strict=True)
+        count = side_by_side(self._model, batch[0]) if self._strategy.num_replicas_in_sync == 1 else 1
+        halves = zip(*(tf.split(part, count) for part in batch), strict=True)
         losses, gradients = zip(*(self._gradients(*half) for half in halves), strict=True)
         summed = [tf.add_n(parts) for parts in zip(*gradients, strict=True)]
         if self._overflows:
@@ -130,15 +139,6 @@ class Steps:
             summed = context.all_reduce(tf.distribute.ReduceOp.MEAN, summed)
         self._optimizer.apply(summed, self._model.trainable_variables)
         return tf.add_n(losses)
-
-    def _side_by_side(self, batch: list[tf.Tensor]) -> int:
-        """Return the number of parts of a replica's batch that go through the model side by side."""
-        x = batch[0]
-        # On a CPU an operation runs on one core (`startup.py`), and a recurrent victim's operations wait for
-        # each other; two halves of a batch use two cores. Batch normalization must see the whole batch.
-        splits = x.shape.rank == 3 and x.shape[0] % 2 == 0 and not self._model.non_trainable_weights
-        alone = self._strategy.num_replicas_in_sync == 1 and not tf.config.list_logical_devices("GPU")
-        return 2 if splits and alone else 1
 
     def _gradients(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Compute the loss of some stays and its gradients, scaled as the optimizer expects them."""
