@@ -172,9 +172,9 @@ class StackedSteps:
             loss, after = tf.constant(0.0), self._united(own, common)
             with tf.GradientTape() as tape:
                 tape.watch(weights)
-                for x, y, weight in zip(*(tf.split(part, parts) for part in (x, y, weight)), strict=True):
-                    logits, after = self._model.stateless_call(weights, after, x, training=True)
-                    loss += tf.reduce_sum(weight * self._losses(y, logits))
+                for stays in zip(*(tf.split(part, parts) for part in (x, y, weight)), strict=True):
+                    logits, after = self._model.stateless_call(weights, after, stays[0], training=True)
+                    loss += tf.reduce_sum(stays[2] * self._losses(stays[1], logits))
             return loss, tape.gradient(loss, weights), after
 
         values = [tf.convert_to_tensor(variable) for variable in self._weights]
