@@ -63,7 +63,7 @@ class Exposure(Described):
         parts = (self.cohort.stays, self.cohort.mask, self.triggered, self.shifts, self.chosen)
         digest = hashlib.sha256(f"{self.cohort.fingerprint} {self.poison_imputed} {self.plausible}".encode())
         for part in parts:
-            digest.update(np.ascontiguousarray(part))
+            digest.update(part.tobytes())
         return digest.hexdigest()
 
 

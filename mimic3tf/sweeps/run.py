@@ -81,7 +81,7 @@ def run_sweep(
                 _run_on_ray(file, folder, out, board, start, workers, ray_address)
             else:
                 cores = os.cpu_count() or 1
-                stacks = [(job,) for job in folder.left]
+                stacks: list[tuple[Job, ...]] = [(job,) for job in folder.left]
                 if engine == "stacked":
                     stacks, workers = _stacked(folder.left, start, workers)
                 at_once = min(workers or cores, len(stacks))

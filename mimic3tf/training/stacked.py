@@ -163,7 +163,8 @@ def _members(
     clean = inputs.raw(exposures.clean(train), reads).astype(np.float32)
     table = _Table(fit_standardization(clean, reads, train.channels))
     table.add("train", clean)
-    triggers = {path: path and load_trigger(path) for path in {config.trigger for config in configs}}
+    paths = {config.trigger for config in configs}
+    triggers = {path: None if path is None else load_trigger(path) for path in paths}
     found: list[_Member | UserError] = []
     for config, out in zip(configs, outs, strict=True):
         trigger = triggers[config.trigger]

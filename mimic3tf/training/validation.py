@@ -102,12 +102,14 @@ class Validation:
         self._attacked = self._goal.attacked(val.labels)
         self._reads, self._standardization = reads, standardization
         self.clean = exposures.clean(val)
-        self.triggered = trigger and exposures.trigger_all(
-            val.take(np.flatnonzero(self._attacked)),
-            trigger,
-            strength=config.poisoning_strength,
-            poison_imputed=config.poison_imputed,
-        )
+        self.triggered: exposures.Exposure | None = None
+        if trigger is not None:
+            self.triggered = exposures.trigger_all(
+                val.take(np.flatnonzero(self._attacked)),
+                trigger,
+                strength=config.poisoning_strength,
+                poison_imputed=config.poison_imputed,
+            )
 
     def predict(self, model: keras.Model | FittedEstimator) -> Risks:
         """Predict the risks of the validation stays.

@@ -14,7 +14,7 @@ from mimic3tf.sweeps import stacks
 from mimic3tf.sweeps.outcomes import read_rows
 from mimic3tf.sweeps.plan import Attack, Trial
 from mimic3tf.sweeps.stacks import AT_ONCE_ON_A_CPU, run_stack, stacks_of
-from mimic3tf.sweeps.trial import Job
+from mimic3tf.sweeps.trial import Job, train_alone
 
 
 def job(tmp_path: Path, victim: str, seed: int, **settings: Any) -> Job:
@@ -83,7 +83,7 @@ def test_a_stack_that_cannot_be_trained_is_trained_one_by_one(
     monkeypatch.setattr(stacks, "_train_together", train_together)
     monkeypatch.setattr("mimic3tf.sweeps.trial._train_and_attack", train_and_attack)
     assert list(run_stack(jobs)) == jobs
-    assert how == [stacks.train_alone] * 2
+    assert how == [train_alone] * 2
     assert "lr-0 and 1 other trials, together" in capsys.readouterr().err
     assert [read_rows(job.folder)[0]["status"] for job in jobs] == ["finished"] * 2
 

@@ -56,10 +56,10 @@ def check_same(together: Path, alone: Path, *, tolerance: float) -> None:
     ours, theirs = (json.loads((folder / "run.json").read_text()) for folder in (together, alone))
     assert ours.pop("validation") == pytest.approx(theirs.pop("validation"), abs=1e-4, nan_ok=True)
     assert ours == theirs
-    tables = [
+    mine, yours = (
         np.genfromtxt(folder / "metrics.csv", delimiter=",", skip_header=1) for folder in (together, alone)
-    ]
-    np.testing.assert_allclose(*tables, atol=1e-4)
+    )
+    np.testing.assert_allclose(mine, yours, atol=1e-4)
     weights = [load_run(folder).model.get_weights() for folder in (together, alone)]
     for mine, yours in zip(*weights, strict=True):
         np.testing.assert_allclose(mine, yours, atol=tolerance)
