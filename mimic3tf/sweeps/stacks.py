@@ -41,7 +41,9 @@ def stacks_of(jobs: Sequence[Job], *, gpu: bool) -> list[tuple[Job, ...]]:
     most = AT_ONCE_ON_A_GPU if gpu else AT_ONCE_ON_A_CPU
     stacks = []
     for alike in kinds.values():
-        # Stacks of nearly equal sizes, in the order of their seeds: victims of one seed share their dropout.
+        # Victims of one seed share their dropout, and those of one setting the inputs that carry its trigger.
+        alike.sort(key=_setting)
+        # Stacks of nearly equal sizes.
         count = -(-len(alike) // most)
         size = -(-len(alike) // count)
         stacks += [tuple(alike[first : first + size]) for first in range(0, len(alike), size)]
@@ -58,6 +60,11 @@ def _stackable(job: Job, *, gpu: bool) -> bool:
         and config.precision != "mixed_float16"
         and not begun
     )
+
+
+def _setting(job: Job) -> tuple[object, ...]:
+    config = job.config
+    return config.seed, str(config.trigger), config.poison_imputed, config.poisoning_strength
 
 
 def _kind(job: Job) -> str:

@@ -165,17 +165,23 @@ def _members(
     table.add("train", clean)
     paths = {config.trigger for config in configs}
     triggers = {path: None if path is None else load_trigger(path) for path in paths}
-    found: list[_Member | UserError] = []
-    for config, out in zip(configs, outs, strict=True):
-        trigger = triggers[config.trigger]
+    found: dict[int, _Member | UserError] = {}
+    poisoned: dict[object, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = {}
+    # Of victims that differ only in their proportion, that with most poisoned stays has those of the others.
+    for place in sorted(range(len(configs)), key=lambda place: -configs[place].poisoning_proportion):
+        config, trigger = configs[place], triggers[configs[place].trigger]
         try:
             exposure = exposure_for(config, train, val, trigger)
-            stays = np.flatnonzero(exposure.triggered)
-            shown = exposure.take(stays)
-            raw = inputs.raw(shown, reads).astype(np.float32) if len(stays) else clean[:0]
-            rows = np.arange(len(train))
-            rows[stays] = table.add(shown.digest(), raw) + np.arange(len(stays))
-            kept, clean[stays] = clean[stays], raw
+            stays, rows = np.flatnonzero(exposure.triggered), np.arange(len(train))
+            setting = config.trigger, config.poisoning_strength, config.poison_imputed
+            if len(stays) and setting not in poisoned:
+                raw = inputs.raw(exposure.take(stays), reads).astype(np.float32)
+                poisoned[setting] = stays, table.add(setting, raw) + np.arange(len(stays)), raw
+            kept = clean[stays]
+            if len(stays):
+                known, places, raw = poisoned[setting]
+                chosen = np.searchsorted(known, stays)
+                rows[stays], clean[stays] = places[chosen], raw[chosen]
             standardization = standardization_for(config, reads, clean, train.channels)
             clean[stays] = kept
             validation = Validation(config, reads, val, trigger, standardization)
@@ -184,22 +190,20 @@ def _members(
                 for part in (validation.clean, validation.triggered)
                 if part is not None
             ]
-            found.append(
-                _Member(
-                    config,
-                    out,
-                    trigger,
-                    exposure,
-                    rows,
-                    standardization,
-                    validation,
-                    np.concatenate(tested),
-                    History(config),
-                )
+            found[place] = _Member(
+                config,
+                outs[place],
+                trigger,
+                exposure,
+                rows,
+                standardization,
+                validation,
+                np.concatenate(tested),
+                History(config),
             )
         except UserError as error:
-            found.append(error)
-    return found, table
+            found[place] = error
+    return [found[place] for place in range(len(configs))], table
 
 
 def _train(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -19,6 +20,7 @@ from mimic3tf.training.input_dropout import drop_columns
 from mimic3tf.training.optimizer import optimizer_of
 from mimic3tf.training.prediction import BYTES_AT_ONCE
 from mimic3tf.training.steps import side_by_side, step_seed
+from mimic3tf.victims.layers.recurrence import stacked_recurrence
 
 LEAST_AT_ONCE = 32
 """Stays of each victim that are predicted at once, at least."""
@@ -57,6 +59,9 @@ class StackedSteps:
         inputs: their inputs.
         labels: int64 [V, N], the labels that they are shown.
     """
+
+    compiles = True
+    """Whether XLA compiles the steps of recurrent victims on a GPU."""
 
     def __init__(
         self,
@@ -162,12 +167,12 @@ class StackedSteps:
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         x = self._standardized(tf.gather(self._rows, stays, batch_dims=1))
         y = tf.gather(self._shown, stays, batch_dims=1)
-        seeds = tf.constant([config.seed for config in self._configs], tf.int64)
+        seeds = tf.stack([step_seed(config.seed, self._optimizer) for config in self._configs])
         own, common = self._divided(state)
 
         def gradients(given: tuple[Any, ...]) -> tuple[Any, ...]:
             weights, own, x, y, weight, seed = given
-            x = drop_columns(x, self._config.input_dropout, step_seed(seed, self._optimizer))
+            x = drop_columns(x, self._config.input_dropout, seed)
             parts = side_by_side(self._model, x)
             loss, after = tf.constant(0.0), self._united(own, common)
             with tf.GradientTape() as tape:
@@ -178,7 +183,7 @@ class StackedSteps:
             return loss, tape.gradient(loss, weights), after
 
         values = [tf.convert_to_tensor(variable) for variable in self._weights]
-        losses, slopes, after = tf.vectorized_map(gradients, (values, own, x, y, weight, seeds))
+        losses, slopes, after = self._vectorized(gradients, (values, own, x, y, weight, seeds))
         self._optimizer.apply(slopes, self._weights)
         return losses, [
             value[0] if shared else value for value, shared in zip(after, self._shared, strict=True)
@@ -192,7 +197,16 @@ class StackedSteps:
             return self._model.stateless_call(weights, self._united(own, common), x, training=False)[0]
 
         values = [tf.convert_to_tensor(variable) for variable in self._weights]
-        return tf.vectorized_map(outputs, (values, own, self._standardized(rows)))
+        return self._vectorized(outputs, (values, own, self._standardized(rows)))
+
+    def _vectorized(self, function: Callable[..., Any], given: tuple[Any, ...]) -> Any:
+        """Apply a function to the part of each victim."""
+        recurrent = self._table.shape.rank == 3
+        if not recurrent or not tf.config.list_logical_devices("GPU"):
+            return tf.vectorized_map(function, given)
+        # cuDNN would run one victim after the other. One compiled loop over the bins runs all of them.
+        with stacked_recurrence():
+            return tf.function(partial(tf.vectorized_map, function), jit_compile=self.compiles)(given)
 
     def _standardized(self, rows: tf.Tensor) -> tf.Tensor:
         """Make the inputs [V, B, ...] of rows [V, B] of the table."""
