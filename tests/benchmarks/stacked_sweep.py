@@ -135,7 +135,9 @@ def main() -> None:
     parser.add_argument("--stays", type=int, default=4000, help="stays to invent, without --data")
     parser.add_argument("--epochs", type=int, help="the victim's tuned number if not given")
     parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--no-xla", action="store_true", help="do not compile an LSTM's steps on a GPU")
     arguments = parser.parse_args()
+    StackedSteps.compiles = not arguments.no_xla
     with tempfile.TemporaryDirectory() as folder:
         data = arguments.data
         if data is None:
