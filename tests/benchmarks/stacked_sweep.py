@@ -13,6 +13,7 @@ import argparse
 import os
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,7 +104,7 @@ def measure(folder: Path, victim: str, data: Path, trials: int, epochs: int | No
     (warm,) = jobs_of(folder / f"{victim}-warm", sweep, data, 1)
     trial.run_trial(warm)
     clocks = {
-        "one at a time": timed(lambda: [trial.run_trial(job) for job in alone]),
+        "one at a time": timed(lambda: deque(map(trial.run_trial, alone))),
         "stacked": timed(lambda: list(stacks.run_stack(together))),
     }
     for how, clock in clocks.items():
