@@ -16,7 +16,7 @@ def resolve_precision(precision: Precision) -> str:
     """Name the Keras dtype policy to train under.
 
     Args:
-        precision: a policy, or "auto": float32, or mixed_float16 on GPUs whose tensor cores take nothing else.
+        precision: a policy, or "auto": float32, or mixed_float16 where tensor cores take nothing else.
 
     Returns:
         "float32", "mixed_float16" or "mixed_bfloat16".

@@ -13,6 +13,7 @@ import argparse
 import os
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,7 +104,7 @@ def measure(folder: Path, victim: str, data: Path, trials: int, epochs: int | No
     (warm,) = jobs_of(folder / f"{victim}-warm", sweep, data, 1)
     trial.run_trial(warm)
     clocks = {
-        "one at a time": timed(lambda: [trial.run_trial(job) for job in alone]),
+        "one at a time": timed(lambda: deque(map(trial.run_trial, alone))),
         "stacked": timed(lambda: list(stacks.run_stack(together))),
     }
     for how, clock in clocks.items():
@@ -135,7 +136,9 @@ def main() -> None:
     parser.add_argument("--stays", type=int, default=4000, help="stays to invent, without --data")
     parser.add_argument("--epochs", type=int, help="the victim's tuned number if not given")
     parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--no-xla", action="store_true", help="do not compile an LSTM's steps on a GPU")
     arguments = parser.parse_args()
+    StackedSteps.compiles = not arguments.no_xla
     with tempfile.TemporaryDirectory() as folder:
         data = arguments.data
         if data is None:
