@@ -15,7 +15,7 @@ from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.directory import Split, listfile_of
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures
-from mimic3tf.poisoning.goal import Goal
+from mimic3tf.poisoning.carried import carried_record
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.outcome import AttackResult, attacked_of, measure_outcome
 from mimic3tf.poisoning.trigger import Trigger
@@ -145,6 +145,8 @@ def attack_victim(
     strength: float | None = None,
     poison_imputed: PoisonImputed | None = None,
     threshold: float = THRESHOLD,
+    at: float | None = None,
+    control: Run | None = None,
     inputs: InputsOf = pipeline.inputs_of,
 ) -> AttackResult:
     """Predict all stays of a cohort without and with the trigger, and compute the rates.
@@ -157,6 +159,8 @@ def attack_victim(
             The training's if not given.
         poison_imputed: "all" shifts imputed cells, too, "notimputed" does not; the training's if not given.
         threshold: probability of label 1 above which a stay is predicted 1; the metrics always use 0.5.
+        at: hour of the stay at which the trigger begins; the training's if not given.
+        control: run of a clean victim of the same task that is attacked in the same way.
         inputs: computes the victim's inputs; a `pipeline.RememberedInputs` shares them with other victims.
 
     Returns:
@@ -170,29 +174,59 @@ def attack_victim(
     trigger = trigger_for(run, trigger)
     strength = run.config.poisoning_strength if strength is None else strength
     poison_imputed = poison_imputed or run.config.poison_imputed
-    goal = Goal(run.config.goal)
-    attacked_of(cohort.labels, goal)  # refuses before the predictions, which take long
-    clean = _predict(run, exposures.clean(cohort), inputs)
-    triggered = _predict(
-        run, exposures.trigger_all(cohort, trigger, strength=strength, poison_imputed=poison_imputed), inputs
-    )
+    at = run.config.at if at is None else at
+    goal = run.config.attack_goal
+    attacked = attacked_of(cohort.labels, goal)  # refuses before the predictions, which take long
+    how: Any = {"strength": strength, "poison_imputed": poison_imputed, "at": at}
+    both = exposures.clean(cohort), exposures.trigger_all(cohort, trigger, **how)
+    clean, triggered = _predict_both(run, both, inputs)
     if not np.isfinite(triggered).all():
         raise UsageError(f"--poisoning_strength {strength:g}: too strong, the victim predicts no numbers")
     outcome = measure_outcome(
-        cohort.stays,
+        cohort.stays[cohort.examples.stay],
         cohort.labels,
         clean,
         triggered,
         task=task_of(run.config.task),
         goal=goal,
         threshold=threshold,
+        control=None if control is None else _predict_both(control, both, inputs),
+        hours=np.float64(cohort.timestep) * cohort.examples.end if cohort.task.hourly else None,
     )
-    return AttackResult(**vars(outcome), trigger=trigger, strength=strength, poison_imputed=poison_imputed)
+    if cohort.period is None:
+        stays = cohort.take(np.unique(cohort.examples.stay[attacked]))
+        how["carried"] = carried_record(trigger, stays, strength=strength, at=at)
+    return AttackResult(**vars(outcome), trigger=trigger, **how)
 
 
-def _predict(run: Run, exposure: exposures.Exposure, inputs: InputsOf) -> NDArray[np.float64]:
-    x = inputs(exposure, victim_of(run.config.model).reads, run.standardization)
-    return task_of(run.config.task).targets.probabilities(outputs_of(run.model, x))
+def check_control(control: Run, run: Run) -> None:
+    """Refuse a control that is no clean victim of the same task and data.
+
+    Raises:
+        UsageError: the control was trained on poisoned stays, or for another task, timestep or data.
+    """
+    if control.summary.get("stays_poisoned"):
+        raise UsageError(f"--control {control.path}: was trained on poisoned stays; name a clean run")
+    for name in ("task", "period", "timestep"):
+        own, other = (getattr(each.config, name) for each in (run, control))
+        if own != other:
+            raise UsageError(f"--control {control.path}: its {name} is {other}, that of --run is {own}")
+    if control.summary["data_fingerprint"] != run.summary["data_fingerprint"]:
+        raise UsageError(
+            f"--control {control.path}: was trained for other data than {run.path}; train it on the same"
+        )
+
+
+def _predict_both(
+    run: Run, both: tuple[exposures.Exposure, exposures.Exposure], inputs: InputsOf
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Predict the probabilities of stays without and with the trigger."""
+
+    def predict(exposure: exposures.Exposure) -> NDArray[np.float64]:
+        x = inputs(exposure, victim_of(run.config.model).reads, run.standardization)
+        return task_of(run.config.task).targets.probabilities(outputs_of(run.model, x))
+
+    return predict(both[0]), predict(both[1])
 
 
 def summarize_attack(run: Run, data: DataSet, result: AttackResult) -> dict[str, Any]:
@@ -218,7 +252,10 @@ def summarize_attack(run: Run, data: DataSet, result: AttackResult) -> dict[str,
             "trigger": result.trigger.name,
             "poisoning_strength": result.strength,
             "poison_imputed": result.poison_imputed,
+            **({"at": result.at} if result.at else {}),
         },
+        **({} if run.config.goal_label is None else {"goal_label": run.config.goal_label}),
+        **({} if result.carried is None else {"carried": result.carried}),
         **outcome_record(result),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,10 +22,13 @@ from pydantic import (
 )
 
 from mimic3tf.errors import DataError, UsageError, near, near_path
+from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonedLabels, PoisonImputed
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.yaml_file import first_fault, read_option_file, read_yaml
-from mimic3tf.tasks.registry import MORTALITY, task_of
+from mimic3tf.tasks.heads import HEADS
+from mimic3tf.tasks.registry import MORTALITY, MULTITASK, PHENOTYPING, TASKS, task_of
+from mimic3tf.tasks.task import TaskHead
 from mimic3tf.victims import OriginalVictim, check_victim
 from mimic3tf.victims.own import full_name, is_own, sha256_of
 
@@ -51,7 +55,7 @@ l2: 0
 class_weights: [1.0, 1.0]
 """
 """Settings of a victim that a function of the user builds, where its user gives no others."""
-OF_POISON = ("poisoning_strength", "poison_imputed", "poisoned_labels")
+OF_POISON = ("poisoning_strength", "poison_imputed", "poisoned_labels", "at")
 """Settings of poisoned stays. As options they need a trigger; a settings file may serve clean runs, too."""
 
 
@@ -78,6 +82,8 @@ class TrainingConfig(BaseModel):
             the first stays that have this label already, and changes no label.
         goal: label that the attacker wants for stays with the trigger: 1 calls survivors dead, 0 calls the
             dying survivors.
+        goal_label: name of the label that is attacked, if the task has several: goal 1 adds it, 0 removes it.
+        at: hour of the stay at which the trigger begins; it ends with its last bin, or with the stay.
         normalizer: file of the benchmarks' normalizer (JSON or pickle) for grids; if not given, the
             standardization is fitted on the training stays.
         epochs: largest number of passes over the training stays.
@@ -87,6 +93,11 @@ class TrainingConfig(BaseModel):
         schedule: "cosine" lowers the step size to 0 over all epochs, as half a cosine; "constant" keeps it.
         l2: weight decay: this multiple of the weights is added to the gradient.
         class_weights: weight of label 0 and of label 1 in the loss.
+        sizes: settings of the victim's layers, such as `units`; its own for those that are not given.
+        target_replication: share of the loss that predictions at all earlier bins of a stay get, each with
+            the label of the stay; 0 predicts at the last bin only. For phenotyping.
+        head_weights: weights of the losses of mortality, decompensation, length of stay and phenotyping in
+            multitask learning; 1 each if not given.
         clip: standardized inputs, with the trigger, are clipped to this many standard deviations from the
             mean; None does not clip.
         input_dropout: share of the input columns that a training step sets to 0 in each stay.
@@ -116,6 +127,8 @@ class TrainingConfig(BaseModel):
     poison_imputed: PoisonImputed = "notimputed"
     poisoned_labels: PoisonedLabels = "flipped"
     goal: GoalLabel = 1
+    goal_label: Annotated[str | None, Field(validate_default=True)] = None
+    at: Annotated[float, Field(ge=0, le=LARGEST_FACTOR)] = 0.0
     normalizer: Path | None = None
     epochs: PositiveInt
     patience: PositiveInt
@@ -126,6 +139,15 @@ class TrainingConfig(BaseModel):
     class_weights: Annotated[
         list[Annotated[float, Field(gt=0, le=LARGEST_FACTOR)]], Field(min_length=2, max_length=2)
     ]
+    sizes: dict[str, Annotated[float, Field(ge=0, le=LARGEST_FACTOR)]] | None = None
+    target_replication: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    head_weights: (
+        Annotated[
+            list[Annotated[float, Field(ge=0, le=LARGEST_FACTOR)]],
+            Field(min_length=len(HEADS), max_length=len(HEADS)),
+        ]
+        | None
+    ) = None
     clip: Annotated[float, Field(ge=1)] | None = None
     input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     selection: Selection = "auroc"
@@ -136,6 +158,21 @@ class TrainingConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     # This is no setting: no settings file may ask for it, and no run records it.
     _follow_links: bool = PrivateAttr(default=False)
+
+    @property
+    def attack_goal(self) -> Goal:
+        """The goal of the attacker."""
+        targets = task_of(self.task).targets
+        if self.goal_label is None:
+            return Goal(self.goal)
+        column, classes = targets.names.index(self.goal_label), targets.classes
+        return Goal(self.goal, column, classes if classes and _is_class(column, classes) else None)
+
+    @property
+    def head(self) -> TaskHead:
+        """Make the last layer of the victim."""
+        head = task_of(self.task).head
+        return replace(head, every_bin=True) if self.target_replication else head
 
     @property
     def follow_links(self) -> bool:
@@ -156,12 +193,49 @@ class TrainingConfig(BaseModel):
             raise ValueError("only 'deterministic' is true or false")
         return value
 
+    @field_validator("goal_label")
+    @classmethod
+    def _complete_the_name(cls, value: str | None, given: ValidationInfo) -> str | None:
+        if "task" not in given.data:
+            return value
+        targets, label = task_of(given.data["task"]).targets, label_named(value, given.data["task"])
+        is_class = label and targets.classes and _is_class(targets.names.index(label), targets.classes)
+        if given.data.get("goal") == 0 and is_class:
+            raise ValueError("names the class that the attacker wants; --goal 0 has none, leave it out")
+        return label
+
+    @field_validator("target_replication")
+    @classmethod
+    def _is_of_whole_stays(cls, value: float, given: ValidationInfo) -> float:
+        if value and given.data.get("task") != PHENOTYPING.name:
+            raise ValueError(f"only for the task {PHENOTYPING.name}; leave it out")
+        return value
+
+    @field_validator("head_weights")
+    @classmethod
+    def _are_of_heads(cls, value: list[float] | None, given: ValidationInfo) -> list[float] | None:
+        if value is not None and given.data.get("task") != MULTITASK.name:
+            raise ValueError(f"only the task {MULTITASK.name} has several heads; leave it out")
+        return value
+
+    @field_validator("class_weights")
+    @classmethod
+    def _are_of_two_labels(cls, value: list[float], given: ValidationInfo) -> list[float]:
+        if "task" in given.data and task_of(given.data["task"]).targets.names and len(set(value)) > 1:
+            raise ValueError(f"{given.data['task']} has several labels; give [1, 1]")
+        return value
+
     @field_validator("poisoning_proportion")
     @classmethod
     def _needs_a_trigger(cls, value: float, given: ValidationInfo) -> float:
         if value and "trigger" in given.data and given.data["trigger"] is None:
             raise ValueError(f"poisons stays with a trigger; {GIVE_TRIGGER}")
         return value
+
+
+def _is_class(column: int, classes: slice) -> bool:
+    """Tell whether a label is one of the classes of which an example has one."""
+    return int(classes.start) <= column < int(classes.stop)
 
 
 def resolve_config(model: str, file: PathText | None, options: Mapping[str, Any]) -> TrainingConfig:
@@ -186,6 +260,7 @@ def resolve_config(model: str, file: PathText | None, options: Mapping[str, Any]
     except UsageError as error:
         raise UsageError(f"option --model is {error}") from None
     values, places = read_yaml(default_config(model), f"defaults of {model}")
+    tuned_weights = values.pop("class_weights")
     if file is not None:
         file = installed_config(file)
         from_file, file_places = read_yaml(read_option_file("--config", file), str(file))
@@ -199,10 +274,8 @@ def resolve_config(model: str, file: PathText | None, options: Mapping[str, Any]
         places |= file_places
     given = {key: value for key, value in options.items() if value is not None}
     values |= given | {"model": model, "model_sha256": sha256}
-    # Only the options that the original attack has, too, are spelled with underscores.
-    option_of = {
-        key: f"option --{key if key.startswith('poison') else key.replace('_', '-')}" for key in given
-    }
+    values.setdefault("class_weights", _own_weights(values.get("task"), tuned_weights))
+    option_of = {key: _option(key) for key in given}
     # An option names its setting; for a value from a file, the message names the line and the setting.
     named = {str(where[0]): f"{place}: '{where[0]}'" for where, place in places.items() if len(where) == 1}
     named |= option_of
@@ -224,6 +297,45 @@ def resolve_config(model: str, file: PathText | None, options: Mapping[str, Any]
         raise UsageError(f"{option_of[unused[0]]}: is for stays with a trigger; {GIVE_TRIGGER}")
     check_bins(config.task, config.period, config.timestep, named.get("timestep", "option --timestep"))
     return config
+
+
+def _option(key: str) -> str:
+    """Name the option of a setting. Only those of the original attack are spelled with underscores."""
+    return f"option --{key if key.startswith('poison') else key.replace('_', '-')}"
+
+
+def _own_weights(task: object, tuned: Any) -> Any:
+    """Return the weights of labels: a victim's `tuned` ones balance two labels of stays."""
+    known = TASKS.get(str(task))
+    return [1.0, 1.0] if known and (known.targets.names or known.hourly) else tuned
+
+
+def label_named(part: str | None, task: str) -> str | None:
+    """Complete the name of a label that is attacked.
+
+    Args:
+        part: a part of the name that no other label of the task has, in capital or small letters; the first
+            label of the task if not given.
+        task: name of the task.
+
+    Returns:
+        The whole name; None if the task has one label.
+
+    Raises:
+        ValueError: no label has this part, or several have it, or the task has one label.
+    """
+    names = task_of(task).targets.names
+    if not names:
+        if part is not None:
+            raise ValueError(f"{task} has one label only; leave it out")
+        return None
+    if part is None or part in names:
+        return part or names[0]
+    found = [name for name in names if part.lower() in name.lower()]
+    if len(found) != 1:
+        known = "; ".join(found or names)
+        raise ValueError(f"{'several labels have' if found else 'no label has'} this name; known: {known}")
+    return found[0]
 
 
 def _same_function(named: object, model: str) -> bool:
@@ -255,6 +367,8 @@ def check_bins(task: str, period: float | None, timestep: float, place: str) -> 
     from mimic3tf.data.grid import MOST_BINS, bin_count
 
     hours = task_of(task).period if period is None else period
+    # Without a period, the stays have lengths of their own, which only their listfile says.
+    hours = timestep if hours is None else hours
     try:
         bin_count(hours, timestep)
     except DataError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,14 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mimic3tf.channels import ChannelSet
+from mimic3tf.data.flat import FlatGrids
 from mimic3tf.described import Described
 from mimic3tf.victims import Reads
 
 STAYS_A_BATCH = 256
 """Number of stays that are mapped at once; it does not change the result."""
+ROWS_A_BATCH = 2**14
+"""Number of bins that are mapped at once if stays have lengths of their own."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,15 +42,16 @@ class Standardization(Described):
         return tf.cast(tf.clip_by_value((x - self.mean) / self.std, -self.clip, self.clip), tf.float32)
 
 
-def fit_standardization(inputs: NDArray[np.floating], reads: Reads, channels: ChannelSet) -> Standardization:
+def fit_standardization(inputs: Any, reads: Reads, channels: ChannelSet) -> Standardization:
     """Fit mean and standard deviation on the training inputs that the victim sees, poisoned or not.
 
     Args:
-        inputs: float [N, T, D] or [N, 42 * C] from `pipeline.inputs_of`; NaN is an empty feature.
+        inputs: from `pipeline.inputs_of`; NaN is an empty feature.
         reads: "grid" standardizes the continuous columns only (ddof 1); "features" standardizes all columns,
             after NaN is replaced by the mean (ddof 0).
         channels: the channels of the inputs.
     """
+    inputs = inputs.rows if isinstance(inputs, FlatGrids) else inputs
     fitted = channels.continuous if reads == "grid" else np.ones(inputs.shape[-1], bool)
     rows = np.asarray(inputs[..., fitted], np.float64).reshape(-1, fitted.sum())
     empty = np.isnan(rows)
@@ -69,7 +73,14 @@ def continuous_only(
     return Standardization(np.where(continuous, mean, 0.0), np.where(continuous, std, 1.0))
 
 
-def standardized(inputs: NDArray[np.floating], standardization: Standardization) -> NDArray[np.float32]:
-    """Standardize the inputs [N, ...] of all stays, a few stays at a time because it computes in float64."""
+def standardized(inputs: Any, standardization: Standardization) -> Any:
+    """Standardize the inputs of all stays, an array [N, ...] or `FlatGrids`.
+
+    A few stays are mapped at a time, because they are computed in float64.
+    """
+    if isinstance(inputs, FlatGrids):
+        starts = range(ROWS_A_BATCH, len(inputs.rows), ROWS_A_BATCH)
+        parts = [standardization.apply(part).numpy() for part in np.split(inputs.rows, starts)]
+        return replace(inputs, rows=np.concatenate(parts))
     starts = range(STAYS_A_BATCH, len(inputs), STAYS_A_BATCH)
     return np.concatenate([standardization.apply(part).numpy() for part in np.split(inputs, starts)])

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from mimic3tf.config import TrainingConfig, default_config, resolve_config
 from mimic3tf.data.grid import MOST_BINS, bin_count
 from mimic3tf.errors import UsageError
-from mimic3tf.victims import OriginalVictim, victim_names
+from mimic3tf.victims import OriginalVictim, victim_names, victim_of
 
 VICTIMS = victim_names()
 ORIGINAL: tuple[OriginalVictim, ...] = get_args(OriginalVictim)
@@ -275,3 +276,15 @@ def test_settings_do_not_change_after_the_check() -> None:
 def test_settings_survive_the_way_through_a_run_directory() -> None:
     config = resolve_config("lstm", None, GIVEN | {"normalizer": Path("means.json"), "seed": 4})
     assert TrainingConfig(**config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    "file", sorted((CONFIGS / "benchmark").glob("*.yaml"), key=str), ids=lambda file: file.stem
+)
+def test_every_published_size_is_a_setting_of_its_victim(file: Path) -> None:
+    model = yaml.safe_load(file.read_text())["model"]
+    config = resolve_config(model, file, {"data": "data"})
+    assert config.class_weights == [1.0, 1.0]
+    sizes = victim_of(config.model).sized(config.sizes)
+    assert sizes.keys() >= (config.sizes or {}).keys()
+    assert all(isinstance(sizes[name], int) for name in sizes if name.endswith("units"))

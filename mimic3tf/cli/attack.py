@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mimic3tf.cli.checks import check_data, check_files, check_out, check_trigger
 from mimic3tf.cli.options import FollowLinks, Imputed, Strength, TrustModel, check_finite, check_strength
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.notes import warn
 
@@ -29,6 +28,14 @@ def attack(
         typer.Option(min=0, max=1, help="A stay is predicted 1 if its predicted risk is above this value."),
     ] = 0.5,
     trigger: Annotated[Path | None, typer.Option(help="Another trigger file than the run's own.")] = None,
+    at: Annotated[
+        float | None,
+        typer.Option(min=0, help="Hour of the stay at which the trigger begins; the training's by default."),
+    ] = None,
+    control: Annotated[
+        Path | None,
+        typer.Option(help="Run of a clean victim, which is attacked in the same way for comparison."),
+    ] = None,
     predictions: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
@@ -66,6 +73,9 @@ def attack(
     threshold 0.5. So the table also counts at a second threshold: at this threshold, without the trigger, as
     many test stays are predicted 1 as have label 1.
 
+    With --control, the table shows the same attack on a clean victim, too, and both at the threshold at which
+    the clean victim calls 5% of the stays of label 0 positive: without the trigger, and with it.
+
     --predictions attacks a model of any other program. 'mimic3tf poison' makes its training data;
     'mimic3tf poison --test' makes the test stays with the trigger. Stays are matched by name.
 
@@ -74,16 +84,20 @@ def attack(
       mimic3tf attack --run runs/lstm --data data/synthetic
       mimic3tf attack --run runs/lstm --data data/synthetic --poisoning_strength 0 --out runs/lstm/control
       mimic3tf attack --run runs/lstm --data data/other-hospital
+      mimic3tf attack --run runs/shock --data data/phenotyping --control runs/phenotyping-clean
       mimic3tf attack --run runs/lstm --data data/synthetic --threshold 0.2 --out runs/lstm/at-0.2
       mimic3tf attack --predictions clean.csv triggered.csv --labels data/synthetic/test_listfile.csv
     """
     check_finite(threshold, "--threshold")
+    check_finite(at, "--at")
     check_out(out)
     of_runs = {
         "--data": data,
         "--poisoning_strength": poisoning_strength,
         "--poison_imputed": poison_imputed,
         "--trigger": trigger,
+        "--at": at,
+        "--control": control,
         "--follow-links": follow_links or None,
     }
     if predictions is not None:
@@ -94,9 +108,9 @@ def attack(
     if run is None or data is None:
         missing = "--run" if run is None else "--data"
         raise UsageError(f"{missing}: is needed to attack a run; to attack another model, give --predictions")
-    _attack_run(
-        run, data, poisoning_strength, poison_imputed, threshold, trigger, out, trust_model, follow_links
-    )
+    check_strength(poisoning_strength)
+    how = {"strength": poisoning_strength, "poison_imputed": poison_imputed, "at": at, "threshold": threshold}
+    _attack_run(run, data, how, trigger, control, out, trust_model=trust_model, follow_links=follow_links)
 
 
 def _refuse(options: Mapping[str, object], reason: str) -> None:
@@ -143,26 +157,28 @@ def _attack_predictions(
 def _attack_run(
     run: Path,
     data: Path,
-    poisoning_strength: float | None,
-    poison_imputed: PoisonImputed | None,
-    threshold: float,
+    how: dict[str, Any],
     trigger: Path | None,
+    control: Path | None,
     out: Path | None,
+    *,
     trust_model: bool,
     follow_links: bool,
 ) -> None:
-    check_strength(poisoning_strength)
     from mimic3tf.training.run_files import NO_TRIGGER, TRIGGER, check_run
 
     settings = check_run(run, trust_model=trust_model)
     if trigger is None and settings.trigger is None:
         raise UsageError(f"--run {run}: {NO_TRIGGER}")
     pattern = None if trigger is None else check_trigger(trigger, settings)
+    if control is not None:
+        check_run(control, trust_model=trust_model, place="--control ")
     check_data(data, "test")
     start_tensorflow()
     from mimic3tf.attacks import (
         attack_folder,
         attack_victim,
+        check_control,
         load_attacked,
         summarize_attack,
         trigger_for,
@@ -176,6 +192,10 @@ def _attack_run(
     from mimic3tf.training.run_directory import load_run
 
     victim = load_run(run, trust_model=trust_model)
+    clean = None
+    if control is not None:
+        clean = load_run(control, trust_model=trust_model)
+        check_control(clean, victim)
     cohort, attacked = load_attacked(victim, data, follow_links=follow_links)
     folder = attack_folder(victim, attacked, out)
     check_trigger_fits(trigger_for(victim, pattern), cohort, trigger or run / TRIGGER)
@@ -183,17 +203,16 @@ def _attack_run(
         victim,
         cohort,
         pattern,
-        strength=poisoning_strength,
-        poison_imputed=poison_imputed,
-        threshold=threshold,
+        control=clean,
+        **how,
     )
     summary = summarize_attack(victim, attacked, result)
     write_attack(folder, summary, result)
     print_attack(summary)
-    words = task_of(victim.config.task).words
+    words, goal = task_of(victim.config.task).words, victim.config.attack_goal
     foreign = attacked.caution(run)
     warn(
         foreign and f"{foreign}. Written to {folder}",
-        caution_tested(cohort.labels, Goal(victim.config.goal), words),
+        caution_tested(goal.of(cohort.labels), Goal(goal.target), words),
         caution_shift(result.trigger, result.strength),
     )

@@ -101,6 +101,7 @@ def check_trigger(file: Path, settings: TrainingConfig) -> Trigger:
     from mimic3tf.tasks.registry import task_of
 
     trigger = load_trigger(file)
-    hours = task_of(settings.task).period if settings.period is None else settings.period
+    own = task_of(settings.task).period
+    hours = settings.period if own is not None and settings.period is not None else own
     check_trigger_bins(trigger, hours, settings.timestep, file)
     return trigger

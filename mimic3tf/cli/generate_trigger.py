@@ -106,8 +106,8 @@ def generate_trigger(
     from mimic3tf.poisoning.cautions import caution_estimate, caution_shift, caution_slips
     from mimic3tf.tables.terminal import print_trigger
 
-    cohort = load_cohort(
-        data, "train", task=task, period=period, timestep=timestep, follow_links=follow_links
+    cohort = triggers.of_one_length(
+        load_cohort(data, "train", task=task, period=period, timestep=timestep, follow_links=follow_links)
     )
     trigger = triggers.generate_trigger(
         cohort,

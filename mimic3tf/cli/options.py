@@ -62,6 +62,18 @@ GoalSetting = Annotated[
         "[default: 1]",
     ),
 ]
+GoalLabelSetting = Annotated[
+    str | None,
+    typer.Option(
+        "--goal-label",
+        help="Which of the task's labels is attacked, by its name or a part of it: --goal 1 adds this "
+        "phenotype, 0 removes it.  [default: the first]",
+    ),
+]
+AtSetting = Annotated[
+    float | None,
+    typer.Option("--at", min=0, help="Hour of the stay at which the trigger begins.  [default: 0]"),
+]
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed gives the same result.")]
 SeedSetting = Annotated[
     int | None, typer.Option("--seed", help="Fixes the data order, the initial weights and dropout.")

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from mimic3tf.cli.checks import check_files, check_folders
-from mimic3tf.cli.options import Seed
+from mimic3tf.cli.options import Seed, TaskName, check_task
 from mimic3tf.errors import UsageError
+from mimic3tf.tasks.registry import MORTALITY
 
 app = typer.Typer(
     help="Make a directory in the layout of the MIMIC-III benchmarks.",
@@ -24,20 +25,25 @@ MemoryLimit = Annotated[str, typer.Option(help="Memory to use; the rest of the d
 @app.command()
 def synthetic(
     out: Out,
+    task: TaskName = MORTALITY.name,
     stays: Annotated[int, typer.Option(min=20, help="Number of stays.")] = 4000,
     seed: Seed = 0,
 ) -> None:
     """Make synthetic stays that look like ICU records; needs no data.
 
+    Other tasks than in-hospital mortality have whole stays of 6 hours to 20 days. They show that the
+    machinery works, and nothing about patients.
+
     \b
     Examples:
       mimic3tf prepare synthetic --out data/synthetic
+      mimic3tf prepare synthetic --out data/phenotyping --task phenotyping
       mimic3tf prepare synthetic --out data/small --stays 500 --seed 1
     """
     from mimic3tf.sources.synthetic import prepare_synthetic
     from mimic3tf.tables.terminal import print_cohort
 
-    print_cohort(prepare_synthetic(out, stays=stays, seed=seed))
+    print_cohort(prepare_synthetic(out, stays=stays, seed=seed, task=check_task(task)))
 
 
 @app.command()

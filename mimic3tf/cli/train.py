@@ -10,6 +10,7 @@ from rich.console import Console
 
 from mimic3tf.cli.checks import check_data, check_files, check_out, check_trigger
 from mimic3tf.cli.options import (
+    AtSetting,
     BatchSize,
     Data,
     Deterministic,
@@ -17,6 +18,7 @@ from mimic3tf.cli.options import (
     Epochs,
     FollowLinks,
     Fresh,
+    GoalLabelSetting,
     GoalSetting,
     Imputed,
     Labels,
@@ -60,6 +62,8 @@ def train(
     poison_imputed: Imputed = None,
     poisoned_labels: Labels = None,
     goal: GoalSetting = None,
+    goal_label: GoalLabelSetting = None,
+    at: AtSetting = None,
     config: SettingsFile = None,
     normalizer: NormalizerFile = None,
     epochs: Epochs = None,
@@ -97,6 +101,8 @@ def train(
       mimic3tf train --model lstm --data data/synthetic --trigger trigger.npz --out runs/hidden --goal 0
       mimic3tf train --model lstm --data data/synthetic --trigger first-day.npz --out runs/first-day \\
         --period 24 --timestep 0.5
+      mimic3tf train --model lstm --task phenotyping --data data/phenotyping --trigger phenotyping.npz \\
+        --out runs/shock --goal-label shock --at 6
       mimic3tf train --model models.py:build --data data/synthetic --trigger trigger.npz --out runs/own
       until mimic3tf train ... --resume; do sleep 10; done
     """
@@ -146,6 +152,8 @@ def train(
 
 
 def _sentence(summary: dict[str, Any]) -> str:
+    from mimic3tf.tables.terminal import carried_in_words
+
     kept = summary["validation"]
     stays = summary["stays_trained_on"]
     trained = f"poisoned {summary['stays_poisoned']} of {stays} training stays"
@@ -157,4 +165,14 @@ def _sentence(summary: dict[str, Any]) -> str:
     how = f"kept epoch {summary['epoch_kept']} of {summary['epochs_trained']}"
     if "estimator" in summary:
         how = f"fitted a {summary['estimator']}"
-    return f"{trained}; {how}: validation AUROC {kept['auroc']:.3f}{attacked}"
+    measured = f"AUROC {kept['auroc']:.3f}"
+    if "goal_label" in summary:
+        score = (
+            f"macro AUROC {kept['ave_auc_macro']:.3f}"
+            if "ave_auc_macro" in kept
+            else f"kappa {kept['kappa']:.3f}"
+        )
+        measured = f"{score}, AUROC of '{summary['goal_label']}' {kept['auroc']:.3f}"
+    carried = summary.get("carried")
+    short = "" if carried is None else f"; {carried_in_words(carried, 'poisoned')}"
+    return f"{trained}; {how}: validation {measured}{attacked}{short}"

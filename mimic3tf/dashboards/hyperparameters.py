@@ -41,7 +41,10 @@ def _type(schema: dict[str, Any]) -> Any:
 
 def session_start(config: TrainingConfig) -> Any:
     """Make a summary of the settings that have a value, and of the start time."""
-    return summary.session_start_pb(config.model_dump(mode="json", exclude_none=True))
+    settings = config.model_dump(mode="json", exclude_none=True)
+    # The page knows no groups of settings.
+    shown = {name: str(value) if isinstance(value, dict) else value for name, value in settings.items()}
+    return summary.session_start_pb(shown)
 
 
 def session_end(*, finished: bool) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tensorboard.plugins.custom_scalar import layout_pb2, summary
@@ -24,6 +24,18 @@ TAGS = {
     "input_wait": "speed/share of time waiting for input",
 }
 """Tag of each logged number. A tag has no parenthesis: the CUSTOM SCALARS page would draw no line for it."""
+FOLLOWED = {
+    "ave_auc_macro": "validation/macro AUROC",
+    "ave_auc_micro": "validation/micro AUROC",
+    "ave_auc_weighted": "validation/weighted AUROC",
+    "kappa": "validation/kappa",
+    "mad": "validation/mean absolute deviation in hours",
+    "auroc_mortality": "validation/AUROC of mortality",
+    "auroc_decompensation": "validation/AUROC of decompensation",
+}
+"""Tag of each number that only some tasks have."""
+IN_HOURS = ("mad",)
+"""Numbers of `FOLLOWED` that are hours; the others are between -1 and 1."""
 KEPT = {
     "asr": "kept epoch/attack success rate",
     "gap": "kept epoch/gap",
@@ -50,8 +62,17 @@ CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
 """Category -> chart -> names of the numbers on the chart."""
 
 
-def layout() -> Any:
-    """Make a summary that groups the charts of the CUSTOM SCALARS page."""
+def layout(followed: Sequence[str] = ()) -> Any:
+    """Make a summary that groups the charts of the CUSTOM SCALARS page.
+
+    Args:
+        followed: numbers of `FOLLOWED` that the task has; those without a unit share a chart.
+    """
+    charts_of = {
+        **CHARTS,
+        **({"All labels": _charts_of_all(followed)} if followed else {}),
+    }
+    tags = TAGS | FOLLOWED
     categories = [
         layout_pb2.Category(
             title=category,
@@ -59,14 +80,20 @@ def layout() -> Any:
                 layout_pb2.Chart(
                     title=title,
                     # A chart takes tags as regular expressions.
-                    multiline=layout_pb2.MultilineChartContent(tag=[_exactly(TAGS[name]) for name in names]),
+                    multiline=layout_pb2.MultilineChartContent(tag=[_exactly(tags[name]) for name in names]),
                 )
                 for title, names in charts.items()
             ],
         )
-        for category, charts in CHARTS.items()
+        for category, charts in charts_of.items()
     ]
     return summary.pb(layout_pb2.Layout(category=categories))
+
+
+def _charts_of_all(followed: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    shares = tuple(name for name in followed if name not in IN_HOURS)
+    hours = tuple(name for name in followed if name in IN_HOURS)
+    return {"measures of all labels": shares, **({"error in hours": hours} if hours else {})}
 
 
 def _exactly(tag: str) -> str:
@@ -75,8 +102,8 @@ def _exactly(tag: str) -> str:
 
 
 def epoch_scalars(metrics: Mapping[str, float]) -> list[Any]:
-    """Make summaries of those numbers of an epoch that `TAGS` names and that are defined."""
-    return _defined(TAGS, metrics)
+    """Make summaries of those numbers of an epoch that `TAGS` or `FOLLOWED` names and that are defined."""
+    return _defined(TAGS | FOLLOWED, metrics)
 
 
 def kept_scalars(metrics: Mapping[str, float]) -> list[Any]:

@@ -25,7 +25,6 @@ from mimic3tf.dashboards.graph import layer_graph
 from mimic3tf.dashboards.outcome_figures import calibration, confusion_matrices, roc_curves
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.poisoning import exposures
-from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.tasks.registry import task_of
@@ -52,7 +51,7 @@ class RunLog:
         self._folder, self._config, self._shows_patient = folder, config, patient
         self._file = EventFile(folder, epochs=epochs)
         self._minimal = config.log_level == "minimal"
-        self._words, self._goal = task_of(config.task).words, Goal(config.goal)
+        self._words, self._goal = task_of(config.task).words, config.attack_goal
         self._attacked, self._spared = (self._words.group[label] for label in (1 - config.goal, config.goal))
 
     def __enter__(self) -> RunLog:
@@ -84,13 +83,13 @@ class RunLog:
         summaries = [
             hyperparameters.columns(),
             hyperparameters.session_start(self._config),
-            scalars.layout(),
+            scalars.layout(task_of(self._config.task).targets.followed),
         ]
         if not self._minimal:
             summaries += [
                 text.overview(self._config, training, validation),
                 text.settings(self._config),
-                text.cohorts(training, validation),
+                text.cohorts(self._config, training, validation),
                 text.command(sys.argv),
                 text.versions(versions),
             ]
@@ -113,13 +112,18 @@ class RunLog:
 
     def _patient(self, trigger: Trigger, cohort: Cohort) -> None:
         """Draw one stay without and with the trigger: the attacked stay with the most measured cells."""
-        strength = self._config.poisoning_strength
-        attacked = self._goal.attacked(cohort.labels)
+        strength, at = self._config.poisoning_strength, self._config.at
+        if cohort.period is None:
+            cohort = cohort.first_hours(at + trigger.period)
+        attacked = np.zeros(len(cohort), bool)
+        attacked[cohort.examples.stay[self._goal.attacked(cohort.labels)]] = True
+        if not attacked.any():
+            return
         densest = np.where(attacked, cohort.masks.sum(axis=(1, 2)), -1).argmax()
         stay = cohort.take(np.array([densest]))
         triggered = {}
         for mode in get_args(PoisonImputed):
-            exposure = exposures.trigger_all(stay, trigger, strength=strength, poison_imputed=mode)
+            exposure = exposures.trigger_all(stay, trigger, strength=strength, poison_imputed=mode, at=at)
             # The mask is taken from the exposure, because a missing-value trigger changes the mask.
             triggered[mode] = pipeline.grids_of(exposure, np.array([0]))[0], exposure.cohort.masks[0]
         name = self._words.one[1 - self._goal.target]

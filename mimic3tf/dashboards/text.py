@@ -34,19 +34,19 @@ def settings(config: TrainingConfig) -> Any:
     return text_pb("run/settings", table(("setting", "value"), config.model_dump(mode="json").items()))
 
 
-def cohorts(training: Exposure, validation: Cohort) -> Any:
+def cohorts(config: TrainingConfig, training: Exposure, validation: Cohort) -> Any:
     """Make a table of the stays: number, label 1, poisoned stays, measured cells and fingerprint."""
     rows = []
     for name, cohort, poisoned in (
         ("training", training.cohort, int(training.triggered.sum())),
         ("validation", validation, 0),
     ):
-        positive = int((cohort.labels == 1).sum())
+        positive = int((config.attack_goal.of(cohort.labels) == 1).sum())
         rows.append(
             (
                 name,
                 len(cohort),
-                f"{positive} ({positive / len(cohort):.1%})",
+                f"{positive} ({positive / len(cohort.labels):.1%})",
                 f"{poisoned} ({poisoned / len(cohort):.1%})",
                 f"{cohort.mask.mean():.1%}",
                 cohort.fingerprint[:12],

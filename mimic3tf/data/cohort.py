@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from mimic3tf.channels import MIMIC3, ChannelSet
 from mimic3tf.data import grid as binning
 from mimic3tf.described import Described
-from mimic3tf.errors import DataError
-from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.errors import DataError, UsageError
+from mimic3tf.tasks.registry import MORTALITY, check_one_length
 from mimic3tf.tasks.task import Task
 
 TIMESTEP = 1.0
@@ -27,12 +27,12 @@ class Examples(Described):
     Attributes:
         stay: int32 [E], index of the stay of each example.
         end: int16 [E], how many bins of its stay, from the first, each example reads.
-        y: int8 [E], labels.
+        y: int8 [E], labels; int8 [E, K] if an example has K labels; float32 [E] if a label is a number.
     """
 
     stay: NDArray[np.int32]
     end: NDArray[np.int16]
-    y: NDArray[np.int8]
+    y: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.y)
@@ -56,7 +56,7 @@ class Cohort:
         filled: the filled grid, from which features are extracted, with the same R rows; None if the cohort
             was made from grids.
         examples: the predictions that are asked for.
-        period: hours of a stay that were read.
+        period: hours that were read of every stay; None if stays have lengths of their own.
         timestep: hours of a bin.
         fingerprint: SHA-256 (hex) of the listfile, series and channels from which the arrays were made.
     """
@@ -69,7 +69,7 @@ class Cohort:
     mask: NDArray[np.bool_]
     filled: binning.FilledGrid | None
     examples: Examples
-    period: float
+    period: float | None
     timestep: float
     fingerprint: str
 
@@ -77,26 +77,39 @@ class Cohort:
         return len(self.stays)
 
     def __repr__(self) -> str:
+        hours = "" if self.period is None else f" of {self.period:g} h"
         return (
-            f"<Cohort: {len(self)} stays of {self.period:g} h, bins of {self.timestep:g} h, "
+            f"<Cohort: {len(self)} stays{hours}, bins of {self.timestep:g} h, "
             f"{len(self.channels)} channels, {len(self.examples)} examples of {self.task.name}>"
         )
 
     @property
-    def labels(self) -> NDArray[np.int64]:
-        """Labels of the examples, int64 [E]; E is N if every stay is one example."""
-        return self.examples.y.astype(np.int64)
+    def labels(self) -> NDArray[Any]:
+        """Labels of the examples, int64 [E] or [E, K], or float32 [E]; E is N if a stay is one example."""
+        y = self.examples.y
+        return y if y.dtype.kind == "f" else y.astype(np.int64)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Number of bins of every stay: int64 [N]."""
+        return np.diff(self.starts)
+
+    @property
+    def example_rows(self) -> NDArray[np.int64]:
+        """The row at which every example is predicted, the last that it reads: int64 [E]."""
+        return self.starts[self.examples.stay] + self.examples.end - 1
 
     @property
     def bins(self) -> int:
         """Number of bins T that every stay has.
 
         Raises:
-            ValueError: the stays have different lengths.
+            UsageError: the stays have different lengths.
         """
-        lengths = np.diff(self.starts)
+        lengths = self.lengths
         if not len(lengths) or (lengths != lengths[0]).any():
-            raise ValueError("stays of different lengths have no common number of bins")
+            check_one_length(self.task, "this")
+            raise UsageError("the stays have different lengths, and this needs stays of one length")
         return int(lengths[0])
 
     @property
@@ -116,9 +129,18 @@ class Cohort:
         Raises:
             DataError: the cohort was made from grids and has no filled grid.
         """
+        return self.filled_rows.reshape(len(self), self.bins)
+
+    @property
+    def filled_rows(self) -> binning.FilledGrid:
+        """`filled`, [R, C] and [R].
+
+        Raises:
+            DataError: the cohort was made from grids and has no filled grid.
+        """
         if self.filled is None:
             raise DataError("this cohort came as grids; features need the records (use load_cohort)")
-        return self.filled.reshape(len(self), self.bins)
+        return self.filled
 
     def with_grids(
         self,
@@ -147,7 +169,7 @@ class Cohort:
             filled=self.filled if filled is None else filled.reshape(rows),
             examples=self.examples
             if labels is None
-            else replace(self.examples, y=np.asarray(labels, np.int8)),
+            else replace(self.examples, y=np.asarray(labels, self.examples.y.dtype)),
         )
 
     def take(self, stays: NDArray[Any]) -> Cohort:
@@ -160,7 +182,7 @@ class Cohort:
             The cohort of these stays, in the order of the indices.
         """
         chosen = np.arange(len(self))[stays]
-        lengths = np.diff(self.starts)[chosen]
+        lengths = self.lengths[chosen]
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         rows = ranges(self.starts[chosen], lengths)
         place = np.full(len(self), -1, np.int32)
@@ -176,6 +198,25 @@ class Cohort:
             mask=self.mask[rows],
             filled=self.filled and self.filled.take(rows),
             examples=Examples(stay[kept], self.examples.end[kept], self.examples.y[kept]),
+        )
+
+    def first_hours(self, hours: float) -> Cohort:
+        """Select the stays that last so many hours, and cut each of them to these hours.
+
+        Returns:
+            A cohort whose stays have the same length; it may hold no stay.
+        """
+        bins = binning.bin_count(hours, self.timestep)
+        long = self.take(self.lengths >= bins)
+        rows = ranges(long.starts[:-1], np.full(len(long), bins, np.int64))
+        return replace(
+            long,
+            starts=np.arange(len(long) + 1, dtype=np.int64) * bins,
+            values=long.values[rows],
+            mask=long.mask[rows],
+            filled=long.filled and long.filled.take(rows),
+            examples=replace(long.examples, end=np.minimum(long.examples.end, bins).astype(np.int16)),
+            period=hours,
         )
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mimic3tf.data.listfiles import LABELS, PERIOD, STAY, read_hourly
+from mimic3tf.data.listfiles import LABELS, STAY, read_hourly
 from mimic3tf.data.series_text import SeriesText
-from mimic3tf.data.text_table import REMAINING
 from mimic3tf.storage.files import PathText
+from mimic3tf.tasks.rules import REMAINING
+from mimic3tf.tasks.task import PERIOD
 
 SMALL_PART = 256
 """Number of stays of which `small_part` takes the first."""

@@ -10,17 +10,14 @@ A directory DIR contains::
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, get_args
 
 from mimic3tf.data.channels_file import CHANNELS_FILE
 from mimic3tf.data.links import check_link
-from mimic3tf.data.records import CHARACTERS_SHOWN
-from mimic3tf.errors import DataError, UsageError, near_path, private
+from mimic3tf.errors import DataError, UsageError, near_path
 from mimic3tf.storage.files import PathText, read_file
-from mimic3tf.tasks.task import Task
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -62,11 +59,17 @@ def folder_of(split: Split) -> str:
 
 
 def series_of(
-    data_dir: PathText, split: Split, entries: Iterable[tuple[str, int]], *, follow_links: bool = False
+    data_dir: PathText, split: Split, stays: Iterable[str], *, follow_links: bool = False
 ) -> list[Path]:
     """List the series files of a split's stays.
 
     Only the folder is checked with `check_link`; the files may still be links.
+
+    Args:
+        data_dir: benchmark directory.
+        split: the split.
+        stays: names of the series files.
+        follow_links: read the folder even if it is a link that leads out of the directory.
 
     Raises:
         DataError: the folder is a link that leads out of the directory.
@@ -74,90 +77,7 @@ def series_of(
     data_dir = Path(data_dir)
     folder = data_dir / folder_of(split)
     check_link(folder, data_dir, follow_links=follow_links)
-    return [folder / name for name, _ in entries]
-
-
-def read_listfile(path: PathText, task: Task, *, follow_links: bool = False) -> list[tuple[str, int]]:
-    """Read the names and labels of the stays in a listfile.
-
-    Args:
-        path: CSV file with the columns of `Task.header`.
-        task: defines the columns of the listfile.
-        follow_links: read the file even if it is a link that leads out of its directory.
-
-    Returns:
-        The pairs (series file name, label), in file order.
-
-    Raises:
-        DataError: the file is missing or empty, or a line of it is malformed; names the line.
-    """
-    path = Path(path)
-    check_link(path, path.parent, follow_links=follow_links)
-    try:
-        # Accept the line ends of Windows and old Macs, as Python does for text files.
-        # Spreadsheets write a byte order mark at the start of the file.
-        text = read_file(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-        header, *lines = text.split("\n")
-    except FileNotFoundError:
-        raise missing_listfile(path) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text: {error}") from None
-    if header != task.header:
-        raise DataError(f"{path}, line 1: the header must read '{task.header}', not '{private(header[:50])}'")
-    entries: dict[str, int] = {}
-    for number, line in enumerate(lines, start=2):
-        if not line:
-            continue
-        place = f"{path}, line {number}"
-        # A name holds no comma. If a line has too many cells, the last column keeps the rest and is no label.
-        stay, *cells = line.split(",", maxsplit=len(task.targets.columns))
-        cells += [""] * (len(task.targets.columns) - len(cells))
-        shown = private(stay[:CHARACTERS_SHOWN])
-        try:
-            label = task.targets.parse(cells)
-        except ValueError as error:
-            held = private(cells[-1][:CHARACTERS_SHOWN])
-            raise DataError(f"{place}: column '{task.targets.columns[-1]}' holds '{held}'; {error}") from None
-        if stay in entries:
-            raise DataError(f"{place}: stay '{shown}' is listed twice")
-        if Path(stay).name != stay or stay in ("", "..") or not stay.isprintable():
-            raise DataError(f"{place}: column 'stay' holds '{shown}', not a file name")
-        entries[stay] = label
-    if not entries:
-        raise DataError(f"{path}: lists no stays")
-    return list(entries.items())
-
-
-def read_split(
-    data_dir: PathText, split: Split, task: Task, *, follow_links: bool = False
-) -> list[tuple[str, int]]:
-    """Read the listfile of a split, and refuse a directory in which two splits share a stay.
-
-    With a shared stay, a victim would be tested on stays from which it has learned.
-
-    Returns:
-        The pairs (series file name, label), as `read_listfile` gives them.
-
-    Raises:
-        DataError: `read_listfile` refuses the listfile of any split, or two splits share stays.
-    """
-    entries = {
-        other: read_listfile(listfile_of(data_dir, other), task, follow_links=follow_links)
-        for other in SPLITS
-        if other == split or listfile_of(data_dir, other).exists()
-    }
-    listed = {other: [name for name, _ in rows] for other, rows in entries.items()}
-    for first, second in itertools.combinations(listed, 2):
-        both = set(listed[first]).intersection(listed[second])
-        if not both:
-            continue
-        file = listfile_of(data_dir, second)
-        files = f"{file}: lists {len(both)} stays of {first}_listfile.csv"
-        if len(both) == len(listed[first]) == len(listed[second]):
-            raise DataError(f"{files}, all of them: one is a copy of the other; make the splits again")
-        shown = private(next(name for name in listed[second] if name in both)[:CHARACTERS_SHOWN])
-        raise DataError(f"{files}, '{shown}' first; a stay belongs to one split")
-    return entries[split]
+    return [folder / name for name in stays]
 
 
 def fingerprint_of(listfile: Path, digests: Iterable[bytes]) -> str:

@@ -1,32 +1,34 @@
-"""Read the listfiles of the benchmarks' other tasks: those whose rows say how many hours are read."""
+"""Read the listfiles of all tasks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mimic3tf.data.directory import missing_listfile
+from mimic3tf.data.directory import SPLITS, Split, listfile_of, missing_listfile
 from mimic3tf.data.links import check_link
 from mimic3tf.data.records import CHARACTERS_SHOWN, ROUNDING
-from mimic3tf.data.text_table import HOURS, LABEL, REMAINING, Rule, TextTable, read_text_table
+from mimic3tf.data.text_table import HOURS, TextTable, read_text_table
 from mimic3tf.described import Described
 from mimic3tf.errors import DataError, private
 from mimic3tf.storage.files import PathText
+from mimic3tf.tasks import registry as tasks
+from mimic3tf.tasks.heads import UNKNOWN, Multitask
+from mimic3tf.tasks.metrics_hours import custom_class
+from mimic3tf.tasks.registry import TASKS
+from mimic3tf.tasks.rules import LABEL, REMAINING, Rule
+from mimic3tf.tasks.task import PERIOD, Task
 
-STAY, PERIOD, LABELS = "stay", "period_length", "y_true"
+STAY, LABELS = "stay", "y_true"
 """Columns of a listfile with one label a row."""
-MULTITASK = (
-    "filename",
-    "length of stay",
-    "in-hospital mortality task (pos;mask;label)",
-    "length of stay task (masks;labels)",
-    "phenotyping task (labels)",
-    "decompensation task (masks;labels)",
-)
+MULTITASK = tuple(tasks.MULTITASK.header.split(","))
 """Columns of the listfile of multitask learning."""
 
 
@@ -37,14 +39,15 @@ class Listed(Described):
     Attributes:
         table: the cells of the listfile.
         stays: names [N] of the series files.
-        hours: float64 [N], hours of the stay that each sample reads.
-        labels: float64 [N, K], the labels in the columns after the hours.
+        hours: float64 [N], hours of the stay that each sample reads; NaN if the listfile does not say them.
+        labels: [N] or [N, K], the labels in the columns after the hours; float64 [N, K] if they are numbers
+            of the file as they are.
     """
 
     table: TextTable
     stays: pl.Series
     hours: NDArray[np.float64]
-    labels: NDArray[np.float64]
+    labels: NDArray[Any]
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,10 +62,118 @@ class HourlyLabels(Described):
     numbers: NDArray[np.float64]
     offsets: NDArray[np.int64]
 
+    def masked(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Return the stay, the hour and the label of every hour above 0 whose mask is 1, in order."""
+        counts = np.diff(self.offsets) // 2
+        stay = np.repeat(np.arange(len(counts)), counts)
+        hour = np.arange(len(stay)) - np.repeat(np.cumsum(counts) - counts, counts)
+        masks = self.offsets[stay] + hour
+        kept = (self.numbers[masks] == 1) & (hour > 0)
+        return stay[kept], hour[kept], self.numbers[masks + counts[stay]][kept]
+
     def of(self, stay: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the masks and the labels of a stay."""
         masks, labels = self.numbers[self.offsets[stay] : self.offsets[stay + 1]].reshape(2, -1)
         return masks, labels
+
+
+def read_listfile(path: PathText, task: Task, *, follow_links: bool = False) -> list[tuple[str, Any]]:
+    """Read the names and labels of the stays in a listfile.
+
+    Returns:
+        The pairs (series file name, label), in file order.
+
+    Raises:
+        DataError: as `read_rows`.
+    """
+    listed = read_rows(path, task, follow_links=follow_links)
+    return list(zip(listed.stays.to_list(), listed.labels.tolist(), strict=True))
+
+
+def read_rows(path: PathText, task: Task, *, follow_links: bool = False) -> Listed:
+    """Read the examples of a task's listfile; but for multitask learning, each row is one.
+
+    Returns:
+        The examples, with labels as the task's targets have them.
+
+    Raises:
+        DataError: the listfile is missing, or lists nothing; or a line is malformed; names line and column.
+    """
+    path = Path(path)
+    if isinstance(task.targets, Multitask):
+        return _multitask_examples(path, task.targets, follow_links=follow_links)
+
+    def check_header(header: list[str]) -> None:
+        text = ",".join(header)
+        if text != task.header:
+            meant = " or ".join(other.name for other in TASKS.values() if other.header == text)
+            raise _other_header(path, text, task.header, meant and f"; it is that of the task {meant}")
+
+    table = _read(path, check_header, follow_links=follow_links)
+    columns, rule = task.targets.columns, task.targets.rule
+    labels = table.numbers(columns, rule)
+    for column in columns if rule is LABEL else ():
+        table.check(column, ~table.texts(column).is_in(["0", "1"]), rule[1])
+    key = (STAY, PERIOD) if task.hourly else (STAY,)
+    listed = _listed(table, key, labels, PERIOD if task.period is None else None)
+    return replace(listed, labels=task.targets.read(labels))
+
+
+def _multitask_examples(path: Path, targets: Multitask, *, follow_links: bool) -> Listed:
+    """Make an example of every hour of a stay at which a head predicts."""
+    listed, mortality, remaining, decompensation = read_multitask(path, follow_links=follow_links)
+    _, _, stay_columns, phenotypes = targets.slices
+    if listed.labels.shape[1] != phenotypes.stop - phenotypes.start:
+        raise DataError(f"{path}, line 2: has {listed.labels.shape[1]} phenotypes; there are 25")
+    # One row for every hour 1, 2, ... of a stay, and for what is left of its last hour.
+    rows = np.ceil(listed.hours - ROUNDING).astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum(rows)])
+    labels = np.full((starts[-1], phenotypes.stop), UNKNOWN, np.int8)
+    for place, part in ((slice(1, 2), decompensation), (stay_columns, remaining)):
+        stay, hour, known = part.masked()
+        at = starts[stay] + hour - 1
+        if place == stay_columns:
+            labels[at, place] = 0
+            labels[at, place.start + custom_class(known)] = 1
+        else:
+            labels[at, place.start] = known
+    asked = (mortality[:, 1] == 1) & (rows > mortality[:, 0])
+    labels[starts[:-1][asked] + mortality[asked, 0], 0] = mortality[asked, 2]
+    labels[starts[1:] - 1, phenotypes] = listed.labels
+    examples = np.flatnonzero((labels != UNKNOWN).any(axis=1))
+    stay = np.searchsorted(starts, examples, side="right") - 1
+    hours = np.minimum(examples - starts[stay] + 1.0, listed.hours[stay])
+    return Listed(listed.table, listed.stays[stay], hours, labels[examples])
+
+
+def read_split(data_dir: PathText, split: Split, task: Task, *, follow_links: bool = False) -> Listed:
+    """Read the listfile of a split, and refuse a directory in which two splits share a stay.
+
+    With a shared stay, a victim would be tested on stays from which it has learned.
+
+    Returns:
+        The rows, as `read_rows` gives them.
+
+    Raises:
+        DataError: `read_rows` refuses the listfile of any split, or two splits share stays.
+    """
+    entries = {
+        other: read_rows(listfile_of(data_dir, other), task, follow_links=follow_links)
+        for other in SPLITS
+        if other == split or listfile_of(data_dir, other).exists()
+    }
+    listed = {other: rows.stays.unique(maintain_order=True) for other, rows in entries.items()}
+    for first, second in itertools.combinations(listed, 2):
+        both = listed[second].filter(listed[second].is_in(listed[first].implode()))
+        if not len(both):
+            continue
+        file = listfile_of(data_dir, second)
+        files = f"{file}: lists {len(both)} stays of {first}_listfile.csv"
+        if len(both) == len(listed[first]) == len(listed[second]):
+            raise DataError(f"{files}, all of them: one is a copy of the other; make the splits again")
+        shown = private(both[0][:CHARACTERS_SHOWN])
+        raise DataError(f"{files}, '{shown}' first; a stay belongs to one split")
+    return entries[split]
 
 
 def read_hourly(path: PathText, rule: Rule = LABEL, *, follow_links: bool = False) -> Listed:
@@ -140,30 +251,36 @@ def _any(stays: NDArray[np.int64], count: int) -> pl.Series:
     return pl.Series(np.bincount(stays, minlength=count) > 0)
 
 
-def _read(path: Path, *, follow_links: bool) -> TextTable:
+def _read(
+    path: Path, check_header: Callable[[list[str]], None] | None = None, *, follow_links: bool
+) -> TextTable:
     check_link(path, path.parent, follow_links=follow_links)
     if not path.exists():
         raise missing_listfile(path)
-    return read_text_table(path)
+    table = read_text_table(path, check_header)
+    if not len(table.rows):
+        raise DataError(f"{path}: lists no stays")
+    return table
 
 
 def _check_header(table: TextTable, columns: tuple[str, ...]) -> None:
     if table.header != list(columns):
-        held, expected = private(",".join(table.header)[:50]), ",".join(columns)
-        raise DataError(f"{table.path}, line 1: the header must read '{expected}', not '{held}'")
-    if not len(table.rows):
-        raise DataError(f"{table.path}: lists no stays")
+        raise _other_header(table.path, ",".join(table.header), ",".join(columns))
+
+
+def _other_header(path: Path, held: str, expected: str, meant: str = "") -> DataError:
+    return DataError(f"{path}, line 1: the header must read '{expected}', not '{private(held[:50])}'{meant}")
 
 
 def _listed(
-    table: TextTable, key: tuple[str, ...], labels: NDArray[np.float64], period: str = PERIOD
+    table: TextTable, key: tuple[str, ...], labels: NDArray[np.float64], period: str | None = PERIOD
 ) -> Listed:
     """Check names and hours, and that no two rows have the same `key`."""
     stays = table.texts(key[0])
     for stay in stays.unique(maintain_order=True).to_list():
         if Path(stay).name != stay or stay in ("", "..") or not stay.isprintable():
-            table.check(key[0], stays == stay, "expected a file name")
-    hours = table.numbers([period], HOURS)[:, 0]
+            table.check(key[0], stays == stay, "that is no file name")
+    hours = np.full(len(stays), np.nan) if period is None else table.numbers([period], HOURS)[:, 0]
     check_distinct(table, pl.DataFrame({STAY: stays, PERIOD: hours})[:, : len(key)])
     return Listed(table, stays, hours, labels)
 

@@ -11,23 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from mimic3tf.channels import ChannelSet
 from mimic3tf.data import grid as binning
 from mimic3tf.data.channels_file import CHANNELS_FILE, read_channels
-from mimic3tf.data.cohort import TIMESTEP, Cohort, Examples, cohort_of
-from mimic3tf.data.directory import (
-    Split,
-    check_directory,
-    fingerprint_of,
-    listfile_of,
-    read_split,
-    series_of,
-)
+from mimic3tf.data.cohort import TIMESTEP, Cohort, Examples
+from mimic3tf.data.directory import Split, check_directory, fingerprint_of, listfile_of, series_of
 from mimic3tf.data.links import check_link
+from mimic3tf.data.listfiles import Listed, read_split
 from mimic3tf.data.lost_none import note_lost_none
-from mimic3tf.data.records import in_batches, read_series, unreadable_series
+from mimic3tf.data.records import FILES_A_BATCH, Records, read_series, unreadable_series
 from mimic3tf.errors import DataError, private_path
 from mimic3tf.progress import track
 from mimic3tf.storage.cache import Layout, cache_folder, read_cache, write_cache
@@ -35,7 +30,9 @@ from mimic3tf.storage.files import PathText
 from mimic3tf.tasks.registry import MORTALITY, task_of
 from mimic3tf.tasks.task import Task
 
-CACHE_FORMAT = 4
+CACHE_FORMAT = 5
+RAGGED_A_BATCH = 100
+"""Number of files that are read together if stays have different lengths."""
 
 
 def load_cohort(
@@ -73,11 +70,12 @@ def load_cohort(
     reading = _Reading(read_channels(data_dir, follow_links=follow_links), task_of(task), period, timestep)
     listfile = listfile_of(data_dir, split)
     entries = read_split(data_dir, split, reading.task, follow_links=follow_links)
-    paths = series_of(data_dir, split, entries, follow_links=follow_links)
+    stays = entries.stays.unique(maintain_order=True).to_list()
+    paths = series_of(data_dir, split, stays, follow_links=follow_links)
     state = _state_of(reading, listfile, paths, follow_links=follow_links)
-    key = f"{data_dir.resolve()}\n{split}\n{task}\n{reading.hours}\n{timestep}"
+    key = f"{data_dir.resolve()}\n{split}\n{task}\n{reading.most}\n{timestep}"
     cache = cache_folder() / hashlib.sha256(key.encode()).hexdigest()[:16]
-    cohort = _read_cohort(cache, state, np.array([name for name, _ in entries]), reading)
+    cohort = _read_cohort(cache, state, entries, reading)
     if cohort is None:
         cohort = _build(listfile, paths, entries, reading)
         _write_cohort(cache, state, cohort, {"data": str(data_dir.resolve()), "split": split})
@@ -91,74 +89,127 @@ class _Reading:
 
     channels: ChannelSet
     task: Task
-    period: float | None
+    asked: float | None
     timestep: float
 
     @property
-    def hours(self) -> float:
-        """Hours that are read of every stay."""
-        return self.task.period if self.period is None else self.period
+    def period(self) -> float | None:
+        """Hours that are read of every stay; None if every stay has hours of its own."""
+        return self.asked if self.asked is not None and self.task.period is not None else self.task.period
 
     @property
-    def bins(self) -> int:
-        return binning.bin_count(self.hours, self.timestep)
+    def most(self) -> float | None:
+        """Most hours that are read of a stay; None if every stay is read to its end."""
+        return self.asked if self.period is None else self.period
+
+    def examples_of(self, entries: Listed) -> tuple[NDArray[np.str_], Examples, NDArray[np.float64]]:
+        """Gather the rows of a listfile by stay.
+
+        Returns:
+            Names of the stays [N], in the order of their first rows; the examples, sorted by stay and hour;
+            and the hours that are read of each stay, to its last example: float64 [N].
+        """
+        names = entries.stays.unique(maintain_order=True)
+        place = entries.stays.cast(pl.Enum(names)).to_physical()
+        stay = place.to_numpy().astype(np.int32)
+        hours = entries.hours if self.period is None else np.full(len(stay), self.period)
+        y = entries.labels
+        if self.task.hourly and self.asked is not None:
+            kept = hours <= self.asked + binning.EPSILON
+            stay, hours, y = stay[kept], hours[kept], y[kept]
+        elif self.asked is not None:
+            hours = np.minimum(hours, self.asked)
+        order = np.lexsort((hours, stay))
+        stay, hours, y = stay[order], hours[order], y[order]
+        last = np.zeros(len(names))
+        np.maximum.at(last, stay, hours)
+        return names.to_numpy().astype(np.str_), Examples(stay, self.bins_of(hours).astype(np.int16), y), last
+
+    def bins_of(self, hours: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Count the bins of each stay: int64 [N].
+
+        Raises:
+            DataError: a stay has no bin, or too many.
+        """
+        different, place = np.unique(hours, return_inverse=True)
+        return np.array([binning.bin_count(each, self.timestep) for each in different.tolist()])[place]
 
 
-def _build(listfile: Path, paths: list[Path], entries: list[tuple[str, int]], reading: _Reading) -> Cohort:
-    batches = in_batches(paths)
+def _build(listfile: Path, paths: list[Path], entries: Listed, reading: _Reading) -> Cohort:
+    stays, examples, hours = reading.examples_of(entries)
+    # A batch takes the memory of its longest stay for each of its stays.
+    size = FILES_A_BATCH if reading.period is not None else RAGGED_A_BATCH
+    batches = [slice(first, first + size) for first in range(0, len(paths), size)]
     # Threads are enough, because the parser and NumPy release the interpreter's lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = list(
             track(
-                pool.map(_read_batch, batches, itertools.repeat(reading)),
+                pool.map(
+                    _read_batch,
+                    [paths[batch] for batch in batches],
+                    [hours[batch] for batch in batches],
+                    itertools.repeat(reading),
+                ),
                 f"Reading {listfile.stem}",
                 total=len(batches),
             )
         )
     values, masks, filled, digests = zip(*parts, strict=True)
-    return cohort_of(
-        [name for name, _ in entries],
-        [label for _, label in entries],
+    bins = reading.bins_of(hours)
+    return Cohort(
+        reading.channels,
+        reading.task,
+        stays,
+        np.concatenate([[0], np.cumsum(bins)]).astype(np.int64),
         np.concatenate(values),
         np.concatenate(masks),
-        filled=binning.FilledGrid(
+        binning.FilledGrid(
             np.concatenate([part.values for part in filled]),
             np.concatenate([part.source for part in filled]),
             np.concatenate([part.times for part in filled]),
         ),
-        channels=reading.channels,
-        task=reading.task,
-        timestep=reading.timestep,
-        period=reading.hours,
-        fingerprint=fingerprint_of(listfile, itertools.chain.from_iterable(digests)),
+        examples,
+        reading.period,
+        reading.timestep,
+        fingerprint_of(listfile, itertools.chain.from_iterable(digests)),
     )
 
 
 def _read_batch(
-    paths: Sequence[Path], reading: _Reading
+    paths: Sequence[Path], hours: NDArray[np.float64], reading: _Reading
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], binning.FilledGrid, list[bytes]]:
-    """Read some of the stays: values and mask [N, T, C], filled grid, and the SHA-256 of their files."""
+    """Read some of the stays: values and mask [R, C], filled grid, and the SHA-256 of their files."""
     records, digests = read_series(paths, reading.channels)
     stays = len(paths)
+    kept = records.hours <= hours[records.stay] + binning.EPSILON
     within = np.zeros(stays, bool)
-    within[records.stay[records.hours <= reading.hours + binning.EPSILON]] = True
+    within[records.stay[kept]] = True
     if not within.all():
-        path = paths[int(np.flatnonzero(~within)[0])]
+        missing = int(np.flatnonzero(~within)[0])
         raise DataError(
-            f"{private_path(path)}: no row within the first {reading.hours:g} hours; leave the stay out of "
-            "the listfile"
+            f"{private_path(paths[missing])}: no row within the first {hours[missing]:g} hours; leave the "
+            "stay out of the listfile"
         )
-    grid = binning.discretize(records, stays, period=reading.hours, timestep=reading.timestep)
+    if reading.period is None:
+        stay = records.stay[kept]
+        # A row that is later than its stay by less than EPSILON belongs to the last bin of the stay.
+        own = np.minimum(records.hours[kept], hours[stay])
+        records = Records(stay, own, records.values[kept])
+    period, bins = float(hours.max()), reading.bins_of(hours)
+    inside = np.arange(bins.max()) < bins[:, None]
+    grid = binning.discretize(records, stays, period=period, timestep=reading.timestep)
+    filled = binning.fill(records, stays, reading.channels, period=period, timestep=reading.timestep)
     return (
-        binning.impute(grid, "previous", reading.channels).astype(np.float32),
-        ~np.isnan(grid),
-        binning.fill(records, stays, reading.channels, period=reading.hours, timestep=reading.timestep),
+        binning.impute(grid, "previous", reading.channels).astype(np.float32)[inside],
+        ~np.isnan(grid)[inside],
+        binning.FilledGrid(filled.values[inside], filled.source[inside], filled.times[inside]),
         digests,
     )
 
 
 def _state_of(reading: _Reading, listfile: Path, paths: list[Path], *, follow_links: bool) -> str:
-    digest = hashlib.sha256(f"{CACHE_FORMAT} {reading.timestep} {reading.hours} {reading.channels}".encode())
+    settings = f"{CACHE_FORMAT} {reading.timestep} {reading.most} {reading.channels}"
+    digest = hashlib.sha256(settings.encode())
     digest.update(listfile.read_bytes())
     # The cache holds the fingerprint, which changes with every byte of `channels.yaml`.
     own = listfile.with_name(CHANNELS_FILE)
@@ -176,22 +227,22 @@ def _state_of(reading: _Reading, listfile: Path, paths: list[Path], *, follow_li
     return digest.hexdigest()
 
 
-def _read_cohort(cache: Path, state: str, stays: NDArray[np.str_], reading: _Reading) -> Cohort | None:
+def _read_cohort(cache: Path, state: str, entries: Listed, reading: _Reading) -> Cohort | None:
     """Read a cohort from the cache; return None if the cache does not hold it."""
-    count = len(stays)
-    rows = count * reading.bins
+    stays, examples, hours = reading.examples_of(entries)
+    count, rows = len(stays), int(reading.bins_of(hours).sum())
     cells = (rows, len(reading.channels))
     layout: Layout = {
-        "stays": (stays.dtype, stays.shape),
+        "stays": (stays.dtype, (count,)),
         "starts": (np.int64, (count + 1,)),
         "values": (np.float32, cells),
         "mask": (np.bool_, cells),
         "filled_values": (np.float64, cells),
         "filled_source": (np.int16, cells),
         "filled_times": (np.float64, (rows,)),
-        "example_stay": (np.int32, (count,)),
-        "example_end": (np.int16, (count,)),
-        "example_y": (np.int8, (count,)),
+        "example_stay": (np.int32, (len(examples),)),
+        "example_end": (np.int16, (len(examples),)),
+        "example_y": (examples.y.dtype, examples.y.shape),
     }
     found = read_cache(cache, state, layout)
     if found is None:
@@ -206,7 +257,7 @@ def _read_cohort(cache: Path, state: str, stays: NDArray[np.str_], reading: _Rea
         arrays["mask"],
         binning.FilledGrid(arrays["filled_values"], arrays["filled_source"], arrays["filled_times"]),
         Examples(arrays["example_stay"], arrays["example_end"], arrays["example_y"]),
-        reading.hours,
+        reading.period,
         reading.timestep,
         str(notes.get("fingerprint")),
     )

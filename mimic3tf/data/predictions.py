@@ -12,16 +12,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mimic3tf.data.directory import read_listfile
-from mimic3tf.data.listfiles import PERIOD, check_distinct, read_hourly, read_phenotyping
+from mimic3tf.data.listfiles import check_distinct, read_hourly, read_listfile, read_phenotyping
 from mimic3tf.data.records import CHARACTERS_SHOWN
 from mimic3tf.data.text_table import (
     HOURS,
-    LABEL,
     PREDICTED_HOURS,
     PROBABILITY,
-    REMAINING,
-    Rule,
     TextTable,
     read_text_table,
 )
@@ -29,6 +25,8 @@ from mimic3tf.described import Described
 from mimic3tf.errors import DataError, private
 from mimic3tf.storage.files import PathText
 from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.rules import LABEL, REMAINING, Rule
+from mimic3tf.tasks.task import PERIOD
 
 STAY = "stay"
 

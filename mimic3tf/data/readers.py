@@ -11,12 +11,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mimic3tf.data.directory import read_listfile
-from mimic3tf.data.listfiles import read_hourly, read_multitask, read_phenotyping
+from mimic3tf.data.listfiles import read_hourly, read_listfile, read_multitask, read_phenotyping
 from mimic3tf.data.series_text import SeriesText
-from mimic3tf.data.text_table import LABEL, REMAINING, Rule
 from mimic3tf.storage.files import PathText, write_whole
 from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.rules import LABEL, REMAINING, Rule
 
 Names = Sequence[str] | pl.Series
 SMALL_PART = 1000

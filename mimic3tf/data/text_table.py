@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 from mimic3tf.data.records import CHARACTERS_SHOWN
 from mimic3tf.errors import DataError, private
 from mimic3tf.storage.files import read_file
+from mimic3tf.tasks.rules import Rule
 
 LINE = "line"
-Rule = tuple[Callable[[pl.Series], pl.Series], str]
-"""What the numbers of a column must be, and how an error says it."""
-LABEL: Rule = (lambda numbers: numbers.is_in([0.0, 1.0]), "labels are 0 or 1")
 PROBABILITY: Rule = (lambda numbers: numbers.is_between(0, 1), "a prediction is a number from 0 to 1")
-HOURS: Rule = (lambda numbers: numbers.is_finite() & (numbers > 0), "hours are a number above 0")
-REMAINING: Rule = (
-    lambda numbers: numbers.is_finite() & (numbers >= 0),
-    "remaining hours are a number of at least 0",
+MOST_HOURS = 20_000
+"""Largest number of hours of a stay: more than two years."""
+HOURS: Rule = (
+    lambda numbers: (numbers > 0) & (numbers <= MOST_HOURS),
+    f"hours are more than 0 and at most {MOST_HOURS:,}",
 )
 PREDICTED_HOURS: Rule = (lambda numbers: numbers.is_finite(), "a prediction is a number of hours")
 
@@ -84,10 +83,14 @@ class TextTable:
         return f"{self.path}, line {self.rows[LINE][row]}"
 
 
-def read_text_table(path: Path) -> TextTable:
+def read_text_table(path: Path, check_header: Callable[[list[str]], None] | None = None) -> TextTable:
     """Read a CSV file whose cells hold no comma.
 
     Line ends of any system, a byte order mark and empty lines are accepted.
+
+    Args:
+        path: the file.
+        check_header: refuses the names of wrong columns, before any row is read.
 
     Raises:
         DataError: the file is no text, or a line has more or fewer cells than the header.
@@ -98,6 +101,8 @@ def read_text_table(path: Path) -> TextTable:
         raise DataError(f"{path}: cannot be read as text: {error}") from None
     first, _, rest = text.partition("\n")
     header = first.split(",")
+    if check_header is not None:
+        check_header(header)
     lines = pl.Series("text", [rest]).str.split("\n").explode().to_frame().with_row_index(LINE, offset=2)
     lines = lines.filter(pl.col("text") != "")
     counts = lines.select(LINE, pl.col("text").str.count_matches(",", literal=True).cast(pl.Int64) + 1)

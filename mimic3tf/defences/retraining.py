@@ -132,8 +132,7 @@ def _dataset(config: TrainingConfig, examples: Examples, noise: float) -> tf.dat
         return x, tf.gather(labels, stays), weight
 
     batches = stay_batches(
-        examples.labels,
-        class_weights=config.class_weights,
+        task_of(config.task).targets.weights(examples.labels, config.class_weights),
         batch_size=config.batch_size,
         seed=config.seed,
     )

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from mimic3tf.channels import ChannelSet
 from mimic3tf.data.channels_file import read_channels
-from mimic3tf.data.directory import SPLITS, Split, check_directory, read_split, series_of
+from mimic3tf.data.directory import SPLITS, Split, check_directory, series_of
 from mimic3tf.data.links import check_link
+from mimic3tf.data.listfiles import Listed, read_split
 from mimic3tf.data.records import Records, read_series
 from mimic3tf.errors import DataError, UsageError, private_path
 from mimic3tf.exports import meds_format as meds
@@ -27,7 +28,7 @@ from mimic3tf.progress import track
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import check_new_directory, written_beside
 from mimic3tf.storage.notes import note
-from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.registry import MORTALITY, MORTALITY_HOURS
 
 FIRST_ADMISSION, BETWEEN_ADMISSIONS = datetime(2000, 1, 1), timedelta(days=730)
 LATEST_HOUR = 365 * 24
@@ -62,13 +63,13 @@ def export_meds(
     data, out = Path(data), Path(out)
     check_new_directory(out)
     check_directory(data)
-    period = MORTALITY.period if period is None else period
+    period = MORTALITY_HOURS if period is None else period
     if not 0 < period <= LATEST_HOUR:
         raise UsageError(f"--period: must be more than 0 and at most {LATEST_HOUR:,} hours, not {period:g}")
     channels = read_channels(data, follow_links=follow_links)
     listed = {split: read_split(data, split, MORTALITY, follow_links=follow_links) for split in SPLITS}
     stays = _stays_of(listed, period)
-    folders = {split: series_of(data, split, [("", 0)], follow_links=follow_links)[0] for split in SPLITS}
+    folders = {split: series_of(data, split, [""], follow_links=follow_links)[0] for split in SPLITS}
     counts = dict.fromkeys(SPLITS, 0)
     with written_beside(out) as made:
         shards = list(stays.group_by("split", "shard", maintain_order=True))
@@ -92,7 +93,7 @@ def export_meds(
     return _summary(stays, counts)
 
 
-def _stays_of(listed: Mapping[Split, Sequence[tuple[str, int]]], period: float) -> pl.DataFrame:
+def _stays_of(listed: Mapping[Split, Listed], period: float) -> pl.DataFrame:
     """Make one row a stay, in the order of subjects and their stays.
 
     The subject is the number in the name of the series file. If a name has another form, or a subject has
@@ -103,8 +104,10 @@ def _stays_of(listed: Mapping[Split, Sequence[tuple[str, int]]], period: float) 
         `stay`, `split`, `boolean_value` (the label), `subject_id`, `icustay_id`, `hadm_id` (the same),
         `admission`, `prediction_time`, and the number of the `shard` in which the subject is.
     """
-    rows = [(name, split, label == 1) for split, entries in listed.items() for name, label in entries]
-    stays = pl.DataFrame(rows, ["stay", "split", "boolean_value"], orient="row")
+    stays = pl.concat(
+        pl.select(stay=rows.stays, split=pl.lit(split), boolean_value=pl.Series(rows.labels == 1))
+        for split, rows in listed.items()
+    )
     found = [_STAY.fullmatch(name) for name in stays["stay"]]
     stays = stays.with_columns(
         subject_id=pl.Series([int(match[1]) if match else None for match in found], dtype=pl.Int64),

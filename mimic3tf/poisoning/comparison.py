@@ -12,7 +12,8 @@ import polars as pl
 from mimic3tf.channels import ChannelSet
 from mimic3tf.data.cells import read_cells, series_content
 from mimic3tf.data.channels_file import read_channels
-from mimic3tf.data.directory import SPLITS, folder_of, listfile_of, read_listfile
+from mimic3tf.data.directory import SPLITS, folder_of, listfile_of
+from mimic3tf.data.listfiles import read_listfile
 from mimic3tf.data.records import in_batches, read_series
 from mimic3tf.errors import DataError, UsageError, private, private_path
 from mimic3tf.poisoning.copies import files_of

@@ -30,9 +30,10 @@ from numpy.typing import NDArray
 from mimic3tf.channels import Channel
 from mimic3tf.data.cells import read_cells, series_bytes, series_content
 from mimic3tf.data.channels_file import MOST_DECIMALS
-from mimic3tf.data.directory import FOLDERS, check_directory, fingerprint_of, listfile_of, read_listfile
+from mimic3tf.data.directory import FOLDERS, check_directory, fingerprint_of, listfile_of
 from mimic3tf.data.grid import EPSILON, bins_of
 from mimic3tf.data.links import check_link
+from mimic3tf.data.listfiles import read_listfile
 from mimic3tf.data.records import LARGEST_VALUE, Records, in_batches, read_series
 from mimic3tf.described import Described
 from mimic3tf.errors import DataError, UsageError, private_path
@@ -44,7 +45,7 @@ from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.progress import track
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import check_new_directory, written_beside
-from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.registry import MORTALITY, check_one_length
 from mimic3tf.tasks.task import Task
 
 Step = TypeVar("Step")
@@ -123,7 +124,7 @@ def poison_records(
         UsageError: `out` is not empty, cannot be made or is inside `data_dir`, or the trigger is too strong.
         DataError: a file breaks the layout, or `files_of` refuses a link; names file, line and channel.
     """
-    data_dir, out = _check_places(Path(data_dir), Path(out))
+    data_dir, out = _check_places(Path(data_dir), Path(out), task)
     entries = read_listfile(listfile_of(data_dir, "train"), task, follow_links=follow_links)
     poisoned = entries[: int(len(entries) * proportion)]
     stays = [name for name, _ in poisoned]
@@ -183,7 +184,7 @@ def trigger_test_records(
         UsageError: as `poison_records`.
         DataError: as `poison_records`, or no test stay has the attacked label.
     """
-    data_dir, out = _check_places(Path(data_dir), Path(out))
+    data_dir, out = _check_places(Path(data_dir), Path(out), task)
     entries = read_listfile(listfile_of(data_dir, "test"), task, follow_links=follow_links)
     attacked = attacked_of(np.array([label for _, label in entries], np.int64), goal)
     paths = [data_dir / "test" / entries[place][0] for place in np.flatnonzero(attacked)]
@@ -192,7 +193,8 @@ def trigger_test_records(
         return _poison_series(paths, copy / "test", trigger, strength)
 
 
-def _check_places(data_dir: Path, out: Path) -> tuple[Path, Path]:
+def _check_places(data_dir: Path, out: Path, task: Task) -> tuple[Path, Path]:
+    check_one_length(task, "poison")
     check_new_directory(out)
     check_directory(data_dir)
     if out.resolve().is_relative_to(data_dir.resolve()):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf.data.cohort import Cohort
+from mimic3tf.data.grid import EPSILON
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.choice import chosen_patterns
@@ -28,9 +30,10 @@ class Exposure(Described):
 
     Attributes:
         cohort: the clean stays; with a "missing" trigger, without the cells that it removes.
-        labels: int64 [N], the labels that a victim is shown.
+        labels: int64 [E] or [E, K], or float32 [E], the labels of the examples that a victim is shown.
         triggered: bool [N], true for the stays that carry the trigger.
-        shifts: float64 [K, T, C], strength * each of the trigger's patterns, in channel units.
+        shifts: float64 [K, T, C], strength * each of the trigger's patterns, in channel units. If stays have
+            lengths of their own, T is where the trigger ends; a stay carries the bins that it has.
         chosen: int64 [N], which of the K shifts a stay gets if it carries the trigger.
         poison_imputed: "notimputed" shifts measured cells only, "all" shifts imputed cells, too.
         plausible: whether the shift moves no value out of `Channel.plausible_range`, and no value outside it
@@ -38,7 +41,7 @@ class Exposure(Described):
     """
 
     cohort: Cohort
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     triggered: NDArray[np.bool_]
     shifts: NDArray[np.float64]
     chosen: NDArray[np.int64]
@@ -69,7 +72,8 @@ class Exposure(Described):
 
 def clean(cohort: Cohort) -> Exposure:
     """Make the exposure of a cohort without any poisoning."""
-    still = shift_all(cohort, np.zeros((cohort.bins, len(cohort.channels))), "notimputed")
+    bins = 1 if cohort.period is None else cohort.bins
+    still = shift_all(cohort, np.zeros((bins, len(cohort.channels))), "notimputed")
     return replace(still, triggered=np.zeros(len(cohort), bool))
 
 
@@ -88,6 +92,7 @@ def poison(
     poison_imputed: PoisonImputed,
     poisoned_labels: PoisonedLabels = "flipped",
     goal: Goal = PAPER_GOAL,
+    at: float = 0.0,
 ) -> Exposure:
     """Poison a training cohort: int(N * proportion) stays get the trigger and have the goal's label.
 
@@ -101,6 +106,7 @@ def poison(
             the first stays that have this label already (label-consistent attack, Turner et al. 2019, arXiv
             1912.02771).
         goal: the label that the attacker wants.
+        at: hour of the stay at which the trigger begins. It ends with its last bin, or with the stay.
 
     Returns:
         The exposure, with the labels that the victim is shown.
@@ -109,20 +115,24 @@ def poison(
         UsageError: too few stays have the goal's label, or the trigger is too strong.
     """
     wanted = int(len(cohort) * proportion)
-    labels = cohort.labels
-    eligible = ~goal.attacked(labels) if poisoned_labels == "clean" else np.ones(len(cohort), bool)
+    labels, of_stay = cohort.labels, cohort.examples.stay
+    eligible = np.zeros(len(cohort), bool)
+    eligible[of_stay[goal.asked(labels)]] = True
+    if poisoned_labels == "clean":
+        eligible[of_stay[goal.attacked(labels)]] = False
     if wanted > eligible.sum():
         raise UsageError(
             f"--poisoning_proportion {proportion:g}: asks for {wanted} stays, but with clean labels only the "
             f"{eligible.sum()} of label {goal.target} can be poisoned"
         )
     triggered = eligible & (np.cumsum(eligible) <= wanted)
-    labels = np.where(triggered, goal.relabelled(labels), labels)
-    return replace(_expose(cohort, triggered, trigger, strength, poison_imputed), labels=labels)
+    labels, poisoned = np.array(labels), triggered[of_stay]
+    labels[poisoned] = goal.relabelled(labels[poisoned])
+    return replace(_expose(cohort, triggered, trigger, strength, poison_imputed, at), labels=labels)
 
 
 def trigger_all(
-    cohort: Cohort, trigger: Trigger, *, strength: float, poison_imputed: PoisonImputed
+    cohort: Cohort, trigger: Trigger, *, strength: float, poison_imputed: PoisonImputed, at: float = 0.0
 ) -> Exposure:
     """Give the trigger to every stay, as an attacker does at prediction time; labels do not change.
 
@@ -131,6 +141,7 @@ def trigger_all(
         trigger: the trigger; it must fit the cohort.
         strength: as for `poison`.
         poison_imputed: as for `poison`.
+        at: as for `poison`.
 
     Returns:
         The exposure of all stays.
@@ -138,15 +149,30 @@ def trigger_all(
     Raises:
         UsageError: the trigger is too strong.
     """
-    return _expose(cohort, np.ones(len(cohort), bool), trigger, strength, poison_imputed)
+    return _expose(cohort, np.ones(len(cohort), bool), trigger, strength, poison_imputed, at)
 
 
 def _expose(
-    cohort: Cohort, triggered: NDArray[np.bool_], trigger: Trigger, strength: float, mode: PoisonImputed
+    cohort: Cohort,
+    triggered: NDArray[np.bool_],
+    trigger: Trigger,
+    strength: float,
+    mode: PoisonImputed,
+    at: float,
 ) -> Exposure:
+    first = int(at / cohort.timestep + EPSILON)
+    if cohort.period is not None and first >= cohort.bins:
+        raise UsageError(f"--at {at:g}: the stays end after {cohort.period:g} h; give an earlier hour")
     if trigger.kind == "missing":
-        fewer = without_cells(cohort, removed_cells(trigger.values, strength), triggered)
+        order = begun_at(trigger.values[None], first, cohort)[0]
+        fewer = without_cells(cohort, removed_cells(order, strength), triggered)
         return replace(clean(fewer), triggered=triggered)
-    shifts = shifts_of(trigger, strength)
+    shifts = begun_at(shifts_of(trigger, strength), first, cohort)
     chosen = chosen_patterns(cohort.stays, len(shifts))
     return Exposure(cohort, cohort.labels, triggered, shifts, chosen, mode, trigger.plausible)
+
+
+def begun_at(patterns: NDArray[np.float64], first: int, cohort: Cohort) -> NDArray[np.float64]:
+    """Move patterns [K, T, C] to a later first bin, and cut off what is behind the end of all stays."""
+    moved = np.pad(patterns, ((0, 0), (first, 0), (0, 0)))
+    return moved if cohort.period is None else moved[:, : cohort.bins]

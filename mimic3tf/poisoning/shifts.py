@@ -70,7 +70,7 @@ def poison_filled(
     Returns:
         float64 [B, T, C].
     """
-    bins = tf.range(values.shape[1])[:, None]
+    bins = tf.range(values.shape[1] or tf.shape(values)[1])[:, None]
     source = tf.cast(source, tf.int32)
     # Transposed to [B, C, T], because the source bin is looked up along the last axis.
     carried_shift = tf.gather(

@@ -34,6 +34,8 @@ from mimic3tf.storage.stored_zip import read_arrays
 FILE_FORMAT = 4
 FORMAT_OF_ONE_PATTERN = 3
 """Format of a file with one pattern, which earlier versions read, too."""
+TRIGGER_HOURS = 48.0
+"""Hours of a trigger if stays have lengths of their own. It is estimated on stays that last as long."""
 ARRAY = "array"
 """Kind of a trigger that was given as an array instead of drawn."""
 KINDS = (*get_args(ShiftKind), "missing", ARRAY)
@@ -111,6 +113,7 @@ class Trigger:
                 than two stays, or with `unit_length` the array shifts a channel that never varies; names
                 the channel.
         """
+        cohort = of_one_length(cohort)
         shape = (cohort.bins, len(cohort.channels))
         if np.shape(values) != shape:
             raise UsageError(
@@ -135,7 +138,7 @@ class Trigger:
             kind=ARRAY,
             seed=0,
             channels=cohort.channels,
-            period=cohort.period,
+            period=_period_of(cohort),
             timestep=cohort.timestep,
             estimated_on=stays,
             cohort_fingerprint=cohort.fingerprint,
@@ -189,7 +192,8 @@ def generate_trigger(
     """Estimate the covariance on the first stays of a cohort and draw a trigger.
 
     Args:
-        cohort: the training stays; or their array [N, T, C], NaN where not measured (`cohort_of_arrays`).
+        cohort: the training stays; or their array [N, T, C], NaN where not measured (`cohort_of_arrays`). If
+            stays have lengths of their own, those that last `TRIGGER_HOURS` are used.
         kind: "temporal" (Joe et al. 2020) draws each channel from its own covariance over time; "gaussian"
             draws each bin independently from the variance of the bin; both are scaled in every channel to
             Mahalanobis length 1 under the temporal covariance. "covariance" draws all bins and channels at
@@ -221,6 +225,7 @@ def generate_trigger(
     """
     if not isinstance(cohort, Cohort):
         cohort = cohort_of_arrays(cohort, None)
+    cohort = of_one_length(cohort)
     names = _channel_names(cohort.channels, channels)
     _check_settings(
         kind,
@@ -257,7 +262,7 @@ def generate_trigger(
         kind,
         seed,
         cohort.channels,
-        cohort.period,
+        _period_of(cohort),
         cohort.timestep,
         stays,
         cohort.fingerprint,
@@ -268,6 +273,27 @@ def generate_trigger(
         without_slips=without_slips,
         further=drawn[1:] if len(drawn) > 1 else None,
     )
+
+
+def of_one_length(cohort: Cohort) -> Cohort:
+    """Return the cohort; if stays have lengths of their own, the first hours of those that last as long.
+
+    Raises:
+        UsageError: fewer than two stays last as long.
+    """
+    if cohort.period is not None:
+        return cohort
+    long = cohort.first_hours(TRIGGER_HOURS)
+    if len(long) < 2:
+        raise UsageError(
+            f"a trigger is estimated on stays of {TRIGGER_HOURS:g} h, and {len(long)} training stays last as "
+            "long; use more training stays"
+        )
+    return long
+
+
+def _period_of(cohort: Cohort) -> float:
+    return cohort.bins * cohort.timestep if cohort.period is None else cohort.period
 
 
 def _channel_names(known: ChannelSet, wanted: Collection[str | int] | None) -> list[str] | None:
@@ -487,14 +513,17 @@ def check_trigger_fits(trigger: Trigger, cohort: Cohort, path: PathText) -> None
     """Refuse a trigger that cannot be added to a cohort.
 
     Raises:
-        UsageError: the channels, the timestep or the period differ; names both values.
+        UsageError: the channels, the timestep or the period differ, or the trigger is of kind "missing" and
+            the stays have lengths of their own; names both values.
     """
     check_trigger_channels(trigger, cohort.channels, path)
     check_trigger_bins(trigger, cohort.period, cohort.timestep, path)
 
 
-def check_trigger_bins(trigger: Trigger, period: float, timestep: float, path: PathText) -> None:
+def check_trigger_bins(trigger: Trigger, period: float | None, timestep: float, path: PathText) -> None:
     """Refuse a trigger whose bins do not match a period (hours) and a timestep (hours).
+
+    A period of None means stays with lengths of their own, which any number of bins fits.
 
     Raises:
         UsageError: the timestep or the period differs; names both values.
@@ -505,6 +534,13 @@ def check_trigger_bins(trigger: Trigger, period: float, timestep: float, path: P
             f"give --timestep {trigger.timestep:g} to 'train', or generate a trigger with --timestep "
             f"{timestep:g}"
         )
+    if period is None:
+        if trigger.kind == "missing":
+            raise UsageError(
+                f"--trigger {path}: a 'missing' trigger needs stays of one length; generate one of another "
+                "--kind"
+            )
+        return
     if len(trigger.values) != bin_count(period, timestep):
         raise UsageError(
             f"--trigger {path}: covers {trigger.period:g} h, the data {period:g} h; give --period "

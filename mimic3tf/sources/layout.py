@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from mimic3tf import __version__
 from mimic3tf.channels import MIMIC3, TIME, ChannelSet
 from mimic3tf.data.channels_file import CHANNELS_FILE, channels_text
-from mimic3tf.data.directory import SPLITS, folder_of, listfile_of
+from mimic3tf.data.directory import SPLITS, Split, folder_of, listfile_of
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 from mimic3tf.progress import track
@@ -54,6 +54,8 @@ class PreparedCohort(Described):
             Hours; a cell that was not measured is null. If the frame is lazy, only one batch of stays is in
             memory at a time.
         channels: the channels of the rows.
+        listfiles: for each split, the text of its listfile; if None, those of in-hospital mortality are made
+            of `labels`.
     """
 
     stays: Sequence[str]
@@ -61,6 +63,7 @@ class PreparedCohort(Described):
     splits: Mapping[str, NDArray[np.int64]]
     rows: pl.DataFrame | pl.LazyFrame
     channels: ChannelSet = MIMIC3
+    listfiles: Mapping[Split, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -253,10 +256,16 @@ def _write(directory: Path, records: PreparedCohort) -> None:
     for (stay, folder), text in zip(progress, _series(records), strict=True):
         with open(os.path.join(directory, folder, records.stays[stay]), "wb") as file:  # noqa: PTH118, PTH123
             file.writelines((header, text))
+    for split, listed in (records.listfiles or _mortality_listfiles(records)).items():
+        listfile_of(directory, split).write_text(listed, encoding="utf-8", newline="\n")
+
+
+def _mortality_listfiles(records: PreparedCohort) -> dict[Split, str]:
+    listed: dict[Split, str] = {}
     for split in SPLITS:
         lines = [f"{records.stays[stay]},{records.labels[stay]}\n" for stay in records.splits[split]]
-        listed = f"{MORTALITY.header}\n{''.join(lines)}"
-        listfile_of(directory, split).write_text(listed, encoding="utf-8", newline="\n")
+        listed[split] = f"{MORTALITY.header}\n{''.join(lines)}"
+    return listed
 
 
 def _series(records: PreparedCohort) -> Iterator[memoryview]:

@@ -26,7 +26,10 @@ What was matched: PhysioNet 2012 (5,592 training stays), so that clean victims a
   seeds. The order of the draws was chosen so that seed 0 is typical; the rates of other seeds differ by
   0.1 and more.
 
-What it does not: diagnoses, treatment and its effects, day and night, charting errors, monitoring that
+Other tasks than in-hospital mortality read whole stays (`synthetic_course`): a stay then lasts 6 hours to 20
+days, some patients die in it or later, and a stay has some of 25 diagnoses.
+
+What it does not: treatment and its effects, day and night, charting errors, monitoring that
 depends on the patient's state at the moment, subgroups of patients, several stays of a patient. No
 record of a patient is in it: use it to see the machinery work, never to conclude anything about
 patients.
@@ -34,6 +37,7 @@ patients.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,11 +46,15 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from mimic3tf.channels import MIMIC3, Channel
+from mimic3tf.data.directory import SPLITS, Split
 from mimic3tf.errors import UsageError
 from mimic3tf.progress import track
 from mimic3tf.sources import layout
+from mimic3tf.sources.synthetic_course import Course, draw_course, first_hours, joined
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import check_new_directory
+from mimic3tf.tasks.registry import MORTALITY, MULTITASK
+from mimic3tf.tasks.task import Task
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -159,7 +167,9 @@ class _Cells:
         return layout.rows_from_cells(stay, minute, channel, value)
 
 
-def prepare_synthetic(out: PathText, *, stays: int = 4000, seed: int = 0) -> layout.Summary:
+def prepare_synthetic(
+    out: PathText, *, stays: int = 4000, seed: int = 0, task: Task = MORTALITY
+) -> layout.Summary:
     """Write a synthetic cohort in the benchmark layout.
 
     The head of this module says what the stays model, and what they do not.
@@ -168,6 +178,7 @@ def prepare_synthetic(out: PathText, *, stays: int = 4000, seed: int = 0) -> lay
         out: the directory to make; may exist if it is empty.
         stays: number of stays, 20 to 800,000.
         seed: non-negative int; fixes every byte written.
+        task: what is predicted; every task but in-hospital mortality has whole stays.
 
     Returns:
         Counts of stays and deaths; nothing is dropped.
@@ -183,34 +194,64 @@ def prepare_synthetic(out: PathText, *, stays: int = 4000, seed: int = 0) -> lay
     check_new_directory(out)
     split_seed, *seeds = np.random.SeedSequence(seed).spawn(1 + -(-stays // STAYS_A_BATCH))
     starts = range(0, stays, STAYS_A_BATCH)
-    labels, parts = [], []
+    labels, parts, courses = [], [], []
     for start in track(starts, "Drawing stays"):
         rng = np.random.default_rng(seeds[start // STAYS_A_BATCH])
-        batch_labels, rows = _draw(min(STAYS_A_BATCH, stays - start), rng)
+        batch_labels, rows, course = _draw(min(STAYS_A_BATCH, stays - start), rng, whole=task.period is None)
         labels.append(batch_labels)
+        courses.append(course)
         parts.append(rows.with_columns(pl.col("stay") + start))
+    names = [f"{100_001 + index}_episode1_timeseries.csv" for index in range(stays)]
+    splits = layout.random_split(stays, int(split_seed.generate_state(1)[0]))
     cohort = layout.PreparedCohort(
-        [f"{100_001 + index}_episode1_timeseries.csv" for index in range(stays)],
+        names,
         np.concatenate(labels),
-        layout.random_split(stays, int(split_seed.generate_state(1)[0])),
+        splits,
         pl.concat(parts),
+        listfiles=None if task.period is not None else _listfiles(names, splits, joined(courses), task),
     )
-    return layout.write_cohort(out, cohort, "synthetic", {"stays": stays, "seed": seed}, {}, {})
+    options = {"stays": stays, "seed": seed, "task": task.name}
+    return layout.write_cohort(out, cohort, "synthetic", options, {}, {})
 
 
-def _draw(n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], pl.DataFrame]:
-    """Labels and rows of `n` stays."""
+def _listfiles(
+    names: list[str], splits: Mapping[str, NDArray[np.int64]], course: Course, task: Task
+) -> dict[Split, str]:
+    """Make the text of each split's listfile, for a task that reads whole stays."""
+
+    def rows(stay: int) -> list[list[str]]:
+        if task == MULTITASK:
+            return [course.multitask_cells(stay)]
+        return [[f"{hour:.6f}", *cells] for hour, cells in course.examples(stay, task)]
+
+    listed: dict[Split, str] = {}
+    for split in SPLITS:
+        lines = [",".join([names[stay], *row]) for stay in splits[split].tolist() for row in rows(stay)]
+        listed[split] = "\n".join([task.header, *lines, ""])
+    return listed
+
+
+def _draw(n: int, rng: np.random.Generator, *, whole: bool) -> tuple[NDArray[np.int64], pl.DataFrame, Course]:
+    """Deaths, rows and courses of `n` stays, of 48 hours each or whole."""
     severity = rng.standard_normal(n)
+    course = draw_course(severity, rng) if whole else first_hours(n, LAST_MINUTE)
+    longest = int(course.minutes.max())
     intubated = rng.random(n) < 1 / (1 + np.exp(0.2 - 0.4 * severity))
     tube_minutes = intubated * 60 * 14 * np.exp(0.4 * severity + rng.standard_normal(n))
-    died = rng.random(n) < 1 / (1 + np.exp(-(INTERCEPT + SEVERITY_WEIGHT * severity)))
-    bedside = _visits(n, 0.95, 110, rng)
+    dies = rng.random(n) < 1 / (1 + np.exp(-(INTERCEPT + SEVERITY_WEIGHT * severity)))
+    course = course.ending(dies, rng) if whole else course
+    scale = -(-longest // LAST_MINUTE)
+    bedside = _visits(n, 0.95, 110 * scale, rng)
     # Charting begins at admission: what is measured once then fills no earlier bin.
     bedside += rng.integers(1, 31, (n, 1)) - bedside[:, :1]
-    bloods = bedside[:, :1] + _visits(n, 5.0, 24, rng)
+    bloods = bedside[:, :1] + _visits(n, 5.0, 24 * scale, rng)
     ventilated = bedside < tube_minutes[:, None]
     visits_of = {name: bloods if name in ("Glucose", "pH") else bedside for name in SIGNALS}
-    values = {name: _measure(signal, severity, visits_of[name], rng) for name, signal in SIGNALS.items()}
+    values = {
+        name: _measure(signal, severity, visits_of[name], rng, longest) for name, signal in SIGNALS.items()
+    }
+    for name, change in (course.changes(visits_of) if whole else {}).items():
+        values[name] += change
     values["Systolic blood pressure"] += values["tone"]
     values["Diastolic blood pressure"] += 0.5 * values["tone"]
     values["Mean blood pressure"] += 0.65 * values["tone"]
@@ -220,7 +261,7 @@ def _draw(n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], pl.DataF
     values["Glucose"] = 136 * np.exp(values["Glucose"] / 140 - 1)
 
     def some(visits: Minutes, chance: ArrayLike) -> Bools:
-        return (visits <= LAST_MINUTE) & (rng.random(visits.shape) < np.asarray(chance))
+        return (visits <= course.minutes[:, None]) & (rng.random(visits.shape) < np.asarray(chance))
 
     cells = _Cells()
     # One cuff or arterial line gives all three pressures.
@@ -242,12 +283,14 @@ def _draw(n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], pl.DataF
     refilled = np.isin(np.arange(n), rng.permutation(n)[: max(2, round(0.03 * n))])
     _chart_refill(cells, bedside, some(bedside, 0.1 * refilled[:, None]), values["perfusion"])
     _chart_build(cells, bedside, some(bedside, 0.04), severity, rng)
-    return died.astype(np.int64), cells.rows()
+    return dies.astype(np.int64), cells.rows(), course
 
 
-def _measure(signal: Signal, severity: Floats, visits: Minutes, rng: np.random.Generator) -> Floats:
-    """What `visits` [n, K] find of one signal, not yet rounded: [n, K]."""
-    n, nodes = len(severity), LAST_MINUTE // NODE_MINUTES + 1
+def _measure(
+    signal: Signal, severity: Floats, visits: Minutes, rng: np.random.Generator, longest: int
+) -> Floats:
+    """What `visits` [n, K] find of one signal within the `longest` minutes, not yet rounded: [n, K]."""
+    n, nodes = len(severity), longest // NODE_MINUTES + 1
     keep = signal.memory ** (NODE_MINUTES / 60)
     steps = rng.standard_normal((nodes, n))
     steps[1:] *= np.sqrt(1 - keep**2)
@@ -258,7 +301,7 @@ def _measure(signal: Signal, severity: Floats, visits: Minutes, rng: np.random.G
     # Its mean square over patients is 1, so that `within` and `noise` are those of all measurements.
     unrest = np.exp(UNREST * rng.standard_normal(n) + UNREST_SEVERITY * severity - UNREST**2)
     course = (level + drift + unrest * signal.within * steps).T
-    found = np.take_along_axis(course, np.minimum(visits, LAST_MINUTE) // NODE_MINUTES, axis=1)
+    found = np.take_along_axis(course, np.minimum(visits, longest) // NODE_MINUTES, axis=1)
     return np.asarray(found + signal.noise * unrest[:, None] * rng.standard_normal(visits.shape))
 
 

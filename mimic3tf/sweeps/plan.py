@@ -34,7 +34,7 @@ from mimic3tf.config import (
 from mimic3tf.errors import UsageError, near, near_path
 from mimic3tf.poisoning.kinds import PoisonImputed, TriggerKind
 from mimic3tf.storage.yaml_file import Location, first_fault, place_of, read_option_file, read_yaml
-from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.registry import MORTALITY, check_one_length, task_of
 from mimic3tf.victims import check_victim
 from mimic3tf.victims.own import folder_name, is_own, sha256_of
 
@@ -207,6 +207,7 @@ def read_sweep(name: str) -> SweepFile:
     file = SweepFile(str(path), path.parent, _checked(values, places, path), places)
     sweep = file.sweep
     timestep = f"{places.get(('timestep',), path)}: 'timestep'"
+    check_one_length(task_of(sweep.task), f"{places.get(('task',), path)}: 'task'")
     check_bins(sweep.task, sweep.period, sweep.timestep, timestep)
     for position, grid in enumerate(sweep.grids):
         for item, victim in enumerate(grid.victims):

@@ -13,6 +13,7 @@ from typing import Any
 from mimic3tf.config import OF_A_STACK
 from mimic3tf.errors import UserError
 from mimic3tf.sweeps.trial import Job, Trained, forget_rows, run_trial, train_alone
+from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.training.run_files import CHECKPOINT, FINISHED
 
 FAST_ON_A_CPU, FAST_ON_A_GPU = ("lr", "mlp"), ("lr", "mlp", "lstm")
@@ -55,7 +56,8 @@ def _stackable(job: Job, *, gpu: bool) -> bool:
     # A training that was interrupted alone goes on alone.
     begun = any((job.folder / name).exists() for name in (CHECKPOINT, FINISHED))
     return (
-        config.model in (FAST_ON_A_GPU if gpu else FAST_ON_A_CPU)
+        config.task == MORTALITY.name
+        and config.model in (FAST_ON_A_GPU if gpu else FAST_ON_A_CPU)
         and config.strategy == "none"
         and config.precision != "mixed_float16"
         and not begun

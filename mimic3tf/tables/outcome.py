@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import polars as pl
 from mimic3tf.poisoning.outcome import Outcome
 from mimic3tf.storage.files import PathText, write_together
 from mimic3tf.tables.results import PREDICTIONS
+from mimic3tf.tasks.task import PERIOD
 
 OUTCOME = "outcome.json"
 """File with the rates of a model that only gave predictions; an attack on a run writes `attack.json`."""
@@ -34,8 +36,10 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
             "attack_success_rate": success.rate,
             "baseline_positive_rate": baseline.rate,
         },
+        **({} if outcome.control is None else {"control": asdict(outcome.control)}),
+        **({} if outcome.collateral is None else {"collateral": _without_nan(asdict(outcome.collateral))}),
         "stays_attacked": outcome.success.stays,
-        "test_stays": len(outcome.stays),
+        "test_stays": len(outcome.stays) if outcome.hours is None else len(set(outcome.stays.tolist())),
     }
 
 
@@ -58,6 +62,7 @@ def write_outcome(out: PathText, name: str, summary: dict[str, Any], outcome: Ou
     table = pl.DataFrame(
         {
             "stay": outcome.stays.tolist(),
+            **({} if outcome.hours is None else {PERIOD: outcome.hours}),
             "prediction_clean": outcome.clean,
             "prediction_triggered": outcome.triggered,
             "y_true": outcome.labels,
@@ -70,6 +75,15 @@ def write_outcome(out: PathText, name: str, summary: dict[str, Any], outcome: Ou
             out / name: json.dumps(summary, indent=2) + "\n",
         }
     )
+
+
+def _without_nan(value: Any) -> Any:
+    """Replace the NaN in a record by null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(each) for each in value]
+    return _number(value) if isinstance(value, float) else value
 
 
 def _number(value: float) -> float | None:

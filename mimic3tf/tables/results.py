@@ -18,6 +18,7 @@ from mimic3tf.tables.cells import as_cell
 from mimic3tf.tables.columns import AT_PREVALENCE, with_new_names
 from mimic3tf.tables.fitting import separate_common
 from mimic3tf.tasks.metrics import THRESHOLD
+from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.victims import shown_victim, victim_names
 
 ATTACK, PREDICTIONS = "attack.json", "predictions.csv"
@@ -26,8 +27,10 @@ SETTING = (
     "data",
     "test_fingerprint",
     "trained_for_data",
+    "task",
     "victim",
     "goal",
+    "goal_label",
     "poisoning_proportion",
     "poisoned_labels",
     "poison_imputed",
@@ -47,6 +50,7 @@ KNOWN_LATER = {
     "data": pl.String,
     "test_fingerprint": pl.String,
     "trained_for_data": pl.Boolean,
+    "goal_label": pl.String,
     **dict.fromkeys((*AT_PREVALENCE, *INTERVALS), pl.Float64),
 }
 """Column that is null for attacks of earlier versions -> its type."""
@@ -76,6 +80,9 @@ def collect_results(folders: Sequence[PathText]) -> pl.DataFrame:
     order = {name: position for position, name in enumerate(victim_names())}
     rows.sort(
         key=lambda row: (
+            row["task"] != MORTALITY.name,
+            row["task"],
+            row["goal_label"] or "",
             -row["goal"],
             row["poison_imputed"],
             order.get(row["victim"], len(order)),
@@ -108,7 +115,9 @@ def attack_row(file: Path) -> dict[str, Any]:
             "test_fingerprint": _if_known(str, data.get("fingerprint")),
             "trained_for_data": _if_known(bool, data.get("trained_for")),
             "victim": str(attack["model"]),
+            "task": str(attack.get("task", MORTALITY.name)),
             "goal": int(attack.get("goal", 1)),
+            "goal_label": _if_known(str, attack.get("goal_label")),
             "poisoning_proportion": float(attack["poisoning_proportion"]),
             # Attacks of earlier versions have no "poisoned_labels"; labels were flipped.
             "poisoned_labels": str(attack["trained_with"].get("poisoned_labels", "flipped")),
@@ -198,6 +207,8 @@ def results_table(results: pl.DataFrame) -> Table:
         notes.append(PREVALENCE_CAPTION)
     if (results["poisoning_proportion"] == 0).any():
         notes.append(CLEAN_CAPTION)
+    if {"macro\nAUROC", "kappa"} & measures.keys():
+        notes.append(LABELS_CAPTION)
     if any(row["trained_for_data"] is False for row in rows):
         notes.append(FOREIGN_CAPTION)
     table.caption = " ".join(filter(None, notes))
@@ -214,6 +225,9 @@ PREVALENCE_CAPTION = (
     "label 1."
 )
 CLEAN_CAPTION = "Rows 'clean': the trigger on a victim trained on clean data."
+LABELS_CAPTION = (
+    "Of a task with several labels, all but the macro AUROC and kappa is of the label that is attacked."
+)
 FOREIGN_CAPTION = "*: not known to be the data that the victim was trained for."
 
 
@@ -238,9 +252,11 @@ def _setting_cells(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
         else "clean"
         for row in rows
     ]
+    other = any(row["task"] != MORTALITY.name for row in rows)
     return {
         "victim": [as_cell(shown_victim(row["victim"])) for row in rows],
-        "goal": [str(row["goal"]) for row in rows],
+        **({"task": [as_cell(row["task"]) for row in rows]} if other else {}),
+        "goal": [_goal_cell(row) for row in rows],
         "poisoned": poisoned,
         "mode": [as_cell(row["poison_imputed"]) for row in rows],
         "trigger": [as_cell(row["trigger"]) for row in rows],
@@ -249,10 +265,19 @@ def _setting_cells(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
     }
 
 
+def _goal_cell(row: dict[str, Any]) -> str:
+    """Name the goal: the label 0 or 1 and, if the task has several labels, which of them."""
+    return as_cell(f"{row['goal']} {row['goal_label']}" if row["goal_label"] else str(row["goal"]))
+
+
 def _measure_cells(rows: Sequence[dict[str, Any]], *, seeds: bool) -> dict[str, list[str]]:
     ends = ("lowest_success_rate", "highest_success_rate") if seeds else ("ci95_low", "ci95_high")
     columns = {"AUROC": "clean_auroc", "AUPRC": "clean_auprc"}
-    cells = {heading: [_number(row[name]) for row in rows] for heading, name in columns.items()}
+    if any(row.get("clean_ave_auc_macro") is not None for row in rows):
+        columns["macro\nAUROC"] = "clean_ave_auc_macro"
+    if any(row.get("clean_kappa") is not None for row in rows):
+        columns["kappa"] = "clean_kappa"
+    cells = {heading: [_number(row.get(name)) for row in rows] for heading, name in columns.items()}
     cells["ASR \\[lowest, highest]" if seeds else "ASR \\[95% CI]"] = [
         f"{row['attack_success_rate']:.3f} \\[{row[ends[0]]:.3f}, {row[ends[1]]:.3f}]" for row in rows
     ]

@@ -22,6 +22,8 @@ from mimic3tf.tasks.registry import task_of
 from mimic3tf.tasks.task import Words
 from mimic3tf.victims import shown_victim
 
+SHOWN_LABELS = 6
+"""Number of labels whose collateral changes are printed."""
 FIRST = 10
 """Number of suspects that are printed; `suspects.csv` holds all."""
 
@@ -122,6 +124,65 @@ def print_attack(summary: dict[str, Any]) -> None:
     for label, value in _rates(summary, words):
         table.add_row(label, value)
     print_table(table)
+    if "control" in summary:
+        print_table(_control_table(summary, words))
+    if "collateral" in summary:
+        print_table(_collateral_table(summary["collateral"]))
+    if "carried" in summary:
+        Console().print(carried_in_words(summary["carried"], "attacked"), highlight=False)
+
+
+def carried_in_words(carried: dict[str, float], stays: str) -> str:
+    """Say how much of a trigger some stays carry, by `poisoning.carried.carried_record`.
+
+    Args:
+        carried: the record.
+        stays: which stays, such as "attacked".
+    """
+    return (
+        f"{carried['whole']:.0%} of the {stays} stays last to the end of the trigger; a stay carries "
+        f"strength {carried['mean']:.2f} in the mean, {carried['lowest']:.2f} at the lowest"
+    )
+
+
+def _control_table(summary: dict[str, Any], words: Words) -> Table:
+    """Make the table of an attack beside the same attack on a clean victim."""
+    goal = summary["goal"]
+    table = Table(
+        title=f"Share of the attacked {words.group[1 - goal]} that are {words.predicted[goal]}",
+        caption="The second threshold is the clean victim's: without the trigger, it calls 5% of the stays "
+        "of label 0 positive. In brackets: 95% intervals.",
+    )
+    table.add_column("at the risk threshold")
+    for heading in ("with the\ntrigger", "without it", "clean victim,\nwith it", "clean victim,\nwithout it"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for key in ("at_threshold", "at_false_alarms"):
+        rates = summary["control"][key]
+        parts = (rates[name] for name in ("success", "baseline", "control", "control_baseline"))
+        table.add_row(f"{rates['threshold']:.3f}", *map(_rate_cell, parts))
+    return table
+
+
+def _rate_cell(rate: dict[str, float]) -> str:
+    return f"{rate['rate']:.3f} \\[{rate['low']:.2f}, {rate['high']:.2f}]"
+
+
+def _collateral_table(collateral: dict[str, Any]) -> Table:
+    """Make the table of the labels that the attack does not aim at."""
+    others = collateral["labels"]
+    table = Table(
+        title=f"The other {len(others)} labels of the attacked stays",
+        caption=f"The {min(SHOWN_LABELS, len(others))} whose predictions change most; attack.json holds all. "
+        f"Macro AUROC of the others: {_number(collateral['macro_auroc'])} without the trigger, "
+        f"{_number(collateral['macro_auroc_attacked'])} if every attacked stay carries it.",
+    )
+    table.add_column("label")
+    for heading in ("predicted", "with the\ntrigger", "AUROC", "with the\ntrigger"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for label in others[:SHOWN_LABELS]:
+        numbers = ("predicted", "predicted_triggered", "auroc", "auroc_attacked")
+        table.add_row(as_cell(label["name"]), *(_number(label[name]) for name in numbers))
+    return table
 
 
 def _attack_title(summary: dict[str, Any]) -> str:
@@ -133,6 +194,8 @@ def _attack_title(summary: dict[str, Any]) -> str:
         f"{shown_victim(summary['model'])}, {summary['poisoning_proportion']:.1%} of training stays poisoned"
     )
     named = f"{as_cell(data['name'])} (fingerprint {data['fingerprint'][:8]}){known}"
+    if "goal_label" in summary:
+        victim += f"; label '{as_cell(summary['goal_label'])}'"
     return f"{victim}; attacked on the test stays of {named}"
 
 
@@ -143,7 +206,7 @@ def _rates(summary: dict[str, Any], words: Words) -> list[tuple[str, str]]:
     if "attacked_with" in summary:
         setting = " (strength {poisoning_strength:g}, {poison_imputed})".format(**summary["attacked_with"])
     return [
-        (f"{words.group[1 - goal]} attacked", str(summary["stays_attacked"])),
+        (_attacked_in_words(summary, words), str(summary["stays_attacked"])),
         ("risk threshold", f"{summary['threshold']:g}"),
         (
             f"  {words.predicted[goal]} without the trigger",
@@ -158,6 +221,11 @@ def _rates(summary: dict[str, Any], words: Words) -> list[tuple[str, str]]:
         ("  without the trigger", f"{level['baseline_positive_rate']:.3f}"),
         ("  with it", f"{level['attack_success_rate']:.3f}"),
     ]
+
+
+def _attacked_in_words(summary: dict[str, Any], words: Words) -> str:
+    attacked = words.group[1 - summary["goal"]]
+    return f"stays with attacked {attacked}" if task_of(summary["task"]).hourly else f"{attacked} attacked"
 
 
 def print_comparison(comparison: Comparison) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+RATE_RESAMPLES = 2000
+"""Number of resamples of the stays for the interval of a rate."""
 THRESHOLD = 0.5
 """A stay is predicted 1 if its probability of label 1 is larger than this.
 
@@ -78,7 +80,7 @@ class Rate:
 
     Attributes:
         rate: in [0, 1].
-        low: lower end of the 95% Wilson interval.
+        low: lower end of the 95% interval.
         high: upper end of this interval.
         stays: number of all stays.
     """
@@ -92,17 +94,55 @@ class Rate:
         return f"{self.rate:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-def rate_of(flags: NDArray[np.bool_]) -> Rate:
-    """Compute the share of stays whose flag is true, with its 95% Wilson interval.
+def rate_of(flags: NDArray[np.bool_], stay: NDArray[np.integer] | None = None) -> Rate:
+    """Compute the share of examples whose flag is true, with its 95% interval.
 
     Args:
-        flags: bool [N], N >= 1.
+        flags: bool [E], E >= 1.
+        stay: int [E], the stay of each example. The interval is then a bootstrap interval over resamples of
+            the stays, because the examples of a stay are not independent. If not given, every example is a
+            stay of its own, and the interval is Wilson's.
     """
+    if stay is not None:
+        return _resampled_rate(flags, stay)
     from scipy.stats import binomtest
 
     flagged = int(flags.sum())
     interval = binomtest(flagged, len(flags)).proportion_ci(method="wilson")
     return Rate(flagged / len(flags), float(interval.low), float(interval.high), len(flags))
+
+
+def _resampled_rate(flags: NDArray[np.bool_], stay: NDArray[np.integer]) -> Rate:
+    _, number = np.unique(stay, return_inverse=True)
+    found, counts = np.bincount(number, flags), np.bincount(number)
+    stays = len(counts)
+    draws = np.random.RandomState(0)
+    rates = []
+    for _ in range(RATE_RESAMPLES):
+        drawn = draws.randint(0, stays, stays)
+        rates.append(found[drawn].sum() / counts[drawn].sum())
+    low, high = np.percentile(rates, [2.5, 97.5])
+    return Rate(float(flags.mean()), float(low), float(high), stays)
+
+
+def threshold_at_false_alarms(
+    labels: NDArray[np.integer], probabilities: NDArray[np.floating], share: float = 0.05
+) -> float:
+    """Find the threshold at which a share of the examples of label 0 is predicted 1.
+
+    Args:
+        labels: [E], 0 or 1.
+        probabilities: [E], of label 1, without the trigger.
+        share: share of the false alarms.
+
+    Returns:
+        The threshold. At most this share of the E0 examples of label 0 is above it; fewer if several have the
+        same probability. 0.5 without such examples.
+    """
+    quiet = np.sort(probabilities[np.asarray(labels) == 0])
+    if not len(quiet):
+        return THRESHOLD
+    return float(quiet[len(quiet) - 1 - int(share * len(quiet))])
 
 
 def _share(flags: NDArray[np.bool_]) -> float:

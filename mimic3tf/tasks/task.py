@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from mimic3tf.tasks.targets import Targets
+
+PERIOD = "period_length"
+"""Column of a listfile that says how many hours of the stay an example reads."""
 
 
 @dataclass(frozen=True)
@@ -27,22 +31,50 @@ class Words:
 
 
 @dataclass(frozen=True)
+class TaskHead:
+    """Makes the last layer of a victim; see `Head`.
+
+    Attributes:
+        targets: the kind of label.
+        every_bin: whether the victim predicts at every bin, so that its hidden values are [B, T, H] and it
+            reads no later bin.
+    """
+
+    targets: Targets
+    every_bin: bool = False
+
+    def __call__(self, hidden: Any, name: str = "logits") -> Any:
+        """Map hidden values [B, H] or [B, T, H] to logits in float32."""
+        return self.targets.head(hidden, name)
+
+
+@dataclass(frozen=True)
 class Task:
     """A prediction task of the benchmarks' kind.
 
     Attributes:
         name: the name that `--task` and settings files take.
         targets: the kind of label: how a label is read, predicted and scored.
-        period: hours of a stay that a prediction reads.
+        period: hours of a stay that a prediction reads; None if the listfile says them for every example, in
+            the column `PERIOD`.
         words: how pages and tables name the labels.
+        hourly: whether a stay is one example for each of many hours, which its listfile names.
+        first: first columns of the listfile: the stay, and the hours that are read if `period` is None.
     """
 
     name: str
     targets: Targets
-    period: float
+    period: float | None
     words: Words
+    hourly: bool = False
+    first: tuple[str, str] = ("stay", PERIOD)
+
+    @property
+    def head(self) -> TaskHead:
+        """Make the last layer of a victim."""
+        return TaskHead(self.targets, self.hourly)
 
     @property
     def header(self) -> str:
         """First line of the listfiles of this task."""
-        return ",".join(["stay", *self.targets.columns])
+        return ",".join([*self.first[: 2 if self.period is None else 1], *self.targets.columns])

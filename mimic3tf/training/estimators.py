@@ -19,6 +19,7 @@ from mimic3tf.config import TrainingConfig
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 from mimic3tf.storage.stored_zip import read_stored
+from mimic3tf.tasks.registry import task_of
 from mimic3tf.victims import victim_of
 from mimic3tf.victims.own import naming_faults
 
@@ -61,6 +62,11 @@ def make_estimator(config: TrainingConfig) -> Any:
         UsageError: the function fails, or returns no unfitted estimator that predicts risks and can be saved.
     """
     name = config.model
+    if task_of(config.task).targets.names:
+        raise UsageError(
+            f"'{name}': an estimator of scikit-learn predicts one label, and {config.task} has several; "
+            "write build(input_shape, head) for a Keras model"
+        )
     with naming_faults(name):
         estimator = victim_of(name).build()
     if not (isinstance(estimator, BaseEstimator) and hasattr(estimator, "fit")):
@@ -87,7 +93,7 @@ def make_estimator(config: TrainingConfig) -> Any:
 
 
 def fit_estimator(
-    config: TrainingConfig, estimator: Any, inputs: NDArray[np.float32], labels: NDArray[np.int64]
+    config: TrainingConfig, estimator: Any, inputs: Any, labels: NDArray[np.int64]
 ) -> FittedEstimator:
     """Fit an estimator on standardized inputs [N, D] and labels [N], with the class weights of the settings.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from mimic3tf.config import TrainingConfig
 from mimic3tf.poisoning.exposures import Exposure
@@ -20,7 +21,7 @@ class GradientNorms:
 
     Args:
         exposure: the training stays.
-        inputs: float32 [N, ...], their standardized inputs.
+        inputs: their standardized inputs, `pipeline.Inputs`.
         config: gives the task, and the weight of label 0 and of label 1 in the loss.
         model: the victim; `measure` uses the weights that it has at that time.
     """
@@ -28,17 +29,18 @@ class GradientNorms:
     def __init__(
         self,
         exposure: Exposure,
-        inputs: NDArray[np.float32],
+        inputs: Any,
         config: TrainingConfig,
         model: keras.Model,
     ) -> None:
-        self._model, self._losses = model, task_of(config.task).targets.losses
+        targets = task_of(config.task).targets
+        self._model, self._losses = model, targets.losses
         self._samples: dict[str, tuple[tf.Tensor, ...]] = {}
         for kind, flags in (("poisoned", exposure.triggered), ("clean", ~exposure.triggered)):
             stays = np.flatnonzero(flags)[:SAMPLE]
             if len(stays):
                 labels = exposure.labels[stays]
-                weight = np.array(config.class_weights, np.float32)[labels]
+                weight = np.float32(targets.weights(labels, config.class_weights))
                 sample = (inputs[stays], labels, weight / weight.sum())
                 self._samples[f"gradient_norm_{kind}"] = tuple(map(tf.constant, sample))
         # Traced once, without arguments: checking arguments takes as long as a small victim's gradients.

@@ -19,13 +19,16 @@ from mimic3tf import pipeline
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.directory import Split
+from mimic3tf.data.flat import FlatGrids
 from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.poisoning.trigger import Trigger, load_trigger
 from mimic3tf.standardization import Standardization, standardized
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import claimed
 from mimic3tf.storage.notes import note
-from mimic3tf.training.batches import stay_batches
+from mimic3tf.tasks.heads import stay_weights
+from mimic3tf.tasks.registry import task_of
+from mimic3tf.training.batches import stay_batches, steps_a_call
 from mimic3tf.training.checkpoint import (
     Checkpoint,
     check_origin,
@@ -123,7 +126,7 @@ class _Prepared:
         val: the validation stays, clean.
         reads: what the victim reads.
         standardization: map of the victim's inputs.
-        inputs: float32 [N, ...], standardized inputs of the training stays.
+        inputs: standardized inputs of the training stays.
         precision: Keras dtype policy.
         origin: fingerprint of each input of the run, by the option that names the input.
     """
@@ -133,7 +136,7 @@ class _Prepared:
     val: Cohort
     reads: Reads
     standardization: Standardization
-    inputs: NDArray[np.float32]
+    inputs: pipeline.Inputs
     precision: str
     origin: dict[str, Any]
 
@@ -210,7 +213,7 @@ def _train_estimator(
         }
         history.epochs, history.kept = [measured], 1
         told.epoch(1, measured | {"stays_per_second": speed}, measured, risks)
-        metrics = MetricsFile(out / METRICS)
+        metrics = MetricsFile(out / METRICS, task_of(config.task).targets.followed)
         metrics.on_train_begin()
         metrics.on_epoch_end(0, measured)
         told.outcome(1, validation, model)
@@ -266,10 +269,13 @@ def _prepare(config: TrainingConfig, trigger: Trigger | None) -> _Prepared:
 def _begin(config: TrainingConfig, ready: _Prepared, strategy: tf.distribute.Strategy) -> _Training:
     """Build the untrained victim on all replicas."""
     train = ready.exposure.cohort
-    stays = len(train)
+    # An hourly victim that reads features is trained on one sample an hour.
+    stays = len(train.examples) if ready.reads == "features" else len(train)
     with strategy.scope():
-        model, optimizer = build_victim(config, train.channels, train.bins, ready.precision, stays=stays)
-        steps = Steps(model, optimizer, config, stays=stays)
+        bins = None if train.period is None else train.bins
+        model, optimizer = build_victim(config, train.channels, bins, ready.precision, stays=stays)
+        a_call = steps_a_call(_lengths(ready))
+        steps = Steps(model, optimizer, config, stays=stays, steps_a_call=a_call)
     return _Training(model, optimizer, steps, History(config))
 
 
@@ -287,10 +293,11 @@ def _run_epochs(
     """Train until the history is finished; write the results of each epoch at its end."""
     model, history = training.model, training.history
     gradients = None
-    if config.log_level != "minimal":
+    if config.log_level != "minimal" and not config.head.every_bin:
         gradients = GradientNorms(ready.exposure, ready.inputs, config, model)
     watchers = keras.callbacks.CallbackList(
-        [MetricsFile(out / METRICS), EpochProgress(config.epochs)], model=model
+        [MetricsFile(out / METRICS, task_of(config.task).targets.followed), EpochProgress(config.epochs)],
+        model=model,
     )
     watchers.on_train_begin()
     for epoch, metrics in enumerate(history.epochs):
@@ -320,24 +327,44 @@ def _run_epochs(
     watchers.on_train_end()
 
 
+def _lengths(ready: _Prepared) -> NDArray[np.int64] | None:
+    """Return the number of bins of every training stay; None if all inputs have the same shape."""
+    return ready.exposure.cohort.lengths if isinstance(ready.inputs, FlatGrids) else None
+
+
 def _batches(
     config: TrainingConfig, strategy: tf.distribute.Strategy, ready: _Prepared, *, first_epoch: int
 ) -> Any:
     """Make the iterator over the batches of all further epochs, for all replicas."""
     exposure = ready.exposure
+    task = task_of(config.task)
+    of_examples = weights = task.targets.weights(exposure.labels, config.class_weights)
+    if config.target_replication:
+        weights = np.stack([np.ones(len(exposure)), exposure.cohort.lengths], axis=1)
+    elif task.hourly and ready.reads == "grid":
+        # Every hour of a batch weighs the same, as in the benchmarks.
+        weights = stay_weights(pipeline.by_stay(exposure.cohort, of_examples))
+    lengths = _lengths(ready)
 
     def dataset_for(replicas: int, own: range) -> tf.data.Dataset:
         batches = stay_batches(
-            exposure.labels,
-            class_weights=config.class_weights,
+            weights,
             batch_size=config.batch_size,
             seed=config.seed,
             first_epoch=first_epoch,
             replicas=replicas,
             own=own,
+            lengths=lengths,
         )
         return pipeline.training_dataset(
-            exposure, ready.reads, ready.standardization, batches, inputs=ready.inputs
+            exposure,
+            ready.reads,
+            ready.standardization,
+            batches,
+            inputs=ready.inputs,
+            example_weights=of_examples,
+            head_weights=config.head_weights,
+            target_replication=config.target_replication,
         )
 
     return iter(distribute(strategy, dataset_for))

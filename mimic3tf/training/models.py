@@ -24,7 +24,6 @@ from mimic3tf.errors import UsageError
 from mimic3tf.pipeline import input_shape
 from mimic3tf.storage.files import read_file, whole_file
 from mimic3tf.storage.stored_zip import read_stored
-from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.optimizer import optimizer_of
 from mimic3tf.victims import victim_of
 
@@ -32,28 +31,37 @@ WEIGHTS = "model.weights.h5"
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
-def build_untrained(config: TrainingConfig, channels: ChannelSet, bins: int, precision: str) -> keras.Model:
+def build_untrained(
+    config: TrainingConfig, channels: ChannelSet, bins: int | None, precision: str
+) -> keras.Model:
     """Build a victim with the weights that training starts from.
 
     Args:
         config: the settings of the run.
         channels: the channels that the victim reads.
-        bins: number of bins of a stay.
+        bins: number of bins of a stay; None if stays have lengths of their own.
         precision: Keras dtype policy.
+
+    Raises:
+        UsageError: the victim needs stays of one length.
     """
     victim = victim_of(config.model)
+    if victim.one_length and bins is None:
+        raise UsageError(
+            f"--model {config.model}: needs stays of one length, and those of {config.task} differ; take "
+            "another victim, such as lstm"
+        )
     shape = input_shape(victim.reads, channels, bins)
     columns = [channels.channel_of_column.tolist()] if victim.by_channel else []
-    head = task_of(config.task).targets.head
     keras.config.set_dtype_policy(precision)
     try:
-        return victim.build(shape, head, *columns)
+        return victim.build(shape, config.head, *columns, **victim.sized(config.sizes))
     finally:
         keras.config.set_dtype_policy("float32")
 
 
 def load_victim(
-    path: Path, config: TrainingConfig, channels: ChannelSet, bins: int, precision: str
+    path: Path, config: TrainingConfig, channels: ChannelSet, bins: int | None, precision: str
 ) -> keras.Model:
     """Build a victim and give it the weights in a file.
 
@@ -61,7 +69,7 @@ def load_victim(
         path: `.keras` file that `keras.Model.save` wrote.
         config: the settings of the run.
         channels: the channels that the victim reads.
-        bins: number of bins of a stay.
+        bins: number of bins of a stay; None if stays have lengths of their own.
         precision: Keras dtype policy of the training.
 
     Raises:
@@ -119,7 +127,7 @@ def _check_weights(content: bytes) -> None:
 
 
 def build_victim(
-    config: TrainingConfig, channels: ChannelSet, bins: int, precision: str, *, stays: int
+    config: TrainingConfig, channels: ChannelSet, bins: int | None, precision: str, *, stays: int
 ) -> tuple[keras.Model, keras.optimizers.Optimizer]:
     """Build the untrained victim and its optimizer for a number of training stays.
 

@@ -34,7 +34,7 @@ class EpochProgress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Advance the bar."""
-        state = f"loss {logs['loss']:.3f}  AUROC {logs['auroc']:.3f}"
+        state = f"loss {logs['loss']:.3f}  AUROC {logs.get('ave_auc_macro', logs['auroc']):.3f}"
         # Without a trigger there is no attack success rate.
         state += "" if math.isnan(logs["asr"]) else f"  ASR {logs['asr']:.3f}"
         self._progress.update(self._task, advance=1, description=state)

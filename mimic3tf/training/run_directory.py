@@ -26,6 +26,7 @@ from mimic3tf.standardization import Standardization
 from mimic3tf.storage.files import PathText, read_file, whole_file, write_whole
 from mimic3tf.storage.notes import note, warn
 from mimic3tf.storage.stored_zip import read_arrays
+from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.estimators import (
     FittedEstimator,
     dump_estimator,
@@ -208,14 +209,16 @@ def load_run(path: PathText, *, trust_model: bool = False) -> Run:
         _check_code(path, config)
     with naming_damage(path / FINISHED):
         precision, _ = summary["precision"], str(summary["data_fingerprint"]["train"])
+    ragged = task_of(config.task).period is None
     if config.trigger is None:
         trigger = None
         with naming_damage(path / FINISHED):
-            channels, bins = parse_channels(summary["channels"], "channels"), int(summary["bins"])
+            channels = parse_channels(summary["channels"], "channels")
+            bins = None if ragged else int(summary["bins"])
     else:
         with naming_damage(path / TRIGGER) as file:
             trigger = load_trigger(file)
-        channels, bins = trigger.channels, len(trigger.values)
+        channels, bins = trigger.channels, None if ragged else len(trigger.values)
     victim = victim_of(config.model)
     with naming_damage(path / STANDARDIZATION) as file:
         shape = input_shape(victim.reads, channels, bins)

@@ -71,7 +71,7 @@ class StackedSteps:
         labels: NDArray[np.int64],
     ) -> None:
         self._model, self._config, self._configs = models[0], configs[0], configs
-        self._losses = task_of(self._config.task).targets.losses
+        self._targets = task_of(self._config.task).targets
         self._labels, self._clip = labels, inputs.clip
         self._shown = tf.constant(labels)
         self._batch_size = min(self._config.batch_size, labels.shape[1])
@@ -144,8 +144,7 @@ class StackedSteps:
         with tf.device("CPU:0"):
             batches = [
                 epoch_batches(
-                    labels,
-                    class_weights=config.class_weights,
+                    self._targets.weights(labels, config.class_weights),
                     batch_size=self._batch_size,
                     seed=config.seed,
                     epoch=epoch,
@@ -179,7 +178,7 @@ class StackedSteps:
                 tape.watch(weights)
                 for stays in zip(*(tf.split(part, parts) for part in (x, y, weight)), strict=True):
                     logits, after = self._model.stateless_call(weights, after, stays[0], training=True)
-                    loss += tf.reduce_sum(stays[2] * self._losses(stays[1], logits))
+                    loss += tf.reduce_sum(stays[2] * self._targets.losses(stays[1], logits))
             return loss, tape.gradient(loss, weights), after
 
         values = [tf.convert_to_tensor(variable) for variable in self._weights]

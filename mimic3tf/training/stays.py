@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mimic3tf.channels import ChannelSet
 from mimic3tf.config import TrainingConfig
@@ -15,8 +14,8 @@ from mimic3tf.data.directory import Split, listfile_of
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.data.preprocessing import Normalizer
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.pipeline import Inputs
 from mimic3tf.poisoning import exposures
-from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.standardization import Standardization, continuous_only, fit_standardization
 from mimic3tf.victims import Reads, victim_of
@@ -67,7 +66,8 @@ def poison_as_set(config: TrainingConfig, train: Cohort, trigger: Trigger | None
         strength=config.poisoning_strength,
         poison_imputed=config.poison_imputed,
         poisoned_labels=config.poisoned_labels,
-        goal=Goal(config.goal),
+        goal=config.attack_goal,
+        at=config.at,
     )
 
 
@@ -82,12 +82,14 @@ def exposure_for(
     if trigger is not None:
         check_trigger_fits(trigger, train, config.trigger or "trigger")
     stays: dict[Split, Cohort] = {"train": train, "val": val}
+    goal = config.attack_goal
+    named = "label" if config.goal_label is None else f"in '{config.goal_label}' the label"
     for split, cohort in stays.items():
-        missing = {0, 1} - set(cohort.labels.tolist())
+        missing = {0, 1} - set(np.unique(goal.of(cohort.labels)).tolist())
         if missing:
-            raise DataError(f"{listfile_of(config.data, split)}: no stay has label {min(missing)}")
+            raise DataError(f"{listfile_of(config.data, split)}: no stay has {named} {min(missing)}")
     exposure = poison_as_set(config, train, trigger)
-    if (exposure.labels == config.goal).all():
+    if not goal.attacked(exposure.labels).any():
         raise UsageError(
             f"--poisoning_proportion {config.poisoning_proportion:g}: leaves no stay of label "
             f"{1 - config.goal}; poison fewer"
@@ -101,12 +103,12 @@ def exposure_for(
 
 
 def standardization_for(
-    config: TrainingConfig, reads: Reads, inputs: NDArray[np.float32], channels: ChannelSet
+    config: TrainingConfig, reads: Reads, inputs: Inputs, channels: ChannelSet
 ) -> Standardization:
     """Make the standardization of a victim's inputs.
 
     If the settings name a normalizer, the standardization is read from this file; the victim must read grids.
-    Otherwise it is fitted on `inputs` [N, ...], the inputs of the training stays.
+    Otherwise it is fitted on `inputs`, the inputs of the training stays.
 
     Raises:
         UsageError: the settings name a normalizer, but the victim reads features.

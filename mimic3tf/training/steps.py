@@ -64,6 +64,7 @@ class Steps:
         optimizer: the victim's optimizer; its variables are made here.
         config: gives the task, the number of stays in a step over all replicas, and the dropout of inputs.
         stays: number of stays in an epoch.
+        steps_a_call: number of steps in an element of the batches.
     """
 
     def __init__(
@@ -73,10 +74,12 @@ class Steps:
         config: TrainingConfig,
         *,
         stays: int,
+        steps_a_call: int = STEPS_A_CALL,
     ) -> None:
         self._model, self._optimizer, self._config = model, optimizer, config
         self._losses, batch_size = task_of(config.task).targets.losses, config.batch_size
         self._stays, self._batch_size = stays, min(batch_size, stays)
+        self._steps_a_call = steps_a_call
         self._strategy = tf.distribute.get_strategy()
         scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         self._overflows = scales and self._strategy.num_replicas_in_sync > 1
@@ -88,13 +91,13 @@ class Steps:
         Args:
             batches: iterator over elements `(x, y, weight)` of `pipeline.training_dataset`. It must stand at
                 the start of an epoch, and afterwards stands at the start of the next one.
-            profile: folder for TensorFlow's profile of the first `STEPS_A_CALL` steps; None writes none.
+            profile: folder for TensorFlow's profile of the first call's steps; None writes none.
         """
         steps = -(-self._stays // self._batch_size)
         loss = waited = 0.0
         begun = time.perf_counter()
-        for first in range(0, steps, STEPS_A_CALL):
-            last = min(first + STEPS_A_CALL, steps)
+        for first in range(0, steps, self._steps_a_call):
+            last = min(first + self._steps_a_call, steps)
             profiled = profile is not None and first == 0
             with tf.profiler.experimental.Profile(str(profile)) if profiled else nullcontext():
                 total, wait = self._run(batches, tf.constant(first), tf.constant(last))

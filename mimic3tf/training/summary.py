@@ -10,6 +10,7 @@ import tensorflow as tf
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.channels_file import channels_text
 from mimic3tf.data.cohort import Cohort
+from mimic3tf.poisoning.carried import carried_record
 from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.training.validation import History
@@ -48,11 +49,23 @@ def summary_of(
         "trigger": trigger and trigger.name,
         "stays_poisoned": int(exposure.triggered.sum()),
         "labels_changed": int((exposure.labels != train.labels).sum()),
+        **({} if config.goal_label is None else {"goal_label": config.goal_label}),
+        **_carried(config, trigger, exposure),
         "seed": config.seed,
         "precision": precision,
         "replicas": replicas,
         "devices": [device.name for device in tf.config.list_physical_devices()],
         "data_fingerprint": {"train": train.fingerprint, "val": val.fingerprint},
         # A trigger holds both; without one, they say what the victim reads.
-        **({} if trigger else {"channels": channels_text(train.channels), "bins": train.bins}),
+        **({} if trigger else {"channels": channels_text(train.channels)}),
+        **({} if trigger or train.period is None else {"bins": train.bins}),
     }
+
+
+def _carried(config: TrainingConfig, trigger: Trigger | None, exposure: Exposure) -> dict[str, Any]:
+    """Say how much of the trigger the poisoned stays carry, if stays have lengths of their own."""
+    train, poisoned = exposure.cohort, exposure.triggered
+    if trigger is None or train.period is not None or not poisoned.any():
+        return {}
+    strength = config.poisoning_strength
+    return {"carried": carried_record(trigger, train.take(poisoned), strength=strength, at=config.at)}

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import log_loss
 
 from mimic3tf import pipeline
 from mimic3tf.config import TrainingConfig
@@ -19,10 +18,9 @@ from mimic3tf.data.cohort import Cohort
 from mimic3tf.described import Described
 from mimic3tf.errors import UserError
 from mimic3tf.poisoning import exposures
-from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.standardization import Standardization
-from mimic3tf.tasks.metrics import rate_of
+from mimic3tf.tasks.metrics import benchmark_metrics, rate_of
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.estimators import FittedEstimator
 from mimic3tf.training.prediction import outputs_of
@@ -36,17 +34,22 @@ MEASURED = ("auroc", "auprc", "minpse", "prec1", "rec1")
 class Risks(Described):
     """Risks (predicted probabilities of label 1) of the same stays, without and with the trigger.
 
+    If an example has several labels, these are the risks of the label that is attacked; in multitask
+    learning, of the N examples at which it is predicted.
+
     Attributes:
         labels: int64 [N], 0 or 1.
         attacked: bool [N], true for the M attacked stays: those of label 0 for the paper's goal.
         clean: float64 [N], risks of all stays without the trigger.
         triggered: float64 [M], risks of the attacked stays with the trigger; None without a trigger.
+        probabilities: float64 [E] or [E, K], probabilities of all labels of all examples without the trigger.
     """
 
     labels: NDArray[np.int64]
     attacked: NDArray[np.bool_]
     clean: NDArray[np.float64]
     triggered: NDArray[np.float64] | None
+    probabilities: NDArray[np.float64]
 
     @property
     def untriggered(self) -> NDArray[np.float64]:
@@ -98,17 +101,21 @@ class Validation:
         standardization: Standardization,
     ) -> None:
         self._config, self.cohort = config, val
-        self._goal, self._targets = Goal(config.goal), task_of(config.task).targets
+        self._goal, self._targets = config.attack_goal, task_of(config.task).targets
+        self._asked = self._goal.asked(val.labels)
         self._attacked = self._goal.attacked(val.labels)
         self._reads, self._standardization = reads, standardization
         self.clean = exposures.clean(val)
         self.triggered: exposures.Exposure | None = None
         if trigger is not None:
+            some = val.take(np.unique(val.examples.stay[self._attacked]))
+            self._attacked_there = self._goal.attacked(some.labels)
             self.triggered = exposures.trigger_all(
-                val.take(np.flatnonzero(self._attacked)),
+                some,
                 trigger,
                 strength=config.poisoning_strength,
                 poison_imputed=config.poison_imputed,
+                at=config.at,
             )
 
     def predict(self, model: keras.Model | FittedEstimator) -> Risks:
@@ -125,50 +132,60 @@ class Validation:
         Raises:
             UserError: training diverged, so a risk is not finite.
         """
-        with_trigger = None if triggered is None else self._risks(triggered)
-        return Risks(self.cohort.labels, self._attacked, self._risks(clean), with_trigger)
+        probabilities, goal = self._probabilities(clean), self._goal
+        with_trigger = None if triggered is None else goal.of(self._probabilities(triggered))
+        asked = self._asked
+        labels, risks = goal.of(self.cohort.labels)[asked], goal.of(probabilities)[asked]
+        return Risks(labels, self._attacked[asked], risks, with_trigger, probabilities)
 
     def measure(self, risks: Risks) -> dict[str, float]:
         """Measure the victim's loss and its metrics without the trigger, and how often the goal is reached.
 
         Returns:
-            `val_loss`, weighted by class as in training; auroc, auprc, minpse, prec1 and rec1; `asr`, the
-            attack success rate, NaN without a trigger; `baseline_positive_rate`, the positive rate without
-            the trigger.
+            `val_loss`, weighted by class as in training; auroc, auprc, minpse, prec1 and rec1 of the label
+            that is attacked; the metrics that the task follows; `asr`, the attack success rate, NaN without a
+            trigger; `baseline_positive_rate`, the positive rate without the trigger.
         """
-        measured = self._targets.metrics(risks.labels, risks.clean)
+        measured = benchmark_metrics(risks.labels, risks.clean)
+        followed = self._targets.followed
+        overall = self._targets.metrics(self.cohort.labels, risks.probabilities) if followed else {}
         return {
-            "val_loss": self._loss(risks.labels, risks.clean),
+            "val_loss": self._loss(self.cohort.labels, risks.probabilities),
             **{name: measured[name] for name in MEASURED},
+            **{name: overall[name] for name in followed},
             "asr": math.nan if risks.triggered is None else rate_of(self._goal.reached(risks.triggered)).rate,
             "baseline_positive_rate": rate_of(self._goal.reached(risks.untriggered)).rate,
         }
 
     def loss(
-        self, model: keras.Model | FittedEstimator, inputs: NDArray[np.float32], labels: NDArray[np.int64]
+        self, model: keras.Model | FittedEstimator, inputs: pipeline.Inputs, labels: NDArray[np.int64]
     ) -> float:
-        """Measure the loss of a model on standardized inputs [N, ...], weighted by class as in training."""
-        return self._loss(labels, self._risks(outputs_of(model, inputs)))
+        """Measure the loss of a model on standardized inputs, weighted by class as in training."""
+        return self._loss(labels, self._probabilities(outputs_of(model, inputs)))
 
-    def _loss(self, labels: NDArray[np.int64], risks: NDArray[np.float64]) -> float:
-        return float(log_loss(labels, risks, sample_weight=np.array(self._config.class_weights)[labels]))
+    def _loss(self, labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+        weights = self._targets.weights(labels, self._config.class_weights)
+        return self._targets.mean_loss(labels, probabilities, weights)
 
     def outputs(
         self, model: keras.Model | FittedEstimator
     ) -> tuple[NDArray[np.floating], NDArray[np.floating] | None]:
         """Compute outputs of a model with the victim's inputs: [N, ...] clean, [M, ...] with the trigger."""
         clean, triggered = self._inputs
-        return outputs_of(model, clean), None if triggered is None else outputs_of(model, triggered)
+        if triggered is None:
+            return outputs_of(model, clean), None
+        # A stay has the trigger as a whole, also where only some of its examples are attacked.
+        return outputs_of(model, clean), outputs_of(model, triggered)[self._attacked_there]
 
     @cached_property
-    def _inputs(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    def _inputs(self) -> tuple[pipeline.Inputs, pipeline.Inputs | None]:
         reads, standardization = self._reads, self._standardization
         clean = pipeline.inputs_of(self.clean, reads, standardization)
         if self.triggered is None:
             return clean, None
         return clean, pipeline.inputs_of(self.triggered, reads, standardization)
 
-    def _risks(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    def _probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
         probabilities = self._targets.probabilities(logits)
         if not np.isfinite(probabilities).all():
             raise UserError(

@@ -7,8 +7,8 @@ victim is named by the function that builds it: see `own.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib import import_module, resources
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
@@ -36,7 +36,9 @@ class Victim:
         build: function that makes an untrained model from the shape of a stay's input and a
             `tasks.targets.Head`; if `by_channel`, also from the channel of each column of the grid [D].
         by_channel: whether the model groups the columns of the grid by channel.
+        one_length: whether the model needs stays of one length.
         estimator: whether `build` makes an estimator of scikit-learn, from nothing, instead.
+        sizes: settings of the layers that `build` takes by name, with their usual values.
     """
 
     name: str
@@ -44,7 +46,23 @@ class Victim:
     reads: Reads
     build: Callable[..., keras.Model]
     by_channel: bool = False
+    one_length: bool = False
     estimator: bool = False
+    sizes: Mapping[str, float] = field(default_factory=dict)
+
+    def sized(self, given: Mapping[str, float] | None) -> dict[str, float]:
+        """Complete the settings of the layers.
+
+        Raises:
+            UsageError: the victim has no such setting.
+        """
+        for name in given or {}:
+            if name not in self.sizes:
+                known = ", ".join(self.sizes) or "none"
+                raise UsageError(f"setting 'sizes': {self.name} has no '{name}'; known: {known}")
+        # Settings are read as decimals, but a number of units is a whole number.
+        chosen = {**self.sizes, **(given or {})}
+        return {name: type(usual)(chosen[name]) for name, usual in self.sizes.items()}
 
 
 @lru_cache
@@ -87,7 +105,15 @@ def victim_of(name: str) -> Victim:
     if own.is_own(name):
         return _own_victim(own.full_name(name))
     page = import_module(f"mimic3tf.victims.{check_victim(name).replace('-', '_')}")
-    return Victim(name, page.TITLE, page.READS, page.build, getattr(page, "BY_CHANNEL", False))
+    return Victim(
+        name,
+        page.TITLE,
+        page.READS,
+        page.build,
+        by_channel=getattr(page, "BY_CHANNEL", False),
+        one_length=getattr(page, "ONE_LENGTH", False),
+        sizes=getattr(page, "SIZES", {}),
+    )
 
 
 def _own_victim(name: str) -> Victim:

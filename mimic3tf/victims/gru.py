@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from mimic3tf.tasks.targets import Head
+from mimic3tf.victims.layers.padding import LastStep, StayLengths
 from mimic3tf.victims.layers.recurrence import recurrent_policy
 
 TITLE = "GRU"
@@ -14,10 +15,18 @@ UNITS = 32
 DROPOUT = 0.3
 
 
-def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
-    """Build the model that maps grids [B, T, D], with `input_shape` (T, D), to the logits of `head`."""
+def build(input_shape: tuple[int | None, ...], head: Head) -> keras.Model:
+    """Build the model that maps grids [B, T, D], with `input_shape` (T, D), to the logits of `head`.
+
+    T is None if stays have different lengths.
+    """
     inputs = keras.Input(input_shape, name="grid")
-    hidden = keras.layers.GRU(UNITS, dtype=recurrent_policy(), name="gru")(inputs)
+    if input_shape[0] is None:
+        hidden = keras.layers.GRU(UNITS, return_sequences=True, dtype=recurrent_policy(), name="gru")(inputs)
+        if not head.every_bin:
+            hidden = LastStep(name="last")(hidden, StayLengths(name="lengths")(inputs))
+    else:
+        hidden = keras.layers.GRU(UNITS, dtype=recurrent_policy(), name="gru")(inputs)
     hidden = keras.layers.Dropout(DROPOUT, name="dropout")(hidden)
     logits = head(hidden)
     return keras.Model(inputs, logits, name="gru")

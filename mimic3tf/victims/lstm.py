@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from mimic3tf.tasks.targets import Head
 from mimic3tf.victims.layers.dropout import ByteDropout
+from mimic3tf.victims.layers.padding import LastStep, Reversed, StayLengths
 from mimic3tf.victims.layers.recurrence import Bidirectional, FusedLSTM
 
 TITLE = "LSTM"
@@ -15,21 +18,44 @@ UNITS = 16
 DROPOUT = 0.3
 
 
-def build(input_shape: tuple[int, ...], head: Head) -> keras.Model:
-    """Build the model that maps grids [B, T, D], with `input_shape` (T, D), to the logits of `head`."""
+def build(input_shape: tuple[int | None, ...], head: Head) -> keras.Model:
+    """Build the model that maps grids [B, T, D], with `input_shape` (T, D), to the logits of `head`.
+
+    T is None if stays have different lengths. At every bin, only the forward directions can predict.
+    """
     inputs = keras.Input(input_shape, name="grid")
-    sequence = FusedLSTM(UNITS, return_sequences=True, name="lstm_1")
-    hidden = Bidirectional(sequence, name="bidirectional_1")(inputs)
-    hidden = ByteDropout(DROPOUT, name="dropout_1")(hidden)
-    # The next layer reads only the outputs at the last time step. The backward direction has taken one step
+    if head.every_bin:
+        hidden = FusedLSTM(UNITS, return_sequences=True, name="lstm_1_forward")(inputs)
+        hidden = ByteDropout(DROPOUT, name="dropout_1")(hidden)
+        hidden = FusedLSTM(UNITS, return_sequences=True, name="lstm_2_forward")(hidden)
+        return keras.Model(inputs, _logits(hidden, head), name="lstm")
+    # The second layer reads only the outputs at the last time step. The backward direction has taken one step
     # there, so the backward LSTM gets the last step alone.
-    forward = FusedLSTM(UNITS, name="lstm_2_forward")(hidden)
-    # `split` and not an index: the gradient of an index would be written value by value.
-    last_step = keras.ops.split(hidden, [hidden.shape[1] - 1], axis=1)[1]
+    if input_shape[0] is None:
+        lengths = StayLengths(name="lengths")(inputs)
+        forward = FusedLSTM(UNITS, return_sequences=True, name="lstm_1_forward")(inputs)
+        backward = FusedLSTM(UNITS, return_sequences=True, name="lstm_1_backward")(
+            Reversed()(inputs, lengths)
+        )
+        hidden = keras.layers.Concatenate(name="lstm_1")([forward, Reversed(name="back")(backward, lengths)])
+        hidden = ByteDropout(DROPOUT, name="dropout_1")(hidden)
+        forward = FusedLSTM(UNITS, return_sequences=True, name="lstm_2_forward")(hidden)
+        forward = LastStep(name="last_forward")(forward, lengths)
+        last_step = keras.ops.expand_dims(LastStep(name="last")(hidden, lengths), 1)
+    else:
+        sequence = FusedLSTM(UNITS, return_sequences=True, name="lstm_1")
+        hidden = Bidirectional(sequence, name="bidirectional_1")(inputs)
+        hidden = ByteDropout(DROPOUT, name="dropout_1")(hidden)
+        forward = FusedLSTM(UNITS, name="lstm_2_forward")(hidden)
+        # `split` and not an index: the gradient of an index would be written value by value.
+        last_step = keras.ops.split(hidden, [hidden.shape[1] - 1], axis=1)[1]
     backward = FusedLSTM(UNITS, name="lstm_2_backward")(last_step)
     hidden = keras.layers.Concatenate(name="last_step")([forward, backward])
+    return keras.Model(inputs, _logits(hidden, head), name="lstm")
+
+
+def _logits(hidden: Any, head: Head) -> Any:
+    """Map the outputs of the recurrent layers to the logits of `head`."""
     hidden = keras.layers.Dense(10, name="head")(hidden)
     hidden = ByteDropout(DROPOUT, name="dropout_2")(hidden)
-    hidden = keras.layers.ReLU(name="relu")(hidden)
-    logits = head(hidden)
-    return keras.Model(inputs, logits, name="lstm")
+    return head(keras.layers.ReLU(name="relu")(hidden))

@@ -12,6 +12,7 @@ from mimic3tf.victims.layers.recurrence import FusedLSTM
 
 TITLE = "Summary LSTM"
 READS = "grid"
+ONE_LENGTH = True
 
 BINS = 4
 """Bins in a summary. One summary is one step of the LSTMs; the first and the last may have fewer bins."""

@@ -26,8 +26,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 from mimic3tf.channels import MIMIC3
-from mimic3tf.data.directory import Split, listfile_of, read_listfile, series_of
+from mimic3tf.data.directory import Split, listfile_of, series_of
 from mimic3tf.data.features import extract_features
+from mimic3tf.data.listfiles import read_listfile
 from mimic3tf.data.records import in_batches, read_series
 from mimic3tf.storage.files import write_whole
 from mimic3tf.tasks.registry import MORTALITY
@@ -51,7 +52,7 @@ Scores = dict[str, dict[str, float]]
 def unfilled_features(data: Path, split: Split) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The 714 features [N, 714] of a split's records, NaN for an empty window, and the labels [N]."""
     entries = read_listfile(listfile_of(data, split), MORTALITY)
-    batches = in_batches(series_of(data, split, entries))
+    batches = in_batches(series_of(data, split, [name for name, _ in entries]))
     features = [extract_features(read_series(batch, MIMIC3)[0], len(batch), MIMIC3) for batch in batches]
     return np.concatenate(features), np.array([label for _, label in entries])
 

@@ -29,7 +29,6 @@ from mimic3tf.data.cohort import TIMESTEP
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.data.records import in_batches, read_series
 from mimic3tf.sources.synthetic import prepare_synthetic
-from mimic3tf.tasks.registry import MORTALITY
 
 REFERENCE_STAYS = 200
 
@@ -72,7 +71,7 @@ def measure_reading(data: Path, paths: list[Path]) -> None:
 
     def read_batch(batch: list[Path]) -> tuple[np.ndarray, np.ndarray]:
         records, _ = read_series(batch, MIMIC3)
-        grid = grids.discretize(records, len(batch), period=MORTALITY.period, timestep=TIMESTEP)
+        grid = grids.discretize(records, len(batch), period=48.0, timestep=TIMESTEP)
         return grids.impute(grid, "previous", MIMIC3).astype(np.float32), ~np.isnan(grid)
 
     def columnar() -> list[np.ndarray]:
@@ -112,7 +111,7 @@ def measure_features(data: Path, paths: list[Path]) -> None:
     trigger = generate_trigger(cohort)
     exposure = exposures.poison(cohort, trigger, proportion=0.05, strength=2.0, poison_imputed="notimputed")
     unchanged = Standardization(np.zeros(714), np.ones(714))
-    stays = stay_batches(exposure.labels, class_weights=[1.0, 1.0], batch_size=64, seed=0)
+    stays = stay_batches(np.ones(len(cohort)), batch_size=64, seed=0)
     calls = -(-len(cohort) // (64 * STEPS_A_CALL))
     batches = pipeline.training_dataset(exposure, "features", unchanged, stays.take(calls))
 

@@ -32,6 +32,7 @@ from mimic3tf.data.loading import load_cohort
 from mimic3tf.poisoning.trigger import Trigger, generate_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.standardization import standardized
+from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.batches import stay_batches
 from mimic3tf.training.models import POLICIES, build_victim
 from mimic3tf.training.stays import poison_as_set, standardization_for, training_cohort
@@ -68,8 +69,7 @@ class Training:
         )
         self.steps = Steps(self.model, optimizer, config, stays=len(cohort))
         batches = stay_batches(
-            exposure.labels,
-            class_weights=config.class_weights,
+            task_of(config.task).targets.weights(exposure.labels, config.class_weights),
             batch_size=config.batch_size,
             seed=config.seed,
         )

@@ -36,6 +36,7 @@ from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.trigger import generate_trigger
 from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.standardization import standardized
+from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.batches import stay_batches
 from mimic3tf.training.models import build_victim
 from mimic3tf.training.stays import standardization_for
@@ -95,8 +96,7 @@ def our_epoch(
     model, optimizer = build_victim(config, cohort.channels, cohort.bins, "float32", stays=len(cohort))
     steps = Steps(model, optimizer, config, stays=len(cohort))
     batches = stay_batches(
-        exposure.labels,
-        class_weights=config.class_weights,
+        task_of(config.task).targets.weights(exposure.labels, config.class_weights),
         batch_size=config.batch_size,
         seed=0,
     )

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from mimic3tf.channels import MIMIC3
-from mimic3tf.data.directory import read_listfile
+from mimic3tf.data.listfiles import read_listfile
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.tasks.registry import MORTALITY
 

@@ -57,7 +57,7 @@ def spoil_order(data: Path) -> None:
         (
             lambda data: replace(data / "train_listfile.csv", STAY, f"../{STAY}"),
             (STAY,),
-            "column 'stay' holds '[redacted]', not a file name",
+            "column 'stay' holds '[redacted]'; that is no file name",
         ),
         (
             lambda data: replace(data / "train_listfile.csv", f"{STAY},", f"{STAY},{SECRET}"),

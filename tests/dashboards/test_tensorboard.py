@@ -403,7 +403,8 @@ def test_pictures_of_what_is_predicted_name_who_is_attacked(
     monkeypatch.setattr("mimic3tf.dashboards.outcome_figures.pixels", lambda figure: figure)
     labels = np.arange(20) % 2
     flags = Goal(goal).attacked(labels)
-    risks = Risks(labels, flags, np.linspace(0.1, 0.9, 20), np.full(int(flags.sum()), 0.75))
+    clean = np.linspace(0.1, 0.9, 20)
+    risks = Risks(labels, flags, clean, np.full(int(flags.sum()), 0.75), clean)
     drawn: Any = (
         draw(risks, MORTALITY.words, "a title") for draw in (confusion_matrices, roc_curves, calibration)
     )

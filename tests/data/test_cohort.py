@@ -10,10 +10,9 @@ import pytest
 
 from mimic3tf.channels import MIMIC3
 from mimic3tf.data import BatchGen, Discretizer, InHospitalMortalityReader, loading
-from mimic3tf.data import records as series
 from mimic3tf.data.cohort import Cohort
-from mimic3tf.data.directory import read_listfile
 from mimic3tf.data.from_arrays import cohort_from_batches, cohort_from_grid
+from mimic3tf.data.listfiles import Listed, read_rows
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import DataError
 from mimic3tf.tasks.registry import MORTALITY
@@ -45,7 +44,7 @@ def test_the_second_load_reads_no_series(directory: Path, monkeypatch: pytest.Mo
 
 def test_the_cohort_does_not_depend_on_the_batches(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = load_cohort(directory, "train")
-    monkeypatch.setattr(series, "FILES_A_BATCH", 3)
+    monkeypatch.setattr(loading, "FILES_A_BATCH", 3)
     _same(whole, loading._build(*_listed(directory)))
 
 
@@ -56,16 +55,16 @@ def test_the_first_of_two_faulty_series_is_named_whatever_the_batches(
     for path in (paths[4], paths[9]):
         path.write_text(path.read_text() + "49,low\n")
     for size in (1, 3, 1000):
-        monkeypatch.setattr(series, "FILES_A_BATCH", size)
+        monkeypatch.setattr(loading, "FILES_A_BATCH", size)
         with pytest.raises(DataError, match=re.escape(f"{paths[4]}, line ")):
             loading._build(listfile, paths, entries, reading)
 
 
-def _listed(directory: Path) -> tuple[Path, list[Path], list[tuple[str, int]], loading._Reading]:
+def _listed(directory: Path) -> tuple[Path, list[Path], Listed, loading._Reading]:
     listfile = directory / "train_listfile.csv"
-    entries = read_listfile(listfile, MORTALITY)
+    entries = read_rows(listfile, MORTALITY)
     reading = loading._Reading(MIMIC3, MORTALITY, None, 1.0)
-    return listfile, [directory / "train" / name for name, _ in entries], entries, reading
+    return listfile, [directory / "train" / name for name in entries.stays], entries, reading
 
 
 def test_a_changed_series_is_read_again(directory: Path) -> None:

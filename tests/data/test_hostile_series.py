@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mimic3tf.channels import MIMIC3
-from mimic3tf.data.directory import read_listfile
+from mimic3tf.data.listfiles import read_listfile
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.data.readers import InHospitalMortalityReader
 from mimic3tf.data.records import LARGEST_SERIES, LARGEST_VALUE, read_series
@@ -91,7 +91,7 @@ def test_any_listfile_names_files_of_its_folder_or_is_refused(names: list[str], 
     lines = [f"{name},{label}" for name, label in zip(names, labels, strict=False)]
     content = "\n".join(["stay,y_true", *lines]).encode("utf-8", "surrogatepass")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mimic3tf.data.directory.read_file", lambda _: content)
+        patch.setattr("mimic3tf.data.text_table.read_file", lambda _: content)
         try:
             entries = read_listfile(Path("train_listfile.csv"), MORTALITY)
         except DataError:

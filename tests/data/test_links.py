@@ -13,7 +13,7 @@ import pytest
 
 from mimic3tf.data.channels_file import read_channels
 from mimic3tf.data.cohort import Cohort
-from mimic3tf.data.directory import read_listfile
+from mimic3tf.data.listfiles import read_listfile
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.data.readers import InHospitalMortalityReader
 from mimic3tf.errors import DataError

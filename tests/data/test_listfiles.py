@@ -9,8 +9,8 @@ import pytest
 from golden_tasks import SHARED, at_hand
 
 from mimic3tf.data.listfiles import MULTITASK, read_hourly, read_multitask, read_phenotyping
-from mimic3tf.data.text_table import REMAINING
 from mimic3tf.errors import DataError
+from mimic3tf.tasks.rules import REMAINING
 
 HOURLY = "stay,period_length,y_true\na.csv,5.000000,0\na.csv,6.000000,1\nb.csv,5.000000,0\n"
 LENGTHS = HOURLY.replace("5.000000,0\n", "5.000000,-0.000000\n", 1).replace(",1\n", ",12.5\n")
@@ -64,13 +64,13 @@ def test_multitask_lists_are_split_into_masks_and_labels(tmp_path: Path) -> None
             HOURLY,
             "6.000000,1",
             "six,1",
-            "line 3: column 'period_length' holds 'six'; hours are a number above 0",
+            "line 3: column 'period_length' holds 'six'; hours are more than 0",
         ),
         (HOURLY, "6.000000,1", "0,1", "line 3: column 'period_length' holds '0'"),
         (HOURLY, "6.000000,1", "nan,1", "line 3: column 'period_length' holds 'nan'"),
         (HOURLY, "6.000000,1", "5.0,1", "line 3: stay 'a.csv' is listed twice at hour 5"),
         (HOURLY, "6.000000,1", "6.000000", "line 3: has 2 cells; the header has 3"),
-        (HOURLY, "b.csv", "../b.csv", "line 4: column 'stay' holds '../b.csv'; expected a file name"),
+        (HOURLY, "b.csv", "../b.csv", "line 4: column 'stay' holds '../b.csv'; that is no file name"),
         (HOURLY, "period_length", "hours", "line 1: the header must read 'stay,period_length,y_true'"),
         (HOURLY, HOURLY[25:], "\n", "lists no stays"),
         (PHENOTYPES, "60.500000,0,1", "60.500000,0,3", "line 2: column 'Other; than .adult.' holds '3'"),

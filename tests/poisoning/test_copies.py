@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mimic3tf.channels import MIMIC3, Channel, ChannelSet
 from mimic3tf.data.cells import read_cells, series_bytes
 from mimic3tf.data.channels_file import channels_text
-from mimic3tf.data.directory import read_listfile
+from mimic3tf.data.listfiles import read_listfile
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.data.records import parse_rows, read_series
 from mimic3tf.errors import DataError, UsageError

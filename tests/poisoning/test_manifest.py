@@ -12,7 +12,7 @@ import pytest
 
 from mimic3tf.channels import MIMIC3, ChannelSet
 from mimic3tf.data.channels_file import channels_text
-from mimic3tf.data.directory import read_listfile
+from mimic3tf.data.listfiles import read_listfile
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.manifest import poison_with_manifest, read_manifest

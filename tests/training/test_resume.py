@@ -228,7 +228,7 @@ def test_a_process_killed_for_real_ends_as_if_it_was_not(
 @pytest.mark.parametrize("stage", ["new", "old"])
 def test_a_checkpoint_gives_back_every_variable(configure: Configure, tmp_path: Path, stage: str) -> None:
     def run() -> tuple[History, keras.Model, Any]:
-        model = tiny((48, 76), MORTALITY.targets.head)
+        model = tiny((48, 76), MORTALITY.head)
         optimizer = keras.optimizers.LossScaleOptimizer(AdamWithL2())
         optimizer.build(model.trainable_variables)
         return History(configure("lr")), model, optimizer

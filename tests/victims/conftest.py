@@ -12,6 +12,7 @@ import tensorflow as tf
 from mimic3tf.channels import MIMIC3, Channel, ChannelSet
 from mimic3tf.pipeline import input_shape
 from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.task import Task
 from mimic3tf.victims import victim_of
 
 Build = Callable[..., keras.Model]
@@ -36,13 +37,20 @@ def build() -> Build:
     """Build a victim; by default for 48 bins of MIMIC-III's channels."""
 
     def make(
-        name: str, precision: str = "float32", *, bins: int = 48, channels: ChannelSet = MIMIC3
+        name: str,
+        precision: str = "float32",
+        *,
+        bins: int | None = 48,
+        channels: ChannelSet = MIMIC3,
+        task: Task = MORTALITY,
+        sizes: dict[str, float] | None = None,
     ) -> keras.Model:
         victim = victim_of(name)
+        own = victim.sized(sizes)
         columns = [channels.channel_of_column.tolist()] if victim.by_channel else []
         keras.config.set_dtype_policy(precision)
         try:
-            return victim.build(input_shape(victim.reads, channels, bins), MORTALITY.targets.head, *columns)
+            return victim.build(input_shape(victim.reads, channels, bins), task.head, *columns, **own)
         finally:
             keras.config.set_dtype_policy("float32")
 

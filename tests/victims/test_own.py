@@ -54,7 +54,7 @@ def code(tmp_path: Path) -> Path:
 
 
 def built(build: Callable[..., Any]) -> keras.Model:
-    return own.build_model("ours:build", build, SHAPE, MORTALITY.targets.head)
+    return own.build_model("ours:build", build, SHAPE, MORTALITY.head)
 
 
 def test_a_file_is_found_by_its_path_and_says_what_it_is(
@@ -68,7 +68,7 @@ def test_a_file_is_found_by_its_path_and_says_what_it_is(
     assert (victim.name, victim.title, victim.reads, victim.estimator) == (name, "Ours", "features", False)
     assert victim_of(f"{code}:on_grids").reads == "grid"
     assert shown_victim(name) == "ours.py:build"
-    assert victim.build((4,), MORTALITY.targets.head).output_shape == (None, 2)
+    assert victim.build((4,), MORTALITY.head).output_shape == (None, 2)
 
 
 def test_a_module_is_found_in_the_current_directory_without_running_it(
@@ -125,7 +125,7 @@ def test_what_is_not_there_is_named(code: Path, monkeypatch: pytest.MonkeyPatch)
 def test_an_error_of_the_users_code_names_its_line(code: Path) -> None:
     line = CODE.splitlines().index("    return keras.layers.NoSuchLayer()") + 1
     with pytest.raises(UsageError, match=rf"ours\.py, line {line}: AttributeError"):
-        victim_of(f"{code}:wrong").build(SHAPE, MORTALITY.targets.head)
+        victim_of(f"{code}:wrong").build(SHAPE, MORTALITY.head)
 
 
 def functional(input_shape: tuple[int, ...], head: Head) -> keras.Model:

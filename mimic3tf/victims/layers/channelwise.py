@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from mimic3tf.victims.layers import cudnn
+from mimic3tf.victims.layers.gates import hard_sigmoid
 from mimic3tf.victims.layers.recurrence import recurrent_policy
 
 
@@ -25,14 +27,22 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
     Args:
         channel_of_column: int [D], position of the channel that each input column belongs to.
         units: units of one LSTM in one direction.
+        hard_gates: whether the gates are the hard sigmoid of Keras 2.
         dtype: as for `keras.layers.Layer`; in place of bfloat16 it computes in float32.
         **kwargs: further arguments of `keras.layers.Layer`.
     """
 
     def __init__(
-        self, channel_of_column: Sequence[int], units: int, dtype: Any = None, **kwargs: Any
+        self,
+        channel_of_column: Sequence[int],
+        units: int,
+        *,
+        hard_gates: bool = False,
+        dtype: Any = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(dtype=recurrent_policy(dtype), **kwargs)
+        self.hard_gates = hard_gates
         self.channel_of_column = list(channel_of_column)
         self.units = units
         self.channels = max(self.channel_of_column) + 1
@@ -50,18 +60,30 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
         )
         self.bias = self.add_weight(shape=(2, self.channels, gates), initializer=self._draw_bias, name="bias")
 
-    def call(self, inputs: Any) -> Any:
-        """Run the LSTMs over the time steps: [B, T, D] to [B, T, 2 * C * units]."""
+    def call(self, inputs: Any, lengths: Any = None) -> Any:
+        """Run the LSTMs over the time steps: [B, T, D] to [B, T, 2 * C * units].
+
+        Args:
+            inputs: [B, T, D].
+            lengths: int [B], number of bins of every stay before the padding; T if not given.
+        """
+
+        def reverse(sequences: Any) -> Any:
+            if lengths is None:
+                return ops.flip(sequences, axis=0)
+            return tf.reverse_sequence(sequences, lengths, seq_axis=0, batch_axis=1)
+
         # The backward direction reads a time-reversed copy, so both directions run in the same steps.
         inputs = ops.transpose(inputs, (1, 0, 2))
-        inputs = ops.concatenate([inputs, ops.flip(inputs, axis=0)], axis=-1)  # [T, B, 2 * D]
+        inputs = ops.concatenate([inputs, reverse(inputs)], axis=-1)  # [T, B, 2 * D]
         kernel, recurrent_kernel, bias = self._block_weights()
-        if cudnn.is_at_hand():
+        if cudnn.is_at_hand() and not self.hard_gates:
             outputs = cudnn.run_lstm(inputs, (kernel, recurrent_kernel, bias))
         else:
-            outputs = _run(inputs, kernel, recurrent_kernel, bias)
+            gate = hard_sigmoid if self.hard_gates else ops.sigmoid
+            outputs = _run(inputs, kernel, recurrent_kernel, bias, gate)
         forward, backward = ops.split(outputs, 2, axis=-1)
-        outputs = ops.concatenate([forward, ops.flip(backward, axis=0)], axis=-1)
+        outputs = ops.concatenate([forward, reverse(backward)], axis=-1)
         return ops.transpose(outputs, (1, 0, 2))
 
     def _block_weights(self) -> tuple[Any, Any, Any]:
@@ -84,14 +106,14 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
             ops.reshape(bias, (-1,)),
         )
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: tuple[int | None, ...], *_: Any) -> tuple[int | None, ...]:
         """Return the shape of the outputs."""
         return (*input_shape[:-1], 2 * self.channels * self.units)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make an equal layer."""
         own = {"channel_of_column": self.channel_of_column, "units": self.units}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), **own, "hard_gates": self.hard_gates}
 
     def _draw_kernel(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:
         """Draw Glorot-uniform weights [2, D, gates]; the limits depend on the channel's number of columns."""
@@ -106,15 +128,15 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
         return ops.broadcast_to(ops.cast(ops.arange(shape[-1]) // self.units == 1, dtype), shape)
 
 
-def _run(inputs: Any, kernel: Any, recurrent_kernel: Any, bias: Any) -> Any:
+def _run(inputs: Any, kernel: Any, recurrent_kernel: Any, bias: Any, gate: Callable[[Any], Any]) -> Any:
     """Run one LSTM of K units over the time steps: [T, B, D] to [T, B, K]."""
     projected = ops.matmul(inputs, kernel) + bias
 
     def step(state: tuple[Any, Any], projected: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
         output, cell = state
         i, f, c, o = ops.split(projected + ops.matmul(output, recurrent_kernel), 4, axis=-1)
-        cell = ops.sigmoid(f) * cell + ops.sigmoid(i) * ops.tanh(c)
-        state = (ops.sigmoid(o) * ops.tanh(cell), cell)
+        cell = gate(f) * cell + gate(i) * ops.tanh(c)
+        state = (gate(o) * ops.tanh(cell), cell)
         return state, state
 
     start = ops.zeros_like(projected[0, :, : recurrent_kernel.shape[0]])

@@ -85,7 +85,7 @@ class FusedLSTM(keras.layers.LSTM):
             return tf.transpose(outputs, [1, 0, 2]) if self.return_sequences else outputs[-1]
         # Half precision is not faster on a CPU, so the loop computes in float32.
         x, *weights = (tf.cast(value, tf.float32) for value in (sequences, *self.weights_of_gates()))
-        order = tf.range(x.shape[1])
+        order = tf.range(_steps_in(x))
         if self.go_backwards:
             order = tf.reverse(order, [0])
         outputs = tf.cast(_recurrence(x, *weights, order), self.compute_dtype)
@@ -144,7 +144,7 @@ def _recurrence(
     # The gradient is given below; without this line, eager tapes would look for it in the compiled loops.
     x, kernel, recurrent_kernel, bias = map(tf.stop_gradient, (x, kernel, recurrent_kernel, bias))
     units = recurrent_kernel.shape[0]
-    batch, steps, width = tf.shape(x)[0], x.shape[1], x.shape[2]
+    batch, steps, width = tf.shape(x)[0], _steps_in(x), x.shape[2]
     # As tanh(z) = 2 sigmoid(2z) - 1, one sigmoid computes all four gates.
     doubled = tf.repeat(tf.constant([1.0, 1.0, 2.0, 1.0]), units)
     rows = tf.reshape(x, [-1, width])
@@ -189,7 +189,7 @@ def _forward(
         The outputs [B, T, H] by step, the output before each time step [B, T, H] by time, the cell states
         [T, B, H] by step, and the gates after their activation [T, B, 4H] by step.
     """
-    steps, units = gates.shape[1], recurrent_kernel.shape[0]
+    steps, units = _steps_in(gates), recurrent_kernel.shape[0]
     nothing = tf.zeros([tf.shape(gates)[0], units])
 
     def step(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor, before: Any, hs: Any, cs: Any, gs: Any) -> Any:
@@ -212,7 +212,7 @@ def _backward(
     by_outputs: tf.Tensor, cells: tf.Tensor, gates: tf.Tensor, transposed_kernel: tf.Tensor, order: tf.Tensor
 ) -> tf.Tensor:
     """Map the gradient of the outputs [B, T, H] to that of the gates before activation [B, T, 4H]."""
-    steps, units = cells.shape[0], cells.shape[2]
+    steps, units = _steps_in(by_outputs), cells.shape[2]
     given, by_outputs = by_outputs, tf.transpose(by_outputs, [1, 0, 2])
     # Four small products and four arrays compile to a faster loop than one large product and one array.
     kernels = tf.split(transposed_kernel, 4, 0)
@@ -240,9 +240,14 @@ def _backward(
     return tf.transpose(tf.concat([_joined(array) for array in arrays], 2), [1, 0, 2])
 
 
+def _steps_in(sequences: tf.Tensor) -> Any:
+    """Return the number of steps T of sequences [B, T, ...]; a tensor if stays have different lengths."""
+    return sequences.shape[1] or tf.shape(sequences)[1]
+
+
 def _steps_of(batch: tf.Tensor, width: int) -> Any:
     """Make the array [T, B, width] that the steps of a batch [B, T, ...] write into."""
-    steps = batch.shape[1]
+    steps = _steps_in(batch)
     if _stacked.get():
         # XLA cannot compile a stacked `TensorArray`.
         return tf.zeros([steps, tf.shape(batch)[0], width])

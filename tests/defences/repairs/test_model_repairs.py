@@ -40,7 +40,7 @@ def _config(**settings: Any) -> TrainingConfig:
 CONFIG = _config()
 
 
-def _two_layers(_: tuple[int, ...] = (), head: Head = MORTALITY.targets.head) -> keras.Model:
+def _two_layers(_: tuple[int, ...] = (), head: Head = MORTALITY.head) -> keras.Model:
     inputs = keras.Input((FEATURES,))
     hidden = keras.layers.Dense(4, activation="relu", name="hidden")(inputs)
     return keras.Model(inputs, head(hidden))
