@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 from golden_tasks import normalizer
+from invented_task import stays_of
 
 from mimic3tf import pipeline
 from mimic3tf.attacks import attack_victim, load_attacked, summarize_attack, write_attack
@@ -21,8 +22,7 @@ from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import DataError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
-from mimic3tf.poisoning.trigger import Trigger, generate_trigger, save_trigger
-from mimic3tf.sources.synthetic import prepare_synthetic
+from mimic3tf.poisoning.trigger import Trigger, save_trigger
 from mimic3tf.standardization import Standardization, standardized
 from mimic3tf.tasks.registry import DECOMPENSATION, PHENOTYPING
 from mimic3tf.training.batches import stay_batches
@@ -34,23 +34,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "golden-tasks"
 TASK = DECOMPENSATION.name
 
 
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("decompensation") / "data"
-    prepare_synthetic(out, stays=150, seed=2, task=DECOMPENSATION)
-    return out
-
-
-@pytest.fixture(scope="session")
-def train(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MIMIC3TF_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return load_cohort(data, "train", task=TASK)
-
-
-@pytest.fixture(scope="session")
-def trigger(train: Cohort) -> Trigger:
-    return generate_trigger(train)
+data, train, trigger = stays_of(DECOMPENSATION, stays=150)
 
 
 def test_examples_are_the_rows_of_the_listfile_by_stay_and_hour(data: Path, tmp_path: Path) -> None:

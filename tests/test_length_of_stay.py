@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from invented_task import stays_of
 from sklearn.metrics import cohen_kappa_score
 
 from mimic3tf.attacks import attack_victim, load_attacked, summarize_attack
@@ -17,7 +18,6 @@ from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
-from mimic3tf.sources.synthetic import prepare_synthetic
 from mimic3tf.tasks.registry import LENGTH_OF_STAY, task_of
 from mimic3tf.training.loop import train_victim
 from mimic3tf.training.run_directory import load_run
@@ -26,11 +26,7 @@ from mimic3tf.training.stays import poison_as_set
 TARGETS = LENGTH_OF_STAY.targets
 
 
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("length-of-stay") / "data"
-    prepare_synthetic(out, stays=120, seed=2, task=LENGTH_OF_STAY)
-    return out
+data, train, trigger = stays_of(LENGTH_OF_STAY, stays=120)
 
 
 @pytest.mark.parametrize(

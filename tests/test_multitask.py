@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from invented_task import stays_of
 
 from mimic3tf.attacks import attack_victim, load_attacked, summarize_attack
 from mimic3tf.config import resolve_config
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.listfiles import read_multitask
-from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures
-from mimic3tf.poisoning.trigger import Trigger, generate_trigger, save_trigger
-from mimic3tf.sources.synthetic import prepare_synthetic
+from mimic3tf.poisoning.trigger import Trigger, save_trigger
 from mimic3tf.tasks.heads import UNKNOWN
 from mimic3tf.tasks.metrics import benchmark_metrics
 from mimic3tf.tasks.metrics_hours import custom_class
@@ -28,23 +27,7 @@ TASK, TARGETS = MULTITASK.name, MULTITASK.targets
 QUICK: dict[str, Any] = {"task": TASK, "batch_size": 16, "epochs": 1}
 
 
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("multitask") / "data"
-    prepare_synthetic(out, stays=120, seed=2, task=MULTITASK)
-    return out
-
-
-@pytest.fixture(scope="session")
-def train(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MIMIC3TF_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return load_cohort(data, "train", task=TASK)
-
-
-@pytest.fixture(scope="session")
-def trigger(train: Cohort) -> Trigger:
-    return generate_trigger(train)
+data, train, trigger = stays_of(MULTITASK, stays=120)
 
 
 def test_an_example_has_the_labels_whose_masks_name_its_hour(data: Path, train: Cohort) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from invented_task import stays_of
 from typer.testing import CliRunner
 
 from mimic3tf import pipeline
@@ -40,23 +41,7 @@ SHOCK = PHENOTYPES.index("Shock")
 STAYS = 150
 
 
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("phenotyping") / "data"
-    prepare_synthetic(out, stays=STAYS, seed=4, task=PHENOTYPING)
-    return out
-
-
-@pytest.fixture(scope="session")
-def train(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MIMIC3TF_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return load_cohort(data, "train", task=TASK)
-
-
-@pytest.fixture(scope="session")
-def trigger(train: Cohort) -> Trigger:
-    return generate_trigger(train)
+data, train, trigger = stays_of(PHENOTYPING, stays=STAYS, seed=4)
 
 
 # Target replication
