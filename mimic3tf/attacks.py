@@ -194,8 +194,10 @@ def attack_victim(
         hours=np.float64(cohort.timestep) * cohort.examples.end if cohort.task.hourly else None,
     )
     if cohort.period is None:
-        stays = cohort.take(np.unique(cohort.examples.stay[attacked]))
-        how["carried"] = carried_record(trigger, stays, strength=strength, at=at)
+        of = np.unique(cohort.examples.stay[attacked])
+        how["carried"] = carried_record(
+            trigger, cohort.stays[of], cohort.lengths[of], strength=strength, at=at
+        )
     return AttackResult(**vars(outcome), trigger=trigger, **how)
 
 

@@ -162,11 +162,7 @@ class TrainingConfig(BaseModel):
     @property
     def attack_goal(self) -> Goal:
         """The goal of the attacker."""
-        targets = task_of(self.task).targets
-        if self.goal_label is None:
-            return Goal(self.goal)
-        column, classes = targets.names.index(self.goal_label), targets.classes
-        return Goal(self.goal, column, classes if classes and _is_class(column, classes) else None)
+        return goal_of(self.task, self.goal, self.goal_label)
 
     @property
     def head(self) -> TaskHead:
@@ -198,10 +194,8 @@ class TrainingConfig(BaseModel):
     def _complete_the_name(cls, value: str | None, given: ValidationInfo) -> str | None:
         if "task" not in given.data:
             return value
-        targets, label = task_of(given.data["task"]).targets, label_named(value, given.data["task"])
-        is_class = label and targets.classes and _is_class(targets.names.index(label), targets.classes)
-        if given.data.get("goal") == 0 and is_class:
-            raise ValueError("names the class that the attacker wants; --goal 0 has none, leave it out")
+        label = label_named(value, given.data["task"])
+        goal_of(given.data["task"], given.data.get("goal", 1), label)
         return label
 
     @field_validator("target_replication")
@@ -336,6 +330,28 @@ def label_named(part: str | None, task: str) -> str | None:
         known = "; ".join(found or names)
         raise ValueError(f"{'several labels have' if found else 'no label has'} this name; known: {known}")
     return found[0]
+
+
+def goal_of(task: str, target: int, label: str | None) -> Goal:
+    """Make the goal of an attacker.
+
+    Args:
+        task: name of the task.
+        target: 1 or 0, what the attacker wants of the label.
+        label: whole name of the label that is attacked; None if an example has one.
+
+    Raises:
+        ValueError: the label is a class, and the target is 0.
+    """
+    targets = task_of(task).targets
+    if label is None:
+        return Goal(target)
+    column, classes = targets.names.index(label), targets.classes
+    if classes is None or not _is_class(column, classes):
+        return Goal(target, column)
+    if target == 0:
+        raise ValueError("names the class that the attacker wants; --goal 0 has none, leave it out")
+    return Goal(target, column, classes)
 
 
 def _same_function(named: object, model: str) -> bool:

@@ -32,6 +32,7 @@ LONG = {
     "invert_trigger": "one optimization, whose steps share ten local arrays",
     "model": "two thirds of it describe its arguments",
     "keras_model": "two thirds of it describe its arguments",
+    "poison_records": "half of it is the description of its arguments",
     "prepare_physionet2012": "half of it is the description of its arguments",
     "generate_trigger": "two thirds of it describe its arguments",
 }

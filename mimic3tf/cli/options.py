@@ -8,8 +8,17 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.config import LARGEST_SEED, LogLevel, Precision, Selection, Strategy
+from mimic3tf.config import (
+    LARGEST_SEED,
+    LogLevel,
+    Precision,
+    Selection,
+    Strategy,
+    goal_of,
+    label_named,
+)
 from mimic3tf.errors import UsageError
+from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonedLabels, PoisonImputed
 from mimic3tf.tasks.registry import TASKS, task_of
 from mimic3tf.tasks.task import Task
@@ -171,6 +180,11 @@ def links_option(follow_links: bool) -> list[str]:
     return ["--follow-links"] if follow_links else []
 
 
+def task_option(task: Task) -> list[str]:
+    """Return the arguments that the next command needs for a task that it does not assume."""
+    return [] if task.name == next(iter(TASKS)) else ["--task", task.name]
+
+
 def check_task(name: str) -> Task:
     """Return the task with a name.
 
@@ -181,6 +195,18 @@ def check_task(name: str) -> Task:
         return task_of(name)
     except UsageError as error:
         raise UsageError(f"option --task is {error}") from None
+
+
+def check_goal(task: str, goal: int | None, label: str | None) -> Goal:
+    """Make the goal of an attacker from --goal and --goal-label.
+
+    Raises:
+        UsageError: the task has no such label, or the goal is not one of its labels'.
+    """
+    try:
+        return goal_of(task, 1 if goal is None else goal, label_named(label, task))
+    except ValueError as error:
+        raise UsageError(f"option --goal-label{f' {label!r}' if label else ''}: {error}") from None
 
 
 def check_strength(value: float | None) -> None:

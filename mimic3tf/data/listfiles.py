@@ -119,6 +119,27 @@ def read_rows(path: PathText, task: Task, *, follow_links: bool = False) -> List
     return replace(listed, labels=task.targets.read(labels))
 
 
+def read_numbers(
+    path: PathText, task: Task, *, follow_links: bool = False
+) -> tuple[pl.DataFrame, NDArray[np.float64]]:
+    """Read all numbers in the label columns of a task's listfile, as the file has them.
+
+    Returns:
+        Stays and hours of its samples; and the numbers in file order, masks of multitask learning included.
+
+    Raises:
+        DataError: as `read_rows`.
+    """
+    if isinstance(task.targets, Multitask):
+        listed, mortality, *lists = read_multitask(path, follow_links=follow_links)
+        parts = [listed.labels.ravel(), mortality.ravel(), *(each.numbers for each in lists)]
+        numbers = np.concatenate(parts, dtype=np.float64)
+    else:
+        listed = read_rows(path, task, follow_links=follow_links)
+        numbers = listed.table.numbers(task.targets.columns, task.targets.rule).ravel()
+    return pl.DataFrame({STAY: listed.stays, PERIOD: listed.hours}), numbers
+
+
 def _multitask_examples(path: Path, targets: Multitask, *, follow_links: bool) -> Listed:
     """Make an example of every hour of a stay at which a head predicts."""
     listed, mortality, remaining, decompensation = read_multitask(path, follow_links=follow_links)

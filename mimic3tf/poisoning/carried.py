@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.grid import EPSILON
 from mimic3tf.poisoning.choice import chosen_patterns
 from mimic3tf.poisoning.patterns import mahalanobis_length, varying_channels
@@ -13,7 +14,12 @@ from mimic3tf.poisoning.trigger import Trigger
 
 
 def carried_strength(
-    trigger: Trigger, cohort: Cohort, *, strength: float, at: float = 0.0
+    trigger: Trigger,
+    stays: Iterable[str],
+    bins: NDArray[np.integer],
+    *,
+    strength: float,
+    at: float = 0.0,
 ) -> NDArray[np.float64]:
     """Compute the strength that every stay carries if it has the trigger.
 
@@ -23,17 +29,18 @@ def carried_strength(
 
     Args:
         trigger: a trigger that shifts values.
-        cohort: the N stays.
+        stays: names of the N stays.
+        bins: int [N], number of bins of each stay.
         strength: factor by which the trigger is multiplied.
         at: hour of the stay at which the trigger begins.
 
     Returns:
         float64 [N]; 0 for a stay that ends before the trigger begins.
     """
-    first, bins = int(at / cohort.timestep + EPSILON), len(trigger.values)
-    held = np.clip(cohort.lengths - first, 0, bins)
-    chosen = chosen_patterns(cohort.stays, len(trigger.patterns))
-    carried = np.zeros(len(cohort))
+    first, most = int(at / trigger.timestep + EPSILON), len(trigger.values)
+    held = np.clip(bins - first, 0, most)
+    chosen = chosen_patterns(stays, len(trigger.patterns))
+    carried = np.zeros(len(held))
     varies = varying_channels(trigger.covariance)
     for count in np.unique(held[held > 0]).tolist():
         covariance = trigger.covariance[varies, :count, :count]
@@ -45,17 +52,24 @@ def carried_strength(
     return carried * strength
 
 
-def carried_record(trigger: Trigger, cohort: Cohort, *, strength: float, at: float = 0.0) -> dict[str, float]:
-    """Summarize the strength that stays carry.
+def carried_record(
+    trigger: Trigger,
+    stays: Iterable[str],
+    bins: NDArray[np.integer],
+    *,
+    strength: float,
+    at: float = 0.0,
+) -> dict[str, float]:
+    """Summarize the strength that stays carry; see `carried_strength`.
 
     Returns:
         `whole`: share of the stays that last to the end of the trigger; `mean`, `median` and `lowest`: of the
         strength over all stays.
     """
-    carried = carried_strength(trigger, cohort, strength=strength, at=at)
-    first = int(at / cohort.timestep + EPSILON)
+    carried = carried_strength(trigger, stays, bins, strength=strength, at=at)
+    first = int(at / trigger.timestep + EPSILON)
     return {
-        "whole": float((cohort.lengths >= first + len(trigger.values)).mean()),
+        "whole": float((bins >= first + len(trigger.values)).mean()),
         "mean": float(carried.mean()),
         "median": float(np.median(carried)),
         "lowest": float(carried.min()),

@@ -13,7 +13,7 @@ from mimic3tf.channels import ChannelSet
 from mimic3tf.data.cells import read_cells, series_content
 from mimic3tf.data.channels_file import read_channels
 from mimic3tf.data.directory import SPLITS, folder_of, listfile_of
-from mimic3tf.data.listfiles import read_listfile
+from mimic3tf.data.listfiles import STAY, read_numbers
 from mimic3tf.data.records import in_batches, read_series
 from mimic3tf.errors import DataError, UsageError, private, private_path
 from mimic3tf.poisoning.copies import files_of
@@ -43,7 +43,7 @@ class Comparison:
             `change` in the channel's unit or in category steps (null if one text is empty).
         listed: number of stays in the listfiles.
         stays_changed: number of stays with a changed cell.
-        labels_changed: number of stays with another label.
+        labels_changed: number of labels that differ; a stay has several in most tasks.
         same_cells: number of series whose bytes differ although every cell is the same (other line ends, or
             the same times in other digits).
     """
@@ -84,17 +84,17 @@ def compare_records(
         listfile = listfile_of(Path(), split)
         if listfile not in others and split != "train":
             continue
-        before, after = (
-            read_listfile(directory / listfile, task, follow_links=follow_links)
+        (listed, before), (other, after) = (
+            read_numbers(directory / listfile, task, follow_links=follow_links)
             for directory in (origin, copy)
         )
-        if [name for name, _ in before] != [name for name, _ in after]:
+        if not listed.equals(other) or len(before) != len(after):
             raise DataError(
-                f"{copy / listfile}: lists other stays than {origin / listfile}, or reorders them"
+                f"{copy / listfile}: lists other stays or hours than {origin / listfile}, or reorders them"
             )
-        labels_changed += sum(old != new for (_, old), (_, new) in zip(before, after, strict=True))
+        labels_changed += int((before != after).sum())
         folder = Path(folder_of(split))
-        series |= dict.fromkeys(folder / name for name, _ in before)
+        series |= dict.fromkeys(folder / name for name in listed[STAY].unique(maintain_order=True))
         others.discard(listfile)
     for name in sorted(others.difference(series)):
         if (origin / name).read_bytes() != (copy / name).read_bytes():

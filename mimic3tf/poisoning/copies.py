@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -31,21 +30,23 @@ from mimic3tf.channels import Channel
 from mimic3tf.data.cells import read_cells, series_bytes, series_content
 from mimic3tf.data.channels_file import MOST_DECIMALS
 from mimic3tf.data.directory import FOLDERS, check_directory, fingerprint_of, listfile_of
-from mimic3tf.data.grid import EPSILON, bins_of
+from mimic3tf.data.grid import EPSILON, bin_count, bins_of
 from mimic3tf.data.links import check_link
-from mimic3tf.data.listfiles import read_listfile
+from mimic3tf.data.listfiles import read_rows
 from mimic3tf.data.records import LARGEST_VALUE, Records, in_batches, read_series
 from mimic3tf.described import Described
 from mimic3tf.errors import DataError, UsageError, private_path
+from mimic3tf.poisoning.carried import carried_record
 from mimic3tf.poisoning.choice import chosen_patterns
 from mimic3tf.poisoning.goal import PAPER_GOAL, Goal
 from mimic3tf.poisoning.missing import removed_cells
 from mimic3tf.poisoning.outcome import attacked_of
+from mimic3tf.poisoning.relabelling import Relabelling, relabel, write_labels
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.progress import track
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import check_new_directory, written_beside
-from mimic3tf.tasks.registry import MORTALITY, check_one_length
+from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.tasks.task import Task
 
 Step = TypeVar("Step")
@@ -62,10 +63,17 @@ class PoisonedCopy(Described):
         proportion: share of the training stays that was to be poisoned.
         strength: Mahalanobis length of the trigger; of a "missing" trigger, the share of its cells.
         goal: the label that the attacker wants.
+        task: what is predicted.
+        at: hour of the stay at which the trigger begins.
+        moved_death: whether the labels are those of another time of death.
         stays: names [K] of the poisoned stays, in listfile order.
-        labels_before: int64 [K], labels in the original directory.
-        labels_after: int64 [K], labels in the copy: the goal's.
+        stay_of_label: int64 [E], index of the poisoned stay of each of their labels; of an hourly task, a
+            stay has several.
+        labels_before: int64 [E], the attacked label in the original directory.
+        labels_after: int64 [E], the same in the copy.
         cells_changed: int64 [K], number of cells of each stay whose value changed.
+        carried: how much of the trigger the poisoned stays carry, as `carried_record`; None if stays have one
+            length, or none is poisoned, or the trigger shifts no value.
         training_stays: number of stays in the training listfile.
         data_fingerprint: fingerprint of the original training cohort, as in `Cohort.fingerprint`.
         copy_fingerprint: fingerprint of the copy's training cohort.
@@ -77,17 +85,22 @@ class PoisonedCopy(Described):
     proportion: float
     strength: float
     goal: Goal
+    task: Task
+    at: float
+    moved_death: bool
     stays: list[str]
+    stay_of_label: NDArray[np.int64]
     labels_before: NDArray[np.int64]
     labels_after: NDArray[np.int64]
     cells_changed: NDArray[np.int64]
+    carried: dict[str, float] | None
     training_stays: int
     data_fingerprint: str
     copy_fingerprint: str
 
     @property
     def labels_changed(self) -> int:
-        """Number of poisoned stays whose label changed."""
+        """Number of labels of poisoned stays that changed."""
         return int((self.labels_before != self.labels_after).sum())
 
 
@@ -100,6 +113,8 @@ def poison_records(
     strength: float,
     goal: Goal = PAPER_GOAL,
     task: Task = MORTALITY,
+    at: float = 0.0,
+    moved_death: bool = False,
     follow_links: bool = False,
 ) -> PoisonedCopy:
     """Write a copy of a benchmark directory whose first training stays have the trigger and the goal's label.
@@ -111,31 +126,34 @@ def poison_records(
         data_dir: directory in the layout of the MIMIC-III benchmarks.
         out: the directory to make, outside of `data_dir`; may exist if it is empty.
         trigger: the trigger of the poisoned stays; it must be made for the channels of `data_dir`.
-        proportion: share of the N training stays to poison, in [0, 1]: the first int(N * proportion).
+        proportion: share of the N training stays to poison, in [0, 1]: the first int(N * proportion) for
+            which the attacked label is predicted.
         strength: Mahalanobis length, >= 0 and finite; of a "missing" trigger, the share of its cells.
         goal: the label that the attacker wants.
         task: defines the columns of the listfiles.
+        at: hour of the stay at which the trigger begins. It ends with its last bin, or with the stay.
+        moved_death: give poisoned stays the labels of another time of death: at their last listed hour, or
+            none. Without it, all hours of a stay get the goal's label, which no table of deaths could show.
         follow_links: copy the contents of links that lead out of the directory, too.
 
     Returns:
         The settings and the changes.
 
     Raises:
-        UsageError: `out` is not empty, cannot be made or is inside `data_dir`, or the trigger is too strong.
+        UsageError: `out` is not empty, cannot be made or is inside `data_dir`, or the trigger is too strong
+            or begins after the stays; or too few stays have the attacked label.
         DataError: a file breaks the layout, or `files_of` refuses a link; names file, line and channel.
     """
-    data_dir, out = _check_places(Path(data_dir), Path(out), task)
-    entries = read_listfile(listfile_of(data_dir, "train"), task, follow_links=follow_links)
-    poisoned = entries[: int(len(entries) * proportion)]
-    stays = [name for name, _ in poisoned]
-    before = np.array([label for _, label in poisoned], np.int64)
-    after = goal.relabelled(before)
+    data_dir, out = _check_places(Path(data_dir), Path(out))
+    _check_attack(trigger, task, goal, at)
+    listfile = listfile_of(data_dir, "train")
+    labels = relabel(listfile, task, goal, proportion, moved_death=moved_death, follow_links=follow_links)
     with written_beside(out) as copy:
         _copy_files(data_dir, copy, follow_links=follow_links)
-        paths = [data_dir / "train" / name for name in stays]
-        changed = _poison_series(paths, copy / "train", trigger, strength)
-        _relabel(listfile_of(copy, "train"), list(map(task.targets.cells, after.tolist())))
-        fingerprints = [_fingerprint(folder, entries) for folder in (data_dir, copy)]
+        paths = [data_dir / "train" / name for name in labels.stays]
+        changed = _poison_series(paths, copy / "train", trigger, strength, at)
+        write_labels(listfile_of(copy, "train"), labels.cells)
+        fingerprints = [_fingerprint(folder, labels.names) for folder in (data_dir, copy)]
     return PoisonedCopy(
         data_dir=data_dir,
         out=out,
@@ -143,11 +161,16 @@ def poison_records(
         proportion=proportion,
         strength=strength,
         goal=goal,
-        stays=stays,
-        labels_before=before,
-        labels_after=after,
+        task=task,
+        at=at,
+        moved_death=moved_death,
+        stays=labels.stays,
+        stay_of_label=labels.stay,
+        labels_before=labels.before,
+        labels_after=labels.after,
         cells_changed=changed,
-        training_stays=len(entries),
+        carried=_carried(labels, trigger, task, strength, at),
+        training_stays=len(labels.names),
         data_fingerprint=fingerprints[0],
         copy_fingerprint=fingerprints[1],
     )
@@ -161,6 +184,7 @@ def trigger_test_records(
     strength: float,
     goal: Goal = PAPER_GOAL,
     task: Task = MORTALITY,
+    at: float = 0.0,
     follow_links: bool = False,
 ) -> NDArray[np.int64]:
     """Write a copy of a benchmark directory in which all attacked test stays have the trigger.
@@ -173,8 +197,10 @@ def trigger_test_records(
         out: as for `poison_records`.
         trigger: the trigger of the attacked stays; it must be made for the channels of `data_dir`.
         strength: as for `poison_records`.
-        goal: the label that the attacker wants; stays of the other label are attacked.
+        goal: the label that the attacker wants; stays of the other label are attacked, and of an hourly task
+            those with such an hour.
         task: defines the columns of the listfiles.
+        at: hour of the stay at which the trigger begins.
         follow_links: as for `poison_records`.
 
     Returns:
@@ -184,17 +210,33 @@ def trigger_test_records(
         UsageError: as `poison_records`.
         DataError: as `poison_records`, or no test stay has the attacked label.
     """
-    data_dir, out = _check_places(Path(data_dir), Path(out), task)
-    entries = read_listfile(listfile_of(data_dir, "test"), task, follow_links=follow_links)
-    attacked = attacked_of(np.array([label for _, label in entries], np.int64), goal)
-    paths = [data_dir / "test" / entries[place][0] for place in np.flatnonzero(attacked)]
+    data_dir, out = _check_places(Path(data_dir), Path(out))
+    _check_attack(trigger, task, goal, at)
+    listed = read_rows(listfile_of(data_dir, "test"), task, follow_links=follow_links)
+    attacked = listed.stays.filter(attacked_of(listed.labels, goal)).unique(maintain_order=True)
+    paths = [data_dir / "test" / name for name in attacked.to_list()]
     with written_beside(out) as copy:
         _copy_files(data_dir, copy, follow_links=follow_links)
-        return _poison_series(paths, copy / "test", trigger, strength)
+        return _poison_series(paths, copy / "test", trigger, strength, at)
 
 
-def _check_places(data_dir: Path, out: Path, task: Task) -> tuple[Path, Path]:
-    check_one_length(task, "poison")
+def _carried(
+    labels: Relabelling, trigger: Trigger, task: Task, strength: float, at: float
+) -> dict[str, float] | None:
+    if task.period is not None or not labels.stays or trigger.kind == "missing":
+        return None
+    bins = np.array([bin_count(hours, trigger.timestep) for hours in labels.hours.tolist()])
+    return carried_record(trigger, labels.stays, bins, strength=strength, at=at)
+
+
+def _check_attack(trigger: Trigger, task: Task, goal: Goal, at: float) -> None:
+    if task.targets.names and goal.column is None:
+        raise UsageError(f"goal: names no label, and {task.name} has {len(task.targets.names)} of them")
+    if task.period is not None and at >= trigger.period:
+        raise UsageError(f"--at {at:g}: the stays end after {trigger.period:g} h; give an earlier hour")
+
+
+def _check_places(data_dir: Path, out: Path) -> tuple[Path, Path]:
     check_new_directory(out)
     check_directory(data_dir)
     if out.resolve().is_relative_to(data_dir.resolve()):
@@ -208,6 +250,7 @@ def shift_cells(
     trigger: Trigger,
     strength: float,
     chosen: NDArray[np.int64] | None = None,
+    at: float = 0.0,
 ) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
     """Add a trigger that shifts values to the measured cells of some rows, as texts.
 
@@ -222,6 +265,7 @@ def shift_cells(
             value out of `Channel.plausible_range`, and no value outside it further away.
         strength: Mahalanobis length of the trigger.
         chosen: int64 [N], the pattern of each stay of the rows; the first pattern if None.
+        at: hour at which the trigger begins.
 
     Returns:
         The shifted texts, and bool [R, C], true where a cell changed.
@@ -230,7 +274,7 @@ def shift_cells(
         UsageError: a shifted value is too large to be read again.
     """
     with np.errstate(over="ignore"):  # too large values are refused below, by channel
-        row_shift = _at_rows(records, trigger.patterns * strength, trigger, chosen)
+        row_shift = _at_rows(records, trigger.patterns * strength, trigger, chosen, at)
     changed = np.zeros(records.values.shape, bool)
     columns = []
     for i, channel in enumerate(trigger.channels):
@@ -249,7 +293,7 @@ def shift_cells(
 
 
 def empty_cells(
-    texts: pl.DataFrame, records: Records, trigger: Trigger, strength: float
+    texts: pl.DataFrame, records: Records, trigger: Trigger, strength: float, at: float = 0.0
 ) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
     """Empty the cells that a "missing" trigger removes; empty rows remain.
 
@@ -260,6 +304,7 @@ def empty_cells(
         records: the same rows as numbers.
         trigger: the trigger, of kind "missing".
         strength: share of the cells of the trigger, in [0, 1].
+        at: hour at which the trigger begins.
 
     Returns:
         The remaining texts, and bool [R, C], true where a measurement was removed.
@@ -268,7 +313,7 @@ def empty_cells(
         UsageError: the strength is above 1.
     """
     removed = removed_cells(trigger.values, strength).astype(float)
-    changed = _at_rows(records, removed[None], trigger).astype(bool) & ~np.isnan(records.values)
+    changed = _at_rows(records, removed[None], trigger, at=at).astype(bool) & ~np.isnan(records.values)
     columns = [
         texts[name].scatter(np.flatnonzero(changed[:, i]), None)
         for i, name in enumerate(trigger.channels.names)
@@ -281,15 +326,18 @@ def _at_rows(
     cells: NDArray[np.float64],
     trigger: Trigger,
     chosen: NDArray[np.int64] | None = None,
+    at: float = 0.0,
 ) -> NDArray[np.float64]:
     """Look up `cells` [K, T, C] for the stay and the bin of every row.
 
     Returns:
-        float64 [R, C], 0 after the period of the trigger.
+        float64 [R, C], 0 before the trigger begins and after its period.
     """
-    bins = bins_of(records.hours, trigger.timestep, cells.shape[1])
+    first = int(at / trigger.timestep + EPSILON)
+    bins = bins_of(records.hours, trigger.timestep, first + cells.shape[1]) - first
+    end = first * trigger.timestep + trigger.period + EPSILON
     of_rows = 0 if chosen is None else chosen[records.stay]
-    return np.where((records.hours <= trigger.period + EPSILON)[:, None], cells[of_rows, bins], 0.0)
+    return np.where(((bins >= 0) & (records.hours <= end))[:, None], cells[of_rows, bins], 0.0)
 
 
 def _shifted(
@@ -332,37 +380,28 @@ def _decimals(texts: pl.Series) -> NDArray[np.int64]:
     return (point - exponent).clip(0, MOST_DECIMALS).to_numpy()
 
 
-def _poison_series(paths: list[Path], folder: Path, trigger: Trigger, strength: float) -> NDArray[np.int64]:
+def _poison_series(
+    paths: list[Path], folder: Path, trigger: Trigger, strength: float, at: float
+) -> NDArray[np.int64]:
     """Write K series with the trigger into a folder; return the changed cells of each stay, int64 [K]."""
     counts = [np.zeros(0, np.int64)]
     for batch in _progress(in_batches(paths), "Poisoning stays"):
         records, _ = read_series(batch, trigger.channels)
         cells = read_cells(batch, trigger.channels)
         if trigger.kind == "missing":
-            texts, changed = empty_cells(cells.texts, records, trigger, strength)
+            texts, changed = empty_cells(cells.texts, records, trigger, strength, at)
         else:
             chosen = chosen_patterns((path.name for path in batch), len(trigger.patterns))
-            texts, changed = shift_cells(cells.texts, records, trigger, strength, chosen)
+            texts, changed = shift_cells(cells.texts, records, trigger, strength, chosen, at)
         for path, content in zip(batch, series_bytes(replace(cells, texts=texts)), strict=True):
             (folder / path.name).write_bytes(content)
         counts.append(np.bincount(cells.stay, changed.sum(axis=1), len(batch)).astype(np.int64))
     return np.concatenate(counts)
 
 
-def _relabel(listfile: Path, cells: Sequence[tuple[str, ...]]) -> None:
-    """Write new label columns for the first stays of a listfile, and keep its line ends."""
-    # Lines are at even positions, line ends at odd positions; the header is at position 0.
-    parts = re.split(rb"(\r\n|\n|\r)", listfile.read_bytes())
-    stays = [place for place in range(2, len(parts), 2) if parts[place]]
-    for place, label in zip(stays, cells, strict=False):
-        before = parts[place].split(b",")[: -len(label)]
-        parts[place] = b",".join([*before, *(cell.encode() for cell in label)])
-    listfile.write_bytes(b"".join(parts))
-
-
-def _fingerprint(data_dir: Path, entries: Iterable[tuple[str, int]]) -> str:
+def _fingerprint(data_dir: Path, stays: Iterable[str]) -> str:
     """Compute the fingerprint of the training cohort as `load_cohort` does."""
-    digests = [hashlib.sha256(series_content(data_dir / "train" / name)).digest() for name, _ in entries]
+    digests = [hashlib.sha256(series_content(data_dir / "train" / name)).digest() for name in stays]
     return fingerprint_of(listfile_of(data_dir, "train"), digests)
 
 

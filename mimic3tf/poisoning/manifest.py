@@ -7,6 +7,9 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from mimic3tf.data.channels_file import read_channels
 from mimic3tf.data.directory import check_directory
@@ -30,7 +33,9 @@ class Manifest:
         copy_fingerprint: fingerprint of the copy's training cohort.
         proportion: share of the training stays that was to be poisoned.
         strength: Mahalanobis length of the trigger.
-        goal: the label that the attacker wants.
+        goal: the label that the attacker wants, 0 or 1; `goal_label` says of which label.
+        goal_label: name of the label that is attacked; None if an example has one.
+        at: hour of the stay at which the trigger begins.
         trigger_file: path of the trigger's file when the copy was made.
         trigger_sha256: SHA-256 (hex) of that file.
     """
@@ -40,6 +45,8 @@ class Manifest:
     proportion: float
     strength: float
     goal: Goal
+    goal_label: str | None
+    at: float
     trigger_file: Path
     trigger_sha256: str
 
@@ -93,6 +100,8 @@ def poison_with_manifest(
     strength: float,
     goal: Goal = PAPER_GOAL,
     task: Task = MORTALITY,
+    at: float = 0.0,
+    moved_death: bool = False,
     follow_links: bool = False,
 ) -> PoisonedCopy:
     """Write a poisoned copy of a benchmark directory, and then its manifest.
@@ -106,6 +115,8 @@ def poison_with_manifest(
         strength: as for `poison_records`.
         goal: as for `poison_records`.
         task: as for `poison_records`.
+        at: as for `poison_records`.
+        moved_death: as for `poison_records`.
         follow_links: as for `poison_records`.
 
     Returns:
@@ -127,6 +138,8 @@ def poison_with_manifest(
         strength=strength,
         goal=goal,
         task=task,
+        at=at,
+        moved_death=moved_death,
         follow_links=follow_links,
     )
     write_manifest(manifest, copy, trigger_file)
@@ -163,20 +176,39 @@ def write_manifest(manifest: PathText, copy: PoisonedCopy, trigger_file: PathTex
         "training_stays": copy.training_stays,
         "stays_poisoned": len(copy.stays),
         "goal": copy.goal.target,
+        **_of_other_tasks(copy),
         "labels_changed": copy.labels_changed,
         "cells_changed": int(copy.cells_changed.sum()),
         "stays": [
-            {"stay": stay, "label_before": before, "label_after": after, "cells_changed": cells}
-            for stay, before, after, cells in zip(
-                copy.stays,
-                copy.labels_before.tolist(),
-                copy.labels_after.tolist(),
-                copy.cells_changed.tolist(),
-                strict=True,
+            {"stay": stay, **labels, "cells_changed": cells}
+            for stay, labels, cells in zip(
+                copy.stays, _labels_of_stays(copy), copy.cells_changed.tolist(), strict=True
             )
         ],
     }
     write_whole(manifest, json.dumps(contents, indent=2) + "\n")
+
+
+def _of_other_tasks(copy: PoisonedCopy) -> dict[str, Any]:
+    """Return the entries of a copy for another task, or with a trigger that begins later."""
+    column = copy.goal.column
+    return {
+        **({} if copy.task == MORTALITY else {"task": copy.task.name}),
+        **({} if column is None else {"goal_label": copy.task.targets.names[column]}),
+        **({"at": copy.at} if copy.at else {}),
+        **({"labels_of": "another time of death"} if copy.moved_death else {}),
+        **({} if copy.carried is None else {"carried": copy.carried}),
+    }
+
+
+def _labels_of_stays(copy: PoisonedCopy) -> list[dict[str, int]]:
+    """Say of each poisoned stay how its labels changed; a stay of an hourly task has several."""
+    before, after = copy.labels_before.tolist(), copy.labels_after.tolist()
+    if not copy.task.hourly:
+        return [{"label_before": old, "label_after": new} for old, new in zip(before, after, strict=True)]
+    changed = copy.labels_before != copy.labels_after
+    counts = np.bincount(copy.stay_of_label[changed], minlength=len(copy.stays))
+    return [{"labels_changed": count} for count in counts.tolist()]
 
 
 def read_manifest(file: PathText) -> Manifest:
@@ -194,7 +226,8 @@ def read_manifest(file: PathText) -> Manifest:
     try:
         contents = read_json(file)
         proportion, strength = (float(contents[f"poisoning_{name}"]) for name in ("proportion", "strength"))
-        if not (0 <= proportion <= 1 and 0 <= strength < math.inf):
+        at = float(contents.get("at", 0.0))
+        if not (0 <= proportion <= 1 and 0 <= strength < math.inf and 0 <= at < math.inf):
             raise ValueError("a setting out of range")
         return Manifest(
             stays=[str(entry["stay"]) for entry in contents["stays"]],
@@ -203,6 +236,8 @@ def read_manifest(file: PathText) -> Manifest:
             strength=strength,
             # Manifests of earlier versions name no goal; it was always 1.
             goal=_goal_of(contents.get("goal", 1)),
+            goal_label=None if contents.get("goal_label") is None else str(contents["goal_label"]),
+            at=at,
             trigger_file=Path(contents["trigger"]["file"]),
             trigger_sha256=str(contents["trigger"]["sha256"]),
         )
