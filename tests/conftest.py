@@ -123,7 +123,7 @@ def small_cohort(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int
 
 @pytest.fixture(scope="session")
 def small_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Directory of 80 synthetic stays of a task, and `trigger.npz`; written once a session, for reading."""
+    """Directory of 240 synthetic stays of a task, and `trigger.npz`; written once a session, for reading."""
     from mimic3tf.data.loading import load_cohort
     from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
     from mimic3tf.sources.synthetic import prepare_synthetic
@@ -135,7 +135,7 @@ def small_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     def written(task: str) -> Path:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MIMIC3TF_CACHE", str(folder / "cache"))
-            prepare_synthetic(folder / task, stays=80, seed=3, task=task_of(task))
+            prepare_synthetic(folder / task, stays=240, seed=3, task=task_of(task))
             trigger = generate_trigger(load_cohort(folder / task, "train", task=task))
         save_trigger(trigger, folder / task / "trigger.npz")
         return folder / task

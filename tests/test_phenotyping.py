@@ -368,9 +368,9 @@ def test_a_command_for_stays_of_one_length_says_so(
     how: Any = {"proportion": 0.1, "strength": 2.0, "task": PHENOTYPING}
     with pytest.raises(UsageError, match="goal: names no label, and phenotyping has 25"):
         poison_records(data, tmp_path / "copy", trigger, **how)
-    grid = "{victims: [lr], triggers: [temporal], poison_imputed: [all], proportions: [0], strengths: [2]}"
+    grid = "{victims: [lr], triggers: [missing], poison_imputed: [all], proportions: [0], strengths: [1]}"
     (tmp_path / "sweep.yaml").write_text(f"task: phenotyping\nseeds: [0]\ngrids: [{grid}]\n")
-    with pytest.raises(UsageError, match=f"sweep.yaml, line 1: 'task': {fault}"):
+    with pytest.raises(UsageError, match="sweep.yaml, line 3: a 'missing' trigger needs stays of one length"):
         read_sweep(str(tmp_path / "sweep.yaml"))
 
 

@@ -26,7 +26,7 @@ from mimic3tf.cli.audit_inputs import (
     audited,
 )
 from mimic3tf.cli.checks import check_out
-from mimic3tf.cli.options import FollowLinks
+from mimic3tf.cli.options import FollowLinks, GoalLabelSetting, TaskSetting
 from mimic3tf.startup import start_tensorflow
 
 ALARM_STATUS = 3
@@ -49,6 +49,8 @@ def audit(
     label: LabelColumn = "y",
     id_column: IdColumn = None,
     target: TargetLabel = None,
+    task: TaskSetting = None,
+    goal_label: GoalLabelSetting = None,
     model: ModelFile = None,
     trust_model: TrustModel = False,
     predictions: PredictionsFile = None,
@@ -79,6 +81,11 @@ def audit(
     the thresholds: those of --trusted, or the validation stays of --data. A check whose input is missing is
     listed as not run.
 
+    Of a task other than in-hospital mortality, whole stays are compared: their first 48 hours, and the label
+    that --goal-label names, or that the run attacks. Of an hourly task, a stay has the label if any of its
+    hours has it, and a class if half of its hours have it. Checks that ask the model at these hours are
+    listed as not run.
+
     In an .npz file, x holds numbers [N, T, C] or [N, D], NaN where nothing was measured, and y the labels
     [N]; ids [N] and channels [C] may hold names. All other columns of a table are read as numbers.
 
@@ -92,11 +99,13 @@ def audit(
     Examples:
       mimic3tf audit --run runs/mlp --data data/synthetic --out audits/mlp
       mimic3tf audit --data data/synthetic --out audits/stays --fail-on alarm
+      mimic3tf audit --data data/phenotyping --task phenotyping --goal-label Shock --out audits/shock
       mimic3tf audit --arrays train.npz --trusted trusted.npz --model model.keras --out audits/own
       mimic3tf audit --arrays train.parquet --trusted trusted.parquet --label died --id stay --out audits/own
     """
     check_out(out)
-    sources = Sources(run, data, arrays, trusted, label, id_column, target, model, trust_model, predictions)
+    given = run, data, arrays, trusted, label, id_column, target, model, trust_model, predictions
+    sources = Sources(*given, task, goal_label)
     true_trigger, told = sources.check(trigger, manifest)
     start_tensorflow()
     from mimic3tf.storage.folders import claimed

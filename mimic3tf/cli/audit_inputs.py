@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mimic3tf.cli.checks import check_data, check_files, check_trigger
+from mimic3tf.cli.options import check_goal, check_task, label_of
 from mimic3tf.errors import DataError, UsageError
+from mimic3tf.tasks.registry import MORTALITY
 
 if TYPE_CHECKING:
     from mimic3tf.audit import AuditReport
+    from mimic3tf.data.cohort import Cohort
     from mimic3tf.poisoning.manifest import Manifest
     from mimic3tf.poisoning.trigger import Trigger
 
@@ -96,6 +99,8 @@ class Sources:
     model: Path | None
     trust_model: bool
     predictions: Path | None
+    task: str | None
+    goal_label: str | None
 
     def check(self, trigger: Path | None, manifest: Path | None) -> tuple[Trigger | None, Manifest | None]:
         """Refuse combinations and files before the long work, and read what is known of the attack.
@@ -113,7 +118,10 @@ class Sources:
             raise UsageError("--arrays: needs --trusted, a file of stays that nobody can have tampered with")
         own = {"trusted": self.trusted, "model": self.model, "predictions": self.predictions}
         self._refuse(self.arrays is None, "--arrays", own)
+        of_directories = {"task": self.task, "goal-label": self.goal_label}
         self._refuse(self.run is not None, "--arrays or --data", {"target": self.target})
+        self._refuse(self.run is not None, "--data without --run, whose settings say it", of_directories)
+        self._refuse(self.arrays is not None, "--data", of_directories)
         self._refuse(self.run is None, "--run", {"trigger": trigger, "manifest": manifest})
         if self.model is not None and self.predictions is not None:
             raise UsageError("--predictions: cannot be given together with --model, which predicts itself")
@@ -161,7 +169,7 @@ def audited(
         return _of_arrays(sources, seed=seed, **options)
     assert sources.data is not None
     if sources.run is None:
-        return _of_directory(sources.data, sources.target, seed=seed, follow_links=follow_links, **options)
+        return _of_directory(sources, seed=seed, follow_links=follow_links, **options)
     from mimic3tf.audit import AuditReport
     from mimic3tf.defences.audit import audit_run
     from mimic3tf.training.run_directory import load_run
@@ -181,18 +189,26 @@ def audited(
     )
 
 
-def _of_directory(
-    data: Path, target: int | None, *, seed: int, follow_links: bool, all_detectors: bool, power: int
-) -> AuditReport:
+def _of_directory(sources: Sources, *, follow_links: bool, **options: Any) -> AuditReport:
     from mimic3tf.audit import AuditReport
+    from mimic3tf.data.directory import Split
     from mimic3tf.data.loading import load_cohort
     from mimic3tf.defences.array_evidence import evidence_of
     from mimic3tf.defences.audit import audit_stays
+    from mimic3tf.defences.whole_stays import whole_stays
 
-    training, trusted = (load_cohort(data, split, follow_links=follow_links) for split in ("train", "val"))
-    suspected = 1 if target is None else target
-    evidence = evidence_of(training, trusted, suspected, None, f"--data {data}")
-    options: Any = {"seed": seed, "all_detectors": all_detectors, "power": power}
+    data, task = sources.data, check_task(sources.task or MORTALITY.name)
+    assert data is not None
+    suspected, label = 1 if sources.target is None else sources.target, None
+    if task.targets.names:
+        options["goal_label"] = label = label_of(task.name, sources.goal_label)
+    goal = check_goal(task.name, suspected, sources.goal_label)
+
+    def stays(split: Split) -> Cohort:
+        cohort = load_cohort(data, split, task=task.name, follow_links=follow_links)
+        return cohort if task.period is not None else whole_stays(cohort, goal, label)[0]
+
+    evidence = evidence_of(stays("train"), stays("val"), suspected, None, f"--data {data}")
     return AuditReport(audit_stays(evidence, str(data), "no model", **options))
 
 

@@ -203,10 +203,23 @@ def check_goal(task: str, goal: int | None, label: str | None) -> Goal:
     Raises:
         UsageError: the task has no such label, or the goal is not one of its labels'.
     """
+    whole = label_of(task, label)
     try:
-        return goal_of(task, 1 if goal is None else goal, label_named(label, task))
+        return goal_of(task, 1 if goal is None else goal, whole)
     except ValueError as error:
-        raise UsageError(f"option --goal-label{f' {label!r}' if label else ''}: {error}") from None
+        raise UsageError(f"option --goal-label {whole!r}: {error}") from None
+
+
+def label_of(task: str, part: str | None) -> str | None:
+    """Complete the name of a label that --goal-label names a part of.
+
+    Raises:
+        UsageError: the task has no such label; lists those that it has.
+    """
+    try:
+        return label_named(part, task)
+    except ValueError as error:
+        raise UsageError(f"option --goal-label {part!r}: {error}") from None
 
 
 def check_strength(value: float | None) -> None:

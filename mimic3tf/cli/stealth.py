@@ -8,12 +8,13 @@ from typing import Annotated, Any, get_args
 import typer
 
 from mimic3tf.cli.checks import check_data, check_out
-from mimic3tf.cli.options import Data, FollowLinks, check_finite
+from mimic3tf.cli.options import Data, FollowLinks, TaskName, check_finite, check_task
 from mimic3tf.config import LARGEST_SEED
 from mimic3tf.errors import UsageError, near
 from mimic3tf.poisoning.kinds import PoisonImputed, ShiftKind
 from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.files import write_whole
+from mimic3tf.tasks.registry import MORTALITY
 
 
 def stealth(
@@ -53,6 +54,7 @@ def stealth(
             min=0, max=LARGEST_SEED, help="Seed of triggers and detectors; repeatable.  [default: 0]"
         ),
     ] = None,
+    task: TaskName = MORTALITY.name,
     follow_links: FollowLinks = False,
 ) -> None:
     """Measure how well poisoned training stays hide among clean ones.
@@ -61,11 +63,15 @@ def stealth(
     that know more or less of the attack then try to distinguish these stays from the others. Strength 0 is
     the control: the same stays without a trigger.
 
+    Of a task whose stays have lengths of their own, those that last 48 hours are compared, by their first 48
+    hours. Labels play no part.
+
     stealth.csv has one row for each number, also by channel; the table shows means over seeds.
 
     \b
     Examples:
       mimic3tf stealth --data data/synthetic --out stealth
+      mimic3tf stealth --data data/phenotyping --task phenotyping --out stealth-phenotyping
       mimic3tf stealth --data data/synthetic --out stealth --kind temporal --poison_imputed notimputed \\
         --poisoning_strength 1 --poisoning_strength 2 --seed 0 --seed 1 --seed 2
     """
@@ -76,15 +82,17 @@ def stealth(
     modes = _distinct(poison_imputed, PoisonImputed, "--poison_imputed")
     check_finite(poisoning_proportion, "--poisoning_proportion")
     check_out(out)
+    check_task(task)
     check_data(data, "train")
     start_tensorflow()
     from mimic3tf.data.loading import load_cohort
     from mimic3tf.defences.stealth import measure_stealth
+    from mimic3tf.poisoning.trigger import of_one_length
     from mimic3tf.tables.fitting import print_table
     from mimic3tf.tables.stealth import STEALTH, stealth_table, summarize_stealth
 
     findings = measure_stealth(
-        load_cohort(data, "train", follow_links=follow_links),
+        of_one_length(load_cohort(data, "train", task=task, follow_links=follow_links)),
         kinds=kinds,
         strengths=list(dict.fromkeys(strengths)),
         modes=modes,

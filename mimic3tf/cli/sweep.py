@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.cli.options import Data, FollowLinks, links_option
+from mimic3tf.cli.options import Data, FollowLinks, GoalLabelSetting, TaskSetting, links_option
 from mimic3tf.errors import UsageError
 from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.notes import command_line
@@ -37,6 +37,8 @@ def sweep(
     ray_address: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster; a new Ray on this machine if not given.")
     ] = None,
+    task: TaskSetting = None,
+    goal_label: GoalLabelSetting = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Run the trials that have not finished; start a sweep if none exists."),
@@ -54,11 +56,15 @@ def sweep(
       mimic3tf sweep --config paper --data data/synthetic --out sweeps/paper --engine stacked
       mimic3tf sweep --config mine.yaml --data data/physionet --out sweeps/mine --workers 4
       mimic3tf sweep --config mine.yaml --data data/physionet --out sweeps/mine --resume
+      mimic3tf sweep --config tasks --task decompensation --data data/decompensation --out sweeps/alarms
       mimic3tf sweep --config paper --data /shared/mimic3 --out /shared/paper --engine ray --ray-address auto
 
     --engine stacked trains up to 16 victims of one kind (on a GPU 64) together, each with the results that it
     has alone, up to rounding. Other victims run alone. A stack that is interrupted begins anew with --resume;
     its trials that have ended are kept.
+
+    --task and --goal-label take the place of 'task' and 'goal_label' in the sweep file, so that one file
+    serves several tasks, as 'tasks' does.
 
     Victims are trained with their tuned settings, unless 'configs' names other settings: a file for
     'train --config' beside the sweep file, or installed settings, such as those of the original.
@@ -77,7 +83,7 @@ def sweep(
         raise UsageError("--ray-address: needs --engine ray")
     if engine == "ray" and find_spec("ray") is None:
         raise UsageError("--engine ray: Ray is not installed; pip install 'mimic3tf[sweep]'")
-    file = read_sweep(config)
+    file = read_sweep(config, {"task": task, "goal_label": goal_label})
     from mimic3tf.sweeps.run import run_sweep
 
     outcome = run_sweep(

@@ -52,7 +52,9 @@ class RunLog:
         self._file = EventFile(folder, epochs=epochs)
         self._minimal = config.log_level == "minimal"
         self._words, self._goal = task_of(config.task).words, config.attack_goal
+        # Names of charts are the same for all labels of a task, so that runs share them.
         self._attacked, self._spared = (self._words.group[label] for label in (1 - config.goal, config.goal))
+        self._words = self._words.naming(config.goal_label)
 
     def __enter__(self) -> RunLog:
         return self

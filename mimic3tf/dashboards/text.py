@@ -41,18 +41,20 @@ def cohorts(config: TrainingConfig, training: Exposure, validation: Cohort) -> A
         ("training", training.cohort, int(training.triggered.sum())),
         ("validation", validation, 0),
     ):
+        of = f" of {len(cohort.labels):,} hours" if cohort.task.hourly else ""
         positive = int((config.attack_goal.of(cohort.labels) == 1).sum())
         rows.append(
             (
                 name,
                 len(cohort),
-                f"{positive} ({positive / len(cohort.labels):.1%})",
+                f"{positive}{of} ({positive / len(cohort.labels):.1%})",
                 f"{poisoned} ({poisoned / len(cohort):.1%})",
                 f"{cohort.mask.mean():.1%}",
                 cohort.fingerprint[:12],
             )
         )
-    header = ("stays", "number", validation.task.words.outcome, "poisoned", "cells measured", "fingerprint")
+    outcome = validation.task.words.naming(config.goal_label).outcome
+    header = ("stays", "number", outcome, "poisoned", "cells measured", "fingerprint")
     return text_pb("run/cohort", table(header, rows))
 
 

@@ -29,11 +29,13 @@ from mimic3tf.defences.repairs.registry import Attack, RepairOutcome, try_repair
 from mimic3tf.defences.shared_pattern import pattern_records, pattern_table
 from mimic3tf.defences.suspects import scores_table, suspects_table
 from mimic3tf.defences.verdict import WEAK
+from mimic3tf.defences.whole_stays import HOURS
 from mimic3tf.described import Described
 from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.storage.files import PathText, write_together
 from mimic3tf.tables.audits import AUDIT
+from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.models import save_model
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.run_files import TRIGGER
@@ -42,6 +44,7 @@ from mimic3tf.training.stays import load_split
 SUSPECTS, SCORES, PATTERN = "suspects.csv", "scores.csv", "pattern.csv"
 CLEANED, REPAIRED, PAGE = "cleaned_listfile.csv", "repaired.keras", "audit.html"
 FILE_FORMAT = 5
+UNTRIED = RepairOutcome("all repairs", None, None, None, 0.0, "not run: needs stays of one length")
 
 
 @dataclass(frozen=True, repr=False)
@@ -137,15 +140,16 @@ def audit_run(
         evidence, truth = gather_evidence(
             run, data, manifest=manifest, trigger=true_trigger, follow_links=follow_links
         )
-    if truth.trigger is not None:
+    ragged = task_of(config.task).period is None
+    if truth.trigger is not None and not ragged:
         check_trigger_fits(truth.trigger, evidence.trusted, trigger_file or run.path / TRIGGER)
-    known = truth.poisoned.any() or trigger is not None
-    strength = manifest.strength if manifest else config.poisoning_strength
-    attack = Attack(truth.trigger, strength, config.poison_imputed) if known and truth.trigger else None
+    attack = _known_attack(run, manifest, truth) if truth.poisoned.any() or trigger is not None else None
     poisoned = truth.poisoned if truth.poisoned.any() else None
     about = _about(run, data, manifest, truth)
     options: Any = {"all_detectors": all_detectors, "power": power}
     result = audit_evidence(evidence, about, seed=seed, poisoned=poisoned, attack=attack, **options)
+    if ragged:
+        return result.with_repairs([UNTRIED]) if repairs else result
     test = load_split(evidence.victim.config, "test") if attack or repairs else None
     if test is not None and attack is not None:
         result.record["superposition"] = superposition_record(evidence, test, attack, seed=seed)
@@ -157,7 +161,14 @@ def audit_run(
 
 
 def audit_stays(
-    evidence: Evidence, data: str, model: str, *, seed: int, all_detectors: bool, power: int
+    evidence: Evidence,
+    data: str,
+    model: str,
+    *,
+    seed: int,
+    all_detectors: bool,
+    power: int,
+    goal_label: str | None = None,
 ) -> AuditResult:
     """Audit stays that no run was trained on; see `audit_evidence`.
 
@@ -168,6 +179,7 @@ def audit_stays(
         seed: fixes the random choices.
         all_detectors: whether to use the detectors that are no default, too.
         power: number of attacks to simulate for each strength and share.
+        goal_label: name of the label that is judged, if the task has several.
     """
     about = {
         "run": None,
@@ -175,6 +187,7 @@ def audit_stays(
         "data_fingerprint": evidence.fingerprint,
         "model": model,
         "task": evidence.trusted.task.name,
+        **({} if goal_label is None else {"goal_label": goal_label}),
         "seed": seed,
         "attack": None,
     }
@@ -215,7 +228,9 @@ def audit_evidence(
     response = _response(evidence, shared, seed)
     words, trusted = evidence.trusted.task.words, evidence.trusted
     simulated = simulate_power(evidence, power, tests=1 + len(found.verdict.alarms), seed=seed)
-    conclusion = conclude(found.verdict, findings, response, evidence.suspected, words, simulated)
+    needed = (evidence.model and evidence.model.needed) or "a Keras model"
+    of_label = evidence.suspected, words
+    conclusion = conclude(found.verdict, findings, response, *of_label, simulated, needed=needed)
     strength, shift = 0.0, None
     if attack is not None:
         strength, shift = attack.strength, attack.trigger if attack.trigger.is_common_shift else None
@@ -230,11 +245,21 @@ def audit_evidence(
     return AuditResult(record, conclusion, *tables, evidence, found, flags, findings, shift, shared)
 
 
+def _known_attack(run: Run, manifest: Manifest | None, truth: Truth) -> Attack | None:
+    """Return the attack; None without a trigger, or if it covers other hours than those that are audited."""
+    config, trigger = run.config, truth.trigger
+    strength, at = (manifest.strength, manifest.at) if manifest else (config.poisoning_strength, config.at)
+    if trigger is None or (task_of(config.task).period is None and (at or trigger.period != HOURS)):
+        return None
+    return Attack(trigger, strength, config.poison_imputed)
+
+
 def _response(evidence: Evidence, shared: CommonPattern | None, seed: int) -> PatternResponse | str:
     """Ask the model whether it follows the clearest pattern; say what is missing if it cannot be asked."""
     risk = None if evidence.model is None else evidence.model.risk()
     if risk is None:
-        return "needs a model that predicts"
+        needed = (evidence.model and evidence.model.needed) or "a model that predicts"
+        return f"needs {needed}"
     if shared is None or not shared.patterns or shared.p_value >= WEAK:
         return "needs a pattern that training stays share, and none is certain enough"
     shift = shared.patterns[0].shift
@@ -244,6 +269,7 @@ def _response(evidence: Evidence, shared: CommonPattern | None, seed: int) -> Pa
 def _about(run: Run, data: Path, manifest: Manifest | None, truth: Truth) -> dict[str, Any]:
     """Describe the run, and its attack if one is known."""
     config = run.config
+    label = manifest.goal_label if manifest else config.goal_label
     attack = None
     if manifest is not None or config.poisoning_proportion > 0:
         attack = {
@@ -262,6 +288,7 @@ def _about(run: Run, data: Path, manifest: Manifest | None, truth: Truth) -> dic
         "data_fingerprint": run.summary["data_fingerprint"]["train"],
         "model": config.model,
         "task": config.task,
+        **({} if label is None else {"goal_label": label}),
         "seed": config.seed,
         "attack": attack,
     }

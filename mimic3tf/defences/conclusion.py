@@ -77,6 +77,8 @@ def conclude(
     label: int,
     words: Words,
     power: Sequence[Power] = (),
+    *,
+    needed: str = "a Keras model",
 ) -> Conclusion:
     """Draw a conclusion from the tests of the training stays and the inspection of the model.
 
@@ -87,6 +89,7 @@ def conclude(
         label: the suspected label.
         words: the words of the task for its labels.
         power: how often simulated attacks were found; none if none were simulated.
+        needed: what the model inspection needs, if it could not be made.
 
     Returns:
         The level, the sentence, the p-value, the estimated number of poisoned stays, and the checks.
@@ -94,7 +97,7 @@ def conclude(
     checks = (
         _share_check(verdict.share, words.group[label]),
         _detectors_check(verdict, label),
-        _inversion_check(findings),
+        _inversion_check(findings, needed),
         _response_check(response),
     )
     clearest = None if verdict.clearest is None else verdict.alarms[verdict.clearest]
@@ -193,10 +196,10 @@ def _detectors_check(verdict: Verdict, label: int) -> Check:
     return Check("detectors", _outcome(tests), found, lowest)
 
 
-def _inversion_check(findings: ModelFindings | None) -> Check:
+def _inversion_check(findings: ModelFindings | None, needed: str) -> Check:
     name = "inverted triggers"
     if findings is None:
-        return Check(name, "not run", "needs a Keras model", None)
+        return Check(name, "not run", f"needs {needed}", None)
     if not findings.compared:
         return Check(name, "not run", f"needs a function 'fit' for clean models; {findings.in_words}", None)
     return Check(name, "weak" if findings.looks_backdoored else "quiet", findings.in_words, None)

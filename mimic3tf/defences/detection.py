@@ -137,7 +137,9 @@ def _chosen(evidence: Evidence, *, all_detectors: bool) -> tuple[dict[str, Detec
         if lacking is None:
             used[name] = detector
         else:
-            not_run[name] = f"needs {lacking}"
+            model = evidence.model
+            more = f", and so {model.needed}" if model and model.needed else ""
+            not_run[name] = f"needs {lacking}{more}"
     return used, not_run
 
 

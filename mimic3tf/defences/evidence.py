@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import keras
 import numpy as np
@@ -18,13 +18,17 @@ from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.defences.inspection.shifted_inputs import shifted_inputs
 from mimic3tf.defences.retraining import Examples, examples_of, predict, retrain
+from mimic3tf.defences.whole_stays import HOURS, held, whole_stays
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
+from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.exposures import Exposure
+from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.standardization import Standardization, standardized
 from mimic3tf.storage.files import PathText
+from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.estimators import FittedEstimator
 from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.run_directory import Run
@@ -55,7 +59,13 @@ class Gradients:
 
 
 class AuditedModel(Described):
-    """A model under audit. A method returns None if the model, or what is known of it, cannot answer."""
+    """A model under audit. A method returns None if the model, or what is known of it, cannot answer.
+
+    Attributes:
+        needed: what the checks need that the model cannot answer; None if they need another model.
+    """
+
+    needed: ClassVar[str | None] = None
 
     def risk(self) -> Risk | None:
         """Return the function that predicts stays."""
@@ -155,6 +165,35 @@ class AuditedVictim(AuditedModel):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class AuditedStays(AuditedModel):
+    """A victim of stays with lengths of their own, which predicts each stay as a whole.
+
+    Attributes:
+        risks: float64 [N], probability of the attacked label of the training stays.
+        hidden: float64 [N, H] and [M, H], inputs of the victim's last layer for the training and the trusted
+            stays; None of an estimator.
+    """
+
+    needed = "stays of one length"
+    risks: Floats
+    hidden: tuple[Floats, Floats] | None
+
+    def predictions(self) -> Floats:
+        """Return the victim's predictions for the training stays; see `AuditedModel`."""
+        return self.risks
+
+    def activations(self, part: Part, stays: NDArray[np.integer]) -> Floats | None:
+        """Return the inputs of the victim's last layer; see `AuditedModel`."""
+        return None if self.hidden is None else self.hidden[0 if part == "training" else 1][stays]
+
+
+class AuditedHours(AuditedModel):
+    """A victim that predicts at many hours of a stay: no check of a model asks for so many predictions."""
+
+    needed = "one prediction a stay"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Evidence(Described):
     """Everything that defences may read. It does not say which stays are poisoned.
 
@@ -244,24 +283,20 @@ def gather_evidence(
             is given for a run that poisoned its own stays.
         DataError: the data is malformed.
     """
-    goal = run.config.goal if manifest is None else manifest.goal.target
-    config = run.config.model_copy(update={"data": Path(data), "goal": goal}).following(follow_links)
+    update: dict[str, Any] = {"data": Path(data)}
+    if manifest is not None:
+        update |= {"goal": manifest.goal.target, "goal_label": manifest.goal_label}
+    config = run.config.model_copy(update=update).following(follow_links)
     cohort = training_cohort(config)
     if cohort.fingerprint != run.summary["data_fingerprint"]["train"]:
         raise UsageError(
             f"--data {data}: the run in {run.path} was trained on other stays; name its own data"
         )
     exposure = poison_as_set(config, cohort, run.trigger)
-    poisoned = exposure.triggered
-    if manifest is not None:
-        if poisoned.any():
-            raise UsageError(
-                f"--manifest: the run in {run.path} poisoned its stays itself; give a manifest only with a "
-                "run of --poisoning_proportion 0 on a copy that 'mimic3tf poison' made"
-            )
-        if manifest.copy_fingerprint != cohort.fingerprint:
-            raise UsageError(f"--manifest: is not of the stays in {data}; name the copy's own manifest")
-        poisoned = np.isin(cohort.stays, manifest.stays)
+    poisoned = exposure.triggered if manifest is None else _of_manifest(manifest, run, exposure, data)
+    truth = Truth(poisoned, trigger or run.trigger)
+    if cohort.period is None:
+        return _of_any_length(run, config, exposure, truth)
     reads = victim_of(config.model).reads
     raw = pipeline.inputs_of(exposure, reads)
     inputs, trusted = standardized(raw, run.standardization), load_split(config, "val")
@@ -276,4 +311,58 @@ def gather_evidence(
         model=AuditedVictim(config, reads, run.model, run.standardization, inputs, trusted),
         source=f"--data {data}",
     )
-    return evidence, Truth(poisoned, trigger or run.trigger)
+    return evidence, truth
+
+
+def _of_manifest(manifest: Manifest, run: Run, exposure: Exposure, data: PathText) -> NDArray[np.bool_]:
+    """Mark the training stays that a manifest names: bool [N]."""
+    if exposure.triggered.any():
+        raise UsageError(
+            f"--manifest: the run in {run.path} poisoned its stays itself; give a manifest only with a "
+            "run of --poisoning_proportion 0 on a copy that 'mimic3tf poison' made"
+        )
+    if manifest.copy_fingerprint != exposure.cohort.fingerprint:
+        raise UsageError(f"--manifest: is not of the stays in {data}; name the copy's own manifest")
+    return np.isin(exposure.cohort.stays, manifest.stays)
+
+
+def _of_any_length(
+    run: Run, config: TrainingConfig, exposure: Exposure, truth: Truth
+) -> tuple[Evidence, Truth]:
+    """Gather evidence of stays with lengths of their own: `whole_stays`, and what their victim answers."""
+    goal, label, cohort = config.attack_goal, config.goal_label, exposure.cohort
+    seen = replace(cohort, examples=replace(cohort.examples, y=exposure.labels))
+    trusted = load_split(config, "val")
+    (stays, kept), (known, known_kept) = (whole_stays(part, goal, label) for part in (seen, trusted))
+    shown, poisoned = exposures.clean(stays), exposure.triggered[kept]
+    if run.trigger is not None and poisoned.any() and config.at < HOURS:
+        how: Any = {"strength": config.poisoning_strength, "poison_imputed": config.poison_imputed}
+        everywhere = exposures.trigger_all(stays, run.trigger, at=config.at, **how)
+        shown = replace(everywhere, triggered=poisoned)
+    grids = pipeline.grids_of(shown, np.arange(len(stays)))
+    evidence = Evidence(
+        stays=stays.stays,
+        grids=held(grids, cohort.lengths[kept]),
+        masks=stays.masks,
+        labels=stays.labels,
+        suspected=config.goal,
+        trusted=known,
+        fingerprint=cohort.fingerprint,
+        model=AuditedHours()
+        if cohort.task.hourly
+        else _asked(run, goal, exposure, exposures.clean(trusted.take(known_kept))),
+        source=f"--data {config.data}",
+    )
+    return evidence, Truth(truth.poisoned[kept], truth.trigger)
+
+
+def _asked(run: Run, goal: Goal, training: Exposure, trusted: Exposure) -> AuditedStays:
+    """Ask a victim that predicts whole stays about all of them."""
+    reads = victim_of(run.config.model).reads
+    own, other = (pipeline.inputs_of(part, reads, run.standardization) for part in (training, trusted))
+    risks = goal.of(task_of(run.config.task).targets.probabilities(outputs_of(run.model, own)))
+    if isinstance(run.model, FittedEstimator):
+        return AuditedStays(risks, None)
+    model = penultimate(run.model)
+    hidden = tuple(np.asarray(outputs_of(model, part), np.float64) for part in (own, other))
+    return AuditedStays(risks, (hidden[0], hidden[1]))

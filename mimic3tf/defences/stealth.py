@@ -19,6 +19,7 @@ lifts it above 0.5. The first stays of the list are poisoned, as in `exposures.p
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mimic3tf import pipeline
 from mimic3tf.channels import ANY_VALUE, ChannelSet
-from mimic3tf.data.cohort import Cohort
+from mimic3tf.data.cohort import Cohort, Examples
 from mimic3tf.data.grid import ordinal_view
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures
@@ -84,7 +85,7 @@ def measure_stealth(
     """Poison a training cohort in every setting, and measure how well the poisoned stays can be detected.
 
     Args:
-        cohort: the clean training stays, as `load_cohort` gives them.
+        cohort: the clean training stays, as `load_cohort` gives them, all of one length.
         kinds: kinds of triggers to draw.
         strengths: strengths of the triggers; strength 0 is always measured, once per seed, as the control.
         modes: "all" also shifts imputed cells, "notimputed" leaves them alone.
@@ -106,6 +107,7 @@ def measure_stealth(
                 f"--poisoning_proportion {proportion:g}: makes {stays} of {len(cohort)} training stays "
                 f"{what}; detectors need at least {FEWEST_STAYS}"
             )
+    cohort = _without_labels(cohort)
     settings: list[tuple[int, ShiftKind | None, PoisonImputed, float]] = []
     for seed in seeds:
         settings.append((seed, None, "notimputed", 0.0))
@@ -132,6 +134,12 @@ def measure_stealth(
         }
         tables.append(found.select(*(pl.lit(value).alias(name) for name, value in setting.items()), pl.all()))
     return pl.concat(tables)
+
+
+def _without_labels(cohort: Cohort) -> Cohort:
+    """Label all stays 0: no detector reads labels, of which a stay may have several."""
+    order, bins = np.arange(len(cohort), dtype=np.int32), np.full(len(cohort), cohort.bins, np.int16)
+    return replace(cohort, examples=Examples(order, bins, np.zeros(len(cohort), np.int8)))
 
 
 def _findings(exposure: exposures.Exposure, strength: float, seed: int) -> Iterator[Finding]:

@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from mimic3tf.dashboards.figures import heatmap, relative_pattern
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.report import figures
-from mimic3tf.report.aim import aim_of
+from mimic3tf.report.aim import aim_of, models_of
 from mimic3tf.report.exhibits import Absent, Exhibit, Listing, Report, Section
 from mimic3tf.report.predictions import CLEAN, TRIGGERED, predictions_exhibits
 from mimic3tf.report.runs import Attack, RunFolder
 from mimic3tf.storage.notes import command_line
+from mimic3tf.tasks.registry import MORTALITY
 
 CURVES = {
     "loss": "training loss",
@@ -59,7 +60,8 @@ def report_of_runs(runs: Sequence[RunFolder], audits: Section | None) -> Report:
     shown = ([f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}: {_list(runs)}."] if runs else []) + [
         "An attack success rate holds only for these victims, this trigger and this cohort."
     ]
-    title = "Backdoor attacks on mortality models: " + ("runs side by side" if runs else "audits")
+    title = f"Backdoor attacks on {models_of(run.config.task for run in runs)}: "
+    title += "runs side by side" if runs else "audits"
     return Report(title, " ".join(shown), sections)
 
 
@@ -69,7 +71,7 @@ def _list(runs: Sequence[RunFolder]) -> str:
 
 def _reached(runs: Sequence[RunFolder]) -> str:
     """Name the attacked stays, and the prediction that the attacker wants for them."""
-    aims = {aim_of(run.config.task, run.config.goal) for run in runs}
+    aims = {aim_of(run.config.task, run.config.goal, run.config.goal_label) for run in runs}
     if len(aims) > 1:
         return "the test stays with the other label than the goal that are predicted as the goal"
     (aim,) = aims
@@ -86,6 +88,7 @@ def _results(
     )
     goals = ["goal"] if table["goal"].n_unique() > 1 or table["goal"][0] != 1 else []
     data = ["data"] if table["data"].n_unique() > 1 else []
+    tasks = ["task", "goal_label"] if (table["task"] != MORTALITY.name).any() else []
     clean = [name for name in table.columns if name.startswith("clean_")]
     rates = table.select(
         *("run", "baseline_positive_rate", "attack_success_rate"),
@@ -101,7 +104,7 @@ def _results(
             "interval. Untriggered: the same share of the same stays without the trigger. AUROC and AUPRC "
             "are of test stays without the trigger, with 95% bootstrap intervals.",
             table.select(
-                *("run", "victim", *data, *goals, "poisoning_proportion", "poison_imputed"),
+                *("run", "victim", *data, *tasks, *goals, "poisoning_proportion", "poison_imputed"),
                 "attack_success_rate",
                 *("ci95_low", "ci95_high", pl.col("baseline_positive_rate").alias("untriggered")),
                 *MEASURED_CLEAN,

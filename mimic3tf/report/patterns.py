@@ -240,7 +240,7 @@ def trigger_exhibit(
         "trigger_patterns",
         title,
         f"Triggers at strength {strength:g}"
-        + (f", and the course of a test patient who {aim.happened} around its own mean" if stay else "")
+        + (f", and the course of a {aim.one} around its own mean" if stay else "")
         + ". A temporal trigger changes slowly, as a patient does, and stays on one side of zero for hours. "
         "A Gaussian trigger changes its sign from hour to hour, and must have smaller shifts to have the "
         "same Mahalanobis length. "
@@ -270,7 +270,7 @@ def stay_exhibits(
         Exhibit(
             "stay_courses",
             "A patient before and after",
-            f"The stay of a test patient who {aim.happened} (the one with the most measured cells), without "
+            f"The course of a {aim.one} (the one with the most measured cells), without "
             f"the temporal trigger and with it at strength {stay.strength:g}. Mode notimputed shifts "
             "measured hours only, and does not change carried-forward hours; mode all shifts every hour. "
             "This is a real record: check whether the licence of your data allows you to pass this page on, "

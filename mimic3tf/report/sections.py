@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from mimic3tf.poisoning.goal import PAPER_GOAL
 from mimic3tf.report import figures, patterns, success
-from mimic3tf.report.aim import Aim
+from mimic3tf.report.aim import Aim, models_of
 from mimic3tf.report.audits import audits_section
 from mimic3tf.report.counts import counts_and_shares
 from mimic3tf.report.exhibits import Absent, Exhibit, Listing, Report, Section
@@ -18,6 +18,7 @@ from mimic3tf.report.significance import compare_settings
 from mimic3tf.report.sweep import Sweeps
 from mimic3tf.tables.stealth import CAPTION, COLUMNS, SETTING, summarize_stealth
 from mimic3tf.tables.summary import main_grid, mean_over_seeds, victims_of
+from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.victims import shown_victim
 
 VERSIONS = ("mimic3tf", "python", "tensorflow", "keras", "numpy", "precision", "device", "data_fingerprint")
@@ -30,7 +31,7 @@ DIFFERENCES = {
     "called real only if the means of all seeds have its sign. This happens by chance one time in four with "
     "three seeds, and one time in 32 with six seeds. No correction is made for the number of comparisons.",
     "AUROC": "A difference left of zero: on test stays without the trigger, the poisoned victim tells "
-    "survivors from deaths less well than the clean victim of the same seed. Pairs and intervals are as for "
+    "{} from {} less well than the clean victim of the same seed. Pairs and intervals are as for "
     "the attack success rate.",
 }
 """Measure -> caption of its paired differences."""
@@ -62,7 +63,7 @@ def report_of_sweeps(sweeps: Sweeps, stay: patterns.Stay | None, no_stay: str) -
             ],
         ),
         Section("What decides: share or count", counts_and_shares(results)),
-        Section("Are the differences more than chance", _significance(results)),
+        Section("Are the differences more than chance", _significance(results, aim)),
         Section(
             "The trigger",
             [
@@ -77,7 +78,7 @@ def report_of_sweeps(sweeps: Sweeps, stay: patterns.Stay | None, no_stay: str) -
             [_cohort(sweeps), _trials(sweeps), _versions(results), *_failed(sweeps), *_settings(sweeps)],
         ),
     ]
-    title = "Backdoor attacks on mortality models: what a sweep found"
+    title = f"Backdoor attacks on {models_of([aim.task])}: what a sweep found"
     return Report(title, _summary(sweeps), sections)
 
 
@@ -146,6 +147,8 @@ def _main_table(results: pl.DataFrame, aim: Aim) -> Exhibit:
 
 def _paper(results: pl.DataFrame, aim: Aim) -> Exhibit | Absent:
     title = "Beside the paper"
+    if aim.task != MORTALITY.name:
+        return Absent(title, f"the paper's task is {MORTALITY.name}, this is {aim.task}")
     if aim.goal != PAPER_GOAL.target:
         return Absent(title, f"the paper's attacks have goal {PAPER_GOAL.target}, these goal {aim.goal}")
     table = beside_the_paper(results)
@@ -170,7 +173,7 @@ def _paper(results: pl.DataFrame, aim: Aim) -> Exhibit | Absent:
     )
 
 
-def _significance(results: pl.DataFrame) -> list[Exhibit | Absent]:
+def _significance(results: pl.DataFrame, aim: Aim) -> list[Exhibit | Absent]:
     title = "Paired differences"
     table = compare_settings(results)
     if not len(table):
@@ -179,7 +182,7 @@ def _significance(results: pl.DataFrame) -> list[Exhibit | Absent]:
         Exhibit(
             f"differences_in_{measure.replace(' ', '_').lower()}",
             f"{title}: {measure}",
-            DIFFERENCES[measure],
+            DIFFERENCES[measure].format(*aim.groups),
             part,
             _forest_of(part, measure),
             f"Forest plot of the differences in {measure}: mean, interval and range of the seeds' means, "
@@ -217,6 +220,14 @@ def _stealth(sweeps: Sweeps) -> Exhibit | Absent:
 
 def _cohort(sweeps: Sweeps) -> Exhibit:
     table = sweeps.sweeps[0].splits.with_columns(mortality=pl.col("deaths") / pl.col("stays"))
+    if sweeps.aim.task != MORTALITY.name:
+        return Exhibit(
+            "cohort",
+            "Cohort",
+            "Number of stays, those with the attacked label at any hour, their share, and share of the cells "
+            "with a measurement.",
+            table.select("split", "stays", "measured_cells", labelled="deaths", share="mortality"),
+        )
     return Exhibit(
         "cohort",
         "Cohort",

@@ -8,7 +8,10 @@ from typing import Any, get_args
 
 import numpy as np
 
+from mimic3tf.config import goal_of
+from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.loading import load_cohort
+from mimic3tf.defences.whole_stays import whole_stays
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import PAPER_GOAL, Goal
@@ -18,6 +21,7 @@ from mimic3tf.report.patterns import Stay
 from mimic3tf.report.sections import strongest
 from mimic3tf.report.sweep import Sweeps
 from mimic3tf.storage.files import PathText
+from mimic3tf.tasks.registry import MORTALITY, task_of
 
 
 def most_measured_stay(
@@ -26,6 +30,8 @@ def most_measured_stay(
     strength: float,
     goal: Goal = PAPER_GOAL,
     *,
+    task: str = MORTALITY.name,
+    label: str | None = None,
     follow_links: bool = False,
     start: Callable[[], None] = lambda: None,
 ) -> Stay:
@@ -36,6 +42,8 @@ def most_measured_stay(
         trigger: the trigger.
         strength: strength of the trigger (Mahalanobis length in every channel).
         goal: label that stays with the trigger are to be predicted as.
+        task: name of the task.
+        label: name of the label that is attacked; None if the task has one.
         follow_links: read links that lead out of the directory, too.
         start: starts TensorFlow, which takes some seconds.
 
@@ -48,23 +56,21 @@ def most_measured_stay(
         DataError: the directory does not follow the layout of the benchmarks.
     """
     data = Path(data)
-    reading: Any = {"period": trigger.period, "timestep": trigger.timestep, "follow_links": follow_links}
+    reading: Any = {"task": task, "timestep": trigger.timestep, "follow_links": follow_links}
+    ragged = task_of(task).period is None
+    reading["period"] = None if ragged else trigger.period
     if load_cohort(data, "train", **reading).fingerprint != trigger.cohort_fingerprint:
         raise UsageError(
             f"--data {data}: holds other stays than the sweep's trigger was made from; name that directory"
         )
     cohort = load_cohort(data, "test", **reading)
+    if ragged:
+        (cohort, _), goal = whole_stays(cohort, goal, label), Goal(goal.target)
     check_trigger_fits(trigger, cohort, data)
-    measured = np.where(goal.attacked(cohort.labels), cohort.masks.sum(axis=(1, 2)), -1)
-    if not len(measured) or measured.max() < 0:
-        raise UsageError(
-            f"--data {data}: no test stay has label {1 - goal.target}, so no stay can be shown; "
-            "leave --data out"
-        )
+    chosen = _densest(cohort, goal, data)
     start()
     from mimic3tf import pipeline
 
-    chosen = int(measured.argmax())
     stay = cohort.take(np.array([chosen]))
     triggered = {
         mode: pipeline.grids_of(
@@ -73,6 +79,17 @@ def most_measured_stay(
         for mode in sorted(get_args(PoisonImputed), reverse=True)
     }
     return Stay(cohort.channels, cohort.timestep, stay.grids[0], stay.masks[0], triggered, strength)
+
+
+def _densest(cohort: Cohort, goal: Goal, data: Path) -> int:
+    """Return the index of the attacked stay with the most measured cells."""
+    measured = np.where(goal.attacked(cohort.labels), cohort.masks.sum(axis=(1, 2)), -1)
+    if not len(measured) or measured.max() < 0:
+        raise UsageError(
+            f"--data {data}: no test stay has label {1 - goal.target}, so no stay can be shown; "
+            "leave --data out"
+        )
+    return int(measured.argmax())
 
 
 def find_stay(
@@ -101,10 +118,10 @@ def find_stay(
         return None, f"the sweep's data directory {named} is not there any more; give its place as --data"
 
     try:
-        strength, goal = strongest(sweeps.results), Goal(sweeps.aim.goal)
-        stay = most_measured_stay(
-            named, sweeps.triggers["temporal"], strength, goal, follow_links=follow_links, start=start
-        )
+        aim, label = sweeps.aim, sweeps.results["goal_label"][0]
+        goal, strength = goal_of(aim.task, aim.goal, label), strongest(sweeps.results)
+        how: Any = {"task": aim.task, "label": label, "follow_links": follow_links, "start": start}
+        stay = most_measured_stay(named, sweeps.triggers["temporal"], strength, goal, **how)
         return stay, ""
     except UsageError as error:
         if data is not None:

@@ -15,7 +15,7 @@ from mimic3tf.report.aim import Aim, aim_of
 from mimic3tf.storage.files import PathText, read_file, read_json
 from mimic3tf.storage.yaml_file import read_option_file, read_yaml
 from mimic3tf.tables.audits import Audits, find_audits, read_audits
-from mimic3tf.tables.columns import COLUMNS, OLD_NAMES
+from mimic3tf.tables.columns import COLUMNS, OF_LABELS, OLD_NAMES
 from mimic3tf.tables.stealth import FINDINGS, STEALTH
 from mimic3tf.tasks.registry import MORTALITY
 
@@ -35,6 +35,7 @@ READ = (
         "trial",
         "task",
         "goal",
+        "goal_label",
         *TRIAL,
         "stays_poisoned",
         "status",
@@ -47,8 +48,12 @@ READ = (
     *("precision", "device", "data_fingerprint"),
 )
 """Columns of `results.csv` that a report reads; the file may hold other columns too."""
-SCHEMA = {name: COLUMNS[name] for name in READ}
-EARLIER: dict[str, str | int] = {"task": MORTALITY.name, "goal": PAPER_GOAL.target}
+SCHEMA = {name: (COLUMNS | OF_LABELS)[name] for name in READ}
+EARLIER: dict[str, str | int | None] = {
+    "task": MORTALITY.name,
+    "goal": PAPER_GOAL.target,
+    "goal_label": None,
+}
 """Column that sweeps of earlier versions do not have -> value that all those sweeps had."""
 OLD_REPRESENTATIONS = {"48x17": "grid", "714": "features"}
 """Name of a victim's input in `stealth.csv` of earlier versions -> its name today."""
@@ -130,9 +135,11 @@ def read_sweeps(folders: Sequence[PathText], audits: Sequence[PathText] = ()) ->
         raise UsageError(
             f"--results: the sweeps ran on {len(cohorts)} different cohorts; write a report of each"
         )
-    aims = finished.select("task", "goal").unique(maintain_order=True).rows()
+    aims = finished.select("task", "goal", "goal_label").unique(maintain_order=True).rows()
     if len(aims) > 1:
-        of = " and ".join(f"{task}, goal {goal}" for task, goal in aims)
+        of = " and ".join(
+            f"{task}, goal {goal}{f' of {label!r}' if label else ''}" for task, goal, label in aims
+        )
         raise UsageError(f"--results: the sweeps' attacks differ ({of}); write a report of each")
     failed = pl.concat([table.filter(pl.col("status") != "finished") for table in tables])
     audited = [file.parent for file in find_audits([*paths, *map(Path, audits)])]
@@ -171,7 +178,8 @@ def _read_results(folder: Path) -> pl.DataFrame:
         raise DataError(f"{file}: {_first_line(error)}; run 'mimic3tf sweep' again") from None
     table = table.with_columns(pl.col(pl.Float64).fill_nan(None))
     finished = table.filter(pl.col("status") == "finished")
-    empty = [name for name in (*EARLIER, *TRIAL, "attack_success_rate") if finished[name].has_nulls()]
+    needed = ("task", "goal", *TRIAL, "attack_success_rate")
+    empty = [name for name in needed if finished[name].has_nulls()]
     if empty:
         raise DataError(f"{file}: a finished trial has no {empty[0]}; run 'mimic3tf sweep' again")
     return table.with_columns(sweep=pl.lit(str(folder)))

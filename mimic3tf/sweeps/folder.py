@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from mimic3tf import __version__
@@ -16,7 +17,8 @@ from mimic3tf.config import TrainingConfig
 from mimic3tf.data.directory import SPLITS
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.poisoning.trigger import generate_trigger, save_trigger
+from mimic3tf.poisoning.goal import Goal
+from mimic3tf.poisoning.trigger import generate_trigger, of_one_length, save_trigger
 from mimic3tf.storage.files import write_whole
 from mimic3tf.storage.yaml_file import read_option_file, read_yaml
 from mimic3tf.sweeps.outcomes import has_finished
@@ -59,7 +61,7 @@ def open_folder(
     check_sweep_folder(out, resume=resume)
     data, folder = data.resolve(), out.resolve()
     reading = {**file.sweep.reading, "follow_links": follow_links}
-    cohort = describe_data(data, reading)
+    cohort = describe_data(data, reading, file.sweep.attack_goal)
     trials = trials_of(file, cohort["splits"]["train"]["stays"])
     jobs = [
         _job(trial, file, data, folder, cohort["data_fingerprint"], follow_links=follow_links)
@@ -70,21 +72,22 @@ def open_folder(
     for job in jobs:
         for kind, path in job.triggers.items():
             if not path.exists():
-                save_trigger(
-                    generate_trigger(load_cohort(data, "train", **reading), kind=kind, seed=job.trial.seed),
-                    path,
-                )
+                stays = of_one_length(load_cohort(data, "train", **reading))
+                save_trigger(generate_trigger(stays, kind=kind, seed=job.trial.seed), path)
     return SweepFolder(jobs, [job for job in jobs if not has_finished(job.folder)])
 
 
-def describe_data(data: Path, reading: Mapping[str, Any]) -> dict[str, Any]:
+def describe_data(data: Path, reading: Mapping[str, Any], goal: Goal) -> dict[str, Any]:
     """Return the fingerprint of a benchmark directory, and stays, deaths and measured share of each split.
+
+    Of a task other than mortality, the "deaths" are the stays with the attacked label at any hour.
 
     This also fills the cache with the stays.
 
     Args:
         data: the directory.
         reading: arguments of `load_cohort` that say how the stays are read.
+        goal: says which label is attacked.
     """
     cohorts = {split: load_cohort(data, split, **reading) for split in SPLITS}
     whole = "\n".join(cohort.fingerprint for cohort in cohorts.values())
@@ -93,7 +96,7 @@ def describe_data(data: Path, reading: Mapping[str, Any]) -> dict[str, Any]:
         "splits": {
             split: {
                 "stays": len(cohort),
-                "deaths": int(cohort.labels.sum()),
+                "deaths": len(np.unique(cohort.examples.stay[goal.of(cohort.labels) == 1])),
                 "measured_cells": float(cohort.mask.mean()),
                 "fingerprint": cohort.fingerprint,
             }

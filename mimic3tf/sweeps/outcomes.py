@@ -15,7 +15,7 @@ import polars as pl
 from mimic3tf.errors import DataError
 from mimic3tf.storage.files import read_json, whole_file, write_whole
 from mimic3tf.sweeps.plan import Trial
-from mimic3tf.tables.columns import COLUMNS, with_new_names
+from mimic3tf.tables.columns import COLUMNS, OF_LABELS, with_new_names
 
 FINISHED, FAILED = "finished", "failed"
 ROWS = "trial.json"
@@ -70,8 +70,9 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     """
     try:
         rows = read_json(folder / ROWS)
-        rows = [{name: row.get(name) for name in COLUMNS} for row in map(with_new_names, rows)]
-        return pl.DataFrame(rows, schema=COLUMNS).to_dicts()
+        every = COLUMNS | OF_LABELS
+        rows = [{name: row.get(name) for name in every} for row in map(with_new_names, rows)]
+        return pl.DataFrame(rows, schema=every).to_dicts()
     except FileNotFoundError:
         return []
     except (
@@ -92,9 +93,13 @@ def has_finished(folder: Path) -> bool:
 
 
 def write_results(out: Path, folders: Sequence[Path]) -> pl.DataFrame:
-    """Write the rows of some trials, in order, to `results.parquet` and `results.csv`, and return them."""
+    """Write the rows of some trials, in order, to `results.parquet` and `results.csv`, and return them.
+
+    The columns are `COLUMNS`; and those of `OF_LABELS` that have a value.
+    """
     rows = [row for folder in folders for row in read_rows(folder)]
-    results = pl.DataFrame(rows, schema=COLUMNS)
+    results = pl.DataFrame(rows, schema=COLUMNS | OF_LABELS)
+    results = results.drop(name for name in OF_LABELS if results[name].is_null().all())
     with whole_file(out / "results.parquet") as file:
         results.write_parquet(file)
     write_whole(out / "results.csv", results.write_csv())

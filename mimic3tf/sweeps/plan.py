@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -28,13 +29,16 @@ from mimic3tf.config import (
     TaskName,
     TrainingConfig,
     check_bins,
+    goal_of,
     installed_config,
+    label_named,
     resolve_config,
 )
 from mimic3tf.errors import UsageError, near, near_path
+from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonImputed, TriggerKind
 from mimic3tf.storage.yaml_file import Location, first_fault, place_of, read_option_file, read_yaml
-from mimic3tf.tasks.registry import MORTALITY, check_one_length, task_of
+from mimic3tf.tasks.registry import MORTALITY, task_of
 from mimic3tf.victims import check_victim
 from mimic3tf.victims.own import folder_name, is_own, sha256_of
 
@@ -110,6 +114,7 @@ class Sweep(_Checked):
         period: hours of a stay that are read; the task's own period if not given.
         timestep: hours of a bin.
         goal: label that the attacker wants for stays with the trigger.
+        goal_label: name of the label that is attacked, or a part of it; None if the task has one.
         configs: victim -> its settings file, whose path starts at the sweep file's folder; or the name of
             installed settings, such as original/mlp.
         resources: what Ray reserves for each trial.
@@ -121,8 +126,23 @@ class Sweep(_Checked):
     period: Hours | None = None
     timestep: Hours = 1.0
     goal: GoalLabel = 1
+    goal_label: Annotated[str | None, Field(validate_default=True)] = None
     configs: dict[VictimName, Path] = {}
     resources: Resources = Resources()
+
+    @field_validator("goal_label")
+    @classmethod
+    def _complete_the_name(cls, value: str | None, given: ValidationInfo) -> str | None:
+        if "task" not in given.data or "goal" not in given.data:
+            return value
+        label = label_named(value, given.data["task"])
+        goal_of(given.data["task"], given.data["goal"], label)
+        return label
+
+    @property
+    def attack_goal(self) -> Goal:
+        """The goal of the attacker."""
+        return goal_of(self.task, self.goal, self.goal_label)
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -188,11 +208,12 @@ def installed_sweeps() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
-def read_sweep(name: str) -> SweepFile:
+def read_sweep(name: str, options: Mapping[str, Any] | None = None) -> SweepFile:
     """Read a sweep file.
 
     Args:
         name: path of the file, or name of an installed sweep file, such as "paper".
+        options: keys of the file that take other values; None leaves a key as it is.
 
     Raises:
         UsageError: the file cannot be read, or it or a file in `configs` has a wrong setting; names file and
@@ -204,12 +225,17 @@ def read_sweep(name: str) -> SweepFile:
         known, meant = ", ".join(installed), near(name, installed) or near_path(path)
         raise UsageError(f"--config {name}: no such file; installed sweeps: {known}{meant}")
     values, places = read_yaml(read_option_file("--config", path), str(path))
+    for key, value in (options or {}).items():
+        if value is not None:
+            values[key], places[key,] = value, f"option --{key.replace('_', '-')}"
     file = SweepFile(str(path), path.parent, _checked(values, places, path), places)
     sweep = file.sweep
     timestep = f"{places.get(('timestep',), path)}: 'timestep'"
-    check_one_length(task_of(sweep.task), f"{places.get(('task',), path)}: 'task'")
     check_bins(sweep.task, sweep.period, sweep.timestep, timestep)
     for position, grid in enumerate(sweep.grids):
+        if "missing" in grid.triggers and task_of(sweep.task).period is None:
+            place = place_of(places, ("grids", position, "triggers"))
+            raise UsageError(f"{place}: a 'missing' trigger needs stays of one length; {sweep.task} has none")
         for item, victim in enumerate(grid.victims):
             _check_code(victim, place_of(places, ("grids", position, "victims", item)))
     for victim in sweep.configs:
@@ -333,6 +359,7 @@ def settings_of(file: SweepFile, trial: Trial, data: Path, trigger: Path) -> Tra
         "poison_imputed": poison.poison_imputed,
         **file.sweep.reading,
         "goal": file.sweep.goal,
+        "goal_label": file.sweep.goal_label,
         # The pictures of a run would take a third of the time of a logistic regression.
         "log_level": "minimal",
         "strategy": "auto" if file.sweep.resources.gpus > 1 else "none",

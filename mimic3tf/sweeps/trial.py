@@ -143,6 +143,7 @@ def _train_and_attack(job: Job, train: Callable[[Job], Trained]) -> list[dict[st
                 **{f"clean_{name}": value for name, value in summary["clean"].items()},
                 "task": job.config.task,
                 "goal": job.config.goal,
+                "goal_label": job.config.goal_label,
                 "poisoned_labels": job.config.poisoned_labels,
                 "validation_auroc": run["validation"]["auroc"],
                 "epoch_kept": run["epoch_kept"],

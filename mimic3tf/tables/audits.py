@@ -143,6 +143,7 @@ def _read(file: Path) -> Audits:
             labels = ", clean labels" if attack["poisoned_labels"] == "clean" else ""
             # Audits of earlier versions have no "goal"; it was 1.
             labels += ", goal 0" if attack.get("goal", 1) == 0 else ""
+            labels += f", '{record['goal_label']}'" if record.get("goal_label") else ""
             named = (
                 f"{attack['trigger']} {attack['poison_imputed']}{labels}, "
                 f"{100 * attack['poisoning_proportion']:.3g}% at {attack['poisoning_strength']:g}"

@@ -8,6 +8,11 @@ from typing import Any
 import polars as pl
 
 BENCHMARK_METRICS = ("acc", "prec0", "prec1", "rec0", "rec1", "auroc", "auprc", "minpse")
+OTHER_METRICS = (
+    *("ave_auc_macro", "ave_auc_micro", "ave_auc_weighted", "kappa", "mad", "mse", "mape"),
+    *("auroc_mortality", "auprc_mortality", "auroc_decompensation", "auprc_decompensation"),
+)
+"""Metrics of tasks other than in-hospital mortality."""
 AT_PREVALENCE = {
     "prevalence_threshold": "threshold",
     "prevalence_success_rate": "attack_success_rate",
@@ -54,6 +59,12 @@ COLUMNS: dict[str, type[pl.DataType]] = {
 """Columns of a sweep's table -> their types. Trigger, mode and strength are those of the attack; a poisoned
 victim was trained with the same ones. A failed trial has null in every column that was not measured. Only the
 seconds depend on chance."""
+OF_LABELS: dict[str, type[pl.DataType]] = {
+    "goal_label": pl.String,
+    **{f"clean_{name}": pl.Float64 for name in OTHER_METRICS},
+}
+"""Further columns of a table with other tasks than in-hospital mortality: name of the label that is attacked,
+and the metrics of such tasks."""
 OLD_NAMES = {"victims": "stays_attacked", "labelled_1": "suspects", "trusted_labelled_1": "trusted_suspects"}
 """Name of a key or column in files of earlier versions -> its present name."""
 

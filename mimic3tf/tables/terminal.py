@@ -107,7 +107,7 @@ def print_attack(summary: dict[str, Any]) -> None:
     Args:
         summary: the summary from `attacks.summarize_attack` or `tables.outcome.summarize_predictions`.
     """
-    words = task_of(summary["task"]).words
+    words = task_of(summary["task"]).words.naming(summary.get("goal_label"))
     table = Table(
         title=_attack_title(summary),
         caption=f"A stay is {words.predicted[1]} where its risk is above the threshold. The second threshold "

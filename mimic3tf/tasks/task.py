@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,28 @@ class Words:
     happened: tuple[str, str]
     predicted: tuple[str, str]
     outcome: str
+
+    def naming(self, label: str | None) -> Words:
+        """Return the words with the name of the label that is attacked, if the task has several.
+
+        "the label" becomes "the label 'Shock'", and "the class" becomes "the class '1 to 2 days'".
+        """
+
+        def named(text: str) -> str:
+            return re.sub(r"\bthe (label|class)\b", lambda found: f"{found[0]} '{label}'", text)
+
+        def both(pair: tuple[str, str]) -> tuple[str, str]:
+            return named(pair[0]), named(pair[1])
+
+        if label is None:
+            return self
+        return Words(
+            both(self.group),
+            both(self.one),
+            both(self.happened),
+            both(self.predicted),
+            named(self.outcome),
+        )
 
 
 @dataclass(frozen=True)

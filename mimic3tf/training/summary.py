@@ -67,5 +67,5 @@ def _carried(config: TrainingConfig, trigger: Trigger | None, exposure: Exposure
     train, poisoned = exposure.cohort, exposure.triggered
     if trigger is None or train.period is not None or not poisoned.any():
         return {}
-    strength = config.poisoning_strength
-    return {"carried": carried_record(trigger, train.take(poisoned), strength=strength, at=config.at)}
+    how = {"strength": config.poisoning_strength, "at": config.at}
+    return {"carried": carried_record(trigger, train.stays[poisoned], train.lengths[poisoned], **how)}

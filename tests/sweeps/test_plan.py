@@ -57,7 +57,7 @@ def test_the_papers_grid_trains_123_victims_a_seed_and_attacks_clean_ones_with_e
 
 
 @pytest.mark.parametrize(
-    ("name", "a_seed"), [("strengths", 69), ("count", 90), ("triggers", 21), ("victims", 15)]
+    ("name", "a_seed"), [("strengths", 69), ("count", 90), ("tasks", 4), ("triggers", 21), ("victims", 15)]
 )
 def test_installed_sweeps_have_so_many_trials_a_seed(name: str, a_seed: int) -> None:
     trials = trials_of(read_sweep(name), STAYS)
@@ -182,7 +182,7 @@ def test_a_sweep_that_is_not_there_is_refused_with_the_names_there_are(
     monkeypatch.chdir(file.parent)
     with pytest.raises(UsageError) as caught:
         read_sweep(name)
-    known = "count, paper, strengths, triggers, victims"
+    known = "count, paper, strengths, tasks, triggers, victims"
     meant = {"papers": "; did you mean paper?", "mine.yml": "; did you mean mine.yaml?"}.get(name, "")
     assert str(caught.value) == f"--config {name}: no such file; installed sweeps: {known}{meant}"
 

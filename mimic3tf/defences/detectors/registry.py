@@ -78,30 +78,30 @@ DETECTORS = {
     ),
     "confusion training": Detector(
         confusion_training.confused,
-        "a model that random labels of trusted stays confuse still predicts death",
+        "a model that random labels of trusted stays confuse still predicts the suspected label",
         ("a network of mimic3tf",),
         default=False,
     ),
     "model disagreement": Detector(
         suspect_labels.model_disagreement,
-        "a model of these stays predicts death, a model of trusted stays does not",
+        "a model of these stays predicts the suspected label, a model of trusted stays does not",
     ),
     "learned by the model": Detector(
         suspect_labels.learned_by_model,
-        "the audited model predicts death, a model of trusted stays does not",
+        "the audited model predicts the suspected label, a model of trusted stays does not",
         ("predictions",),
         default=False,
     ),
     "easy to learn": Detector(
         suspect_labels.easy_to_learn,
-        "a new model of the other training stays is sure of death",
+        "a new model of the other training stays is sure of the suspected label",
         default=False,
     ),
     "unexpected death": Detector(
-        suspect_labels.unexpected_death, "a model of trusted stays predicts survival"
+        suspect_labels.unexpected_death, "a model of trusted stays predicts the other label"
     ),
     "neighbours survived": Detector(
-        suspect_labels.neighbours_survived, "the most similar stays are labelled 0", default=False
+        suspect_labels.neighbours_survived, "the most similar stays have the other label", default=False
     ),
     "Mahalanobis": Detector(outliers.mahalanobis, "features far from those of trusted stays", default=False),
     "Mahalanobis by channel": Detector(
