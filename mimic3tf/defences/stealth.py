@@ -107,7 +107,6 @@ def measure_stealth(
                 f"--poisoning_proportion {proportion:g}: makes {stays} of {len(cohort)} training stays "
                 f"{what}; detectors need at least {FEWEST_STAYS}"
             )
-    cohort = _without_labels(cohort)
     settings: list[tuple[int, ShiftKind | None, PoisonImputed, float]] = []
     for seed in seeds:
         settings.append((seed, None, "notimputed", 0.0))
@@ -119,6 +118,7 @@ def measure_stealth(
             if strength > 0
         ]
     tables = []
+    cohort = _without_labels(cohort)
     for seed, kind, mode, strength in track(settings, "Looking for the trigger"):
         trigger = generate_trigger(cohort, kind=kind or "temporal", seed=seed)
         exposure = exposures.poison(
