@@ -16,7 +16,7 @@ from mimic3tf.data.listfiles import read_listfile
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning.goal import PAPER_GOAL
 from mimic3tf.tasks.metrics import benchmark_metrics
-from mimic3tf.tasks.registry import MORTALITY, TASKS, task_of
+from mimic3tf.tasks.registry import MORTALITY, MULTITASK, TASKS, task_of
 from mimic3tf.tasks.targets import MultiLabel, Targets
 
 TARGETS = MORTALITY.targets
@@ -41,8 +41,11 @@ def test_mortality_has_the_benchmarks_listfile_and_48_hours() -> None:
     assert MORTALITY.period == 48
 
 
+# In multitask learning, a row of the listfile holds all hours of a stay.
+@pytest.mark.parametrize("name", sorted(TASKS.keys() - {MULTITASK.name}))
 @pytest.mark.parametrize("label", [0, 1])
-def test_the_cells_of_a_label_are_read_as_that_label(targets: Targets, label: int) -> None:
+def test_the_cells_of_a_label_are_read_as_that_label(name: str, label: int) -> None:
+    targets = TASKS[name].targets
     of_example = (label,) * len(targets.names) if isinstance(targets, MultiLabel) else label
     cells = targets.cells(of_example)
     assert len(cells) == len(targets.columns)

@@ -86,7 +86,7 @@ def stack(
     return run
 
 
-@pytest.mark.parametrize("model", ["lr", "mlp", "lstm"])
+@pytest.mark.parametrize("model", ["lr", "mlp", pytest.param("lstm", marks=pytest.mark.slow)])
 def test_each_victim_of_a_stack_is_the_victim_that_it_is_alone(
     model: str, stack: Callable[..., Any], train: Train, tmp_path: Path
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
@@ -32,6 +32,17 @@ TRAINED_ANEW = {"autoencoder", "confusion training"}
 """Those that take long, or go on from a victim that learned the labels."""
 OF_GAPS = {"common gaps"}
 """Those that look for missing cells only."""
+
+
+def _detectors(without: Set[str] = frozenset()) -> list[Any]:
+    """Name all detectors but some; those that train a model take long."""
+    return [
+        pytest.param(name, marks=pytest.mark.slow) if name in TRAINED_ANEW else name
+        for name in DETECTORS
+        if name not in without
+    ]
+
+
 QUICK = ("activation clustering", "unexpected death", "Mahalanobis by channel")
 
 
@@ -61,7 +72,7 @@ def found(planted: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     return scores[suspects], planted.poisoned[suspects]
 
 
-@pytest.mark.parametrize("name", [name for name in DETECTORS if name not in OF_LABELS | OF_GAPS])
+@pytest.mark.parametrize("name", _detectors(OF_LABELS | OF_GAPS))
 def test_an_obvious_trigger_is_found(triggered: Any, name: str) -> None:
     scores, poisoned = found(triggered, name)
     assert roc_auc_score(poisoned, scores) > 0.85
@@ -130,7 +141,7 @@ def test_stays_that_lack_the_same_cells_are_found(untouched: Any, name: str) -> 
     assert roc_auc_score(poisoned[suspects], scores.training[suspects]) > 0.9
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", _detectors())
 def test_nothing_is_found_where_nothing_was_done(untouched: Any, name: str) -> None:
     scores, poisoned = found(untouched, name)
     assert 0.38 < roc_auc_score(poisoned, scores) < 0.62
