@@ -49,22 +49,6 @@ def text_sql(
     return f"CASE channel {' '.join(cases)} END" if cases else "NULL::VARCHAR"
 
 
-def cell_sql(channels: ChannelSet, as_charted: Collection[str] = ()) -> list[str]:
-    """Write one SQL aggregate for each channel: it makes the cell from the cleaned events of one instant.
-
-    Of several values the largest wins: the benchmarks sort the values and keep the last. Of categories, and
-    in channels left as charted, this is the last as text.
-    """
-    cells = []
-    for position, channel in enumerate(channels):
-        source = "text" if channel.is_categorical or channel.name in as_charted else "number"
-        cell = f"max({source}) FILTER (channel = {position})"
-        if channel.name in as_charted:
-            cell = f"CAST({cell} AS DOUBLE)"
-        cells.append(f"{cell} AS {name_sql(channel.name)}")
-    return cells
-
-
 def name_sql(name: str) -> str:
     """Quote a column name for SQL."""
     return '"' + name.replace('"', '""') + '"'

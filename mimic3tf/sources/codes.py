@@ -43,7 +43,7 @@ class Code:
         channel: position of their channel.
         code: regular expression of the whole code, or None if the codes are given as `items` only.
         items: their numbers, in data sets that number what is charted.
-        number: SQL of the number in the channel's unit; the value as charted is "value" (VARCHAR). Null for
+        number: SQL of the number in the channel's unit; the number as charted is "charted" (DOUBLE). Null for
             channels of categories.
         categories: charted text -> category; empty for channels of numbers.
         at_admission: the value counts for the start of the stay, whenever it was charted.
@@ -162,7 +162,7 @@ def _code(entry: _Entry, position: int, channel: Channel, item_code: str | None,
                     f"{', '.join(channel.possible_values)}"
                 )
         return Code(position, code, entry.items, categories=categories, at_admission=entry.at_admission)
-    number = "TRY_CAST(value AS DOUBLE)"
+    number = "charted"
     try:
         number = (
             f"{number} * {entry.factor!r}::DOUBLE"
@@ -174,7 +174,7 @@ def _code(entry: _Entry, position: int, channel: Channel, item_code: str | None,
     return Code(position, code, entry.items, number, at_admission=entry.at_admission)
 
 
-def charted_sql(events: str) -> str:
+def charted_sql(events: str, value: str = "e.value", number: str = "TRY_CAST(e.value AS DOUBLE)") -> str:
     """Write the SQL that finds the stay of each event; see `insert_sql` for its columns.
 
     An event counts if it lies in the hours of a stay of its subject, and names no other ICU stay. What is
@@ -182,17 +182,19 @@ def charted_sql(events: str) -> str:
     without a time is left out, and counted for each stay that it could belong to.
 
     Args:
-        events: SQL with columns subject, icustay (null if the event names none), time, code, at_admission,
-            and value (VARCHAR, as charted).
+        events: SQL with columns subject, icustay (null if the event names none), time, code and at_admission.
+        value: SQL of the value as charted (VARCHAR) of an event `e`. It and `number` are worked out for the
+            events of the cohort only.
+        number: SQL of its number as charted (DOUBLE), null if it is none.
     """
     return f"""
-SELECT s.stay, greatest(date_diff('second', s.intime, e.time), 0) AS second, e.code, e.value,
+SELECT s.stay, greatest(date_diff('second', s.intime, e.time), 0) AS second, e.code, {value} AS value,
+    {number} AS charted,
     CASE WHEN e.time IS NULL THEN 'without a time' END AS fault
 FROM ({events}) e JOIN stay s
     ON s.subject = e.subject AND coalesce(e.icustay = s.icustay, true)
     AND ((e.time <= s.last AND (e.time >= s.intime OR (e.at_admission AND e.icustay = s.icustay)))
         OR e.time IS NULL)
-WHERE e.value <> ''
 """
 
 
@@ -212,8 +214,8 @@ def cleaned_sql(charted: str, codes: Sequence[Code], channels: ChannelSet = MIMI
     """Write the SQL that cleans charted values.
 
     Args:
-        charted: SQL with columns code (index into `codes`), value (VARCHAR, as charted) and fault (why the
-            value is left out, or null). Other columns are kept.
+        charted: SQL with columns code (index into `codes`), value (VARCHAR, as charted), charted (DOUBLE, its
+            number) and fault (why the value is left out, or null). Other columns are kept.
         codes: the codes.
         channels: the channels.
 
@@ -222,11 +224,10 @@ def cleaned_sql(charted: str, codes: Sequence[Code], channels: ChannelSet = MIMI
     """
     position = _cases({index: str(code.channel) for index, code in enumerate(codes)})
     names = _cases({index: quoted(channels[code.channel].name) for index, code in enumerate(codes)})
-    number = _cases({index: code.number for index, code in enumerate(codes) if not code.categories})
+    number = _cases({index: code.number for index, code in enumerate(codes)})
     texts = {
-        index: f"CASE value {_choices(code.categories)} END"
+        index: f"CASE value {_choices(code.categories)} END" if code.categories else "NULL"
         for index, code in enumerate(codes)
-        if code.categories
     }
     return f"""
 WITH cleaned AS (
@@ -246,12 +247,16 @@ FROM bounded
 
 
 def _cases(cases: Mapping[int, str]) -> str:
-    """Write the SQL of one expression for each code; codes with the same expression share a branch."""
+    """Write the SQL of one expression for each code; codes with the same expression share a branch.
+
+    The expression of most codes comes last, as what is left needs no comparison.
+    """
     codes: dict[str, list[str]] = {}
     for code, sql in cases.items():
         codes.setdefault(sql, []).append(str(code))
-    branches = (f"WHEN code IN ({', '.join(alike)}) THEN {sql}" for sql, alike in codes.items())
-    return f"CASE {' '.join(branches)} END" if codes else "NULL"
+    *others, (most, _) = sorted(codes.items(), key=lambda item: len(item[1])) or [("NULL", [])]
+    branches = (f"WHEN code IN ({', '.join(alike)}) THEN {sql}" for sql, alike in others)
+    return f"CASE {' '.join(branches)} ELSE {most} END" if others else most
 
 
 def _choices(categories: Mapping[str, Any]) -> str:

@@ -24,13 +24,12 @@ from mimic3tf.channels import MIMIC3, TIME, ChannelSet
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.progress import track
 from mimic3tf.sources import layout
-from mimic3tf.sources.cleaning import cell_sql
 from mimic3tf.sources.cohort_rules import HOURS
 from mimic3tf.sources.database import Database, parse_size, progress_bar
 from mimic3tf.storage.folders import check_new_directory, scratch_folder
 
-STAYS_A_PART = 100
-"""Number of stays whose rows are fetched from the database at once; it bounds memory."""
+EVENTS_A_PART = 200_000
+"""Number of events that are fetched from the database at once; it bounds memory."""
 
 EVENT = """
 CREATE TABLE event (stay BIGINT, second BIGINT, channel SMALLINT, number DOUBLE, text VARCHAR,
@@ -51,7 +50,9 @@ _KEPT = """
 CREATE TABLE kept AS
 SELECT row_number() OVER (ORDER BY stay) - 1 AS position, *
 FROM stay
-JOIN (SELECT DISTINCT stay FROM event WHERE fault IS NULL AND inside IS NOT FALSE) USING (stay)
+JOIN (
+    SELECT stay, count(*) AS events FROM event WHERE fault IS NULL AND inside IS NOT FALSE GROUP BY stay
+) USING (stay)
 """
 
 # Sorted, so that the engine finds the events of some stays without a look at those of all others.
@@ -64,18 +65,8 @@ ORDER BY p.position;
 DROP TABLE event
 """
 
-# If an instant has events of several ICU stays, the benchmarks write its row once for each of these stays.
-_ROWS = """
-SELECT * EXCLUDE (copies), unnest(range(copies)) AS copy
-FROM (
-    SELECT stay, second::DOUBLE / 60 / 60 AS "{time}", {cells},
-        count(DISTINCT other) FILTER (inside IS NOT FALSE) + bool_or(other IS NULL)::BIGINT AS copies
-    FROM sorted
-    WHERE stay >= {start} AND stay < {end}
-    GROUP BY stay, second
-    HAVING bool_or(inside IS NOT FALSE)
-)
-ORDER BY stay, "{time}"
+_PART = """
+FROM sorted WHERE stay >= {start} AND stay < {end} ORDER BY stay, second, channel, number, text
 """
 
 Fill = Callable[[Database, Progress], Mapping[str, int]]
@@ -165,8 +156,7 @@ def _extract(
         stays = database.frame("SELECT * FROM kept ORDER BY position")
         with progress_bar() as bar:
             database.run(_SORTED, bar, "Sorting values")
-        cells = ", ".join(cell_sql(source.channels, source.as_charted))
-        parts, measured = _write_rows(database, scratch, len(stays), source.channels, cells)
+        parts, measured = _write_rows(database, scratch, stays, source.channels, source.as_charted)
     dropped_stays[f"no measurement in the first {HOURS} hours"] = candidates - len(stays)
     if not len(stays):
         counts = _listed(dropped_stays)
@@ -184,18 +174,62 @@ def _listed(dropped: Mapping[str, int]) -> str:
 
 
 def _write_rows(
-    database: Database, scratch: Path, stays: int, channels: ChannelSet, cells: str
+    database: Database, scratch: Path, stays: pl.DataFrame, channels: ChannelSet, as_charted: Collection[str]
 ) -> tuple[list[Path], int]:
     """Write the rows to files of some stays each; return the files and the number of measured cells.
 
     The database could write one file itself, but only on a file system with locks.
     """
     parts, measured = [], 0
-    for start in track(range(0, stays, STAYS_A_PART), "Gathering rows"):
-        end = start + STAYS_A_PART
-        rows = database.frame(_ROWS.format(time=TIME, cells=cells, start=start, end=end))
-        once = rows.filter(pl.col("copy") == 0)
-        measured += sum(once[name].count() for name in channels.names)
+    for start, end in track(layout.batches(stays["events"].to_numpy(), EVENTS_A_PART), "Gathering rows"):
+        events = database.frame(_PART.format(start=start, end=end))
+        rows, cells = _rows(events, channels, as_charted)
+        measured += cells
         parts.append(scratch / f"{start}.parquet")
-        rows.drop("copy").write_parquet(parts[-1])
+        rows.write_parquet(parts[-1], compression="lz4")
     return parts, measured
+
+
+def _rows(
+    events: pl.DataFrame, channels: ChannelSet, as_charted: Collection[str]
+) -> tuple[pl.DataFrame, int]:
+    """Gather sorted events into rows: one for each instant of a stay. Also return the number of cells.
+
+    Of several values of a channel the largest wins: the benchmarks sort the values and keep the last. Of
+    categories, and in channels left as charted, this is the last as text.
+    """
+    row = events.select(pl.struct("stay", "second").rle_id()).to_series().to_numpy()
+    first = np.flatnonzero(np.diff(row, prepend=-1))
+    # If a channel has several values at an instant, the last assignment holds.
+    cells = np.full((len(channels), len(first)), -1)
+    cells[events["channel"].to_numpy(), row] = np.arange(len(events))
+    instants = events[first]
+    # Polars would multiply by the reciprocal, whose last digit differs.
+    columns = {"stay": instants["stay"], TIME: pl.Series(instants["second"].to_numpy() / 60 / 60)}
+    for channel, found in zip(channels, cells, strict=True):
+        chosen = pl.Series(found).replace(-1, None)
+        if channel.is_categorical:
+            columns[channel.name] = events["text"].gather(chosen)
+        elif channel.name in as_charted:
+            columns[channel.name] = events["text"].gather(chosen).cast(pl.Float64)
+        else:
+            columns[channel.name] = events["number"].gather(chosen)
+    copies = _copies(events, row)
+    measured = int((cells[:, copies > 0] >= 0).sum())
+    return pl.DataFrame(columns)[np.repeat(np.arange(len(first)), copies)], measured
+
+
+def _copies(events: pl.DataFrame, row: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Count how often each row is written; `row` is the row of each event.
+
+    If an instant has events of several ICU stays, the benchmarks write its row once for each of these stays.
+    """
+    copies = np.zeros(int(row[-1]) + 1, np.int64)
+    own = events["other"].is_null().to_numpy()
+    copies[row[own]] = 1
+    if not own.all():
+        others = events.select("other", "inside", row=pl.Series(row)).filter(
+            pl.col("inside").ne_missing(False)
+        )
+        np.add.at(copies, others.drop_nulls("other").unique(["row", "other"])["row"].to_numpy(), 1)
+    return copies

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,8 +38,8 @@ SUMMARY_FILE = "summary.json"
 PICTURE_FILE = "channels.png"
 """Picture in a directory of each channel's values."""
 
-STAYS_A_BATCH = 100
-"""Number of stays that are formatted at once."""
+ROWS_A_BATCH = 50_000
+"""Number of rows that are formatted at once; it bounds memory."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -150,6 +151,17 @@ def rows_from_cells(
     return pl.DataFrame(columns)
 
 
+def batches(counts: NDArray[np.int64], size: int) -> list[tuple[int, int]]:
+    """Divide stays into batches of about `size` records; return the first stay of each, and that after it.
+
+    Args:
+        counts: int [N], number of records of each stay.
+        size: number of records; only the last stay of a batch goes beyond it.
+    """
+    ends = np.flatnonzero(np.diff(np.cumsum(counts) // size, append=-1)) + 1
+    return [*zip([0, *ends.tolist()], ends.tolist(), strict=False)]
+
+
 def write_cohort(
     out: Path,
     records: PreparedCohort,
@@ -183,16 +195,21 @@ def write_cohort(
         summarize_channels(records.rows, len(records.stays), records.channels),
     )
     made = {"mimic3tf": __version__, "source": source, "options": {**options}, **summary.counts}
-    with _new_directory(out) as directory:
+    with _new_directory(out) as directory, ThreadPoolExecutor(1) as pool:
+        picture = pool.submit(_draw, summary.channels, directory / PICTURE_FILE)
         _write(directory, records)
         _write_json(directory / PREPARED_FILE, made)
         channels = [channel.record for channel in summary.channels]
         _write_json(directory / SUMMARY_FILE, {**summary.counts, "channels": channels})
-        # Imported here, because it takes a while, and not every user of this module draws.
-        from mimic3tf.sources.channel_picture import draw_channels
-
-        draw_channels(summary.channels, directory / PICTURE_FILE)
+        picture.result()
     return summary
+
+
+def _draw(channels: Sequence[ChannelSummary], path: Path) -> None:
+    # Imported here, because it takes a while, and not every user of this module draws.
+    from mimic3tf.sources.channel_picture import draw_channels
+
+    draw_channels(channels, path)
 
 
 def write_benchmark_directory(out: PathText, records: PreparedCohort) -> None:
@@ -258,12 +275,13 @@ def _series(records: PreparedCohort) -> Iterator[memoryview]:
     numbers = [name for name, kind in rows.collect_schema().items() if kind.is_float() and name != TIME]
     whole = rows.select((pl.col(numbers) == pl.col(numbers).round()).all()).collect(engine="streaming")
     integers = [name for name in numbers if whole[name].item()]
-    for start in range(0, len(records.stays), STAYS_A_BATCH):
-        end = min(start + STAYS_A_BATCH, len(records.stays))
+    counts = np.zeros(len(records.stays), np.int64)
+    for stay, count in rows.group_by("stay").len().collect(engine="streaming").iter_rows():
+        counts[stay] = count
+    if not counts.all():
+        raise ValueError("every stay needs at least one row")
+    for start, end in batches(counts, ROWS_A_BATCH):
         batch = rows.filter((pl.col("stay") >= start) & (pl.col("stay") < end)).collect()
-        counts = np.bincount(batch["stay"].to_numpy() - start, minlength=end - start)
-        if not counts.all():
-            raise ValueError("every stay needs at least one row")
         text = (
             batch.select(records.channels.header)
             .cast(dict.fromkeys(integers, pl.Int64))
@@ -271,7 +289,7 @@ def _series(records: PreparedCohort) -> Iterator[memoryview]:
             .encode()
         )
         line_ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")) + 1
-        ends = line_ends[np.cumsum(counts) - 1]
+        ends = line_ends[np.cumsum(counts[start:end]) - 1]
         view = memoryview(text)
         for first, last in zip([0, *ends[:-1]], ends, strict=True):
             yield view[first:last]

@@ -22,7 +22,7 @@ from mimic3tf.sources.codes import charted_sql, insert_sql
 from mimic3tf.sources.cohort_rules import cohort_sql
 from mimic3tf.sources.database import Database
 from mimic3tf.sources.events import EVENT, Source, faults, prepare_events
-from mimic3tf.sources.meds_files import Shards, add_views, events_sql, find_shards, read_splits, splits_file
+from mimic3tf.sources.meds_files import Shards, add_views, find_shards, read_splits, scan_events, splits_file
 from mimic3tf.sources.meds_mapping import SHIPPED, Resolved, resolve_mapping
 from mimic3tf.sources.splits import in_order, split_by_subject
 from mimic3tf.storage.files import PathText
@@ -33,7 +33,7 @@ UNKNOWN = "no discharge from the hospital that tells of survival"
 _LANDMARKS = """
 CREATE TABLE landmark AS
 SELECT e.subject, e.time, e.icustay, e.hadm, m.kind, m.unit, m.years, m.died
-FROM ({events}) e JOIN (FROM (VALUES {marks}) AS v(code, kind, unit, years, died)) m ON m.code = e.code
+FROM event_stream e JOIN (FROM (VALUES {marks}) AS v(code, kind, unit, years, died)) m ON m.code = e.code
 """
 
 # With the id of an ICU stay, its events tell when it begins and ends, in any order and however often they are
@@ -90,12 +90,28 @@ SELECT subject, concat_ws(' ', subject, coalesce(hadm::VARCHAR, 'until ' || disc
 FROM joined LEFT JOIN person USING (subject)
 """
 
-# Of a number in 32 bits, the shortest text that means it is what was charted: 97.8, not 97.80000305.
-_EVENTS = """
-SELECT e.subject, e.icustay, e.time, i.code AS found, i.entry AS code, i.at_admission,
-    CASE WHEN i.of_categories THEN coalesce(e.text, regexp_replace(e.number::VARCHAR, '\\.0$', ''))
-        ELSE coalesce(e.number::VARCHAR, e.text) END AS value
-FROM ({events}) e JOIN item i ON i.code = e.code
+EVENTS = """
+SELECT e.* EXCLUDE (code), i.code AS found, i.entry AS code, i.of_categories, i.at_admission
+FROM event_stream e JOIN item i ON i.code = e.code
+WHERE CASE WHEN i.of_categories THEN coalesce(e.text <> '', e.number IS NOT NULL)
+    ELSE e.number IS NOT NULL OR e.text <> '' END
+"""
+"""SQL of the events of all codes in the table `item` that have a value, as `charted_sql` takes them."""
+
+VALUE = """
+CASE WHEN e.of_categories THEN coalesce(e.text, regexp_replace(e.number::VARCHAR, '\\.0$', ''))
+    ELSE coalesce(e.number::VARCHAR, e.text) END
+"""
+
+# Of a number in 32 bits, the shortest text that means it is what was charted: 97.8, not 97.80000305. Between
+# two neighbours below 8192 lies one number of three decimals at most, which is then the shortest; it is found
+# without making a text.
+_NUMBER = """
+CASE WHEN e.number IS NULL THEN TRY_CAST(e.text AS DOUBLE)
+    WHEN typeof(e.number) = 'DOUBLE' THEN e.number
+    WHEN abs(e.number) < 8192 AND (round(e.number::DOUBLE * 1000) / 1000)::FLOAT = e.number
+        THEN round(e.number::DOUBLE * 1000) / 1000
+    ELSE e.number::VARCHAR::DOUBLE END
 """
 
 
@@ -171,8 +187,8 @@ def resolve(
     return resolve_mapping(chosen, {str(code): int(str(count)) for code, count in rows}, channels)
 
 
-def add_items(database: Database, resolved: Resolved) -> None:
-    """Add the table `item`: the codes of measurements, and what they are."""
+def add_items(database: Database, shards: Shards, resolved: Resolved) -> None:
+    """Add the table `item`: the codes of measurements, and what they are; and the stream of their events."""
     database.run(
         "CREATE TABLE item (code VARCHAR, entry INTEGER, of_categories BOOLEAN, at_admission BOOLEAN)"
     )
@@ -183,11 +199,7 @@ def add_items(database: Database, resolved: Resolved) -> None:
     )
     if items:
         database.run(f"INSERT INTO item VALUES {items}")
-
-
-def charted_events_sql(shards: Shards, resolved: Resolved) -> str:
-    """Write the SQL of the events of all codes in the table `item`, as `charted_sql` takes them."""
-    return _EVENTS.format(events=events_sql(shards, resolved.stays))
+    database.add_stream("event_stream", scan_events(shards, resolved.stays, resolved.measured))
 
 
 def _check_fit(data: Path, resolved: Resolved, chosen: str | None) -> None:
@@ -226,12 +238,13 @@ def _fill(
         f"::VARCHAR, {'NULL' if mark.years is None else mark.years}::BIGINT, {mark.died})"
         for mark in resolved.landmarks
     )
-    landmarks = _LANDMARKS.format(events=events_sql(shards, resolved.stays), marks=marks)
-    database.run(landmarks, bar, "Reading stays")
+    told = {mark.code for mark in resolved.landmarks}
+    database.add_stream("event_stream", scan_events(shards, resolved.stays, told))
+    database.run(_LANDMARKS.format(marks=marks), bar, "Reading stays")
     stays = _STAYS if resolved.tells_ages else f"SELECT * REPLACE (18 AS age) FROM ({_STAYS})"
     for sql in (*cohort_sql(stays, all_stays=all_stays, unknown=UNKNOWN), EVENT):
         database.run(sql)
-    add_items(database, resolved)
-    charted = charted_sql(charted_events_sql(shards, resolved))
+    add_items(database, shards, resolved)
+    charted = charted_sql(EVENTS, VALUE, _NUMBER)
     database.run(insert_sql(charted, resolved.codes, resolved.channels), bar, "Reading measurements")
     return faults(database, "candidate") | faults(database, "episode")

@@ -10,7 +10,7 @@ import polars as pl
 
 from mimic3tf.sources.codes import cleaned_sql
 from mimic3tf.sources.database import Database, parse_size, progress_bar
-from mimic3tf.sources.meds import add_items, charted_events_sql, resolve
+from mimic3tf.sources.meds import EVENTS, VALUE, add_items, resolve
 from mimic3tf.sources.meds_files import VALUES, Shards, find_shards, read_descriptions
 from mimic3tf.sources.meds_mapping import KINDS
 from mimic3tf.storage.files import PathText
@@ -20,8 +20,8 @@ FREQUENT = 20
 
 # A code has few different values, so the median of counted values is exact and needs little memory.
 _COUNTED = """
-SELECT found, code, value, count(*) AS n, NULL AS fault FROM ({events}) WHERE value <> ''
-GROUP BY found, code, value
+SELECT *, TRY_CAST(value AS DOUBLE) AS charted, NULL AS fault
+FROM (SELECT found, code, {value} AS value, count(*) AS n FROM ({events}) e GROUP BY ALL)
 """
 
 _SUMMARY = """
@@ -96,14 +96,10 @@ def explain_meds(data: PathText, *, mapping: str | None = None, memory_limit: st
     with tempfile.TemporaryDirectory() as scratch, Database(Path(scratch), limit) as database:
         with progress_bar() as bar:
             resolved = resolve(database, shards, mapping, bar)
-            add_items(database, resolved)
-            counted = _COUNTED.format(events=charted_events_sql(shards, resolved))
+            add_items(database, shards, resolved)
+            counted = _COUNTED.format(value=VALUE, events=EVENTS)
             cleaned = cleaned_sql(counted, resolved.codes)
-            database.run(
-                f"CREATE TABLE value AS SELECT *, TRY_CAST(value AS DOUBLE) AS charted FROM ({cleaned})",
-                bar,
-                "Reading measurements",
-            )
+            database.run(f"CREATE TABLE value AS {cleaned}", bar, "Reading measurements")
             database.run(f"CREATE TABLE unmapped AS {_unmapped_sql(shards)}", bar, "Reading other codes")
         spreads = ", ".join(_SPREAD.format(of=of) for of in ("charted", "number"))
         codes, channels = (

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+from polars.datatypes import DataTypeClass
 from polars.exceptions import PolarsError
 
 from mimic3tf.data.directory import Split
 from mimic3tf.errors import DataError, private
-from mimic3tf.sources.cleaning import name_sql, quoted
+from mimic3tf.sources.cleaning import quoted
 from mimic3tf.sources.database import Database, literal_path
 from mimic3tf.sources.meds_mapping import Stays
 
@@ -39,6 +40,7 @@ _EVENT: Mapping[str, tuple[Callable[[pl.DataType], bool], str]] = {
     "code": (_is_text, "text"),
 }
 VALUES = {"numeric_value": _NUMBER, "text_value": (_is_text, "text")}
+Schema = tuple[tuple[str, pl.DataType], ...]
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,13 @@ class Shards:
         data: directory of the data set.
         files: the files that hold events.
         columns: column -> whether it holds whole numbers in all of them; has every column of any file.
+        schemas: columns of a file and their types -> the files that have them.
     """
 
     data: Path
     files: tuple[Path, ...]
     columns: Mapping[str, bool]
+    schemas: Mapping[Schema, list[Path]]
 
 
 def find_shards(data: Path) -> Shards:
@@ -72,12 +76,14 @@ def find_shards(data: Path) -> Shards:
         raise DataError(f"{folder}: holds no .parquet file")
     files: list[Path] = []
     columns: dict[str, bool] = {}
+    schemas: dict[Schema, list[Path]] = {}
     for file in found:
         schema, rows = _footer(file)
         if not rows:
             continue  # a split without subjects; its columns may have any type
         _check_columns(file, schema)
         files.append(file)
+        schemas.setdefault(tuple(schema.items()), []).append(file)
         for name, kind in schema.items():
             whole = kind.is_integer() or isinstance(kind, pl.Null)
             columns[name] = columns.get(name, True) and whole
@@ -87,7 +93,7 @@ def find_shards(data: Path) -> Shards:
         raise DataError(
             f"{files[0]}: lacks the column {' and the column '.join(VALUES)}; no event has a value"
         )
-    return Shards(data, tuple(files), columns)
+    return Shards(data, tuple(files), columns, schemas)
 
 
 def add_views(database: Database, shards: Shards) -> None:
@@ -96,27 +102,38 @@ def add_views(database: Database, shards: Shards) -> None:
     database.add_view("shard", f"SELECT * FROM read_parquet([{paths}], union_by_name = true)", shards.files)
 
 
-def events_sql(shards: Shards, stays: Stays) -> str:
-    """Write the SQL of all events: subject, time, code, number, text, icustay and hadm.
+def scan_events(shards: Shards, stays: Stays, codes: Collection[str]) -> pl.LazyFrame:
+    """Scan the events of some codes: subject, time, code, number, text, icustay and hadm.
 
-    An id is BIGINT if it is a whole number in all files, else VARCHAR, and null if no file has its column.
+    An id is a whole number if it is one in all files, else text, and null if no file has its column.
     """
+    ids = {"icustay": stays.icu_stay_id, "hadm": stays.admission_id}
+    parts = []
+    for schema, files in shards.schemas.items():
+        names = {name for name, _ in schema}
 
-    def column(name: str | None, kind: str) -> str:
-        return f"{name_sql(name)}::{kind}" if name and name in shards.columns else f"NULL::{kind}"
+        def column(
+            name: str | None, kind: pl.DataType | DataTypeClass | None, names: Set[str] = names
+        ) -> pl.Expr:
+            value = pl.col(name) if name is not None and name in names else pl.lit(None)
+            return value.cast(kind) if kind else value
 
-    def id_of(name: str | None) -> str:
-        return column(name, "BIGINT" if shards.columns.get(name or "", True) else "VARCHAR")
-
-    # A float that is no number stands for a missing one.
-    whole = shards.columns.get("numeric_value", True)
-    number = column("numeric_value", "DOUBLE") if whole else "nullif(numeric_value, 'nan')"
-    return f"""
-SELECT subject_id::BIGINT AS subject, time::TIMESTAMP AS time, code, {number} AS number,
-    {column("text_value", "VARCHAR")} AS text, {id_of(stays.icu_stay_id)} AS icustay,
-    {id_of(stays.admission_id)} AS hadm
-FROM shard
-"""
+        # A float that is no number stands for a missing one.
+        number = column("numeric_value", pl.Float64 if shards.columns.get("numeric_value", True) else None)
+        wanted = {
+            "subject": column("subject_id", pl.Int64),
+            "time": column("time", pl.Datetime("us")),
+            "code": column("code", pl.String),
+            "number": number.fill_nan(None),
+            "text": column("text_value", pl.String),
+            **{
+                key: column(name, pl.Int64 if shards.columns.get(name or "", True) else pl.String)
+                for key, name in ids.items()
+            },
+        }
+        scan = pl.scan_parquet(files, glob=False, extra_columns="ignore")
+        parts.append(scan.filter(wanted["code"].is_in(codes)).select(**wanted))
+    return pl.concat(parts, how="vertical_relaxed")
 
 
 def read_splits(data: Path) -> dict[int, Split] | None:

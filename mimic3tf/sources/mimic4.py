@@ -64,9 +64,12 @@ LEFT JOIN patients p ON p.subject_id = i.subject_id
 # The text of a laboratory's value is often "___", but its number is there. Only the text tells what a coma
 # score means: `valuenum` is 1 for "No Response-ETT", too.
 _EVENTS = """
-SELECT e.subject_id AS subject, {icustay} AS icustay, e.charttime AS time, i.code, i.at_admission,
-    CASE WHEN i.of_categories THEN e.value ELSE coalesce(e.valuenum, e.value) END AS value
-FROM {table} e JOIN item i ON i.itemid = e.itemid
+FROM (
+    SELECT e.subject_id AS subject, {icustay} AS icustay, e.charttime AS time, i.code, i.at_admission,
+        CASE WHEN i.of_categories THEN e.value ELSE coalesce(e.valuenum, e.value) END AS charted
+    FROM {table} e JOIN item i ON i.itemid = e.itemid
+)
+SELECT * RENAME (charted AS value) WHERE charted <> ''
 """
 
 

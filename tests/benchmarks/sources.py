@@ -24,11 +24,12 @@ from pathlib import Path
 import duckdb
 
 from mimic3tf.progress import track
+from mimic3tf.sources.cleaning import quoted
 from mimic3tf.sources.codes import codes_of
 from mimic3tf.sources.csv_tables import open_tables
 from mimic3tf.sources.database import Database, parse_size, progress_bar
-from mimic3tf.sources.meds import add_items, prepare_meds, resolve
-from mimic3tf.sources.meds_files import events_sql, find_shards
+from mimic3tf.sources.meds import prepare_meds, resolve
+from mimic3tf.sources.meds_files import find_shards
 from mimic3tf.sources.meds_mapping import shipped_meds_mapping
 from mimic3tf.sources.mimic4 import TABLES, prepare_mimic4
 
@@ -82,9 +83,8 @@ def scan_meds(data: Path, memory_limit: str, columns: str) -> None:
     with Database(data.parent / "scratch", parse_size(memory_limit)) as database, progress_bar() as bar:
         shards = find_shards(data)
         resolved = resolve(database, shards, None, bar)
-        add_items(database, resolved)
-        events = events_sql(shards, resolved.stays)
-        database.run(f"SELECT {columns} FROM ({events}) JOIN item USING (code)")
+        codes = ", ".join(f"({quoted(code)})" for code in resolved.measured)
+        database.run(f"SELECT {columns} FROM shard JOIN (VALUES {codes}) AS item(code) USING (code)")
 
 
 def scan_tables(data: Path, memory_limit: str, columns: Mapping[str, str]) -> None:
@@ -100,7 +100,7 @@ def scan_tables(data: Path, memory_limit: str, columns: Mapping[str, str]) -> No
 
 
 COUNT = "count(*)"
-READ = "count(*), max(subject), max(time), max(icustay), max(number), count(text)"
+READ = "count(*), max(subject_id), max(time), max(icustay_id), max(numeric_value), count(text_value)"
 LAB = "count(*), max(subject_id), max(charttime), max(value), max(valuenum)"
 EVENTS = {"chartevents": f"{LAB}, max(stay_id)", "labevents": LAB}
 WORK: dict[str, dict[str, Callable[[Path, Path, str], object]]] = {

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from raw_records import labels_of, series_of
@@ -789,6 +790,36 @@ def test_numbers_may_be_of_any_size(hospital: Hospital, tmp_path: Path, kind: ty
     other.write(a=hospital.frame().with_columns(pl.col("numeric_value").cast(kind)))
     other.read()
     assert tree(other.out) == tree(hospital.out)
+
+
+def test_a_number_in_32_bits_is_the_shortest_decimal_that_means_it(hospital: Hospital) -> None:
+    thousandths = np.random.default_rng(0).integers(-9_000_000, 9_000_000, 3000) / 1000
+    edges = [97.8, 8191.998, 8191.999, 8192.001, 8192.4, 16777217, 0.0005, 0.0004, 0.1234567, 1e-7, -0.0, 1e6]
+    numbers = np.array([*thousandths, *edges], np.float32)
+    hospital.admit(7, charted=False)
+    for second, number in enumerate(numbers.tolist()):
+        hospital.chart(7, second / 3600, HEART_RATE, number)
+    hospital.prepare()
+    found = [float(row["Heart Rate"]) for row in hospital.series("7_episode1")]
+    assert found == [float(str(number)) for number in numbers]
+
+
+@pytest.mark.parametrize("kind", [pl.Categorical, pl.Enum([HEART_RATE, "MEDS_BIRTH"])])
+def test_codes_may_be_a_dictionary_in_some_shards(
+    hospital: Hospital, kind: pl.DataType | type[pl.DataType]
+) -> None:
+    hospital.admit(7)
+    hospital.chart(7, 2, HEART_RATE, 81)
+    told = pl.col("code").is_in([HEART_RATE, "MEDS_BIRTH"])
+    frame = hospital.frame()
+    hospital.write(
+        **{
+            "train/0": frame.filter(told).with_columns(pl.col("code").cast(kind)),
+            "train/1": frame.filter(~told),
+        }
+    )
+    hospital.read()
+    assert [row["Heart Rate"] for row in hospital.series("7_episode1")] == ["80", "81"]
 
 
 def test_ids_may_be_text(hospital: Hospital, tmp_path: Path) -> None:
