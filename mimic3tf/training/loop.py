@@ -20,7 +20,7 @@ from mimic3tf import pipeline
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.channels_file import channels_text
 from mimic3tf.data.cohort import Cohort
-from mimic3tf.data.directory import Split, listfile_of
+from mimic3tf.data.directory import Split, lacking
 from mimic3tf.data.flat import FlatGrids
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning.carried import carried_record
@@ -261,7 +261,7 @@ def _prepare(config: TrainingConfig, trigger: Trigger | None) -> _Prepared:
     for split, cohort in stays.items():
         missing = {0, 1} - set(np.unique(goal.of(cohort.labels)).tolist())
         if missing:
-            raise DataError(f"{listfile_of(config.data, split)}: no stay has {named} {min(missing)}")
+            raise DataError(lacking(config.data, split, f"no stay has {named} {min(missing)}"))
     exposure = poison_as_set(config, train, trigger)
     if not goal.attacked(exposure.labels).any():
         raise UsageError(
