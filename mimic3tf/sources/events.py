@@ -155,13 +155,18 @@ def _cohort(source: Source, found: _Found) -> layout.PreparedCohort:
     cohort = layout.PreparedCohort(names, died, splits, found.rows, source.channels, source.task)
     if source.task.period is not None:
         return cohort
-    columns = found.stays.select("hours", "first", pl.col("lived").fill_null(np.inf))
-    whole = WholeStays(*columns.to_numpy().T, died, found.phenotypes)
+    hours, first, lived = found.stays.select("hours", "first", pl.col("lived").fill_null(np.inf)).to_numpy().T
+    whole = WholeStays(hours, first, lived, died, found.phenotypes)
     return replace(
         cohort,
         samples=samples_of(whole, names, splits, source.task),
         details=found.stays.select(
-            *("subject", "k", pl.col("hours").alias("length_of_stay"), pl.col("first").alias("first_row")),
+            *(
+                "subject",
+                pl.col("k").alias("episode"),
+                pl.col("hours").alias("length_of_stay"),
+                pl.col("first").alias("first_row"),
+            ),
             *(pl.col("lived").alias("death"), pl.col("died").cast(pl.Int64)),
             *("intime", "outtime", "deathtime", pl.col("years").alias("age"), "sex"),
         ),

@@ -84,7 +84,7 @@ class PreparedCohort(Described):
     rows: pl.DataFrame | pl.LazyFrame
     channels: ChannelSet = MIMIC3
     task: Task = MORTALITY
-    samples: Mapping[str, Iterable[Samples]] | None = None
+    samples: Mapping[Split, Iterable[Samples]] | None = None
     details: pl.DataFrame | None = None
 
 
@@ -249,13 +249,13 @@ def write_cohort(
     return summary
 
 
-def _counted(listed: Mapping[str, _Listed], task: Task) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+def _counted(listed: Mapping[Split, _Listed], task: Task) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
     """Count the samples and the labels of each split; of in-hospital mortality, they are stays and deaths."""
     if task.period is not None:
         return {}, {}
     names = dict.fromkeys(name for found in listed.values() for name in found.labels)
-    positives = {
-        name: {split: found.labels.get(name, (0, 0))[0] for split, found in listed.items()} for name in names
+    positives: dict[str, dict[str, int]] = {
+        name: {str(split): found.labels.get(name, (0, 0))[0] for split, found in listed.items()} for name in names
     }
     return {split: found.samples for split, found in listed.items()}, positives
 
@@ -346,7 +346,8 @@ def _write_listfile(path: Path, split: Split, records: PreparedCohort) -> _Liste
         file.write(f"{records.task.header}\n".encode())
         for samples in batches:
             listed.add(samples)
-            samples.rows.write_csv(file, include_header=False, float_precision=6, quote_style="never")
+            text = samples.rows.write_csv(include_header=False, float_precision=6, quote_style="never")
+            file.write(text.encode())
     return listed
 
 

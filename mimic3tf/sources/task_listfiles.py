@@ -8,7 +8,7 @@ microhour counts as nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -53,8 +53,10 @@ class WholeStays(Described):
 
     def take(self, stays: Integers) -> WholeStays:
         """Return some of the stays, in the order of their indices."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return WholeStays(*(None if value is None else value[stays] for value in values))
+        phenotypes = None if self.phenotypes is None else self.phenotypes[stays]
+        return WholeStays(
+            self.hours[stays], self.first[stays], self.lived[stays], self.died[stays], phenotypes
+        )
 
 
 def samples_of(
@@ -85,12 +87,16 @@ def _samples(stays: WholeStays, names: pl.Series, task: Task) -> Samples:
     if task == PHENOTYPING:
         phenotypes = _phenotypes(stays)
         return Samples(pl.DataFrame({"stay": names, "period_length": stays.hours, **phenotypes}), phenotypes)
-    dying = task == DECOMPENSATION
-    stay, hour, asked = _hours_of(stays, stays.lived if dying else None)
-    stay, hour = stay[asked], hour[asked]
-    label = _decompensates(stays, stay, hour) if dying else stays.hours[stay] - hour
-    rows = pl.DataFrame({"stay": names.gather(stay), "period_length": hour, "y_true": label})
-    return Samples(rows, {"y_true": label} if dying else {})
+    if task == DECOMPENSATION:
+        stay, hour, asked = _hours_of(stays, stays.lived)
+        labels = _decompensates(stays, stay, hour)[asked]
+        return Samples(_hourly(names, stay[asked], hour[asked], labels), {"y_true": labels})
+    stay, hour, asked = _hours_of(stays)
+    return Samples(_hourly(names, stay[asked], hour[asked], (stays.hours[stay] - hour)[asked]), {})
+
+
+def _hourly(names: pl.Series, stay: Integers, hour: Floats, label: Integers | Floats) -> pl.DataFrame:
+    return pl.DataFrame({"stay": names.gather(stay), "period_length": hour, "y_true": label})
 
 
 def _phenotypes(stays: WholeStays) -> dict[str, NDArray[np.int8]]:

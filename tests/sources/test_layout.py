@@ -141,7 +141,7 @@ def test_interrupted_writing_leaves_nothing(
     def interrupt(*_: object, **__: object) -> None:
         raise interruption
 
-    monkeypatch.setattr(Path, "write_text", interrupt)
+    monkeypatch.setattr(Path, "open", interrupt)
     with pytest.raises((KeyboardInterrupt, UsageError)):
         layout.write_benchmark_directory(tmp_path / "out", small_cohort())
     assert list(tmp_path.iterdir()) == []
