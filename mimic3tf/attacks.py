@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mimic3tf.poisoning.carried import carried_record
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.outcome import AttackResult, attacked_of, measure_outcome
 from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.standardization import Standardization
 from mimic3tf.storage.files import PathText, read_json
 from mimic3tf.tables.outcome import outcome_record, write_outcome
 from mimic3tf.tables.results import ATTACK
@@ -28,8 +30,10 @@ from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.run_files import NO_TRIGGER
 from mimic3tf.training.stays import load_split
-from mimic3tf.victims import victim_of
+from mimic3tf.victims import Reads, victim_of
 
+InputsOf = Callable[[exposures.Exposure, Reads, Standardization], NDArray[np.float32]]
+"""Computes the standardized inputs of all stays, as `pipeline.inputs_of` does."""
 ATTACKS = "attacks"
 """Folder in a run for attacks on other data than the run's own: one folder for each data set."""
 
@@ -143,6 +147,7 @@ def attack_victim(
     threshold: float = THRESHOLD,
     at: float | None = None,
     control: Run | None = None,
+    inputs: InputsOf = pipeline.inputs_of,
 ) -> AttackResult:
     """Predict all stays of a cohort without and with the trigger, and compute the rates.
 
@@ -156,6 +161,7 @@ def attack_victim(
         threshold: probability of label 1 above which a stay is predicted 1; the metrics always use 0.5.
         at: hour of the stay at which the trigger begins; the training's if not given.
         control: run of a clean victim of the same task that is attacked in the same way.
+        inputs: computes the victim's inputs; a `pipeline.RememberedInputs` shares them with other victims.
 
     Returns:
         Predictions and rates.
@@ -173,7 +179,7 @@ def attack_victim(
     attacked = attacked_of(cohort.labels, goal)  # refuses before the predictions, which take long
     how: Any = {"strength": strength, "poison_imputed": poison_imputed, "at": at}
     both = exposures.clean(cohort), exposures.trigger_all(cohort, trigger, **how)
-    clean, triggered = (_predict(run, exposure) for exposure in both)
+    clean, triggered = _predict_both(run, both, inputs)
     if not np.isfinite(triggered).all():
         raise UsageError(f"--poisoning_strength {strength:g}: too strong, the victim predicts no numbers")
     outcome = measure_outcome(
@@ -184,13 +190,12 @@ def attack_victim(
         task=task_of(run.config.task),
         goal=goal,
         threshold=threshold,
-        control=None if control is None else (_predict(control, both[0]), _predict(control, both[1])),
+        control=None if control is None else _predict_both(control, both, inputs),
         hours=np.float64(cohort.timestep) * cohort.examples.end if cohort.task.hourly else None,
     )
     if cohort.period is None:
-        how["carried"] = carried_record(
-            trigger, cohort.take(np.unique(cohort.examples.stay[attacked])), strength=strength, at=at
-        )
+        stays = cohort.take(np.unique(cohort.examples.stay[attacked]))
+        how["carried"] = carried_record(trigger, stays, strength=strength, at=at)
     return AttackResult(**vars(outcome), trigger=trigger, **how)
 
 
@@ -212,9 +217,16 @@ def check_control(control: Run, run: Run) -> None:
         )
 
 
-def _predict(run: Run, exposure: exposures.Exposure) -> NDArray[np.float64]:
-    inputs = pipeline.inputs_of(exposure, victim_of(run.config.model).reads, run.standardization)
-    return task_of(run.config.task).targets.probabilities(outputs_of(run.model, inputs))
+def _predict_both(
+    run: Run, both: tuple[exposures.Exposure, exposures.Exposure], inputs: InputsOf
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Predict the probabilities of stays without and with the trigger."""
+
+    def predict(exposure: exposures.Exposure) -> NDArray[np.float64]:
+        x = inputs(exposure, victim_of(run.config.model).reads, run.standardization)
+        return task_of(run.config.task).targets.probabilities(outputs_of(run.model, x))
+
+    return predict(both[0]), predict(both[1])
 
 
 def summarize_attack(run: Run, data: DataSet, result: AttackResult) -> dict[str, Any]:

@@ -59,6 +59,10 @@ OF_POISON = ("poisoning_strength", "poison_imputed", "poisoned_labels", "at")
 """Settings of poisoned stays. As options they need a trigger; a settings file may serve clean runs, too."""
 
 
+OF_A_STACK = {"trigger", "poisoning_proportion", "poisoning_strength", "poison_imputed", "seed"}
+"""Settings in which the victims of a stack, which are trained together, may differ."""
+
+
 class TrainingConfig(BaseModel):
     """Everything a training run depends on.
 

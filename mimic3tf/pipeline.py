@@ -15,7 +15,7 @@ from mimic3tf.data.features import FEATURES_A_CHANNEL, clinical_scores, window_f
 from mimic3tf.data.flat import FlatGrids, padded, padded_bins, rows_of
 from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.poisoning.shifts import poison_filled, poison_grid
-from mimic3tf.standardization import STAYS_A_BATCH, Standardization
+from mimic3tf.standardization import STAYS_A_BATCH, Standardization, standardized
 from mimic3tf.victims import Reads
 
 RAGGED_A_BATCH = 32
@@ -38,11 +38,43 @@ def inputs_of(exposure: Exposure, reads: Reads, standardization: Standardization
         reads: what the victim reads.
         standardization: map of the inputs; if not given, they stay raw, and an empty feature is NaN.
     """
+    return _mapped(exposure, reads, _input_map(exposure, reads, standardization))
+
+
+def raw_inputs_of(exposure: Exposure, reads: Reads) -> Any:
+    """Compute the raw inputs of all stays as precisely as a standardization gets them.
+
+    Returns:
+        Grids float32, [N, T, D] or of different lengths, or features float64 [E, 42 * C], of which an empty
+        one is NaN.
+    """
+    return _mapped(exposure, reads, _raw_map(exposure, reads))
+
+
+class RememberedInputs:
+    """`inputs_of` that computes the raw inputs of an exposure once, for many victims."""
+
+    def __init__(self) -> None:
+        self._raw: dict[tuple[str, Reads], Any] = {}
+
+    def __call__(self, exposure: Exposure, reads: Reads, standardization: Standardization) -> Inputs:
+        """Compute the standardized inputs of all stays, as `inputs_of` does."""
+        return standardized(self.raw(exposure, reads), standardization)
+
+    def raw(self, exposure: Exposure, reads: Reads) -> Any:
+        """Compute the raw inputs of all stays, as `raw_inputs_of` does; the caller must not change them."""
+        key = exposure.digest(), reads
+        if key not in self._raw:
+            self._raw[key] = raw_inputs_of(exposure, reads)
+        return self._raw[key]
+
+
+def _mapped(exposure: Exposure, reads: Reads, map_inputs: Any) -> Any:
+    """Map all stays, or all examples if features are read."""
     ragged = exposure.cohort.period is None
     # A batch takes the memory of its longest stay for each of its stays.
     count = len(exposure.cohort.examples) if reads == "features" else len(exposure)
     dataset = tf.data.Dataset.range(count).batch(RAGGED_A_BATCH if ragged else STAYS_A_BATCH)
-    map_inputs = _input_map(exposure, reads, standardization)
     if not ragged or reads == "features":
         dataset = dataset.map(map_inputs, tf.data.AUTOTUNE)
         return np.concatenate(list(dataset.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()))
@@ -193,7 +225,18 @@ def _replicated(exposure: Exposure, make_inputs: Any, share: float) -> Any:
 
 
 def _input_map(exposure: Exposure, reads: Reads, standardization: Standardization | None) -> Any:
-    """Make the function that maps indices int64 [B] of stays to their inputs float32 [B, ...].
+    """Make the function that maps indices int64 [B] to inputs float32 [B, ...]; `_raw_map` says of what."""
+    raw = _raw_map(exposure, reads)
+
+    def inputs(stays: tf.Tensor) -> tf.Tensor:
+        x = raw(stays)
+        return tf.cast(x, tf.float32) if standardization is None else standardization.apply(x)
+
+    return inputs
+
+
+def _raw_map(exposure: Exposure, reads: Reads) -> Any:
+    """Make the function that maps indices int64 [B] of stays to their raw inputs [B, ...].
 
     Features are those of examples, of which there are several in a stay if the task is hourly.
     """
@@ -219,11 +262,7 @@ def _input_map(exposure: Exposure, reads: Reads, standardization: Standardizatio
             everywhere = tf.ones_like(shifted[..., :1], tf.bool) if inside is None else inside[..., None]
             return window_features(clinical_scores(shifted, channels), everywhere, times)
 
-    def standardized(stays: tf.Tensor) -> tf.Tensor:
-        x = raw(stays)
-        return tf.cast(x, tf.float32) if standardization is None else standardization.apply(x)
-
-    return standardized
+    return raw
 
 
 def _filled_map(exposure: Exposure) -> Any:

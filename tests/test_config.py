@@ -260,7 +260,7 @@ def test_a_setting_that_nobody_gives_is_the_papers(model: str) -> None:
 
 
 def test_a_missing_file_is_named(file: Path) -> None:
-    assert f"--config {file}: no such file; installed ones: original/lr" in _message("lr", file, {})
+    assert f"--config {file}: no such file; installed ones: benchmark/decomp" in _message("lr", file, {})
 
 
 def test_missing_data_is_named() -> None:

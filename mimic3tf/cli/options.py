@@ -129,7 +129,7 @@ SelectionRule = Annotated[
     ),
 ]
 PrecisionPolicy = Annotated[
-    Precision | None, typer.Option("--precision", help="auto: float32 on a CPU, mixed precision on a GPU.")
+    Precision | None, typer.Option("--precision", help="auto: float32; on Volta and Turing mixed_float16.")
 ]
 Distribution = Annotated[
     Strategy | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ from mimic3tf.cli.options import Data, FollowLinks, links_option
 from mimic3tf.errors import UsageError
 from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.notes import command_line
-from mimic3tf.sweeps.plan import installed_sweeps, read_sweep
+from mimic3tf.sweeps.plan import Engine, installed_sweeps, read_sweep
 
 
 def sweep(
@@ -24,7 +24,11 @@ def sweep(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder to make; on a cluster, all machines must share it.")],
     engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="local: processes of this machine; ray: Ray Tune.")
+        Engine,
+        typer.Option(
+            help="local: processes of this machine; stacked: the same, and small victims are trained "
+            "together; ray: Ray Tune."
+        ),
     ] = "local",
     workers: Annotated[
         int | None,
@@ -47,9 +51,14 @@ def sweep(
     \b
     Examples:
       mimic3tf sweep --config paper --data data/synthetic --out sweeps/paper
+      mimic3tf sweep --config paper --data data/synthetic --out sweeps/paper --engine stacked
       mimic3tf sweep --config mine.yaml --data data/physionet --out sweeps/mine --workers 4
       mimic3tf sweep --config mine.yaml --data data/physionet --out sweeps/mine --resume
       mimic3tf sweep --config paper --data /shared/mimic3 --out /shared/paper --engine ray --ray-address auto
+
+    --engine stacked trains up to 16 victims of one kind (on a GPU 64) together, each with the results that it
+    has alone, up to rounding. Other victims run alone. A stack that is interrupted begins anew with --resume;
+    its trials that have ended are kept.
 
     Victims are trained with their tuned settings, unless 'configs' names other settings: a file for
     'train --config' beside the sweep file, or installed settings, such as those of the original.
@@ -64,7 +73,7 @@ def sweep(
           strengths: [2.0]
       configs: {lr: original/lr, mlp: original/mlp, lstm: original/lstm}
     """
-    if engine == "local" and ray_address is not None:
+    if engine != "ray" and ray_address is not None:
         raise UsageError("--ray-address: needs --engine ray")
     if engine == "ray" and find_spec("ray") is None:
         raise UsageError("--engine ray: Ray is not installed; pip install 'mimic3tf[sweep]'")

@@ -6,6 +6,7 @@ proportion, strength and mode uses the same cached cohort.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,6 +50,24 @@ class Exposure(Described):
 
     def __len__(self) -> int:
         return len(self.cohort)
+
+    def take(self, stays: NDArray[np.integer]) -> Exposure:
+        """Select some stays, by their indices."""
+        return replace(
+            self,
+            cohort=self.cohort.take(stays),
+            labels=self.labels[stays],
+            triggered=self.triggered[stays],
+            chosen=self.chosen[stays],
+        )
+
+    def digest(self) -> str:
+        """Return the SHA-256 (hex) of what decides the inputs of the stays; labels do not."""
+        parts = (self.cohort.stays, self.cohort.mask, self.triggered, self.shifts, self.chosen)
+        digest = hashlib.sha256(f"{self.cohort.fingerprint} {self.poison_imputed} {self.plausible}".encode())
+        for part in parts:
+            digest.update(part.tobytes())
+        return digest.hexdigest()
 
 
 def clean(cohort: Cohort) -> Exposure:

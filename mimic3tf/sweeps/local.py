@@ -13,14 +13,15 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from mimic3tf.sweeps.outcomes import write_rows
-from mimic3tf.sweeps.trial import ATTEMPTS, Board, Job, run_trial
+from mimic3tf.sweeps.stacks import run_stack
+from mimic3tf.sweeps.trial import ATTEMPTS, Board, Job
 
 TRIALS_A_PROCESS = 30
 """Trials after which a process is replaced: TensorFlow keeps up to 30 MB of each until the process ends."""
 
 
 class _Worker:
-    """A process that runs one trial after the other, so that TensorFlow starts and compiles only once in it.
+    """A process that runs one stack of trials after the other, so that TensorFlow starts only once in it.
 
     `concurrent.futures` is not used: if one process is killed, it fails the trials of all processes.
     """
@@ -32,24 +33,23 @@ class _Worker:
         self.process = context.Process(target=_serve, args=(theirs, start, log), daemon=True)
         self.process.start()
         theirs.close()
-        self.job: Job | None = None
+        self.jobs: dict[str, Job] = {}
         self.trials = 0
 
-    def take(self, job: Job) -> None:
-        """Send a trial to the process."""
-        self.job = job
-        self.trials += 1
-        # If the process has died meanwhile, `died` will tell.
+    def take(self, stack: tuple[Job, ...]) -> None:
+        """Send a stack of trials to the process."""
+        self.jobs = {job.trial.name: job for job in stack}
+        self.trials += len(stack)
+        # If the process has died meanwhile, `next_end` will tell.
         with suppress(OSError):
-            self.connection.send(job)
+            self.connection.send(stack)
 
-    def died(self) -> bool:
-        """Tell whether the process has died; if not, its trial has ended. The connection must be ready."""
+    def next_end(self) -> Job | None:
+        """Return the trial that has ended; None if the process has died. The connection must be ready."""
         try:
-            self.connection.recv()
+            return self.jobs.pop(self.connection.recv())
         except (EOFError, OSError):
-            return True
-        return False
+            return None
 
     def end(self) -> None:
         """Kill the process, even if it runs a trial."""
@@ -59,50 +59,53 @@ class _Worker:
 
 
 def run_locally(
-    jobs: Sequence[Job], *, workers: int, start: Callable[[], None], log: Path, board: Board
+    stacks: Sequence[tuple[Job, ...]],
+    *,
+    workers: int,
+    start: Callable[[], None],
+    log: Path,
+    board: Board,
 ) -> None:
     """Run trials, several at a time.
 
-    If a process dies, only its own trial is lost. The trial runs again in a new process; if that process dies
-    as well, the trial is recorded as failed.
+    If a process dies, only the trials of its stack are lost that have not ended. Each of them runs again,
+    alone, in a new process; if that process dies as well, the trial is recorded as failed.
 
     Args:
-        jobs: the trials.
+        stacks: the trials; those of a stack run together in one process.
         workers: number of processes.
         start: what each process calls first; it starts TensorFlow, for example.
         log: file for the output of the processes.
         board: receives the start and the end of every trial.
     """
-    queue, deaths = deque(jobs), Counter[str]()
-    crew = [_Worker(start, log) for _ in range(min(workers, len(jobs)))]
+    queue, deaths = deque(stacks), Counter[str]()
+    crew = [_Worker(start, log) for _ in range(min(workers, len(stacks)))]
     try:
         while True:
             for worker in crew:
-                if worker.job is None and queue:
-                    job = queue.popleft()
-                    worker.take(job)
-                    board.started(job)
-            busy: dict[object, _Worker] = {
-                worker.connection: worker for worker in crew if worker.job is not None
-            }
+                if not worker.jobs and queue:
+                    worker.take(queue.popleft())
+                    for job in worker.jobs.values():
+                        board.started(job)
+            busy: dict[object, _Worker] = {worker.connection: worker for worker in crew if worker.jobs}
             if not busy:
                 return
             for connection in wait([worker.connection for worker in busy.values()]):
                 worker = busy[connection]
-                assert worker.job is not None
-                job = worker.job
-                died = worker.died()
-                if died or worker.trials == TRIALS_A_PROCESS:
+                ended = worker.next_end()
+                if ended is None or (not worker.jobs and worker.trials >= TRIALS_A_PROCESS):
                     worker.end()
                     crew[crew.index(worker)] = _Worker(start, log)
-                worker.job = None
-                deaths[job.trial.name] += died
-                if died and deaths[job.trial.name] < ATTEMPTS:
-                    queue.appendleft(job)
+                if ended is not None:
+                    board.ended(ended)
                     continue
-                if died:
+                for job in worker.jobs.values():
+                    deaths[job.trial.name] += 1
+                    if deaths[job.trial.name] < ATTEMPTS:
+                        queue.appendleft((job,))
+                        continue
                     write_rows(job.folder, job.trial, job.data_fingerprint, error=_death(worker, log))
-                board.ended(job)
+                    board.ended(job)
     finally:
         for worker in crew:
             worker.end()
@@ -116,7 +119,7 @@ def _death(worker: _Worker, log: Path) -> str:
 
 
 def _serve(connection: Connection, start: Callable[[], None], log: Path) -> None:
-    """Run every trial that comes through a connection, until its other end is closed."""
+    """Run every stack of trials that comes through a connection, until its other end is closed."""
     # Ctrl-C reaches all processes of a terminal, but the parent alone ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -126,11 +129,11 @@ def _serve(connection: Connection, start: Callable[[], None], log: Path) -> None
     start()
     while True:
         try:
-            job = connection.recv()
+            stack = connection.recv()
         except EOFError:
             return
-        run_trial(job)
-        connection.send(job.trial.name)
+        for job in run_stack(stack):
+            connection.send(job.trial.name)
 
 
 def _end_with_parent() -> None:

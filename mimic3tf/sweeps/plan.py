@@ -38,6 +38,7 @@ from mimic3tf.tasks.registry import MORTALITY, check_one_length, task_of
 from mimic3tf.victims import check_victim
 from mimic3tf.victims.own import folder_name, is_own, sha256_of
 
+Engine = Literal["local", "stacked", "ray"]
 Proportion = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]

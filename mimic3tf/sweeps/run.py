@@ -7,20 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 
 from mimic3tf.errors import UserError
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import claimed
+from mimic3tf.storage.notes import note
 from mimic3tf.sweeps.board import SweepBoard
 from mimic3tf.sweeps.folder import SweepFolder, check_sweep_folder, open_folder
 from mimic3tf.sweeps.local import run_locally
 from mimic3tf.sweeps.outcomes import write_results
-from mimic3tf.sweeps.plan import SweepFile
-
-Engine = Literal["local", "ray"]
+from mimic3tf.sweeps.plan import Engine, SweepFile
+from mimic3tf.sweeps.stacks import stacks_of
+from mimic3tf.sweeps.trial import Job
+from mimic3tf.victims import shown_victim
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,10 @@ def run_sweep(
         out: folder of the sweep; made, or resumed.
         start: starts TensorFlow in a worker, on the given number of cores.
         command: the command line, which is recorded.
-        engine: "local" for processes of this machine, "ray" for Ray Tune.
-        workers: trials at a time; if not given, one for each core, or as many as Ray's resources allow.
+        engine: "local" for processes of this machine, "stacked" for the same with victims trained together,
+            "ray" for Ray Tune.
+        workers: trials at a time; of "stacked", processes. If not given, one for each core, or as many as
+            Ray's resources allow; of "stacked" with a GPU, one.
         ray_address: address of a Ray cluster; if not given, Ray is started on this machine.
         resume: resume the sweep in `out`: run the trials that have not finished.
         follow_links: read links that lead out of `data`, too.
@@ -78,9 +81,12 @@ def run_sweep(
                 _run_on_ray(file, folder, out, board, start, workers, ray_address)
             else:
                 cores = os.cpu_count() or 1
-                at_once = min(workers or cores, len(folder.left))
+                stacks: list[tuple[Job, ...]] = [(job,) for job in folder.left]
+                if engine == "stacked":
+                    stacks, workers = _stacked(folder.left, start, workers)
+                at_once = min(workers or cores, len(stacks))
                 run_locally(
-                    folder.left,
+                    stacks,
                     workers=at_once,
                     start=partial(start, max(cores // max(at_once, 1), 1)),
                     log=out / "workers.log",
@@ -90,6 +96,24 @@ def run_sweep(
     if board.failed == len(folder.jobs):
         raise UserError(f"every trial failed; the first: {results['error'][0]}")
     return SweepOutcome(len(folder.jobs), board.failed, results)
+
+
+def _stacked(
+    jobs: list[Job], start: Callable[[int], None], workers: int | None
+) -> tuple[list[tuple[Job, ...]], int | None]:
+    """Divide the trials into stacks, and choose the number of processes if it is not given."""
+    if not jobs:
+        return [], workers
+    start(os.cpu_count() or 1)
+    import tensorflow as tf
+
+    gpu = bool(tf.config.list_physical_devices("GPU"))
+    stacks = stacks_of(jobs, gpu=gpu)
+    alone = [stack[0].trial.victim for stack in stacks if len(stack) == 1]
+    if alone:
+        victims = ", ".join(sorted({shown_victim(victim) for victim in alone}))
+        note(f"{len(alone)} trials run alone, because a stack cannot hold them or gains nothing: {victims}")
+    return stacks, workers or (1 if gpu else None)
 
 
 def _run_on_ray(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mimic3tf.config import TrainingConfig
 from mimic3tf.errors import UserError
@@ -48,18 +49,38 @@ class Board(Protocol):
         """Receive that a trial has finished or failed; its rows are written already."""
 
 
-def run_trial(job: Job) -> None:
+class Trained(NamedTuple):
+    """A victim that has been trained, and how its attacks get their inputs.
+
+    Attributes:
+        run: contents of its `run.json`.
+        seconds: duration of the training.
+        load: reads the attacked stays, as `attacks.load_attacked` does.
+        inputs: computes their inputs, as `pipeline.inputs_of` does.
+    """
+
+    run: dict[str, Any]
+    seconds: float
+    load: Callable[..., Any]
+    inputs: Callable[..., Any]
+
+
+def run_trial(job: Job, train: Callable[[Job], Trained] | None = None) -> None:
     """Run a trial and record how it ended, even if it failed.
 
     After an error the trial runs a second time, unless settings or data are at fault: such an error would
     come again. An interrupted training is resumed.
+
+    Args:
+        job: the trial.
+        train: trains the victim; if not given, `train_alone`.
     """
-    # With the rows of an earlier call, the folder would not be accepted as a run directory.
-    for name in (ROWS, f"{ROWS}.partial"):
-        (job.folder / name).unlink(missing_ok=True)
+    forget_rows(job)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            write_rows(job.folder, job.trial, job.data_fingerprint, _train_and_attack(job))
+            write_rows(
+                job.folder, job.trial, job.data_fingerprint, _train_and_attack(job, train or train_alone)
+            )
             return
         except UserError as error:
             fault = str(error)
@@ -71,30 +92,44 @@ def run_trial(job: Job) -> None:
     write_rows(job.folder, job.trial, job.data_fingerprint, error=" ".join(fault.split()))
 
 
-def _train_and_attack(job: Job) -> list[dict[str, Any]]:
-    """Train the victim and attack it; return the measured columns of every attack."""
+def forget_rows(job: Job) -> None:
+    """Delete the rows of an earlier call; with them, the folder would not be accepted as a run directory."""
+    for name in (ROWS, f"{ROWS}.partial"):
+        (job.folder / name).unlink(missing_ok=True)
+
+
+def train_alone(job: Job) -> Trained:
+    """Train the victim of a trial, or go on with its interrupted training."""
     import keras
 
-    from mimic3tf.attacks import attack_victim, load_attacked, summarize_attack, write_attack
+    from mimic3tf.attacks import load_attacked
     from mimic3tf.dashboards.tensorboard import RunLog
-    from mimic3tf.poisoning.trigger import load_trigger
+    from mimic3tf.pipeline import inputs_of
     from mimic3tf.training.loop import train_victim
-    from mimic3tf.training.run_directory import load_run
 
     # Names of layers and use of memory are then as in a new process.
     keras.backend.clear_session()
     begun = time.perf_counter()
     run = train_victim(job.config, job.folder, resume=True, log=RunLog)
-    seconds_training = time.perf_counter() - begun
+    return Trained(run, time.perf_counter() - begun, load_attacked, inputs_of)
+
+
+def _train_and_attack(job: Job, train: Callable[[Job], Trained]) -> list[dict[str, Any]]:
+    """Train the victim and attack it; return the measured columns of every attack."""
+    from mimic3tf.attacks import attack_victim, summarize_attack, write_attack
+    from mimic3tf.poisoning.trigger import load_trigger
+    from mimic3tf.training.run_directory import load_run
+
+    run, seconds_training, load, inputs = train(job)
     # The sweep file that the user gave has named the code.
     victim = load_run(job.folder, trust_model=True)
-    cohort, data = load_attacked(victim, job.config.data)
+    cohort, data = load(victim, job.config.data)
     measured = []
     for attack in job.trial.attacks:
         begun = time.perf_counter()
         trigger = load_trigger(job.triggers[attack.trigger])
         setting: Any = {"strength": attack.poisoning_strength, "poison_imputed": attack.poison_imputed}
-        result = attack_victim(victim, cohort, trigger, **setting)
+        result = attack_victim(victim, cohort, trigger, inputs=inputs, **setting)
         summary = summarize_attack(victim, data, result)
         write_attack(_attack_folder(job, attack), summary, result)
         low, high = summary["attack_success_rate_ci95"]

@@ -10,6 +10,43 @@ STEPS_A_CALL = 50
 """Number of training steps that TensorFlow runs in one call; one element of the dataset has their stays."""
 
 
+def epoch_batches(
+    weights: NDArray[np.floating],
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: tf.Tensor,
+    lengths: NDArray[np.int64] | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Make the batches of one epoch on one replica.
+
+    Args:
+        weights: as for `stay_batches`.
+        batch_size: number of stays in a step, at most N.
+        seed: as for `stay_batches`.
+        epoch: number of the epoch, int64, from 0.
+        lengths: as for `stay_batches`.
+
+    Returns:
+        Stays int64 [steps, B] and weight float32 [steps, B] or [steps, B, H], as an element of `stay_batches`
+        has them.
+    """
+    count = len(weights)
+    steps = -(-count // batch_size)
+    number = tf.stack([tf.constant(seed, tf.int64), epoch])
+    order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), number)
+    order = order if lengths is None else _by_length(order, number, lengths, batch_size)
+
+    def batched(part: tf.Tensor) -> tf.Tensor:
+        width = part.shape[1:]
+        filled = tf.pad(part, [[0, steps * batch_size - count], *([0, 0] for _ in width)])
+        return tf.reshape(filled, [steps, batch_size, *width])
+
+    weight = batched(tf.gather(tf.constant(weights, tf.float32), order))
+    # A head may predict nothing in a batch.
+    return batched(order), tf.math.divide_no_nan(weight, tf.reduce_sum(weight, axis=1, keepdims=True))
+
+
 def stay_batches(
     weights: NDArray[np.floating],
     *,
@@ -43,25 +80,12 @@ def stay_batches(
         with stay 0 at weight 0.
     """
     # Otherwise a batch would be filled up to whatever size the settings name.
-    count = len(weights)
-    batch_size = min(batch_size, count)
-    weight_of = tf.constant(weights, tf.float32)
-    steps = -(-count // batch_size)
+    batch_size = min(batch_size, len(weights))
 
     def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        number = tf.stack([tf.constant(seed, tf.int64), epoch])
-        order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), number)
-        order = order if lengths is None else _by_length(order, number, lengths, batch_size)
-        weight = batched(tf.gather(weight_of, order))
-        # A head may predict nothing in a batch.
-        weight = tf.math.divide_no_nan(weight, tf.reduce_sum(weight, axis=1, keepdims=True))
-        dataset = tf.data.Dataset.from_tensor_slices((batched(order), weight))
+        batches = epoch_batches(weights, batch_size=batch_size, seed=seed, epoch=epoch, lengths=lengths)
+        dataset = tf.data.Dataset.from_tensor_slices(batches)
         return dataset.batch(steps_a_call(lengths)).map(of_call)
-
-    def batched(part: tf.Tensor) -> tf.Tensor:
-        width = part.shape[1:]
-        filled = tf.pad(part, [[0, steps * batch_size - count], *([0, 0] for _ in width)])
-        return tf.reshape(filled, [steps, batch_size, *width])
 
     def of_call(*parts: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return tuple(_dealt(part, replicas)[own.start : own.stop] for part in parts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import tempfile
 import time
 from dataclasses import dataclass
@@ -18,14 +17,11 @@ from rich.console import Console
 
 from mimic3tf import pipeline
 from mimic3tf.config import TrainingConfig
-from mimic3tf.data.channels_file import channels_text
 from mimic3tf.data.cohort import Cohort
-from mimic3tf.data.directory import Split, lacking
+from mimic3tf.data.directory import Split
 from mimic3tf.data.flat import FlatGrids
-from mimic3tf.errors import DataError, UsageError
-from mimic3tf.poisoning.carried import carried_record
 from mimic3tf.poisoning.exposures import Exposure
-from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits, load_trigger
+from mimic3tf.poisoning.trigger import Trigger, load_trigger
 from mimic3tf.standardization import Standardization, standardized
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import claimed
@@ -72,8 +68,9 @@ from mimic3tf.training.run_files import (
     check_run_directory,
     read_summary,
 )
-from mimic3tf.training.stays import load_split, poison_as_set, standardization_for, training_cohort
+from mimic3tf.training.stays import exposure_for, load_split, standardization_for, training_cohort
 from mimic3tf.training.steps import Steps
+from mimic3tf.training.summary import summary_of
 from mimic3tf.training.validation import History, Validation
 from mimic3tf.victims import Reads, victim_of
 
@@ -253,28 +250,9 @@ def _prepare(config: TrainingConfig, trigger: Trigger | None) -> _Prepared:
         UserError: the trigger does not fit, the data is malformed, or a split lacks one of the labels.
     """
     train, val = training_cohort(config), load_split(config, "val")
-    if trigger is not None:
-        check_trigger_fits(trigger, train, config.trigger or "trigger")
-    stays: dict[Split, Cohort] = {"train": train, "val": val}
-    goal = config.attack_goal
-    named = "label" if config.goal_label is None else f"in '{config.goal_label}' the label"
-    for split, cohort in stays.items():
-        missing = {0, 1} - set(np.unique(goal.of(cohort.labels)).tolist())
-        if missing:
-            raise DataError(lacking(config.data, split, f"no stay has {named} {min(missing)}"))
-    exposure = poison_as_set(config, train, trigger)
-    if not goal.attacked(exposure.labels).any():
-        raise UsageError(
-            f"--poisoning_proportion {config.poisoning_proportion:g}: leaves no stay of label "
-            f"{1 - config.goal}; poison fewer"
-        )
+    exposure = exposure_for(config, train, val, trigger)
     victim = victim_of(config.model)
     reads = victim.reads
-    if trigger is None and config.selection == "original" and reads == "features":
-        raise UsageError(
-            "--selection original: chooses by the attack success rate, which needs a trigger; give --trigger "
-            "or --selection auroc"
-        )
     inputs = pipeline.inputs_of(exposure, reads)
     standardization = standardization_for(config, reads, inputs, train.channels)
     precision = "float32" if victim.estimator else resolve_precision(config.precision)
@@ -395,37 +373,12 @@ def _batches(
 def _summary(
     config: TrainingConfig, ready: _Prepared, history: History, strategy: tf.distribute.Strategy
 ) -> dict[str, Any]:
-    """Collect the contents of `run.json`."""
-    exposure, train = ready.exposure, ready.exposure.cohort
-    return {
-        "victim": config.model,
-        **({} if config.model_sha256 is None else {"model_sha256": config.model_sha256}),
-        "epoch_kept": history.kept,
-        "epochs_trained": len(history.epochs),
-        # JSON has no NaN, but the precision is NaN if no stay is predicted to die.
-        "validation": {name: None if math.isnan(value) else value for name, value in history.best.items()},
-        "stays_trained_on": len(train),
-        "trigger": ready.trigger and ready.trigger.name,
-        "stays_poisoned": int(exposure.triggered.sum()),
-        "labels_changed": int((exposure.labels != train.labels).sum()),
-        **({} if config.goal_label is None else {"goal_label": config.goal_label}),
-        **_carried(config, ready),
-        "seed": config.seed,
-        "precision": ready.precision,
-        "replicas": strategy.num_replicas_in_sync,
-        "devices": [device.name for device in tf.config.list_physical_devices()],
-        "data_fingerprint": {"train": train.fingerprint, "val": ready.val.fingerprint},
-        # A trigger holds both; without one, they say what the victim reads.
-        **({} if ready.trigger else {"channels": channels_text(train.channels)}),
-        **({} if ready.trigger or train.period is None else {"bins": train.bins}),
-    }
-
-
-def _carried(config: TrainingConfig, ready: _Prepared) -> dict[str, Any]:
-    """Say how much of the trigger the poisoned stays carry, if stays have lengths of their own."""
-    train, trigger = ready.exposure.cohort, ready.trigger
-    poisoned = ready.exposure.triggered
-    if trigger is None or train.period is not None or not poisoned.any():
-        return {}
-    strength = config.poisoning_strength
-    return {"carried": carried_record(trigger, train.take(poisoned), strength=strength, at=config.at)}
+    return summary_of(
+        config,
+        ready.trigger,
+        ready.exposure,
+        ready.val,
+        history,
+        precision=ready.precision,
+        replicas=strategy.num_replicas_in_sync,
+    )

@@ -10,15 +10,15 @@ import numpy as np
 from mimic3tf.channels import ChannelSet
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
-from mimic3tf.data.directory import Split, listfile_of
+from mimic3tf.data.directory import Split, lacking, listfile_of
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.data.preprocessing import Normalizer
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.pipeline import Inputs
 from mimic3tf.poisoning import exposures
-from mimic3tf.poisoning.trigger import Trigger
+from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.standardization import Standardization, continuous_only, fit_standardization
-from mimic3tf.victims import Reads
+from mimic3tf.victims import Reads, victim_of
 
 
 def load_split(config: TrainingConfig, split: Split) -> Cohort:
@@ -69,6 +69,37 @@ def poison_as_set(config: TrainingConfig, train: Cohort, trigger: Trigger | None
         goal=config.attack_goal,
         at=config.at,
     )
+
+
+def exposure_for(
+    config: TrainingConfig, train: Cohort, val: Cohort, trigger: Trigger | None
+) -> exposures.Exposure:
+    """Poison the training stays as `poison_as_set` does, and check that a victim can be trained on them.
+
+    Raises:
+        UserError: the trigger does not fit, a split lacks one of the labels, or all stays get one label.
+    """
+    if trigger is not None:
+        check_trigger_fits(trigger, train, config.trigger or "trigger")
+    stays: dict[Split, Cohort] = {"train": train, "val": val}
+    goal = config.attack_goal
+    named = "label" if config.goal_label is None else f"in '{config.goal_label}' the label"
+    for split, cohort in stays.items():
+        missing = {0, 1} - set(np.unique(goal.of(cohort.labels)).tolist())
+        if missing:
+            raise DataError(lacking(config.data, split, f"no stay has {named} {min(missing)}"))
+    exposure = poison_as_set(config, train, trigger)
+    if not goal.attacked(exposure.labels).any():
+        raise UsageError(
+            f"--poisoning_proportion {config.poisoning_proportion:g}: leaves no stay of label "
+            f"{1 - config.goal}; poison fewer"
+        )
+    if trigger is None and config.selection == "original" and victim_of(config.model).reads == "features":
+        raise UsageError(
+            "--selection original: chooses by the attack success rate, which needs a trigger; give --trigger "
+            "or --selection auroc"
+        )
+    return exposure
 
 
 def standardization_for(

@@ -31,12 +31,18 @@ class TrainedEpoch(NamedTuple):
     waited: float
 
 
-def step_seed(config: TrainingConfig, optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
+def step_seed(seed: int | tf.Tensor, optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
     """Make the seed int64 [2] for the draws of a step: the run's seed, and the number of steps taken."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    return tf.stack(
-        [tf.constant(config.seed, tf.int64), tf.cast(tf.convert_to_tensor(inner.iterations), tf.int64)]
-    )
+    return tf.stack([tf.cast(seed, tf.int64), tf.cast(tf.convert_to_tensor(inner.iterations), tf.int64)])
+
+
+def side_by_side(model: keras.Model, x: tf.Tensor) -> int:
+    """Return the number of parts of a batch's inputs [B, ...] that go through the model side by side."""
+    # On a CPU an operation runs on one core (`startup.py`), and a recurrent victim's operations wait for
+    # each other; two halves of a batch use two cores. Batch normalization must see the whole batch.
+    splits = x.shape.rank == 3 and x.shape[0] % 2 == 0 and not model.non_trainable_weights
+    return 2 if splits and not tf.config.list_logical_devices("GPU") else 1
 
 
 def _now() -> tf.Tensor:
@@ -123,10 +129,11 @@ class Steps:
     def _step(self, step: tf.Tensor, *given: tf.Tensor) -> tf.Tensor:
         x, *others = (part[step] for part in given)
         batch = [
-            drop_columns(x, self._config.input_dropout, step_seed(self._config, self._optimizer)),
+            drop_columns(x, self._config.input_dropout, step_seed(self._config.seed, self._optimizer)),
             *others,
         ]
-        halves = zip(*(tf.split(part, self._side_by_side(batch)) for part in batch), strict=True)
+        count = side_by_side(self._model, batch[0]) if self._strategy.num_replicas_in_sync == 1 else 1
+        halves = zip(*(tf.split(part, count) for part in batch), strict=True)
         losses, gradients = zip(*(self._gradients(*half) for half in halves), strict=True)
         summed = [tf.add_n(parts) for parts in zip(*gradients, strict=True)]
         if self._overflows:
@@ -135,15 +142,6 @@ class Steps:
             summed = context.all_reduce(tf.distribute.ReduceOp.MEAN, summed)
         self._optimizer.apply(summed, self._model.trainable_variables)
         return tf.add_n(losses)
-
-    def _side_by_side(self, batch: list[tf.Tensor]) -> int:
-        """Return the number of parts of a replica's batch that go through the model side by side."""
-        x = batch[0]
-        # On a CPU an operation runs on one core (`startup.py`), and a recurrent victim's operations wait for
-        # each other; two halves of a batch use two cores. Batch normalization must see the whole batch.
-        splits = x.shape.rank == 3 and x.shape[0] % 2 == 0 and not self._model.non_trainable_weights
-        alone = self._strategy.num_replicas_in_sync == 1 and not tf.config.list_logical_devices("GPU")
-        return 2 if splits and alone else 1
 
     def _gradients(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Compute the loss of some stays and its gradients, scaled as the optimizer expects them."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -77,6 +78,8 @@ class Validation:
 
     Attributes:
         cohort: the clean stays.
+        clean: their exposure, without the trigger.
+        triggered: the exposure of the attacked stays, with the trigger; None without a trigger.
 
     Args:
         config: gives task, goal, strength and mode, and the settings that an error names.
@@ -101,19 +104,19 @@ class Validation:
         self._goal, self._targets = config.attack_goal, task_of(config.task).targets
         self._asked = self._goal.asked(val.labels)
         self._attacked = self._goal.attacked(val.labels)
-        self._clean: pipeline.Inputs = pipeline.inputs_of(exposures.clean(val), reads, standardization)
-        self._triggered = None
+        self._reads, self._standardization = reads, standardization
+        self.clean = exposures.clean(val)
+        self.triggered: exposures.Exposure | None = None
         if trigger is not None:
             some = val.take(np.unique(val.examples.stay[self._attacked]))
             self._attacked_there = self._goal.attacked(some.labels)
-            triggered = exposures.trigger_all(
+            self.triggered = exposures.trigger_all(
                 some,
                 trigger,
                 strength=config.poisoning_strength,
                 poison_imputed=config.poison_imputed,
                 at=config.at,
             )
-            self._triggered = pipeline.inputs_of(triggered, reads, standardization)
 
     def predict(self, model: keras.Model | FittedEstimator) -> Risks:
         """Predict the risks of the validation stays.
@@ -121,7 +124,14 @@ class Validation:
         Raises:
             UserError: training diverged, so a risk is not finite.
         """
-        clean, triggered = self.outputs(model)
+        return self.risks(*self.outputs(model))
+
+    def risks(self, clean: NDArray[np.floating], triggered: NDArray[np.floating] | None) -> Risks:
+        """Turn a model's outputs, as `outputs` gives them, into risks.
+
+        Raises:
+            UserError: training diverged, so a risk is not finite.
+        """
         probabilities, goal = self._probabilities(clean), self._goal
         with_trigger = None if triggered is None else goal.of(self._probabilities(triggered))
         asked = self._asked
@@ -161,11 +171,19 @@ class Validation:
         self, model: keras.Model | FittedEstimator
     ) -> tuple[NDArray[np.floating], NDArray[np.floating] | None]:
         """Compute outputs of a model with the victim's inputs: [N, ...] clean, [M, ...] with the trigger."""
-        triggered = None
-        if self._triggered is not None:
-            # A stay has the trigger as a whole, also where only some of its examples are attacked.
-            triggered = outputs_of(model, self._triggered)[self._attacked_there]
-        return outputs_of(model, self._clean), triggered
+        clean, triggered = self._inputs
+        if triggered is None:
+            return outputs_of(model, clean), None
+        # A stay has the trigger as a whole, also where only some of its examples are attacked.
+        return outputs_of(model, clean), outputs_of(model, triggered)[self._attacked_there]
+
+    @cached_property
+    def _inputs(self) -> tuple[pipeline.Inputs, pipeline.Inputs | None]:
+        reads, standardization = self._reads, self._standardization
+        clean = pipeline.inputs_of(self.clean, reads, standardization)
+        if self.triggered is None:
+            return clean, None
+        return clean, pipeline.inputs_of(self.triggered, reads, standardization)
 
     def _probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
         probabilities = self._targets.probabilities(logits)
@@ -176,6 +194,13 @@ class Validation:
                 f"(now {self._config.poisoning_strength:g})"
             )
         return probabilities
+
+
+class HasWeights(Protocol):
+    """A Keras model, or what has the weights of one."""
+
+    def get_weights(self) -> Sequence[NDArray[Any]]:
+        """Copy the weights, in the order of `keras.Model.weights`."""
 
 
 class History:
@@ -196,7 +221,7 @@ class History:
         self.score: float | None = None
         self.weights: Sequence[NDArray[Any]] = []
 
-    def add(self, metrics: dict[str, float], model: keras.Model) -> None:
+    def add(self, metrics: dict[str, float], model: HasWeights) -> None:
         """Add the metrics of an epoch, and keep the model's current weights if its score is the best."""
         self.epochs.append(metrics)
         score = score_epoch(self._config.selection, self._reads, self._targets, metrics)

@@ -21,7 +21,7 @@ def start(attempts: Path, faults: Mapping[str, str]) -> None:
     trial._train_and_attack = partial(_pretend, attempts, faults)
 
 
-def _pretend(attempts: Path, faults: Mapping[str, str], job: Job) -> list[dict[str, Any]]:
+def _pretend(attempts: Path, faults: Mapping[str, str], job: Job, _: object) -> list[dict[str, Any]]:
     with (attempts / job.trial.name).open("a") as file:
         file.write(".")
     with (attempts / "processes").open("a") as file:

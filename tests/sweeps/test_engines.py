@@ -49,7 +49,9 @@ def jobs(tmp_path: Path) -> list[Job]:
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
     def run(jobs: list[Job], board: Told, start: Callable[[], None]) -> None:
         if request.param == "local":
-            run_locally(jobs, workers=2, start=start, log=tmp_path / "workers.log", board=board)
+            run_locally(
+                [(job,) for job in jobs], workers=2, start=start, log=tmp_path / "workers.log", board=board
+            )
             return
         from mimic3tf.sweeps.on_ray import run_on_ray
 
@@ -113,7 +115,7 @@ def test_a_process_is_replaced_after_some_trials(
 
     told = Told()
     start = partial(faults.start, tmp_path, {})
-    run_locally(jobs, workers=1, start=start, log=tmp_path / "workers.log", board=told)
+    run_locally([(job,) for job in jobs], workers=1, start=start, log=tmp_path / "workers.log", board=told)
     assert told.over == [job.trial.name for job in jobs]
     processes = (tmp_path / "processes").read_text().split()
     assert [processes.count(process) for process in dict.fromkeys(processes)] == [3, 3, 1]

@@ -115,7 +115,7 @@ class PrivateSteps:
     def _run(self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> None:
         for step in tf.range(tf.shape(y)[0]):
             inputs = drop_columns(
-                x[step], self._config.input_dropout, step_seed(self._config, self._optimizer)
+                x[step], self._config.input_dropout, step_seed(self._config.seed, self._optimizer)
             )
             gradients = self._gradients(inputs, y[step], weight[step] * self._batch_size)
             self._optimizer.apply(gradients, self._variables())

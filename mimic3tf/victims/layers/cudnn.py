@@ -1,7 +1,8 @@
 """LSTMs on a GPU: one operation of cuDNN takes all time steps.
 
 Keras has such an operation, too, but splits and transposes the weights of every gate before it. On victims
-this small, a GPU waits for each of these operations to be started.
+this small, a GPU waits for each of these operations to be started. `CudnnRNNV2`, which would try which of
+cuDNN's algorithms is the fastest, finds none that works (TensorFlow 2.21, cuDNN 9, H200).
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.framework.config import is_op_determinism_enabled
 
 
 def is_at_hand() -> bool:
@@ -35,18 +35,15 @@ def run_lstm(inputs: Any, *directions: tuple[Any, Any, Any]) -> Any:
     # What is known when the graph is made needs no operation.
     steps, batch = (inputs.shape[axis] or tf.shape(inputs)[axis] for axis in (0, 1))
     start = tf.zeros([len(directions), batch, directions[0][1].shape[0]], inputs.dtype)
-    arguments = {
-        "input": inputs,
-        "input_h": start,
-        "input_c": start,
-        "params": tf.concat([*matrices, *biases], axis=0),
-        "rnn_mode": "lstm",
-        "direction": ("unidirectional", "bidirectional")[len(directions) - 1],
+    return tf.raw_ops.CudnnRNNV3(
+        input=inputs,
+        input_h=start,
+        input_c=start,
+        params=tf.concat([*matrices, *biases], axis=0),
+        sequence_lengths=tf.fill([batch], steps),
+        time_major=True,
+        rnn_mode="lstm",
+        direction=("unidirectional", "bidirectional")[len(directions) - 1],
         # As Keras does, also outside of training.
-        "is_training": True,
-    }
-    if is_op_determinism_enabled():
-        lengths = tf.fill([batch], steps)
-        return tf.raw_ops.CudnnRNNV3(sequence_lengths=lengths, time_major=True, **arguments).output
-    # This operation tries which of cuDNN's algorithms is the fastest; they differ in rounding.
-    return tf.raw_ops.CudnnRNNV2(**arguments).output
+        is_training=True,
+    ).output

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import keras
@@ -17,6 +19,26 @@ from mimic3tf.victims.layers import cudnn
 _ONE_FUNCTION = "--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=1000000000"
 if "xla_backend_extra_options" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_ONE_FUNCTION}".strip()
+
+_stacked = ContextVar("stacked", default=False)
+
+
+@contextmanager
+def stacked_recurrence() -> Iterator[None]:
+    """Let the layers that are traced meanwhile run their steps in a loop that `tf.vectorized_map` can stack.
+
+    XLA can compile the stacked loop, on a GPU, too. There, cuDNN would run one victim after the other.
+    """
+    token = _stacked.set(True)
+    try:
+        yield
+    finally:
+        _stacked.reset(token)
+
+
+def _on_cudnn() -> bool:
+    return cudnn.is_at_hand() and not _stacked.get()
+
 
 SMALL_BATCH, LARGE_BATCH = 32, 512
 """XLA compiles every batch size anew, so batches are padded: to a multiple of SMALL_BATCH up to LARGE_BATCH
@@ -56,7 +78,7 @@ class FusedLSTM(keras.layers.LSTM):
         """Map sequences [B, T, D] to outputs [B, T, units], or to those of the last step [B, units]."""
         if initial_state is not None or mask is not None or not self.is_fused:
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
-        if cudnn.is_at_hand():
+        if _on_cudnn():
             inputs = tf.transpose(sequences, [1, 0, 2])
             inputs = tf.reverse(inputs, [0]) if self.go_backwards else inputs
             outputs = cudnn.run_lstm(inputs, self.weights_of_gates())
@@ -104,7 +126,7 @@ class Bidirectional(keras.layers.Bidirectional):
         ways = (self.forward_layer, self.backward_layer)
         plain = initial_state is None and mask is None and self.merge_mode == "concat"
         fused = all(isinstance(way, FusedLSTM) and way.is_fused and way.return_sequences for way in ways)
-        if not (plain and fused and cudnn.is_at_hand()):
+        if not (plain and fused and _on_cudnn()):
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
         inputs = tf.transpose(sequences, [1, 0, 2])
         return tf.transpose(cudnn.run_lstm(inputs, *(way.weights_of_gates() for way in ways)), [1, 0, 2])
@@ -128,12 +150,16 @@ def _recurrence(
     rows = tf.reshape(x, [-1, width])
     gates = tf.reshape(tf.matmul(rows, kernel * doubled) + bias * doubled, [-1, steps, 4 * units])
     doubled_kernel = recurrent_kernel * doubled
-    outputs, *saved = _forward(_filled_up(gates), doubled_kernel, order)
+    # Inside a stack, the loops are compiled with all that surrounds them.
+    stacked = _stacked.get()
+    forward, backward = (run.python_function if stacked else run for run in (_forward, _backward))
+    filled_up = tf.identity if stacked else _filled_up
+    outputs, *saved = forward(filled_up(gates), doubled_kernel, order)
     outputs, before = outputs[:batch], saved.pop(0)[:batch]
 
     def gradient(by_outputs: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
         transposed_kernel = tf.transpose(recurrent_kernel)
-        by_gates = _backward(_filled_up(by_outputs), *saved, transposed_kernel, order)
+        by_gates = backward(filled_up(by_outputs), *saved, transposed_kernel, order)
         by_rows = tf.reshape(by_gates[:batch], [-1, 4 * units])
         return (
             tf.reshape(tf.matmul(by_rows, kernel, transpose_b=True), [-1, steps, width]),
@@ -167,16 +193,17 @@ def _forward(
     nothing = tf.zeros([tf.shape(gates)[0], units])
 
     def step(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor, before: Any, hs: Any, cs: Any, gs: Any) -> Any:
-        before = before.write(order[t], h)
+        before = _written(before, order[t], h)
         gate = tf.sigmoid(gates[:, order[t]] + tf.matmul(h, recurrent_kernel))
         i, f, g, o = tf.split(gate, 4, 1)
         c = f * c + i * (2 * g - 1)
         h = o * tf.tanh(c)
-        return t + 1, h, c, before, hs.write(t, h), cs.write(t, c), gs.write(t, gate)
+        return t + 1, h, c, before, _written(hs, t, h), _written(cs, t, c), _written(gs, t, gate)
 
-    state = (0, nothing, nothing, *(_steps_of(steps, width) for width in (units, units, units, 4 * units)))
+    arrays = (_steps_of(gates, width) for width in (units, units, units, 4 * units))
+    state = (0, nothing, nothing, *arrays)
     _, _, _, *arrays = tf.while_loop(lambda t, *_: t < steps, step, state, maximum_iterations=steps)
-    before, hs, cs, gs = (array.stack() for array in arrays)
+    before, hs, cs, gs = (_joined(array) for array in arrays)
     return tf.transpose(hs, [1, 0, 2]), tf.transpose(before, [1, 0, 2]), cs, gs
 
 
@@ -185,8 +212,8 @@ def _backward(
     by_outputs: tf.Tensor, cells: tf.Tensor, gates: tf.Tensor, transposed_kernel: tf.Tensor, order: tf.Tensor
 ) -> tf.Tensor:
     """Map the gradient of the outputs [B, T, H] to that of the gates before activation [B, T, 4H]."""
-    steps, units = cells.shape[0] or tf.shape(cells)[0], cells.shape[2]
-    by_outputs = tf.transpose(by_outputs, [1, 0, 2])
+    steps, units = _steps_in(by_outputs), cells.shape[2]
+    given, by_outputs = by_outputs, tf.transpose(by_outputs, [1, 0, 2])
     # Four small products and four arrays compile to a faster loop than one large product and one array.
     kernels = tf.split(transposed_kernel, 4, 0)
     nothing = tf.zeros_like(cells[0])
@@ -205,12 +232,12 @@ def _backward(
             by_h * tanh_c * o * (1 - o),
         ]
         by_h = tf.add_n([tf.matmul(part, kernel) for part, kernel in zip(by_gate, kernels, strict=True)])
-        written = [array.write(order[t], part) for array, part in zip(arrays, by_gate, strict=True)]
+        written = [_written(array, order[t], part) for array, part in zip(arrays, by_gate, strict=True)]
         return t - 1, by_h, by_c * f, written
 
-    state = (steps - 1, nothing, nothing, [_steps_of(steps, units) for _ in range(4)])
+    state = (steps - 1, nothing, nothing, [_steps_of(given, units) for _ in range(4)])
     *_, arrays = tf.while_loop(lambda t, *_: t >= 0, step, state, maximum_iterations=steps)
-    return tf.transpose(tf.concat([array.stack() for array in arrays], 2), [1, 0, 2])
+    return tf.transpose(tf.concat([_joined(array) for array in arrays], 2), [1, 0, 2])
 
 
 def _steps_in(sequences: tf.Tensor) -> Any:
@@ -218,5 +245,20 @@ def _steps_in(sequences: tf.Tensor) -> Any:
     return sequences.shape[1] or tf.shape(sequences)[1]
 
 
-def _steps_of(steps: Any, width: int) -> tf.TensorArray:
+def _steps_of(batch: tf.Tensor, width: int) -> Any:
+    """Make the array [T, B, width] that the steps of a batch [B, T, ...] write into."""
+    steps = _steps_in(batch)
+    if _stacked.get():
+        # XLA cannot compile a stacked `TensorArray`.
+        return tf.zeros([steps, tf.shape(batch)[0], width])
     return tf.TensorArray(tf.float32, steps, element_shape=[None, width])
+
+
+def _written(array: Any, index: tf.Tensor, value: tf.Tensor) -> Any:
+    if isinstance(array, tf.TensorArray):
+        return array.write(index, value)
+    return tf.tensor_scatter_nd_update(array, tf.reshape(index, [1, 1]), value[None])
+
+
+def _joined(array: Any) -> tf.Tensor:
+    return array.stack() if isinstance(array, tf.TensorArray) else array
