@@ -255,7 +255,8 @@ def _counted(listed: Mapping[Split, _Listed], task: Task) -> tuple[dict[str, int
         return {}, {}
     names = dict.fromkeys(name for found in listed.values() for name in found.labels)
     positives: dict[str, dict[str, int]] = {
-        name: {str(split): found.labels.get(name, (0, 0))[0] for split, found in listed.items()} for name in names
+        name: {str(split): found.labels.get(name, (0, 0))[0] for split, found in listed.items()}
+        for name in names
     }
     return {split: found.samples for split, found in listed.items()}, positives
 

@@ -92,7 +92,8 @@ def _samples(stays: WholeStays, names: pl.Series, task: Task) -> Samples:
         labels = _decompensates(stays, stay, hour)[asked]
         return Samples(_hourly(names, stay[asked], hour[asked], labels), {"y_true": labels})
     stay, hour, asked = _hours_of(stays)
-    return Samples(_hourly(names, stay[asked], hour[asked], (stays.hours[stay] - hour)[asked]), {})
+    remaining = _remaining(stays, stay, hour)[asked]
+    return Samples(_hourly(names, stay[asked], hour[asked], remaining), {})
 
 
 def _hourly(names: pl.Series, stay: Integers, hour: Floats, label: Integers | Floats) -> pl.DataFrame:
@@ -127,6 +128,11 @@ def _decompensates(stays: WholeStays, stay: Integers, hour: Floats) -> Integers:
     return ((stays.died[stay] == 1) & (stays.lived[stay] - hour < HORIZON)).astype(np.int64)
 
 
+def _remaining(stays: WholeStays, stay: Integers, hour: Floats) -> Floats:
+    """Hours from each hour to the end of the stay; at least 0, where the benchmarks may write -0.000000."""
+    return np.maximum(stays.hours[stay] - hour, 0.0) + 0.0
+
+
 def _multitask(stays: WholeStays, names: pl.Series) -> Samples:
     known = (stays.hours >= MORTALITY_HOURS - EPSILON) & (stays.first <= MORTALITY_HOURS + EPSILON)
     mortality = pl.DataFrame({"position": 47 * known, "mask": known.astype(int), "label": stays.died})
@@ -138,7 +144,7 @@ def _multitask(stays: WholeStays, names: pl.Series) -> Samples:
         names,
         _decimals(stays.hours),
         mortality.select(pl.concat_str(pl.all(), separator=";")).to_series(),
-        _lists(len(names), stay, asked, _decimals(stays.hours[stay] - hour)),
+        _lists(len(names), stay, asked, _decimals(_remaining(stays, stay, hour))),
         pl.DataFrame(phenotypes).select(pl.concat_str(pl.all(), separator=";")).to_series(),
         _lists(len(names), alive_stay, alive_asked, pl.Series(decompensates).cast(pl.String)),
     )
