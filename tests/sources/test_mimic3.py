@@ -31,7 +31,7 @@ from mimic3tf.sources.layout import Summary
 from mimic3tf.sources.mimic3 import TABLES, prepare_mimic3
 from mimic3tf.sources.mimic3_items import ITEMS, UNITS
 from mimic3tf.tasks.phenotypes import PHENOTYPES
-from mimic3tf.tasks.registry import MULTITASK, PHENOTYPING, TASKS, task_of
+from mimic3tf.tasks.registry import MORTALITY, MULTITASK, PHENOTYPING, TASKS, task_of
 from mimic3tf.tasks.task import Task
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -747,7 +747,9 @@ CHILD = """
 import sys
 from pathlib import Path
 from mimic3tf.sources.mimic3 import TABLES, prepare_mimic3
-prepare_mimic3(Path(sys.argv[1]), Path(sys.argv[2]), memory_limit="512MB")
+from mimic3tf.tasks.registry import task_of
+task = task_of(sys.argv[3])
+prepare_mimic3(Path(sys.argv[1]), Path(sys.argv[2]), memory_limit="512MB", task=task)
 # Not getrusage: its maximum starts with the memory of the process that started this one.
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 print(int(status["VmHWM"].split()[0]) * 1024)
@@ -772,8 +774,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_memory_stays_below_the_limit(large: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", CHILD, str(large), str(tmp_path / "out")]
+@pytest.mark.parametrize("task", ["in-hospital-mortality", "multitask"])
+def test_memory_stays_below_the_limit(large: Path, tmp_path: Path, task: str) -> None:
+    command = [sys.executable, "-c", CHILD, str(large), str(tmp_path / "out"), task]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 512 * 10**6
     files = list((tmp_path / "out").glob("t*/*_timeseries.csv"))
@@ -847,7 +850,8 @@ def test_no_locks_are_needed(hospital: Hospital, tmp_path: Path) -> None:
     # Whose these are nobody can tell, and the run goes on beside them.
     left = tmp_path / ".out.work.partial-killed"
     left.mkdir()
-    command = [sys.executable, "-c", CHILD, str(hospital.write()), str(tmp_path / "out")]
+    arguments = [str(hospital.write()), str(tmp_path / "out"), MORTALITY.name]
+    command = [sys.executable, "-c", CHILD, *arguments]
     done = subprocess.run(
         command, env=os.environ | {"LD_PRELOAD": str(library)}, capture_output=True, text=True, check=True
     )
@@ -878,7 +882,8 @@ except duckdb.InvalidInputException:
 
 def test_a_notebook_needs_no_widgets(hospital: Hospital, tmp_path: Path) -> None:
     hospital.admit(7)
-    command = [sys.executable, "-c", NOTEBOOK + CHILD, str(hospital.write()), str(tmp_path / "out")]
+    arguments = [str(hospital.write()), str(tmp_path / "out"), MORTALITY.name]
+    command = [sys.executable, "-c", NOTEBOOK + CHILD, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "this engine needs" not in done.stdout
