@@ -534,7 +534,7 @@ def test_phenotypes_are_those_of_the_admission_with_codes_that_the_table_knows(
         hospital.rows["DIAGNOSES_ICD"].append({"SUBJECT_ID": 7, "HADM_ID": 70, "ICD9_CODE": code})
     hospital.rows["D_ICD_DIAGNOSES"].append({"ICD9_CODE": "78552"})
     hospital.prepare(task=task)
-    labels = {}
+    labels: dict[str, np.ndarray] = {}
     for split in SPLITS:
         if len((tmp_path / "out" / f"{split}_listfile.csv").read_text().splitlines()) > 1:
             found = read_rows(tmp_path / "out" / f"{split}_listfile.csv", task)
@@ -915,12 +915,12 @@ def test_the_demo_equals_what_the_benchmarks_make_of_it(demo_directory: Path, tm
 
 @pytest.mark.parametrize("task", ["phenotyping", "decompensation", "length-of-stay", "multitask"])
 def test_every_task_of_the_demo_is_what_the_benchmarks_make_of_it(tmp_path: Path, task: str) -> None:
-    golden, reference, out = at_hand(SHARED / "golden-tasks"), SHARED / "reference", tmp_path / "out"
+    golden, lists, out = at_hand(SHARED / "golden-tasks"), SHARED / "reference", tmp_path / "out"
     summary = prepare_mimic3(
         at_hand(SHARED / "data" / "mimic-iii-demo"),
         out,
-        test_subjects=reference / "testset.csv",
-        val_subjects=reference / "valset.csv",
+        test_subjects=lists / "testset.csv",
+        val_subjects=lists / "valset.csv",
         task=task_of(task),
     )
     samples = {}
@@ -935,11 +935,11 @@ def test_every_task_of_the_demo_is_what_the_benchmarks_make_of_it(tmp_path: Path
     assert summary.samples == samples
     with tarfile.open(golden / "series.tar.xz") as file:
         file.extractall(tmp_path, filter="data")
-    theirs = tmp_path / "series"
-    series = sorted(path.relative_to(theirs) for path in theirs.glob("*/*_timeseries.csv"))
+    reference = tmp_path / "series"
+    series = sorted(path.relative_to(reference) for path in reference.glob("*/*_timeseries.csv"))
     assert series == sorted(path.relative_to(out) for path in out.glob("*/*_timeseries.csv"))
     for path in series:
-        assert plain(out / path) == plain(theirs / path), path
+        assert plain(out / path) == plain(reference / path), path
     assert told_of_stays(out) == told_by_the_benchmarks(golden / "stays.csv")
 
 

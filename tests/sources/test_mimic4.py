@@ -367,7 +367,7 @@ def test_the_other_tasks_need_no_diagnoses(hospital: Hospital) -> None:
 def test_an_alarm_is_due_less_than_a_day_before_the_time_of_death(hospital: Hospital) -> None:
     hospital.admit(8, hours=10, deathtime=IN + timedelta(hours=32), hospital_expire_flag=1, gender="M")
     hospital.prepare(task=task_of("decompensation"))
-    labels = {}
+    labels: dict[float, str] = {}
     for split in SPLITS:
         rows = [line.split(",") for line in (hospital.out / f"{split}_listfile.csv").read_text().split()[1:]]
         labels |= {float(hour): label for stay, hour, label in rows if stay.startswith("8_")}

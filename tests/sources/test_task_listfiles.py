@@ -58,8 +58,8 @@ def invented() -> tuple[WholeStays, list[str]]:
         # As the statements of `cohort_sql` leave stays out, and cut their rows.
         if not label.get("Length of Stay"):
             continue
-        hours = 24 * float(label["Length of Stay"])
-        kept = [time for time in (float(row["Hours"]) for row in rows) if -1e-6 < time < hours + 1e-6]
+        length = 24 * float(label["Length of Stay"])
+        kept = [time for time in (float(row["Hours"]) for row in rows) if -1e-6 < time < length + 1e-6]
         if not kept:
             continue
         (stay,) = (row for row in stays if row["ICUSTAY_ID"] == label["Icustay"])
@@ -68,14 +68,14 @@ def invented() -> tuple[WholeStays, list[str]]:
             for column in ("INTIME", "DEATHTIME")
         )
         assert start is not None
-        lived = np.inf if death is None else (death - start).total_seconds() / 3600
+        until = np.inf if death is None else (death - start).total_seconds() / 3600
         groups = np.zeros(len(PHENOTYPES), np.int8)
         own = [row for row in diagnoses if row["ICUSTAY_ID"] == label["Icustay"]]
         groups[[codes[row["ICD9_CODE"]] for row in own if row["USE_IN_BENCHMARK"] == "1"]] = 1
         names.append(f"{subject}_{name}")
-        values.append((hours, kept[0], lived, int(label["Mortality"]), groups))
-    *columns, phenotypes = map(np.array, zip(*values, strict=True))
-    return WholeStays(*columns, phenotypes), names
+        values.append((length, kept[0], until, int(label["Mortality"]), groups))
+    hours, first, lived, died, phenotypes = map(np.array, zip(*values, strict=True))
+    return WholeStays(hours, first, lived, died, phenotypes), names
 
 
 def lines_of(samples: list[Samples]) -> list[str]:
@@ -118,8 +118,8 @@ def test_the_archive_holds_all_listfiles(made: Path) -> None:
 
 
 def one(hours: float, first: float = 0.0, lived: float = np.inf, died: int = 0) -> WholeStays:
-    values = (np.array([value]) for value in (hours, first, lived, died))
-    return WholeStays(*values, np.zeros((1, len(PHENOTYPES)), np.int8))
+    none = np.zeros((1, len(PHENOTYPES)), np.int8)
+    return WholeStays(np.array([hours]), np.array([first]), np.array([lived]), np.array([died]), none)
 
 
 def rows(stays: WholeStays, task: str) -> list[tuple[Any, ...]]:
@@ -162,7 +162,7 @@ def test_decompensation_is_a_death_in_less_than_24_hours(stay: WholeStays, label
 
 
 def test_a_split_without_stays_has_no_rows() -> None:
-    splits = {split: np.arange(0) for split in SPLITS}
+    splits: dict[str, np.ndarray] = {split: np.arange(0) for split in SPLITS}
     for task in WHOLE:
         assert [*samples_of(one(50.0), ["a.csv"], splits, task_of(task))["val"]] == []
 
