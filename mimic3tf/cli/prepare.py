@@ -10,7 +10,7 @@ import typer
 from mimic3tf.cli.checks import check_files, check_folders
 from mimic3tf.cli.options import Seed, TaskName, check_task
 from mimic3tf.errors import UsageError
-from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.registry import MORTALITY, TASKS
 
 app = typer.Typer(
     help="Make a directory in the layout of the MIMIC-III benchmarks.",
@@ -187,10 +187,21 @@ def yaib(
     print_cohort(prepare_yaib(data, out, outcomes=outcomes, units=units, memory_limit=memory_limit))
 
 
+TaskOfStays = Annotated[
+    str,
+    typer.Option(
+        "--task",
+        help=f"What is predicted: {', '.join(TASKS)}. One directory is made for one task, as in the "
+        "benchmarks; run the command once for each task.",
+    ),
+]
+
+
 @app.command()
 def mimic3(
     csv: Annotated[Path, typer.Option(help="Folder of the raw tables (.csv or .csv.gz).")],
     out: Out,
+    task: TaskOfStays = MORTALITY.name,
     test_subjects: Annotated[
         Path | None,
         typer.Option(
@@ -214,17 +225,19 @@ def mimic3(
     ] = False,
     memory_limit: MemoryLimit = "4GB",
 ) -> None:
-    """Make the in-hospital-mortality task from raw MIMIC-III v1.4 tables.
+    """Make a task of the benchmarks from raw MIMIC-III v1.4 tables.
 
     Needs PATIENTS, ADMISSIONS, ICUSTAYS, DIAGNOSES_ICD, D_ICD_DIAGNOSES, CHARTEVENTS and LABEVENTS. The
     rules are those of the MIMIC-III benchmarks; give their testset.csv and valset.csv to get their splits
     too. Without them, 15% of the subjects go to test and 15% to val, by a hash of the subject's id.
-    prepared.json in the new directory holds the options, and the number of stays and values that each rule
-    left out.
+    Other tasks than in-hospital mortality read stays of any length to their end; stays.csv then tells length,
+    times, age, sex and death of each. prepared.json in the new directory holds the options, and the number of
+    stays and values that each rule left out.
 
     \b
     Examples:
       mimic3tf prepare mimic3 --csv mimic-iii-clinical-database-1.4 --out data/mimic3
+      mimic3tf prepare mimic3 --csv mimic-iii-clinical-database-1.4 --task phenotyping --out data/phenotyping
       mimic3tf prepare mimic3 --csv mimic-iii-clinical-database-1.4 --out data/mimic3 \\
         --test-subjects testset.csv --val-subjects valset.csv --memory-limit 8GB
     """
@@ -242,6 +255,7 @@ def mimic3(
             val_subjects=val_subjects,
             blood_only=blood_only,
             memory_limit=memory_limit,
+            task=check_task(task),
         )
     )
 
@@ -250,6 +264,7 @@ def mimic3(
 def mimic4(
     data: Annotated[Path, typer.Option(help="Folder of MIMIC-IV, with the folders hosp and icu.")],
     out: Out,
+    task: TaskOfStays = MORTALITY.name,
     all_stays: Annotated[
         bool,
         typer.Option(
@@ -258,22 +273,27 @@ def mimic4(
     ] = False,
     memory_limit: MemoryLimit = "4GB",
 ) -> None:
-    """Make the in-hospital-mortality task from raw MIMIC-IV tables (v2.2, v3.1).
+    """Make a task of the benchmarks from raw MIMIC-IV tables (v2.2, v3.1).
 
-    Needs patients, admissions, icustays, chartevents and labevents (.csv or .csv.gz). The stays are chosen by
-    the rules of the MIMIC-III benchmarks as far as MIMIC-IV can tell them: adults, 48 hours or more, one ICU
-    stay in the admission, no change of the unit. A hash of the subject's id decides the split.
+    Needs patients, admissions, icustays, chartevents and labevents (.csv or .csv.gz), and diagnoses_icd for
+    phenotyping and multitask. The stays are chosen by
+    the rules of the MIMIC-III benchmarks as far as MIMIC-IV can tell them: adults, one ICU stay in the
+    admission, no change of the unit; for in-hospital mortality, 48 hours or more. A hash of the subject's id
+    decides the split. The benchmarks know ICD-9 only; phenotypes of stays coded in ICD-10 are comparable to
+    theirs by name, not in frequency.
 
     \b
     Examples:
       mimic3tf prepare mimic4 --data mimic-iv-3.1 --out data/mimic4
+      mimic3tf prepare mimic4 --data mimic-iv-3.1 --task decompensation --out data/decompensation
       mimic3tf prepare mimic4 --data mimic-iv-3.1 --out data/mimic4-all --all-stays --memory-limit 8GB
     """
     check_folders("--data", [data], "it must hold the folders hosp and icu of MIMIC-IV")
     from mimic3tf.sources.mimic4 import prepare_mimic4
     from mimic3tf.tables.terminal import print_cohort
 
-    print_cohort(prepare_mimic4(data, out, all_stays=all_stays, memory_limit=memory_limit))
+    summary = prepare_mimic4(data, out, all_stays=all_stays, memory_limit=memory_limit, task=check_task(task))
+    print_cohort(summary)
 
 
 @app.command()
@@ -282,6 +302,7 @@ def meds(
     out: Annotated[
         Path | None, typer.Option(help="Directory to make; it must not contain files yet.")
     ] = None,
+    task: TaskOfStays = MORTALITY.name,
     mapping: Annotated[
         str | None,
         typer.Option(
@@ -304,7 +325,7 @@ def meds(
     ] = False,
     memory_limit: MemoryLimit = "4GB",
 ) -> None:
-    """Make the in-hospital-mortality task from a MEDS data set (0.3.3 to 0.4).
+    """Make a task of the benchmarks from a MEDS data set (0.3.3 to 0.4).
 
     Mappings of MIMIC-IV (MIMIC_IV_MEDS) and eICU (eICU_MEDS) come with the package. For other data sets,
     --explain lists the codes and prints a mapping to begin with. metadata/subject_splits.parquet decides the
@@ -315,6 +336,7 @@ def meds(
     Examples:
       mimic3tf prepare meds --data mimic-iv-demo-meds --explain
       mimic3tf prepare meds --data mimic-iv-demo-meds --out data/mimic4
+      mimic3tf prepare meds --data mimic-iv-demo-meds --task length-of-stay --out data/length-of-stay
       mimic3tf prepare meds --data my-meds --mapping my-codes.yaml --out data/mine
     """
     check_folders("--data", [data], "it must hold a MEDS data set")
@@ -329,4 +351,7 @@ def meds(
     from mimic3tf.sources.meds import prepare_meds
     from mimic3tf.tables.terminal import print_cohort
 
-    print_cohort(prepare_meds(data, out, mapping=mapping, all_stays=all_stays, memory_limit=memory_limit))
+    summary = prepare_meds(
+        data, out, mapping=mapping, all_stays=all_stays, memory_limit=memory_limit, task=check_task(task)
+    )
+    print_cohort(summary)

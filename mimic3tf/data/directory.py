@@ -53,6 +53,23 @@ def missing_listfile(path: Path) -> DataError:
     return DataError(f"{path}: listfile not found; a benchmark directory holds one a split{meant}")
 
 
+def lacking(data_dir: PathText, split: Split, fault: str) -> str:
+    """Say what a split lacks, and how to give it stays of another split.
+
+    Args:
+        data_dir: benchmark directory.
+        split: the split.
+        fault: what it lacks, such as "no stay has label 1".
+    """
+    giver: Split = "val" if split == "train" else "train"
+    folders = "" if folder_of(split) == folder_of(giver) else ", and their files from train/ to test/"
+    return (
+        f"{listfile_of(data_dir, split)}: {fault}; move the lines of stays that have what is missing from "
+        f"{giver}_listfile.csv to {split}_listfile.csv{folders}, all stays of a patient together, or take a "
+        "larger cohort"
+    )
+
+
 def folder_of(split: Split) -> str:
     """Return the folder of a split's series files: `train` for train and val, `test` for test."""
     return "test" if split == "test" else "train"

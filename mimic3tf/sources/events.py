@@ -3,16 +3,19 @@
 A source fills two tables, whatever its records look like:
 
 `stay`: one row for each ICU stay of the cohort
-    stay BIGINT (0, 1, ...), subject (the patient), k BIGINT (1, 2, ... of the same patient), died (0 or 1)
+    stay BIGINT (0, 1, ...), subject (the patient), k BIGINT (1, 2, ... of the same patient), died (0 or 1);
+    for tasks that read whole stays, also the columns that `cohort_sql` adds
 
 `event`: one row for each measurement; see `EVENT`
+
+For tasks with phenotypes, it fills `diagnosis` and `labelled`, too; see `diagnoses.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +24,17 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from mimic3tf.channels import MIMIC3, TIME, ChannelSet
+from mimic3tf.described import Described
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.progress import track
 from mimic3tf.sources import layout
 from mimic3tf.sources.cohort_rules import HOURS
 from mimic3tf.sources.database import Database, parse_size, progress_bar
+from mimic3tf.sources.diagnoses import needs_diagnoses, read_phenotypes
+from mimic3tf.sources.task_listfiles import WholeStays, samples_of
 from mimic3tf.storage.folders import check_new_directory, scratch_folder
+from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.task import Task
 
 EVENTS_A_PART = 200_000
 """Number of events that are fetched from the database at once; it bounds memory."""
@@ -51,7 +59,8 @@ CREATE TABLE kept AS
 SELECT row_number() OVER (ORDER BY stay) - 1 AS position, *
 FROM stay
 JOIN (
-    SELECT stay, count(*) AS events FROM event WHERE fault IS NULL AND inside IS NOT FALSE GROUP BY stay
+    SELECT stay, count(*) AS events, min(second) / 60 / 60 AS first
+    FROM event WHERE fault IS NULL AND inside IS NOT FALSE GROUP BY stay
 ) USING (stay)
 """
 
@@ -87,6 +96,7 @@ class Source:
         options: what `prepared.json` says about how the directory was made.
         channels: the channels of the events.
         as_charted: channels of numbers whose value is the event's `text`.
+        task: the task to make.
     """
 
     name: str
@@ -96,6 +106,7 @@ class Source:
     options: Mapping[str, object]
     channels: ChannelSet = MIMIC3
     as_charted: Collection[str] = ()
+    task: Task = MORTALITY
 
 
 def prepare_events(source: Source, out: Path, memory_limit: str) -> layout.Summary:
@@ -123,11 +134,43 @@ def prepare_events(source: Source, out: Path, memory_limit: str) -> layout.Summa
             scratch = stack.enter_context(folder)
         except OSError as error:
             raise UsageError(f"{out}: cannot be made: {error.strerror}") from None
-        stays, rows, dropped_stays, dropped_values = _extract(source, scratch, limit)
-        names = [f"{subject}_episode{k}_timeseries.csv" for subject, k in stays.select("subject", "k").rows()]
-        labels = stays["died"].cast(pl.Int64).to_numpy()
-        cohort = layout.PreparedCohort(names, labels, source.splits(stays), rows, source.channels)
-        return layout.write_cohort(out, cohort, source.name, source.options, dropped_stays, dropped_values)
+        found = _extract(source, scratch, limit)
+        options = {**source.options} if source.task.period is not None else _options(source, found)
+        return layout.write_cohort(
+            out, _cohort(source, found), source.name, options, found.dropped_stays, found.dropped_values
+        )
+
+
+def _options(source: Source, found: _Found) -> dict[str, object]:
+    coded = {} if found.phenotypes is None else {"coded": found.coded}
+    return {**source.options, "task": source.task.name, **coded}
+
+
+def _cohort(source: Source, found: _Found) -> layout.PreparedCohort:
+    names = [
+        f"{subject}_episode{k}_timeseries.csv" for subject, k in found.stays.select("subject", "k").rows()
+    ]
+    died = found.stays["died"].cast(pl.Int64).to_numpy()
+    splits = source.splits(found.stays)
+    cohort = layout.PreparedCohort(names, died, splits, found.rows, source.channels, source.task)
+    if source.task.period is not None:
+        return cohort
+    hours, first, lived = found.stays.select("hours", "first", pl.col("lived").fill_null(np.inf)).to_numpy().T
+    whole = WholeStays(hours, first, lived, died, found.phenotypes)
+    return replace(
+        cohort,
+        samples=samples_of(whole, names, splits, source.task),
+        details=found.stays.select(
+            *(
+                "subject",
+                pl.col("k").alias("episode"),
+                pl.col("hours").alias("length_of_stay"),
+                pl.col("first").alias("first_row"),
+            ),
+            *(pl.col("lived").alias("death"), pl.col("died").cast(pl.Int64)),
+            *("intime", "outtime", "deathtime", pl.col("years").alias("age"), "sex"),
+        ),
+    )
 
 
 def faults(database: Database, table: str) -> dict[str, int]:
@@ -138,10 +181,30 @@ def faults(database: Database, table: str) -> dict[str, int]:
     return {str(reason): int(str(count)) for reason, count in rows}
 
 
-def _extract(
-    source: Source, scratch: Path, limit: int
-) -> tuple[pl.DataFrame, pl.LazyFrame, dict[str, int], dict[str, int]]:
-    """Return stays with a measurement, their rows as in `PreparedCohort.rows`, and what is left out."""
+@dataclass(frozen=True, repr=False)
+class _Found(Described):
+    """What the tables hold.
+
+    Attributes:
+        stays: the stays with a measurement.
+        rows: their rows as in `PreparedCohort.rows`.
+        dropped_stays: reason -> number of stays left out.
+        dropped_values: reason -> number of measurements left out.
+        phenotypes: int8 [N, 25], if the task needs them.
+        coded: version of ICD -> number of stays whose diagnoses it codes.
+    """
+
+    stays: pl.DataFrame
+    rows: pl.LazyFrame
+    dropped_stays: dict[str, int]
+    dropped_values: dict[str, int]
+    phenotypes: NDArray[np.int8] | None = None
+    coded: Mapping[str, int] = field(default_factory=dict)
+
+
+def _extract(source: Source, scratch: Path, limit: int) -> _Found:
+    whole = source.task.period is None
+    phenotypes, coded = None, dict[str, int]()
     with Database(scratch, limit) as database:
         with progress_bar() as bar:
             dropped_stays = {**source.fill(database, bar)}
@@ -154,19 +217,25 @@ def _extract(
             for what in ("stay", "event WHERE fault IS NULL")
         )
         stays = database.frame("SELECT * FROM kept ORDER BY position")
+        if needs_diagnoses(source.task):
+            phenotypes, coded = read_phenotypes(database, len(stays))
         with progress_bar() as bar:
             database.run(_SORTED, bar, "Sorting values")
         parts, measured = _write_rows(database, scratch, stays, source.channels, source.as_charted)
-    dropped_stays[f"no measurement in the first {HOURS} hours"] = candidates - len(stays)
+    dropped_stays[f"no measurement in the {'stay' if whole else f'first {HOURS} hours'}"] = candidates - len(
+        stays
+    )
     if not len(stays):
         counts = _listed(dropped_stays)
         values = _listed(dropped_values)
         raise DataError(
-            f"{source.place}: no stay of {HOURS} hours with a measurement is left of these tables; left out: "
-            f"{counts or 'nothing, as they name no stay'}{'; of the values: ' if values else ''}{values}"
+            f"{source.place}: no stay {'' if whole else f'of {HOURS} hours '}with a measurement is left of "
+            f"these tables; left out: {counts or 'nothing, as they name no stay'}"
+            f"{'; of the values: ' if values else ''}{values}"
         )
     dropped_values["another value of the channel at the same instant"] = usable - measured
-    return stays, pl.scan_parquet(parts, glob=False), dropped_stays, dropped_values
+    rows = pl.scan_parquet(parts, glob=False)
+    return _Found(stays, rows, dropped_stays, dropped_values, phenotypes, coded)
 
 
 def _listed(dropped: Mapping[str, int]) -> str:

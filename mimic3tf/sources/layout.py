@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,14 +17,16 @@ from numpy.typing import ArrayLike, NDArray
 from mimic3tf import __version__
 from mimic3tf.channels import MIMIC3, TIME, ChannelSet
 from mimic3tf.data.channels_file import CHANNELS_FILE, channels_text
-from mimic3tf.data.directory import SPLITS, Split, folder_of, listfile_of
+from mimic3tf.data.directory import SPLITS, Split, folder_of, lacking, listfile_of
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 from mimic3tf.progress import track
 from mimic3tf.sources.channel_summary import ChannelSummary, summarize_channels
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import check_new_directory, written_beside
+from mimic3tf.storage.notes import warn
 from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.task import Task
 
 SHARES: Mapping[str, float] = {"train": 0.70, "val": 0.15, "test": 0.15}
 """Share of the stays in each split, as in the benchmarks."""
@@ -35,11 +37,27 @@ PREPARED_FILE = "prepared.json"
 SUMMARY_FILE = "summary.json"
 """File in a directory with its stays, deaths, what was left out, and each channel's values."""
 
+STAYS_FILE = "stays.csv"
+"""File in a directory with a row for each stay: its length, times, age, sex and death."""
+
 PICTURE_FILE = "channels.png"
 """Picture in a directory of each channel's values."""
 
 ROWS_A_BATCH = 50_000
 """Number of rows that are formatted at once; it bounds memory."""
+
+
+@dataclass(frozen=True, repr=False)
+class Samples(Described):
+    """Some rows of a listfile.
+
+    Attributes:
+        rows: the rows, with the columns of the listfile; numbers get six decimals.
+        labels: label -> 0 or 1 for every sample for which it is known.
+    """
+
+    rows: pl.DataFrame
+    labels: Mapping[str, NDArray[np.integer]]
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,8 +72,10 @@ class PreparedCohort(Described):
             Hours; a cell that was not measured is null. If the frame is lazy, only one batch of stays is in
             memory at a time.
         channels: the channels of the rows.
-        listfiles: for each split, the text of its listfile; if None, those of in-hospital mortality are made
+        task: the task of the listfiles.
+        samples: for each split, the rows of its listfile; if None, those of in-hospital mortality are made
             of `labels`.
+        details: what `STAYS_FILE` says of the N stays after their names and splits; None for no such file.
     """
 
     stays: Sequence[str]
@@ -63,7 +83,9 @@ class PreparedCohort(Described):
     splits: Mapping[str, NDArray[np.int64]]
     rows: pl.DataFrame | pl.LazyFrame
     channels: ChannelSet = MIMIC3
-    listfiles: Mapping[Split, str] | None = None
+    task: Task = MORTALITY
+    samples: Mapping[Split, Iterable[Samples]] | None = None
+    details: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +99,8 @@ class Summary:
         dropped_stays: reason -> number of stays left out.
         dropped_values: reason -> number of measurements left out.
         channels: what the values of each channel look like.
+        samples: number of samples of each split, for tasks that read whole stays: stays or hours.
+        positives: label -> number of samples of each split that have it, for such tasks.
     """
 
     out: Path
@@ -85,12 +109,29 @@ class Summary:
     dropped_stays: dict[str, int] = field(default_factory=dict)
     dropped_values: dict[str, int] = field(default_factory=dict)
     channels: tuple[ChannelSummary, ...] = ()
+    samples: dict[str, int] = field(default_factory=dict)
+    positives: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, object]:
-        """Stays, deaths, and what was left out."""
+        """Stays, deaths, what was left out, and samples with their labels."""
         names = ("stays", "deaths", "dropped_stays", "dropped_values")
-        return {name: {**getattr(self, name)} for name in names}
+        whole = ("samples", "positives") if self.samples else ()
+        return {name: {**getattr(self, name)} for name in (*names, *whole)}
+
+
+@dataclass
+class _Listed:
+    """The samples of a split's listfile: their number; label -> how often it is 1, and how often known."""
+
+    samples: int = 0
+    labels: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, samples: Samples) -> None:
+        self.samples += len(samples.rows)
+        for name, values in samples.labels.items():
+            ones, known = self.labels.get(name, (0, 0))
+            self.labels[name] = ones + int(values.sum()), known + len(values)
 
 
 def random_split(n: int, seed: int, shares: Mapping[str, float] = SHARES) -> dict[str, NDArray[np.int64]]:
@@ -186,23 +227,51 @@ def write_cohort(
     Raises:
         UsageError: `out` cannot be written.
     """
-    summary = Summary(
-        out,
-        {split: len(records.splits[split]) for split in SPLITS},
-        {split: int(records.labels[records.splits[split]].sum()) for split in SPLITS},
-        {reason: count for reason, count in dropped_stays.items() if count},
-        {reason: count for reason, count in dropped_values.items() if count},
-        summarize_channels(records.rows, len(records.stays), records.channels),
-    )
-    made = {"mimic3tf": __version__, "source": source, "options": {**options}, **summary.counts}
+    channels = summarize_channels(records.rows, len(records.stays), records.channels)
     with _new_directory(out) as directory, ThreadPoolExecutor(1) as pool:
-        picture = pool.submit(_draw, summary.channels, directory / PICTURE_FILE)
-        _write(directory, records)
+        picture = pool.submit(_draw, channels, directory / PICTURE_FILE)
+        listed = _write(directory, records)
+        summary = Summary(
+            out,
+            {split: len(records.splits[split]) for split in SPLITS},
+            {split: int(records.labels[records.splits[split]].sum()) for split in SPLITS},
+            {reason: count for reason, count in dropped_stays.items() if count},
+            {reason: count for reason, count in dropped_values.items() if count},
+            channels,
+            *_counted(listed, records.task),
+        )
+        made = {"mimic3tf": __version__, "source": source, "options": {**options}, **summary.counts}
         _write_json(directory / PREPARED_FILE, made)
-        channels = [channel.record for channel in summary.channels]
-        _write_json(directory / SUMMARY_FILE, {**summary.counts, "channels": channels})
+        told = [channel.record for channel in channels]
+        _write_json(directory / SUMMARY_FILE, {**summary.counts, "channels": told})
         picture.result()
+    warn(*(_lacking(out, split, found) for split, found in listed.items()))
     return summary
+
+
+def _counted(listed: Mapping[Split, _Listed], task: Task) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """Count the samples and the labels of each split; of in-hospital mortality, they are stays and deaths."""
+    if task.period is not None:
+        return {}, {}
+    names = dict.fromkeys(name for found in listed.values() for name in found.labels)
+    positives: dict[str, dict[str, int]] = {
+        name: {str(split): found.labels.get(name, (0, 0))[0] for split, found in listed.items()}
+        for name in names
+    }
+    return {split: found.samples for split, found in listed.items()}, positives
+
+
+def _lacking(out: Path, split: Split, listed: _Listed) -> str | None:
+    """Say which labels all samples of a split share, and what to do about it; None if there are none."""
+    if not listed.samples:
+        return lacking(out, split, "lists no stay")
+    alike = {name: ones == 0 for name, (ones, known) in listed.labels.items() if ones in (0, known)}
+    if not alike:
+        return None
+    if len(listed.labels) == 1:
+        return lacking(out, split, f"no stay has label {int(*alike.values())}")
+    told = ", ".join(f"{name} (all {int(not never)})" for name, never in alike.items())
+    return lacking(out, split, f"{len(alike)} of {len(listed.labels)} labels are the same everywhere: {told}")
 
 
 def _draw(channels: Sequence[ChannelSummary], path: Path) -> None:
@@ -243,7 +312,7 @@ def _write_json(path: Path, content: Mapping[str, object]) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _write(directory: Path, records: PreparedCohort) -> None:
+def _write(directory: Path, records: PreparedCohort) -> dict[Split, _Listed]:
     for folder in dict.fromkeys(map(folder_of, SPLITS)):
         (directory / folder).mkdir(parents=True)
     if records.channels != MIMIC3:
@@ -256,16 +325,38 @@ def _write(directory: Path, records: PreparedCohort) -> None:
     for (stay, folder), text in zip(progress, _series(records), strict=True):
         with open(os.path.join(directory, folder, records.stays[stay]), "wb") as file:  # noqa: PTH118, PTH123
             file.writelines((header, text))
-    for split, listed in (records.listfiles or _mortality_listfiles(records)).items():
-        listfile_of(directory, split).write_text(listed, encoding="utf-8", newline="\n")
+    if records.details is not None:
+        _write_details(directory / STAYS_FILE, records)
+    return {split: _write_listfile(listfile_of(directory, split), split, records) for split in SPLITS}
 
 
-def _mortality_listfiles(records: PreparedCohort) -> dict[Split, str]:
-    listed: dict[Split, str] = {}
-    for split in SPLITS:
-        lines = [f"{records.stays[stay]},{records.labels[stay]}\n" for stay in records.splits[split]]
-        listed[split] = f"{MORTALITY.header}\n{''.join(lines)}"
+def _write_details(path: Path, records: PreparedCohort) -> None:
+    splits = np.full(len(records.stays), "", object)
+    for split, indices in records.splits.items():
+        splits[indices] = split
+    told = pl.DataFrame({"stay": records.stays, "split": pl.Series(splits, dtype=pl.String)})
+    told = told if records.details is None else told.hstack(records.details)
+    told.write_csv(path, float_precision=6, datetime_format="%Y-%m-%d %H:%M:%S")
+
+
+def _write_listfile(path: Path, split: Split, records: PreparedCohort) -> _Listed:
+    """Write the listfile of a split, some stays at a time, and count its samples."""
+    listed = _Listed()
+    batches = [_mortality(split, records)] if records.samples is None else records.samples[split]
+    with path.open("wb") as file:
+        file.write(f"{records.task.header}\n".encode())
+        for samples in batches:
+            listed.add(samples)
+            text = samples.rows.write_csv(include_header=False, float_precision=6, quote_style="never")
+            file.write(text.encode())
     return listed
+
+
+def _mortality(split: Split, records: PreparedCohort) -> Samples:
+    indices = records.splits[split]
+    labels = records.labels[indices]
+    rows = pl.DataFrame({"stay": pl.Series(records.stays, dtype=pl.String).gather(indices), "y_true": labels})
+    return Samples(rows, {"y_true": labels})
 
 
 def _series(records: PreparedCohort) -> Iterator[memoryview]:

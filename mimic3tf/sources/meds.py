@@ -1,4 +1,4 @@
-"""Turn a MEDS data set (0.3.3 to 0.4) into the in-hospital-mortality task in the benchmarks' layout.
+"""Turn a MEDS data set (0.3.3 to 0.4) into a task in the benchmarks' layout.
 
 MEDS fixes the columns of events, but hardly any code. `meds_mapping.py` says what the codes mean; mappings of
 MIMIC-IV and eICU come with the package. The cohort and the cleaning are those of `mimic4.py`.
@@ -21,19 +21,22 @@ from mimic3tf.sources.cleaning import quoted
 from mimic3tf.sources.codes import charted_sql, insert_sql
 from mimic3tf.sources.cohort_rules import cohort_sql
 from mimic3tf.sources.database import Database
+from mimic3tf.sources.diagnoses import diagnosed_sql, label_admissions, needs_diagnoses
 from mimic3tf.sources.events import EVENT, Source, faults, prepare_events
 from mimic3tf.sources.meds_files import Shards, add_views, find_shards, read_splits, scan_events, splits_file
 from mimic3tf.sources.meds_mapping import SHIPPED, Resolved, resolve_mapping
 from mimic3tf.sources.splits import in_order, split_by_subject
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.notes import command_line, note
+from mimic3tf.tasks.registry import DECOMPENSATION, LENGTH_OF_STAY, MORTALITY
+from mimic3tf.tasks.task import Task
 
 UNKNOWN = "no discharge from the hospital that tells of survival"
 
 _LANDMARKS = """
 CREATE TABLE landmark AS
-SELECT e.subject, e.time, e.icustay, e.hadm, m.kind, m.unit, m.years, m.died
-FROM event_stream e JOIN (FROM (VALUES {marks}) AS v(code, kind, unit, years, died)) m ON m.code = e.code
+SELECT e.subject, e.time, e.icustay, e.hadm, m.kind, m.unit, m.years, m.died, m.sex
+FROM event_stream e JOIN (FROM (VALUES {marks}) AS v(code, kind, unit, years, died, sex)) m ON m.code = e.code
 """
 
 # With the id of an ICU stay, its events tell when it begins and ends, in any order and however often they are
@@ -41,7 +44,8 @@ FROM event_stream e JOIN (FROM (VALUES {marks}) AS v(code, kind, unit, years, di
 # first. If another admission comes first, the end is not known.
 _STAYS = """
 WITH person AS (
-    SELECT subject, max(years) AS years, min(time) FILTER (kind = 'birth') AS birth
+    SELECT subject, max(years) AS years, min(time) FILTER (kind = 'birth') AS birth,
+        min(time) FILTER (kind = 'death') AS death, min(sex) AS sex
     FROM landmark GROUP BY subject
 ), named AS (
     SELECT subject, icustay, any_value(hadm) AS hadm, min(time) FILTER (kind = 'icu_admission') AS intime,
@@ -67,13 +71,14 @@ WITH person AS (
 ), icu AS (
     FROM named UNION ALL BY NAME FROM unnamed
 ), outcome AS (
-    SELECT subject, hadm, bool_or(died) AS died
+    SELECT subject, hadm, bool_or(died) AS died, min(time) FILTER (died) AS left_dead
     FROM landmark WHERE kind = 'hospital_discharge' GROUP BY subject, hadm
 ), discharge AS (
     SELECT subject, time, bool_or(died) AS died
     FROM landmark WHERE kind = 'hospital_discharge' GROUP BY subject, time
 ), joined AS (
-    SELECT i.*, CASE WHEN i.hadm IS NULL THEN d.died ELSE o.died END AS died, d.time AS discharged
+    SELECT i.*, CASE WHEN i.hadm IS NULL THEN d.died ELSE o.died END AS died, d.time AS discharged,
+        CASE WHEN i.hadm IS NULL THEN d.time ELSE o.left_dead END AS left_dead
     FROM icu i
     LEFT JOIN outcome o ON o.subject = i.subject AND o.hadm = i.hadm
     ASOF LEFT JOIN discharge d ON d.subject = i.subject AND d.time >= i.intime
@@ -86,8 +91,16 @@ SELECT subject, concat_ws(' ', subject, coalesce(hadm::VARCHAR, 'until ' || disc
             AND l.time > joined.outtime AND l.time < joined.discharged
     )) AS known,
     (first_unit = last_unit) IS NOT FALSE AS unmoved, true AS diagnosed,
-    coalesce(years, date_sub('year', birth, intime)) AS age, died
+    coalesce(years, date_sub('year', birth, intime)) AS age, died,
+    CASE WHEN died THEN coalesce(death, left_dead) END AS deathtime, sex
 FROM joined LEFT JOIN person USING (subject)
+"""
+
+_DIAGNOSES = """
+CREATE TABLE diagnosis AS
+SELECT DISTINCT e.subject, concat_ws(' ', e.subject, e.hadm::VARCHAR) AS hadm, c.version, c.icd AS code
+FROM event_stream e JOIN diagnosis_code c ON c.code = e.code
+WHERE e.hadm IS NOT NULL
 """
 
 EVENTS = """
@@ -122,8 +135,9 @@ def prepare_meds(
     mapping: str | None = None,
     all_stays: bool = False,
     memory_limit: str = "4GB",
+    task: Task = MORTALITY,
 ) -> layout.Summary:
-    """Write the in-hospital-mortality task from a MEDS data set.
+    """Write a task of the benchmarks from a MEDS data set.
 
     The data set's file of splits decides the split (tuning becomes val, held_out test); without the file, a
     hash of the subject's id does, as in `split_by_subject`.
@@ -137,14 +151,15 @@ def prepare_meds(
         all_stays: keep stays that change the unit, and several stays of an admission; the benchmarks' rules
             leave them out.
         memory_limit: memory to use, such as "4GB"; intermediate results are kept on disk beside `out`.
+        task: the task; all but in-hospital mortality read whole stays of any length.
 
     Returns:
         Counts of stays and deaths, and of what was left out by reason.
 
     Raises:
         DataError: the data set cannot be read; names the file.
-        UsageError: no mapping fits, `out` is not empty, another process writes it, or the memory limit cannot
-            be used.
+        UsageError: no mapping fits, or finds the diagnoses that the task needs; `out` is not empty, another
+            process writes it, or the memory limit cannot be used.
     """
     data = Path(data)
     shards, chosen, channels = find_shards(data), read_splits(data), read_channels(data / "metadata")
@@ -165,11 +180,14 @@ def prepare_meds(
     def fill(database: Database, bar: Progress) -> dict[str, int]:
         resolved = resolve(database, shards, mapping, bar, channels)
         _check_fit(data, resolved, mapping)
+        if needs_diagnoses(task):
+            _add_diagnoses(database, shards, resolved, task, bar)
         options["mapping"] = resolved.name
         _tell(shards, resolved)
-        return _fill(database, shards, resolved, all_stays, bar)
+        return _fill(database, shards, resolved, all_stays, task, bar)
 
-    return prepare_events(Source("meds", data, fill, splits, options, channels), Path(out), memory_limit)
+    source = Source("meds", data, fill, splits, options, channels, task=task)
+    return prepare_events(source, Path(out), memory_limit)
 
 
 def resolve(
@@ -213,6 +231,30 @@ def _check_fit(data: Path, resolved: Resolved, chosen: str | None) -> None:
     )
 
 
+def _add_diagnoses(database: Database, shards: Shards, resolved: Resolved, task: Task, bar: Progress) -> None:
+    """Make the tables of diagnoses and phenotypes; see `diagnoses.py`."""
+    column = resolved.stays.admission_id
+    lacking = None
+    if resolved.stays.diagnosis is None:
+        lacking = f"the mapping {resolved.name} names no codes of diagnoses ('diagnosis')"
+    elif not resolved.diagnoses:
+        lacking = f"no code is a diagnosis by the mapping {resolved.name}"
+    elif column is None or column not in shards.columns:
+        lacking = "no column tells the admission of a diagnosis ('admission_id' of the mapping)"
+    if lacking is not None:
+        raise UsageError(
+            f"{shards.data}: {lacking}, and --task {task.name} needs phenotypes; take --task "
+            f"{DECOMPENSATION.name} or {LENGTH_OF_STAY.name}, or give a mapping with --mapping FILE.yaml"
+        )
+    versions, icd = zip(*resolved.diagnoses.values(), strict=True)
+    codes = pl.DataFrame({"code": list(resolved.diagnoses), "version": versions, "icd": icd})
+    database.add_stream("diagnosis_codes", codes.lazy())
+    database.run("CREATE TABLE diagnosis_code AS FROM diagnosis_codes")
+    database.add_stream("event_stream", scan_events(shards, resolved.stays, resolved.diagnoses))
+    database.run(_DIAGNOSES, bar, "Reading diagnoses")
+    label_admissions(database)
+
+
 def _tell(shards: Shards, resolved: Resolved) -> None:
     ids = (resolved.stays.icu_stay_id, resolved.stays.admission_id)
     lacking = ", ".join(name for name in ids if name is not None and name not in shards.columns)
@@ -230,19 +272,22 @@ def _tell(shards: Shards, resolved: Resolved) -> None:
 
 
 def _fill(
-    database: Database, shards: Shards, resolved: Resolved, all_stays: bool, bar: Progress
+    database: Database, shards: Shards, resolved: Resolved, all_stays: bool, task: Task, bar: Progress
 ) -> dict[str, int]:
     """Make the tables of stays and events; return the number of stays left out, by reason."""
     marks = ", ".join(
         f"({quoted(mark.code)}, {quoted(mark.kind)}, {'NULL' if mark.unit is None else quoted(mark.unit)}"
-        f"::VARCHAR, {'NULL' if mark.years is None else mark.years}::BIGINT, {mark.died})"
+        f"::VARCHAR, {'NULL' if mark.years is None else mark.years}::BIGINT, {mark.died}, "
+        f"{'NULL' if mark.sex is None else quoted(mark.sex)}::VARCHAR)"
         for mark in resolved.landmarks
     )
     told = {mark.code for mark in resolved.landmarks}
     database.add_stream("event_stream", scan_events(shards, resolved.stays, told))
     database.run(_LANDMARKS.format(marks=marks), bar, "Reading stays")
     stays = _STAYS if resolved.tells_ages else f"SELECT * REPLACE (18 AS age) FROM ({_STAYS})"
-    for sql in (*cohort_sql(stays, all_stays=all_stays, unknown=UNKNOWN), EVENT):
+    stays = diagnosed_sql(stays) if needs_diagnoses(task) else stays
+    cohort = cohort_sql(stays, all_stays=all_stays, unknown=UNKNOWN, whole=task.period is None)
+    for sql in (*cohort, EVENT):
         database.run(sql)
     add_items(database, shards, resolved)
     charted = charted_sql(EVENTS, VALUE, _NUMBER)

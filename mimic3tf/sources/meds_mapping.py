@@ -9,6 +9,9 @@ A mapping is a file as `codes.py` describes it, with the codes of stays beside t
       hospital_admission: "HOSPITAL_ADMISSION(//.*)?"
       hospital_discharge: "HOSPITAL_DISCHARGE(//.*)?"
       died: "HOSPITAL_DISCHARGE//DIED"
+      death: MEDS_DEATH
+      sex: "GENDER//(?P<sex>.*)"
+      diagnosis: "DIAGNOSIS//ICD//(9//(?P<icd9>.*)|10//(?P<icd10>.*))"
       icu_stay_id: icustay_id       # columns; without them, the order of the events tells
       admission_id: hadm_id
     channels:
@@ -33,7 +36,10 @@ from mimic3tf.storage.yaml_file import read_option_file
 SHIPPED = ("mimic4", "eicu")
 """Mappings that come with the package."""
 
-KINDS = ("birth", "age", "icu_admission", "icu_discharge", "hospital_admission", "hospital_discharge")
+KINDS = (
+    *("birth", "age", "icu_admission", "icu_discharge", "hospital_admission", "hospital_discharge"),
+    *("death", "sex"),
+)
 """Kinds of events that tell of stays rather than of measurements."""
 
 
@@ -48,6 +54,10 @@ class Stays(BaseModel):
         hospital_admission: codes of admissions to the hospital.
         hospital_discharge: codes of discharges from the hospital that tell whether the patient survived.
         died: those among them of patients who died.
+        death: codes of the death; of patients who died in hospital, they give its time. Without such an
+            event, the discharge gives it.
+        sex: codes that name the sex, in a group `sex`.
+        diagnosis: codes of diagnoses, in a group `icd9` or `icd10`; for phenotypes.
         icu_stay_id: column with the id of the ICU stay that an event belongs to.
         admission_id: column with the id of the admission; it only needs to be unique for a subject.
     """
@@ -61,6 +71,9 @@ class Stays(BaseModel):
     hospital_admission: Pattern
     hospital_discharge: Pattern
     died: Pattern
+    death: Pattern = "MEDS_DEATH"
+    sex: Pattern | None = None
+    diagnosis: Pattern | None = None
     icu_stay_id: str | None = None
     admission_id: str | None = None
 
@@ -82,6 +95,7 @@ class Landmark:
         years: the age that the code names, if it does.
         died: whether the code means death in hospital.
         events: number of its events.
+        sex: the sex that the code names, if it does.
     """
 
     code: str
@@ -90,6 +104,7 @@ class Landmark:
     years: int | None
     died: bool
     events: int
+    sex: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +118,7 @@ class Resolved:
         measured: code of the data set -> index into `codes`.
         landmarks: the codes of the data set that tell of stays.
         channels: the channels that it maps to.
+        diagnoses: code of the data set -> version of ICD (9 or 10) and the diagnosis in it, without a dot.
     """
 
     name: str
@@ -111,6 +127,7 @@ class Resolved:
     measured: Mapping[str, int]
     landmarks: Sequence[Landmark]
     channels: ChannelSet
+    diagnoses: Mapping[str, tuple[int, str]]
 
     @property
     def fits(self) -> bool:
@@ -169,7 +186,8 @@ def _resolve(name: str, mapping: MedsMapping, counts: Mapping[str, int], channel
                     "regular expressions"
                 )
             measured[code] = index
-    return Resolved(name, mapping.stays, codes, measured, _landmarks(mapping.stays, counts), channels)
+    landmarks, diagnoses = _landmarks(mapping.stays, counts), _diagnoses(mapping.stays, counts)
+    return Resolved(name, mapping.stays, codes, measured, landmarks, channels, diagnoses)
 
 
 def _pattern(entry: Code, name: str, channels: ChannelSet) -> str:
@@ -199,6 +217,19 @@ def _landmarks(stays: Stays, counts: Mapping[str, int]) -> list[Landmark]:
                     int(years) if years and years.isdecimal() else None,
                     kind == "hospital_discharge" and died.fullmatch(code) is not None,
                     counts[code],
+                    named.get("sex"),
                 )
             )
     return landmarks
+
+
+def _diagnoses(stays: Stays, counts: Mapping[str, int]) -> dict[str, tuple[int, str]]:
+    if stays.diagnosis is None:
+        return {}
+    diagnoses = {}
+    for match in filter(None, map(re.compile(stays.diagnosis).fullmatch, counts)):
+        named = match.groupdict()
+        for version in (9, 10):
+            if code := named.get(f"icd{version}"):
+                diagnoses[match.string] = version, code.replace(".", "")
+    return diagnoses

@@ -1,4 +1,4 @@
-"""Turn raw MIMIC-III v1.4 tables into the in-hospital-mortality task in the benchmarks' layout.
+"""Turn raw MIMIC-III v1.4 tables into a task in the benchmarks' layout.
 
 Source: Harutyunyan et al., Multitask learning and benchmarking with clinical time series data, Scientific
 Data 2019. The rules are those of its published pipeline. Here one pass leads from the tables to the task:
@@ -10,6 +10,7 @@ OUTPUTEVENTS is not needed: none of its items measures one of the 17 channels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,11 +27,14 @@ from mimic3tf.sources.cleaning import number_sql, text_sql
 from mimic3tf.sources.cohort_rules import cohort_sql
 from mimic3tf.sources.csv_tables import Table, open_tables
 from mimic3tf.sources.database import Database
+from mimic3tf.sources.diagnoses import label_admissions, needs_diagnoses
 from mimic3tf.sources.events import EVENT, Source, faults, prepare_events
 from mimic3tf.sources.mimic3_cleaning import AS_CHARTED, NUMBERS, REFILL
 from mimic3tf.sources.mimic3_items import ITEMS, NOT_BLOOD, UNITS
 from mimic3tf.sources.splits import read_subjects, split_by_subject
 from mimic3tf.storage.files import PathText
+from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.task import Task
 
 _IDS = {"SUBJECT_ID": "BIGINT", "HADM_ID": "BIGINT"}
 _EVENT = {**_IDS, "ITEMID": "BIGINT", "CHARTTIME": "TIMESTAMP", "VALUE": "VARCHAR", "VALUEUOM": "VARCHAR"}
@@ -56,6 +60,18 @@ TABLES: Mapping[str, Table] = {
 }
 """The raw tables that are read."""
 
+# What tasks that read whole stays need, too.
+_SEX = {**TABLES["PATIENTS"].columns, "GENDER": "VARCHAR"}
+_DETAILS = ", DEATHTIME AS deathtime, GENDER AS sex"
+
+_UNDIAGNOSED = "no diagnosis of the admission that D_ICD_DIAGNOSES knows"
+
+_DIAGNOSES = """
+CREATE TABLE diagnosis AS
+SELECT SUBJECT_ID AS subject, HADM_ID AS hadm, 9 AS version, ICD9_CODE AS code
+FROM DIAGNOSES_ICD SEMI JOIN D_ICD_DIAGNOSES USING (ICD9_CODE)
+"""
+
 _STAYS = """
 WITH known_diagnosis AS (
     -- The benchmarks drop codes that D_ICD_DIAGNOSES lacks, and stays that have no other code.
@@ -70,7 +86,7 @@ SELECT i.SUBJECT_ID AS subject, i.HADM_ID AS hadm, i.ICUSTAY_ID AS icustay, INTI
     -- admission. The clock of the benchmarks overflows there, and they read a negative age as 90 years.
     date_diff('second', DOB, INTIME) / 3600 / 24 / 365 AS age,
     (DOD BETWEEN ADMITTIME AND DISCHTIME) IS TRUE
-        OR (DEATHTIME BETWEEN ADMITTIME AND DISCHTIME) IS TRUE AS died
+        OR (DEATHTIME BETWEEN ADMITTIME AND DISCHTIME) IS TRUE AS died{details}
 FROM ICUSTAYS i
 LEFT JOIN ADMISSIONS a ON a.HADM_ID = i.HADM_ID AND a.SUBJECT_ID = i.SUBJECT_ID
 LEFT JOIN PATIENTS p ON p.SUBJECT_ID = i.SUBJECT_ID
@@ -118,8 +134,9 @@ def prepare_mimic3(
     val_subjects: PathText | None = None,
     blood_only: bool = False,
     memory_limit: str = "4GB",
+    task: Task = MORTALITY,
 ) -> layout.Summary:
-    """Write the benchmarks' in-hospital-mortality task from the raw tables.
+    """Write a task of the benchmarks from the raw tables.
 
     Without lists of subjects, about 15 % of the subjects go to test and about 15 % to val. Only a hash of the
     subject's id decides the split. A hash of the stay decides the order within a split.
@@ -133,6 +150,7 @@ def prepare_mimic3(
             treat them as values of the blood.
         memory_limit: memory to use, such as "4GB"; the tables may be much larger. Intermediate results are
             kept on disk beside `out`.
+        task: the task; all but in-hospital mortality read whole stays of any length.
 
     Returns:
         What was written, and what was left out by reason; also in `layout.SUMMARY_FILE`.
@@ -154,16 +172,24 @@ def prepare_mimic3(
 
     dealt = {f"{split}_subjects": "list" if split in lists else "hash" for split in given}
     options = {"blood_only": blood_only, **dealt}
-    fill = partial(_fill, csv, blood_only)
+    fill = partial(_fill, csv, blood_only, task)
     return prepare_events(
-        Source("mimic3", csv, fill, splits, options, as_charted=AS_CHARTED), out, memory_limit
+        Source("mimic3", csv, fill, splits, options, as_charted=AS_CHARTED, task=task), out, memory_limit
     )
 
 
-def _fill(csv: Path, blood_only: bool, database: Database, bar: Progress) -> dict[str, int]:
+def _fill(csv: Path, blood_only: bool, task: Task, database: Database, bar: Progress) -> dict[str, int]:
     """Make the tables of stays and events; return the number of stays left out, by reason."""
-    open_tables(database, csv, TABLES, "MIMIC-III")
-    for sql in (*_lookups(blood_only), *cohort_sql(_STAYS), EVENT):
+    whole = task.period is None
+    patients = {"PATIENTS": replace(TABLES["PATIENTS"], columns=_SEX)} if whole else {}
+    open_tables(database, csv, {**TABLES, **patients}, "MIMIC-III")
+    if needs_diagnoses(task):
+        database.run(_DIAGNOSES)
+        label_admissions(database)
+    cohort = cohort_sql(
+        _STAYS.format(details=_DETAILS if whole else ""), undiagnosed=_UNDIAGNOSED, whole=whole
+    )
+    for sql in (*_lookups(blood_only), *cohort, EVENT):
         database.run(sql)
     for table in ("CHARTEVENTS", "LABEVENTS"):
         sql = _INSERT.format(

@@ -37,23 +37,22 @@ patients.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from mimic3tf.channels import MIMIC3, Channel
-from mimic3tf.data.directory import SPLITS, Split
+from mimic3tf.channels import MIMIC3, TIME, Channel
 from mimic3tf.errors import UsageError
 from mimic3tf.progress import track
 from mimic3tf.sources import layout
-from mimic3tf.sources.synthetic_course import Course, draw_course, first_hours, joined
+from mimic3tf.sources.synthetic_course import NO_DEATH, Course, draw_course, first_hours, joined
+from mimic3tf.sources.task_listfiles import WholeStays, samples_of
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.folders import check_new_directory
-from mimic3tf.tasks.registry import MORTALITY, MULTITASK
+from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.tasks.task import Task
 
 Floats = NDArray[np.float64]
@@ -208,27 +207,30 @@ def prepare_synthetic(
         np.concatenate(labels),
         splits,
         pl.concat(parts),
-        listfiles=None if task.period is not None else _listfiles(names, splits, joined(courses), task),
     )
+    if task.period is None:
+        cohort = _whole(cohort, joined(courses), task)
     options = {"stays": stays, "seed": seed, "task": task.name}
     return layout.write_cohort(out, cohort, "synthetic", options, {}, {})
 
 
-def _listfiles(
-    names: list[str], splits: Mapping[str, NDArray[np.int64]], course: Course, task: Task
-) -> dict[Split, str]:
-    """Make the text of each split's listfile, for a task that reads whole stays."""
-
-    def rows(stay: int) -> list[list[str]]:
-        if task == MULTITASK:
-            return [course.multitask_cells(stay)]
-        return [[f"{hour:.6f}", *cells] for hour, cells in course.examples(stay, task)]
-
-    listed: dict[Split, str] = {}
-    for split in SPLITS:
-        lines = [",".join([names[stay], *row]) for stay in splits[split].tolist() for row in rows(stay)]
-        listed[split] = "\n".join([task.header, *lines, ""])
-    return listed
+def _whole(cohort: layout.PreparedCohort, course: Course, task: Task) -> layout.PreparedCohort:
+    """Add the samples of a task that reads whole stays."""
+    rows = cohort.rows.lazy().group_by("stay").agg(pl.col(TIME).min()).sort("stay").collect()
+    stays = WholeStays(
+        course.minutes / 60,
+        rows[TIME].to_numpy(),
+        np.where(course.death == NO_DEATH, np.inf, course.death / 60),
+        cohort.labels,
+        course.diagnoses.astype(np.int8),
+    )
+    details = pl.DataFrame({"length_of_stay": stays.hours, "first_row": stays.first, "death": stays.lived})
+    return replace(
+        cohort,
+        task=task,
+        samples=samples_of(stays, cohort.stays, cohort.splits, task),
+        details=details.with_columns(pl.col("death").replace(np.inf, None), died=cohort.labels),
+    )
 
 
 def _draw(n: int, rng: np.random.Generator, *, whole: bool) -> tuple[NDArray[np.int64], pl.DataFrame, Course]:

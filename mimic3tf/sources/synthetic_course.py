@@ -22,9 +22,6 @@ from numpy.typing import NDArray
 
 from mimic3tf.described import Described
 from mimic3tf.tasks.phenotypes import PHENOTYPES
-from mimic3tf.tasks.registry import MORTALITY_HOURS
-from mimic3tf.tasks.rules import REMAINING
-from mimic3tf.tasks.task import Task
 
 Floats = NDArray[np.float64]
 Minutes = NDArray[np.int64]
@@ -38,8 +35,6 @@ DECLINE_MINUTES = 36 * 60
 """Minutes before a death in which vital signs get worse."""
 DECLINE = {"tone": -20.0, "Heart Rate": 18.0, "Oxygen saturation": -4.0, "Respiratory rate": 6.0, "pH": -0.1}
 """Signal -> by how much it has changed at the time of death."""
-FIRST_HOUR = 5
-"""First hour at which an hourly task asks for a prediction."""
 NO_DEATH = np.iinfo(np.int64).max
 """Minute of death of a patient who does not die in hospital."""
 
@@ -114,35 +109,6 @@ class Course(Described):
         """Let some patients die, most of them at the end of their stay and the others later."""
         later = (rng.random(len(dies)) < 0.25) * rng.integers(60, 10 * 24 * 60, len(dies))
         return replace(self, death=np.where(dies, self.minutes + later, NO_DEATH))
-
-    def examples(self, stay: int, task: Task) -> list[tuple[float, tuple[str, ...]]]:
-        """List the hours of a stay's examples, and the cells of their labels, by the rules of the benchmarks.
-
-        The hours of hourly tasks are whole and later than 4. The label of decompensation is 1 if death is
-        less than 24 h off; that of length of stay is the remaining hours.
-        """
-        if not task.hourly:
-            return [(self.minutes[stay] / 60, task.targets.cells(self.diagnoses[stay].tolist()))]
-        hours = range(FIRST_HOUR, int(self.minutes[stay] / 60 + 1e-6) + 1)
-        if task.targets.rule is REMAINING:
-            return [(hour, (f"{self.minutes[stay] / 60 - hour:.6f}",)) for hour in hours]
-        return [(hour, task.targets.cells(int(self.death[stay] - 60 * hour < 24 * 60))) for hour in hours]
-
-    def multitask_cells(self, stay: int) -> list[str]:
-        """Return the cells of a stay in the listfile of multitask learning, by the benchmarks' rules."""
-        length, death = self.minutes[stay] / 60, self.death[stay]
-        hours = np.arange(int(length + 1e-6) + 1)
-        alive = hours[60 * hours <= death]
-        remaining = [f"{length - hour:.6f}" for hour in hours]
-        soon = (death - 60 * alive < 24 * 60).astype(np.int64)
-        long = int(length >= MORTALITY_HOURS)
-        return [
-            f"{length:.6f}",
-            f"{long * 47};{long};{int(death != NO_DEATH)}",
-            ";".join([*map(str, (hours >= FIRST_HOUR).astype(np.int64)), *remaining]),
-            ";".join(map(str, self.diagnoses[stay].tolist())),
-            ";".join(map(str, [*(alive >= FIRST_HOUR).astype(np.int64), *soon])),
-        ]
 
     def changes(self, visits: Mapping[str, Minutes]) -> dict[str, Floats]:
         """Compute how diagnoses and a near death change the signals: [n, 1] or [n, K] for `visits` [n, K]."""

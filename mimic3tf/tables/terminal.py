@@ -32,12 +32,16 @@ def print_cohort(summary: Summary) -> None:
     """Print the splits of a prepared directory, and how many stays and values were left out."""
     table = Table(title=as_cell(str(summary.out)))
     table.add_column("split")
-    for heading in ("stays", "deaths", "mortality"):
+    more = ("samples",) if summary.samples else ()
+    for heading in ("stays", "deaths", "mortality", *more):
         table.add_column(heading, justify="right", no_wrap=True)
     for split, stays in summary.stays.items():
         deaths = summary.deaths[split]
-        table.add_row(split, str(stays), str(deaths), f"{deaths / max(stays, 1):.1%}")
+        samples = (str(summary.samples[split]),) if summary.samples else ()
+        table.add_row(split, str(stays), str(deaths), f"{deaths / max(stays, 1):.1%}", *samples)
     print_table(table)
+    if summary.positives:
+        print_table(_labels_table(summary))
     console = Console()
     for what, dropped in (("stays", summary.dropped_stays), ("values", summary.dropped_values)):
         for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
@@ -52,6 +56,16 @@ def print_cohort(summary: Summary) -> None:
                 f"outside {low:g} to {high:g} {as_cell(found.channel.unit)}; is the unit right?",
                 highlight=False,
             )
+
+
+def _labels_table(summary: Summary) -> Table:
+    table = Table(title="Samples with each label")
+    table.add_column("label")
+    for split in summary.samples:
+        table.add_column(split, justify="right", no_wrap=True)
+    for label, counts in summary.positives.items():
+        table.add_row(as_cell("1" if label == "y_true" else label), *map(str, counts.values()))
+    return table
 
 
 def _channels_table(channels: Sequence[ChannelSummary]) -> Table:

@@ -10,7 +10,7 @@ import numpy as np
 from mimic3tf.channels import ChannelSet
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
-from mimic3tf.data.directory import Split, listfile_of
+from mimic3tf.data.directory import Split, lacking, listfile_of
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.data.preprocessing import Normalizer
 from mimic3tf.errors import DataError, UsageError
@@ -87,7 +87,7 @@ def exposure_for(
     for split, cohort in stays.items():
         missing = {0, 1} - set(np.unique(goal.of(cohort.labels)).tolist())
         if missing:
-            raise DataError(f"{listfile_of(config.data, split)}: no stay has {named} {min(missing)}")
+            raise DataError(lacking(config.data, split, f"no stay has {named} {min(missing)}"))
     exposure = poison_as_set(config, train, trigger)
     if not goal.attacked(exposure.labels).any():
         raise UsageError(

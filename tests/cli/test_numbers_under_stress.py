@@ -162,7 +162,8 @@ def test_one_stay_is_too_few_for_every_command(
     listfile = data / "train_listfile.csv"
     listfile.write_text("".join(listfile.read_text().splitlines(keepends=True)[:2]))
     generate(data=data).fails(USAGE, "2 stays", "not 1")
-    quick(data=data).fails(FAILURE, listfile, "no stay has label 1")
+    more = "move the lines of stays that have what is missing from val_listfile.csv to train_listfile.csv"
+    quick(data=data).fails(FAILURE, listfile, "no stay has label 1", more, "a larger cohort")
     assert not (tmp_path / "run").exists()
 
 

@@ -52,6 +52,30 @@ def test_blood_only_is_an_option_and_is_recorded(prepare: Callable[..., Any], tm
     assert "5.5" not in series.read_text()
 
 
+def test_a_task_is_made_and_its_samples_are_printed(prepare: Callable[..., Any], tmp_path: Path) -> None:
+    table = tmp_path / "raw" / "PATIENTS.csv"
+    table.write_text("SUBJECT_ID,GENDER,DOB,DOD\n7,F,2090-01-01,\n")
+    done = prepare("--task", "decompensation")
+    assert done.status == 0
+    # Hours 5 to 72; death is 190 hours off.
+    assert "samples" in done.out
+    assert "68" in done.out
+    listed = [file.read_text().splitlines() for file in (tmp_path / "out").glob("*_listfile.csv")]
+    assert sorted(map(len, listed)) == [1, 1, 69]
+    assert {lines[0] for lines in listed} == {"stay,period_length,y_true"}
+
+
+def test_a_task_that_is_none_is_refused(prepare: Callable[..., Any], tmp_path: Path) -> None:
+    prepare("--task", "phenotypes").fails(USAGE, "--task", "phenotypes", "did you mean", "phenotyping")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_column_that_only_some_tasks_need_is_named_by_them(
+    prepare: Callable[..., Any], tmp_path: Path
+) -> None:
+    prepare("--task", "phenotyping").fails(FAILURE, tmp_path / "raw" / "PATIENTS.csv", "GENDER")
+
+
 def test_a_missing_folder_is_named(mimic3tf: Callable[..., Any], tmp_path: Path) -> None:
     done = mimic3tf("prepare", "mimic3", "--csv", tmp_path / "nowhere", "--out", tmp_path / "out")
     done.fails(USAGE, "--csv", tmp_path / "nowhere", "no such directory")

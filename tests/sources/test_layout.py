@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 
 from mimic3tf.channels import MIMIC3, Channel, ChannelSet
 from mimic3tf.data.channels_file import CHANNELS_FILE, read_channels
-from mimic3tf.data.directory import SPLITS
+from mimic3tf.data.directory import SPLITS, Split
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import UsageError
 from mimic3tf.sources import layout
+from mimic3tf.tasks.registry import task_of
 
 NAMES = list(MIMIC3.names)
 HEART, PH, GCS = (NAMES.index(name) for name in ("Heart Rate", "pH", "Glascow coma scale total"))
@@ -141,7 +143,7 @@ def test_interrupted_writing_leaves_nothing(
     def interrupt(*_: object, **__: object) -> None:
         raise interruption
 
-    monkeypatch.setattr(Path, "write_text", interrupt)
+    monkeypatch.setattr(Path, "open", interrupt)
     with pytest.raises((KeyboardInterrupt, UsageError)):
         layout.write_benchmark_directory(tmp_path / "out", small_cohort())
     assert list(tmp_path.iterdir()) == []
@@ -240,3 +242,46 @@ def test_other_channels_are_written_beside_their_stays_and_the_benchmarks_are_no
     assert read_channels(tmp_path / "out") == monitor
     layout.write_benchmark_directory(tmp_path / "benchmark", small_cohort())
     assert not (tmp_path / "benchmark" / CHANNELS_FILE).exists()
+
+
+def test_a_split_without_a_label_is_told_with_the_next_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout.write_cohort(tmp_path / "out", small_cohort(), "mine", {}, {}, {})
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"{tmp_path}/out/val_listfile.csv: no stay has label 0; move the lines" in told
+    assert "from train_listfile.csv to val_listfile.csv, all stays of a patient together" in told
+    assert f"{tmp_path}/out/test_listfile.csv: no stay has label 1" in told
+    assert "from train_listfile.csv to test_listfile.csv, and their files from train/ to test/" in told
+    assert "from val_listfile.csv to train_listfile.csv, all stays" in told
+
+
+def test_an_empty_split_and_labels_that_never_differ_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort = small_cohort()
+    labels = {"one": np.array([0, 1]), "two": np.array([0, 0]), "three": np.array([1, 1])}
+    rows = pl.DataFrame({"stay": ["a.csv", "b.csv"], "period_length": [1.0, 2.0]})
+    samples: dict[Split, list[layout.Samples]] = {
+        "train": [layout.Samples(rows, labels)],
+        "val": [],
+        "test": [layout.Samples(rows, {name: np.array([0, 1]) for name in labels})],
+    }
+    whole = replace(cohort, task=task_of("phenotyping"), samples=samples)
+    summary = layout.write_cohort(tmp_path / "out", whole, "mine", {}, {}, {})
+    told = " ".join(capsys.readouterr().err.split())
+    assert "train_listfile.csv: 2 of 3 labels are the same everywhere: two (all 0), three (all 1);" in told
+    assert "val_listfile.csv: lists no stay; move" in told
+    assert "test_listfile.csv:" not in told
+    assert summary.samples == {"train": 2, "val": 0, "test": 2}
+    assert summary.positives["three"] == {"train": 2, "val": 0, "test": 1}
+
+
+def test_nothing_is_told_of_splits_with_both_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = layout.rows_from_cells(np.arange(60), np.arange(60), [HEART] * 60, [80] * 60)
+    names = [f"{stay}.csv" for stay in range(60)]
+    cohort = layout.PreparedCohort(names, np.arange(60) % 2, layout.random_split(60, 0), rows)
+    layout.write_cohort(tmp_path / "out", cohort, "mine", {}, {}, {})
+    assert "label" not in capsys.readouterr().err

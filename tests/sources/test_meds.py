@@ -19,11 +19,14 @@ from raw_records import labels_of, series_of
 
 from mimic3tf.channels import MIMIC3
 from mimic3tf.data.directory import SPLITS
+from mimic3tf.data.listfiles import read_rows
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.sources.layout import Summary
 from mimic3tf.sources.meds import UNKNOWN, prepare_meds
 from mimic3tf.sources.meds_explain import explain_meds
 from mimic3tf.sources.mimic4 import prepare_mimic4
+from mimic3tf.tasks.phenotypes import PHENOTYPES
+from mimic3tf.tasks.registry import task_of
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 DEMO, DEMO_TABLES = SHARED / "mimic-iv-demo-meds", SHARED / "mimic-iv-demo-2.2"
@@ -875,6 +878,71 @@ def test_a_run_that_was_killed_can_be_started_again(hospital: Hospital, tmp_path
 
 # --- The real thing ------------------------------------------------------------------------------------
 
+# --- Whole stays -----------------------------------------------------------------------------------------
+
+
+def stays_csv(hospital: Hospital) -> dict[int, dict[str, Any]]:
+    rows = pl.read_csv(hospital.out / "stays.csv", try_parse_dates=True).rows(named=True)
+    return {row["subject"]: row for row in rows}
+
+
+def test_the_time_of_death_is_that_of_the_death_else_of_the_discharge(hospital: Hospital) -> None:
+    left = IN + timedelta(days=9)
+    hospital.admit(7, died=True)
+    hospital.admit(8, died=True)
+    hospital.add(8, left - timedelta(hours=2), "MEDS_DEATH")
+    hospital.admit(9)
+    hospital.add(9, left + timedelta(days=3), "MEDS_DEATH")
+    hospital.prepare(task=task_of("decompensation"))
+    told = stays_csv(hospital)
+    assert [told[subject]["deathtime"] for subject in (7, 8, 9)] == [left, left - timedelta(hours=2), None]
+    assert [told[subject]["died"] for subject in (7, 8, 9)] == [1, 1, 0]
+    assert [told[subject]["sex"] for subject in (7, 8, 9)] == ["F", "F", "F"]
+    assert [told[subject]["length_of_stay"] for subject in (7, 8, 9)] == [72.0, 72.0, 72.0]
+
+
+def test_phenotypes_are_those_of_the_admission(hospital: Hospital) -> None:
+    hospital.admit(7)
+    hospital.admit(7, stay=1, start=IN + timedelta(days=50))
+    hospital.admit(8)
+    out = IN + timedelta(days=9)
+    hospital.add(7, out, "DIAGNOSIS//ICD//9//78552", hadm_id=70)
+    hospital.add(7, out + timedelta(days=50), "DIAGNOSIS//ICD//10//N17.9", hadm_id=71)
+    hospital.add(8, out, "DIAGNOSIS//ICD//9//78552")
+    summary = hospital.prepare(task=task_of("phenotyping"))
+    assert summary.dropped_stays == {"no diagnosis of the admission": 1}
+    (split,) = (split for split, count in summary.stays.items() if count)
+    rows = read_rows(hospital.out / f"{split}_listfile.csv", task_of("phenotyping"))
+    found = {
+        stay[:10]: [*np.flatnonzero(labels)] for stay, labels in zip(rows.stays, rows.labels, strict=True)
+    }
+    shock, kidney = (PHENOTYPES.index(name) for name in ("Shock", "Acute and unspecified renal failure"))
+    assert found == {"7_episode1": [shock], "7_episode2": [kidney]}
+
+
+@pytest.mark.parametrize(
+    ("mapping", "columns", "fault"),
+    [
+        ("mimic4", [], "no code is a diagnosis by the mapping mimic4"),
+        ("mimic4", ["hadm_id"], "no column tells the admission of a diagnosis"),
+        ("eicu", [], "the mapping eicu names no codes of diagnoses"),
+    ],
+)
+def test_a_task_with_phenotypes_is_refused_where_no_diagnosis_is_known(
+    hospital: Hospital, mapping: str, columns: list[str], fault: str
+) -> None:
+    hospital.admit(7)
+    hospital.add(7, IN, "HOSPITAL_DISCHARGE//Alive")
+    hospital.add(7, IN + timedelta(hours=1), "VITALS//PERIODIC//HEARTRATE", numeric_value=80.0)
+    if columns:
+        hospital.add(7, IN, "DIAGNOSIS//ICD//9//78552", hadm_id=70)
+    hospital.write(**{"train/0": hospital.frame().drop(columns)})
+    for task in ("phenotyping", "multitask"):
+        with pytest.raises(UsageError, match=f"{fault}.*take --task decompensation or length-of-stay"):
+            hospital.read(mapping=mapping, task=task_of(task))
+    assert not hospital.out.exists()
+
+
 needs_demo = pytest.mark.skipif(not DEMO.is_dir(), reason="needs the MIMIC-IV demo as MEDS in ../shared")
 
 
@@ -1063,3 +1131,23 @@ def counted(cells: Any) -> dict[str, int]:
     return {
         name: sum(name in row for rows in cells.values() for row in rows.values()) for name in MIMIC3.names
     }
+
+
+@needs_demo
+@pytest.mark.parametrize("task", ["decompensation", "length-of-stay", "multitask", "phenotyping"])
+def test_whole_stays_of_the_demo_are_those_of_its_tables(tmp_path: Path, task: str) -> None:
+    if not DEMO_TABLES.is_dir():
+        pytest.skip("needs the tables of the MIMIC-IV demo in ../shared")
+    made = {"meds": tmp_path / "meds", "tables": tmp_path / "tables"}
+    prepare_meds(DEMO, made["meds"], task=task_of(task))
+    prepare_mimic4(DEMO_TABLES, made["tables"], task=task_of(task))
+    lines, series, stays = {}, {}, {}
+    for name, out in made.items():
+        lines[name] = sorted(
+            line for split in SPLITS for line in (out / f"{split}_listfile.csv").read_text().splitlines()
+        )
+        series[name] = {file.name: file.read_bytes() for file in out.glob("t*/*_timeseries.csv")}
+        stays[name] = pl.read_csv(out / "stays.csv").drop("split").sort("stay").rows()
+    assert len(series["meds"]) == 112
+    for found in (lines, series, stays):
+        assert found["meds"] == found["tables"]

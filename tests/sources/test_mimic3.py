@@ -9,23 +9,30 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from golden_tasks import at_hand
 from raw_records import cut_gzip, labels_of, replaced, series_of
 
 from mimic3tf.channels import MIMIC3
 from mimic3tf.data.directory import SPLITS
+from mimic3tf.data.listfiles import read_rows
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.sources.csv_tables import open_tables
 from mimic3tf.sources.database import Database, parse_size
 from mimic3tf.sources.layout import Summary
 from mimic3tf.sources.mimic3 import TABLES, prepare_mimic3
 from mimic3tf.sources.mimic3_items import ITEMS, UNITS
+from mimic3tf.tasks.phenotypes import PHENOTYPES
+from mimic3tf.tasks.registry import MORTALITY, MULTITASK, PHENOTYPING, TASKS, task_of
+from mimic3tf.tasks.task import Task
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 IN = datetime(2150, 5, 1, 12, 0, 0)
@@ -475,6 +482,86 @@ def test_every_item_belongs_to_one_channel() -> None:
     assert set(UNITS) <= set(ids)
 
 
+# --- Whole stays ----------------------------------------------------------------------------------------
+
+WHOLE = [name for name, task in TASKS.items() if task.period is None]
+
+
+@pytest.mark.parametrize("task", WHOLE)
+def test_whole_stays_of_any_length_are_taken_to_their_end(hospital: Hospital, task: str) -> None:
+    hospital.admit(7, hours=6)
+    for hour in (-0.1, 0, 6, 6 + 1 / 3600):
+        hospital.chart(7, hour, HEART_RATE, 90)
+    hospital.admit(8, charted=False)
+    hospital.admit(9, LOS="")
+    summary = hospital.prepare(task=task_of(task))
+    assert [row["Hours"] for row in hospital.series("7_episode1")] == ["0.0", "1.0", "6.0"]
+    assert summary.dropped_stays == {"no measurement in the stay": 1, "of unknown length": 1}
+
+
+def test_the_end_is_the_length_of_the_table_not_the_time_of_leaving(hospital: Hospital) -> None:
+    hospital.admit(7, hours=6, OUTTIME=IN + timedelta(hours=6, seconds=4))
+    for second in (0, 1):
+        hospital.chart(7, 6 + second / 3600, HEART_RATE, 90)
+    hospital.prepare(task=task_of("length-of-stay"))
+    assert [row["Hours"] for row in hospital.series("7_episode1")] == ["1.0", "6.0"]
+
+
+def test_stays_csv_tells_length_times_age_sex_and_death(hospital: Hospital) -> None:
+    death = IN + timedelta(hours=9)
+    hospital.admit(7, hours=6, GENDER="F", DEATHTIME=death, DISCHTIME=death)
+    hospital.admit(8, DOB=IN - timedelta(days=300 * 365), GENDER="M")
+    hospital.prepare(task=task_of("decompensation"))
+    with (hospital.directory.parent / "out" / "stays.csv").open() as file:
+        rows = {row.pop("stay"): row for row in csv.DictReader(file)}
+    first, old = (rows[f"{subject}_episode1_timeseries.csv"] for subject in (7, 8))
+    assert first.pop("split") in SPLITS
+    assert first == {
+        **{"subject": "7", "episode": "1", "length_of_stay": "6.000000", "first_row": "1.000000"},
+        **{"death": "9.000000", "died": "1", "age": "60.000000", "sex": "F"},
+        **{"intime": f"{IN}", "outtime": f"{IN + timedelta(hours=6)}", "deathtime": f"{death}"},
+    }
+    assert (old["age"], old["sex"], old["death"], old["deathtime"]) == ("90.000000", "M", "", "")
+
+
+@pytest.mark.parametrize("task", [PHENOTYPING, MULTITASK])
+def test_phenotypes_are_those_of_the_admission_with_codes_that_the_table_knows(
+    hospital: Hospital, tmp_path: Path, task: Task
+) -> None:
+    hospital.admit(7, stay=0)
+    hospital.admit(7, stay=1, INTIME=IN + timedelta(days=50))
+    for code in ("78552", "5849", "not in the table"):
+        hospital.rows["DIAGNOSES_ICD"].append({"SUBJECT_ID": 7, "HADM_ID": 70, "ICD9_CODE": code})
+    hospital.rows["D_ICD_DIAGNOSES"].append({"ICD9_CODE": "78552"})
+    hospital.prepare(task=task)
+    labels: dict[str, np.ndarray] = {}
+    for split in SPLITS:
+        if len((tmp_path / "out" / f"{split}_listfile.csv").read_text().splitlines()) > 1:
+            found = read_rows(tmp_path / "out" / f"{split}_listfile.csv", task)
+            labels |= dict(zip(found.stays, found.labels[:, -25:], strict=True))
+    shock, septicemia = PHENOTYPES.index("Shock"), PHENOTYPES.index("Septicemia (except in labor)")
+    assert [*np.flatnonzero(labels["7_episode1_timeseries.csv"])] == sorted((septicemia, shock))
+    assert [*np.flatnonzero(labels["7_episode2_timeseries.csv"])] == [septicemia]
+
+
+def test_the_directory_says_how_many_samples_have_a_label(hospital: Hospital, tmp_path: Path) -> None:
+    for subject in (7, 8):
+        (tmp_path / f"{subject}.csv").write_text(f"{subject}\n")
+    hospital.admit(7, hours=10, DEATHTIME=IN + timedelta(hours=33.5), DISCHTIME=IN + timedelta(hours=33.5))
+    hospital.admit(8, hours=8)
+    hospital.admit(9, hours=7)
+    summary = hospital.prepare(
+        task=task_of("decompensation"), test_subjects=tmp_path / "7.csv", val_subjects=tmp_path / "8.csv"
+    )
+    assert summary.samples == {"train": 3, "val": 4, "test": 6}
+    assert summary.positives == {"y_true": {"train": 0, "val": 0, "test": 1}}
+    for name in ("prepared.json", "summary.json"):
+        told = json.loads((tmp_path / "out" / name).read_text())
+        assert (told["samples"], told["positives"]) == (summary.samples, summary.positives)
+    made = json.loads((tmp_path / "out" / "prepared.json").read_text())
+    assert made["options"]["task"] == "decompensation"
+
+
 # --- Splits --------------------------------------------------------------------------------------------
 
 
@@ -660,7 +747,9 @@ CHILD = """
 import sys
 from pathlib import Path
 from mimic3tf.sources.mimic3 import TABLES, prepare_mimic3
-prepare_mimic3(Path(sys.argv[1]), Path(sys.argv[2]), memory_limit="512MB")
+from mimic3tf.tasks.registry import task_of
+task = task_of(sys.argv[3])
+prepare_mimic3(Path(sys.argv[1]), Path(sys.argv[2]), memory_limit="512MB", task=task)
 # Not getrusage: its maximum starts with the memory of the process that started this one.
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 print(int(status["VmHWM"].split()[0]) * 1024)
@@ -685,8 +774,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_memory_stays_below_the_limit(large: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", CHILD, str(large), str(tmp_path / "out")]
+@pytest.mark.parametrize("task", ["in-hospital-mortality", "multitask"])
+def test_memory_stays_below_the_limit(large: Path, tmp_path: Path, task: str) -> None:
+    command = [sys.executable, "-c", CHILD, str(large), str(tmp_path / "out"), task]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 512 * 10**6
     files = list((tmp_path / "out").glob("t*/*_timeseries.csv"))
@@ -760,7 +850,8 @@ def test_no_locks_are_needed(hospital: Hospital, tmp_path: Path) -> None:
     # Whose these are nobody can tell, and the run goes on beside them.
     left = tmp_path / ".out.work.partial-killed"
     left.mkdir()
-    command = [sys.executable, "-c", CHILD, str(hospital.write()), str(tmp_path / "out")]
+    arguments = [str(hospital.write()), str(tmp_path / "out"), MORTALITY.name]
+    command = [sys.executable, "-c", CHILD, *arguments]
     done = subprocess.run(
         command, env=os.environ | {"LD_PRELOAD": str(library)}, capture_output=True, text=True, check=True
     )
@@ -791,7 +882,8 @@ except duckdb.InvalidInputException:
 
 def test_a_notebook_needs_no_widgets(hospital: Hospital, tmp_path: Path) -> None:
     hospital.admit(7)
-    command = [sys.executable, "-c", NOTEBOOK + CHILD, str(hospital.write()), str(tmp_path / "out")]
+    arguments = [str(hospital.write()), str(tmp_path / "out"), MORTALITY.name]
+    command = [sys.executable, "-c", NOTEBOOK + CHILD, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "this engine needs" not in done.stdout
@@ -819,6 +911,64 @@ def test_the_demo_equals_what_the_benchmarks_make_of_it(demo_directory: Path, tm
     assert len(series) == 57
     for path in series:
         assert plain(tmp_path / "out" / path) == plain(demo_directory / path), path
+
+
+@pytest.mark.parametrize("task", ["phenotyping", "decompensation", "length-of-stay", "multitask"])
+def test_every_task_of_the_demo_is_what_the_benchmarks_make_of_it(tmp_path: Path, task: str) -> None:
+    golden, lists, out = at_hand(SHARED / "golden-tasks"), SHARED / "reference", tmp_path / "out"
+    summary = prepare_mimic3(
+        at_hand(SHARED / "data" / "mimic-iii-demo"),
+        out,
+        test_subjects=lists / "testset.csv",
+        val_subjects=lists / "valset.csv",
+        task=task_of(task),
+    )
+    samples = {}
+    for split in SPLITS:
+        ours, theirs = (
+            (directory / f"{split}_listfile.csv").read_text().splitlines()
+            for directory in (out, golden / "listfiles" / task)
+        )
+        assert ours[0] == theirs[0]
+        assert sorted(ours) == sorted(theirs)
+        samples[split] = len(theirs) - 1
+    assert summary.samples == samples
+    with tarfile.open(golden / "series.tar.xz") as file:
+        file.extractall(tmp_path, filter="data")
+    reference = tmp_path / "series"
+    series = sorted(path.relative_to(reference) for path in reference.glob("*/*_timeseries.csv"))
+    assert series == sorted(path.relative_to(out) for path in out.glob("*/*_timeseries.csv"))
+    for path in series:
+        assert plain(out / path) == plain(reference / path), path
+    assert told_of_stays(out) == told_by_the_benchmarks(golden / "stays.csv")
+
+
+TIMES = ("intime", "outtime", "deathtime")
+
+
+def told_of_stays(out: Path) -> dict[str, tuple[object, ...]]:
+    with (out / "stays.csv").open() as file:
+        return {
+            row["stay"]: (
+                *("test" if row["split"] == "test" else "train", float(row["length_of_stay"]), row["died"]),
+                *(row[time] for time in TIMES),
+                round(float(row["first_row"]), 6),
+            )
+            for row in csv.DictReader(file)
+        }
+
+
+def told_by_the_benchmarks(path: Path) -> dict[str, tuple[object, ...]]:
+    with path.open() as file:
+        return {
+            row["series"]: (
+                *(row["part"], round(float(row["los_hours"]), 6), row["mortality"]),
+                *(row[time] and str(datetime.fromisoformat(row[time])) for time in TIMES),
+                round(float(row["first_kept"]), 6),
+            )
+            for row in csv.DictReader(file)
+            if row["first_kept"]
+        }
 
 
 def plain(path: Path) -> list[list[float | str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -12,13 +13,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from raw_records import cut_gzip, labels_of, replaced, series_of
 
 from mimic3tf.channels import MIMIC3
+from mimic3tf.data.directory import SPLITS
+from mimic3tf.data.listfiles import read_rows
 from mimic3tf.errors import DataError
 from mimic3tf.sources.layout import Summary
 from mimic3tf.sources.mimic4 import prepare_mimic4
+from mimic3tf.tasks.phenotypes import PHENOTYPES
+from mimic3tf.tasks.registry import task_of
 
 DEMO = Path(__file__).resolve().parents[3] / "shared/data/mimic-iv-demo-2.2"
 IN = datetime(2180, 5, 1, 12, 0, 0)
@@ -26,6 +32,7 @@ COLUMNS = {
     "hosp/patients": "subject_id,gender,anchor_age,anchor_year,anchor_year_group,dod",
     "hosp/admissions": "subject_id,hadm_id,admittime,dischtime,deathtime,insurance,hospital_expire_flag",
     "icu/icustays": "subject_id,hadm_id,stay_id,first_careunit,last_careunit,intime,outtime,los",
+    "hosp/diagnoses_icd": "subject_id,hadm_id,seq_num,icd_code,icd_version",
     "icu/chartevents": "subject_id,hadm_id,stay_id,caregiver_id,charttime,storetime,itemid,value,valuenum,"
     "valueuom,warning",
     "hosp/labevents": "labevent_id,subject_id,hadm_id,specimen_id,itemid,charttime,storetime,value,valuenum,"
@@ -284,6 +291,88 @@ def test_tables_outside_of_their_folders_are_found(hospital: Hospital) -> None:
         (directory / folder).rmdir()
     prepare_mimic4(directory, hospital.out)
     assert labels_of(hospital.out) == {"7_episode1": 0}
+
+
+# --- Whole stays -----------------------------------------------------------------------------------------
+
+
+def diagnose(hospital: Hospital, subject: int, version: int, *codes: str, stay: int = 0) -> None:
+    hospital.rows["hosp/diagnoses_icd"] += [
+        {
+            **{"subject_id": subject, "hadm_id": 10 * subject + stay},
+            **{"icd_code": code, "icd_version": version},
+        }
+        for code in codes
+    ]
+
+
+def phenotypes_of(out: Path, task: str = "phenotyping") -> dict[str, list[str]]:
+    """Phenotypes of each stay."""
+    found = {}
+    for split in SPLITS:
+        file = out / f"{split}_listfile.csv"
+        if len(file.read_text().splitlines()) > 1:
+            rows = read_rows(file, task_of(task))
+            for stay, labels in zip(rows.stays, rows.labels[:, -25:], strict=True):
+                named = [PHENOTYPES[label] for label in np.flatnonzero(labels == 1)]
+                found[stay.removesuffix("_timeseries.csv")] = named
+    return found
+
+
+def test_phenotypes_are_found_in_both_versions_of_icd(
+    hospital: Hospital, capsys: pytest.CaptureFixture[str]
+) -> None:
+    diagnose(hospital, 7, 9, "78552", " 5849 ", "0010")
+    hospital.admit(8)
+    diagnose(hospital, 8, 10, "R6521", "N179", "A000")
+    hospital.admit(9)
+    diagnose(hospital, 9, 10, "Z000")
+    hospital.prepare(task=task_of("phenotyping"))
+    failing = ["Acute and unspecified renal failure", "Shock"]
+    assert phenotypes_of(hospital.out) == {"7_episode1": failing, "8_episode1": failing, "9_episode1": []}
+    assert "1 stays in ICD-9-CM, 2 stays in ICD-10-CM" in capsys.readouterr().err
+    made = json.loads((hospital.out / "prepared.json").read_text())
+    assert made["options"]["coded"] == {"ICD-9-CM": 1, "ICD-10-CM": 2}
+
+
+def test_a_code_newer_than_the_table_belongs_to_the_group_of_its_beginning(hospital: Hospital) -> None:
+    diagnose(hospital, 7, 10, "I4811")
+    hospital.admit(8)
+    diagnose(hospital, 8, 9, "42731", "427319")
+    hospital.admit(9)
+    diagnose(hospital, 9, 9, "427319")
+    hospital.prepare(task=task_of("phenotyping"))
+    rhythm = ["Cardiac dysrhythmias"]
+    assert phenotypes_of(hospital.out) == {"7_episode1": rhythm, "8_episode1": rhythm, "9_episode1": []}
+
+
+@pytest.mark.parametrize("task", ["phenotyping", "multitask"])
+def test_a_stay_without_diagnoses_has_no_phenotypes_and_is_left_out(hospital: Hospital, task: str) -> None:
+    diagnose(hospital, 7, 9, "78552")
+    hospital.admit(8)
+    diagnose(hospital, 8, 9, "78552", stay=1)
+    summary = hospital.prepare(task=task_of(task))
+    assert summary.dropped_stays == {"no diagnosis of the admission": 1}
+    assert phenotypes_of(hospital.out, task).keys() == {"7_episode1"}
+
+
+def test_the_other_tasks_need_no_diagnoses(hospital: Hospital) -> None:
+    directory = hospital.write()
+    (directory / "hosp/diagnoses_icd.csv").unlink()
+    prepare_mimic4(directory, hospital.out, task=task_of("decompensation"))
+    with pytest.raises(DataError, match=r"holds neither diagnoses_icd\.csv"):
+        prepare_mimic4(directory, hospital.directory.parent / "labels", task=task_of("phenotyping"))
+
+
+def test_an_alarm_is_due_less_than_a_day_before_the_time_of_death(hospital: Hospital) -> None:
+    hospital.admit(8, hours=10, deathtime=IN + timedelta(hours=32), hospital_expire_flag=1, gender="M")
+    hospital.prepare(task=task_of("decompensation"))
+    labels: dict[float, str] = {}
+    for split in SPLITS:
+        rows = [line.split(",") for line in (hospital.out / f"{split}_listfile.csv").read_text().split()[1:]]
+        labels |= {float(hour): label for stay, hour, label in rows if stay.startswith("8_")}
+    assert labels == {5: "0", 6: "0", 7: "0", 8: "0", 9: "1", 10: "1"}
+    assert (hospital.out / "stays.csv").read_text().splitlines()[-1].endswith(",60,M")
 
 
 # --- The open demo ---------------------------------------------------------------------------------------
