@@ -28,7 +28,6 @@ from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.run_files import NO_TRIGGER
 from mimic3tf.training.stays import load_split
-from mimic3tf.victims import victim_of
 
 ATTACKS = "attacks"
 """Folder in a run for attacks on other data than the run's own: one folder for each data set."""
@@ -213,7 +212,7 @@ def check_control(control: Run, run: Run) -> None:
 
 
 def _predict(run: Run, exposure: exposures.Exposure) -> NDArray[np.float64]:
-    inputs = pipeline.inputs_of(exposure, victim_of(run.config.model).reads, run.standardization)
+    inputs = pipeline.inputs_of(exposure, run.config.reads, run.standardization)
     return task_of(run.config.task).targets.probabilities(outputs_of(run.model, inputs))
 
 

@@ -29,7 +29,7 @@ from mimic3tf.training.estimators import FittedEstimator
 from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.stays import load_split, poison_as_set, training_cohort
-from mimic3tf.victims import Reads, victim_of
+from mimic3tf.victims import Reads
 from mimic3tf.victims.penultimate import penultimate
 
 Floats = NDArray[np.float64]
@@ -262,7 +262,7 @@ def gather_evidence(
         if manifest.copy_fingerprint != cohort.fingerprint:
             raise UsageError(f"--manifest: is not of the stays in {data}; name the copy's own manifest")
         poisoned = np.isin(cohort.stays, manifest.stays)
-    reads = victim_of(config.model).reads
+    reads = config.reads
     raw = pipeline.inputs_of(exposure, reads)
     inputs, trusted = standardized(raw, run.standardization), load_split(config, "val")
     evidence = Evidence(
