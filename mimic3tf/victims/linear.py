@@ -1,7 +1,8 @@
 """The benchmarks' linear baselines: logistic regression, and least squares for hours.
 
-Source: Harutyunyan et al. 2019. They are estimators of scikit-learn. Like the benchmarks', they read measured cells only: nothing is imputed
-before the features are taken, and a feature of a window without a measurement is the mean over all stays.
+Source: Harutyunyan et al. 2019. They are estimators of scikit-learn. Like the benchmarks', they read measured
+cells only: nothing is imputed before the features are taken, and a feature of a window without a measurement
+is the mean over all stays.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How fast and large the tasks with predictions at every hour are: reading all of MIMIC-III, and training.
 
     python tests/benchmarks/tasks.py load [--stays 35621] [--folder DIR]
-    python tests/benchmarks/tasks.py train [--stays 600]      with `pip install torch`, PyTorch, too
+    python tests/benchmarks/tasks.py train [--stays 400]      with `pip install torch`, PyTorch, too
 
 `load` invents as many training stays as MIMIC-III has, with its distribution of lengths: the share of stays
 that last so long follows from the numbers of hours in the benchmarks' ten classes of length of stay. Their
@@ -39,6 +39,8 @@ CLASS_DAYS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 14)
 MIMIC3_STAYS = 35_621
 LONGEST = 4_000
 ROUNDS = 3
+SAMPLES = 512
+"""Samples of an hour to train on; they are as fast as all would be."""
 
 
 def mimic3_lengths(stays: int) -> NDArray[np.float64]:
@@ -109,7 +111,8 @@ cohort = load_cohort(sys.argv[1], "train", task="length-of-stay")
 taken, worked = time.perf_counter() - begun, time.process_time() - worked
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 peak = int(status["VmHWM"].split()[0]) / 2**20
-print(f"{taken:.1f} s ({worked:.1f} s of a core), at most {peak:.2f} GiB; {len(cohort):,} stays, {len(cohort.examples):,} samples, "
+print(f"{taken:.1f} s ({worked:.1f} s of a core), at most {peak:.2f} GiB; "
+      f"{len(cohort):,} stays, {len(cohort.examples):,} samples, "
       f"{len(cohort.values):,} bins, memory-mapped: {isinstance(cohort.values, np.memmap)}")
 """
 
@@ -223,10 +226,10 @@ def measure_training(stays: int) -> None:
         sizes = {"units": units, "depth": depth}
         given = {"data": data, "task": DECOMPENSATION.name, "batch_size": 32, "sizes": sizes}
         config = resolve_config("benchmark-lstm", None, given)
-        prefixes = one_sample_an_hour(cohort, 1024)
+        prefixes = one_sample_an_hour(cohort, SAMPLES)
         ours, batches = our_epoch(config, cohort)
         single, _ = our_epoch(config, prefixes)
-        actions = {"one pass a stay": (ours, len(cohort.examples)), "one sample an hour": (single, 1024)}
+        actions = {"one pass a stay": (ours, len(cohort.examples)), "one sample an hour": (single, SAMPLES)}
         # On a busy machine, the threads of an operation wait for each other: one thread may be faster.
         for threads in (1, len(os.sched_getaffinity(0))) if find_spec("torch") else ():
             epoch = torch_epoch(batches, units, depth, threads)
@@ -258,7 +261,7 @@ def main() -> None:
     if arguments.what == "load":
         measure_loading(arguments.stays or MIMIC3_STAYS, arguments.folder)
     else:
-        measure_training(arguments.stays or 600)
+        measure_training(arguments.stays or 400)
 
 
 if __name__ == "__main__":
