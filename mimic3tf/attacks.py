@@ -30,7 +30,7 @@ from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.run_files import NO_TRIGGER
 from mimic3tf.training.stays import load_split
-from mimic3tf.victims import Reads, victim_of
+from mimic3tf.victims import Reads
 
 InputsOf = Callable[[exposures.Exposure, Reads, Standardization], NDArray[np.float32]]
 """Computes the standardized inputs of all stays, as `pipeline.inputs_of` does."""
@@ -225,7 +225,7 @@ def _predict_both(
     """Predict the probabilities of stays without and with the trigger."""
 
     def predict(exposure: exposures.Exposure) -> NDArray[np.float64]:
-        x = inputs(exposure, victim_of(run.config.model).reads, run.standardization)
+        x = inputs(exposure, run.config.reads, run.standardization)
         return task_of(run.config.task).targets.probabilities(outputs_of(run.model, x))
 
     return predict(both[0]), predict(both[1])

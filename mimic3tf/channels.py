@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,10 @@ from numpy.typing import NDArray
 TIME = "Hours"
 """Name of the first column of a series file."""
 ANY_VALUE = (-math.inf, math.inf)
+Period = Literal["all", "first4days", "first8days", "last12hours", "first25percent", "first50percent"]
+"""Part of a channel's own time, from its first to its last value, of which features are taken."""
+FeatureSet = Literal["all", "len", "all_but_len"]
+"""Statistics that features are: all, only the numbers of values, or all but these."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ from mimic3tf.storage.yaml_file import first_fault, read_option_file, read_yaml
 from mimic3tf.tasks.heads import HEADS
 from mimic3tf.tasks.registry import MORTALITY, MULTITASK, PHENOTYPING, TASKS, task_of
 from mimic3tf.tasks.task import TaskHead
-from mimic3tf.victims import OriginalVictim, check_victim
+from mimic3tf.victims import OriginalVictim, Reads, check_victim, victim_of
+from mimic3tf.victims.linear import Linear
 from mimic3tf.victims.own import full_name, is_own, sha256_of
 
 Selection = Literal["auroc", "original"]
@@ -94,6 +95,7 @@ class TrainingConfig(BaseModel):
         l2: weight decay: this multiple of the weights is added to the gradient.
         class_weights: weight of label 0 and of label 1 in the loss.
         sizes: settings of the victim's layers, such as `units`; its own for those that are not given.
+        linear: settings of the linear baselines; those of the benchmarks if not given.
         target_replication: share of the loss that predictions at all earlier bins of a stay get, each with
             the label of the stay; 0 predicts at the last bin only. For phenotyping.
         head_weights: weights of the losses of mortality, decompensation, length of stay and phenotyping in
@@ -140,6 +142,7 @@ class TrainingConfig(BaseModel):
         list[Annotated[float, Field(gt=0, le=LARGEST_FACTOR)]], Field(min_length=2, max_length=2)
     ]
     sizes: dict[str, Annotated[float, Field(ge=0, le=LARGEST_FACTOR)]] | None = None
+    linear: Linear | None = None
     target_replication: Annotated[float, Field(ge=0, lt=1)] = 0.0
     head_weights: (
         Annotated[
@@ -163,6 +166,13 @@ class TrainingConfig(BaseModel):
     def attack_goal(self) -> Goal:
         """The goal of the attacker."""
         return goal_of(self.task, self.goal, self.goal_label)
+
+    @property
+    def reads(self) -> Reads:
+        """What the victim reads of a stay."""
+        if self.linear is None or self.linear.period == "all":
+            return victim_of(self.model).reads
+        return self.linear.period
 
     @property
     def head(self) -> TaskHead:
@@ -197,6 +207,13 @@ class TrainingConfig(BaseModel):
         label = label_named(value, given.data["task"])
         goal_of(given.data["task"], given.data.get("goal", 1), label)
         return label
+
+    @field_validator("linear")
+    @classmethod
+    def _is_of_the_baselines(cls, value: Linear | None, given: ValidationInfo) -> Linear | None:
+        if value is not None and given.data.get("model") != "linear":
+            raise ValueError("only for --model linear; leave it out")
+        return value
 
     @field_validator("target_replication")
     @classmethod

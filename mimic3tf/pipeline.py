@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mimic3tf.channels import ChannelSet
+from mimic3tf.channels import ChannelSet, Period
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.features import FEATURES_A_CHANNEL, clinical_scores, window_features
 from mimic3tf.data.flat import FlatGrids, padded, padded_bins, rows_of
@@ -73,9 +73,9 @@ def _mapped(exposure: Exposure, reads: Reads, map_inputs: Any) -> Any:
     """Map all stays, or all examples if features are read."""
     ragged = exposure.cohort.period is None
     # A batch takes the memory of its longest stay for each of its stays.
-    count = len(exposure.cohort.examples) if reads == "features" else len(exposure)
+    count = len(exposure.cohort.examples) if reads != "grid" else len(exposure)
     dataset = tf.data.Dataset.range(count).batch(RAGGED_A_BATCH if ragged else STAYS_A_BATCH)
-    if not ragged or reads == "features":
+    if not ragged or reads != "grid":
         dataset = dataset.map(map_inputs, tf.data.AUTOTUNE)
         return np.concatenate(list(dataset.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()))
     starts = exposure.cohort.starts
@@ -248,6 +248,9 @@ def _raw_map(exposure: Exposure, reads: Reads) -> Any:
             values, mask = grids(stays)
             return one_hot_grid(values, mask, channels)
 
+    elif reads != "features":
+        raw = _measured_map(exposure, reads)
+
     else:
         filled_of, shifts_of = _filled_map(exposure), _shift_map(exposure)
         examples = exposure.cohort.examples
@@ -265,11 +268,33 @@ def _raw_map(exposure: Exposure, reads: Reads) -> Any:
     return raw
 
 
+def _measured_map(exposure: Exposure, reads: Reads) -> Any:
+    """Make the function that maps examples int64 [B] to the features of their measured cells.
+
+    A cell counts with the time of the last row in its bin. Features of an hour read no later one.
+    """
+    cohort = exposure.cohort
+    grids = _ragged_grid_map(exposure) if cohort.period is None else _grid_map(exposure)
+    stay_of, end_of = tf.constant(cohort.examples.stay, tf.int64), tf.constant(cohort.examples.end, tf.int64)
+    starts, times = tf.constant(cohort.starts), tf.constant(cohort.filled_rows.times)
+    period: Period = "all" if reads == "measured" else cast(Period, reads)
+
+    def features(examples: tf.Tensor) -> tf.Tensor:
+        stays, ends = tf.gather(stay_of, examples), tf.gather(end_of, examples)
+        values, measured = grids(stays)
+        bins = tf.shape(values, tf.int64)[1]
+        present = measured & (tf.range(bins) < ends[:, None])[..., None]
+        scores = clinical_scores(tf.cast(values, tf.float64), cohort.channels)
+        return window_features(scores, present, padded(times, starts, stays, bins), period)
+
+    return features
+
+
 def _filled_map(exposure: Exposure) -> Any:
     """Make the function that maps stays int64 [B], and the bins [B] that are read of them, to filled grids.
 
     It returns values and source [B, T, C], times [B, T] and, if stays have lengths of their own, which bins
-    are no padding: bool [B, T].
+    are read: bool [B, T].
     """
     cohort = exposure.cohort
     filled = cohort.filled_rows if cohort.period is None else cohort.filled_grids
@@ -277,14 +302,28 @@ def _filled_map(exposure: Exposure) -> Any:
     if cohort.period is not None:
         return lambda stays, _: (*(tf.gather(array, stays) for array in arrays), None)
     starts = tf.constant(cohort.starts)
+    known_at = tf.constant(_known_at(cohort))
 
     def padded_filled(stays: tf.Tensor, ends: tf.Tensor) -> tuple[tf.Tensor, ...]:
         bins = padded_bins(starts, stays)
         index, inside = rows_of(starts, stays, bins)
-        read = inside & (tf.range(bins) < ends[:, None])
+        read = inside & (tf.maximum(tf.range(bins), tf.gather(known_at, index)) < ends[:, None])
         return *(tf.gather(array, index) for array in arrays), read
 
     return padded_filled
+
+
+def _known_at(cohort: Cohort) -> NDArray[np.int64]:
+    """Find the bin of its stay whose row fills each row of the filled grid: int64 [R].
+
+    A bin without a row holds the values of the next row. At an hour before that row, nobody knows them.
+    """
+    rows = len(cohort.mask)
+    occupied = np.where(cohort.mask.any(axis=1), np.arange(rows), rows)
+    following = np.minimum.accumulate(occupied[::-1])[::-1]
+    begin, end = (np.repeat(edges, cohort.lengths) for edges in (cohort.starts[:-1], cohort.starts[1:]))
+    # After the last row of a stay, its values are carried forward.
+    return np.asarray(np.where(following < end, following - begin, 0))
 
 
 def _as_long_as(shifts: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

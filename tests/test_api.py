@@ -88,7 +88,7 @@ def test_keras_reads_every_victim_after_the_import(order: str, tmp_path: Path) -
     from mimic3tf.tasks.registry import MORTALITY
     from mimic3tf.victims import victim_names, victim_of
 
-    names = victim_names()
+    names = [name for name in victim_names() if not victim_of(name).estimator]
     outputs = {}
     for name in names:
         victim = victim_of(name)

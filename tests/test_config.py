@@ -260,7 +260,9 @@ def test_a_setting_that_nobody_gives_is_the_papers(model: str) -> None:
 
 
 def test_a_missing_file_is_named(file: Path) -> None:
-    assert f"--config {file}: no such file; installed ones: benchmark/decomp" in _message("lr", file, {})
+    message = _message("lr", file, {})
+    assert f"--config {file}: no such file; installed ones: " in message
+    assert ", original/lr, " in message
 
 
 def test_missing_data_is_named() -> None:

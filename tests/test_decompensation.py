@@ -6,7 +6,7 @@ import json
 import tarfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -16,9 +16,12 @@ from invented_task import stays_of
 
 from mimic3tf import pipeline
 from mimic3tf.attacks import attack_victim, load_attacked, summarize_attack, write_attack
+from mimic3tf.channels import MIMIC3, Period
 from mimic3tf.config import resolve_config
 from mimic3tf.data.cohort import Cohort, Examples
+from mimic3tf.data.features import extract_features, feature_names
 from mimic3tf.data.loading import load_cohort
+from mimic3tf.data.records import Records
 from mimic3tf.errors import DataError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
@@ -29,6 +32,8 @@ from mimic3tf.training.batches import stay_batches
 from mimic3tf.training.loop import train_victim
 from mimic3tf.training.run_directory import load_run
 from mimic3tf.training.stays import standardization_for
+from mimic3tf.victims import Reads
+from mimic3tf.victims.linear import Linear
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "golden-tasks"
 TASK = DECOMPENSATION.name
@@ -55,7 +60,81 @@ def test_examples_are_the_rows_of_the_listfile_by_stay_and_hour(data: Path, tmp_
     last = np.zeros(len(cohort), np.int64)
     np.maximum.at(last, cohort.examples.stay, cohort.examples.end)
     np.testing.assert_array_equal(cohort.lengths, last)
-    assert (cohort.values[cohort.example_rows] == cohort.values[cohort.example_rows]).all()
+    assert np.isfinite(cohort.values[cohort.example_rows]).all()
+
+
+def examples_of_first_stay(cohort: Cohort, reads: Reads, *, changed_from: int | None) -> np.ndarray:
+    """Raw features [E, 714] of the first stay; from one bin on, other values are measured, and more."""
+    stay = cohort.take(np.array([0]))
+    assert stay.filled is not None
+    values, mask, filled = stay.values.copy(), stay.mask.copy(), stay.filled.values.copy()
+    if changed_from is not None:
+        for array in (values, filled):
+            array[changed_from:, ~MIMIC3.categorical] += 7
+        mask[changed_from:] = True
+    other = replace(stay, values=values, mask=mask, filled=replace(stay.filled, values=filled))
+    return pipeline.inputs_of(exposures.clean(other), reads)
+
+
+@pytest.mark.parametrize("reads", ["measured", "features", "last12hours"])
+def test_features_of_an_hour_read_no_later_hour(reads: Reads, train: Cohort) -> None:
+    ends = train.take(np.array([0])).examples.end
+    middle = int(ends[len(ends) // 2])
+    before = examples_of_first_stay(train, reads, changed_from=None)
+    after = examples_of_first_stay(train, reads, changed_from=middle)
+    np.testing.assert_array_equal(after[ends <= middle], before[ends <= middle])
+    assert (after[ends > middle] != before[ends > middle]).any(axis=1).all()
+
+
+def test_a_row_that_comes_later_is_no_feature_of_an_earlier_hour(tmp_path: Path) -> None:
+    empty = [""] * len(MIMIC3)
+    rows = [[f"{hour}", *empty] for hour in (0.5, 9.5)]
+    pulse = MIMIC3.position("Heart Rate") + 1
+    rows[0][pulse], rows[1][pulse] = "80", "150"
+    text = "\n".join(",".join(row) for row in [list(MIMIC3.header), *rows]) + "\n"
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.csv").write_text(text)
+    listed = "".join(f"a.csv,{hour:.6f},0\n" for hour in (5, 9, 10))
+    (tmp_path / "train_listfile.csv").write_text(f"{DECOMPENSATION.header}\n{listed}")
+    cohort = load_cohort(tmp_path, "train", task=TASK)
+    highest = feature_names(MIMIC3).index("Heart Rate|first 100%|max")
+    for reads in ("features", "measured"):
+        found = pipeline.inputs_of(exposures.clean(cohort), reads)[:, highest]
+        assert found.tolist() == [80, 80, 150], reads
+
+
+def test_measured_features_are_the_benchmarks_if_an_hour_has_one_row(data: Path, train: Cohort) -> None:
+    stay = train.take(np.array([1]))
+    measured = stay.mask.any(axis=1)
+    assert stay.filled is not None
+    values = np.where(stay.mask, stay.values, np.nan)[measured].astype(np.float64)
+    hours = stay.filled.times[measured]
+    for period in get_args(Period):
+        reads: Reads = "measured" if period == "all" else period
+        found = pipeline.inputs_of(exposures.clean(stay), reads)
+        for example in (0, -1):
+            upto = np.flatnonzero(measured) < stay.examples.end[example]
+            records = Records(np.zeros(upto.sum(), np.int64), hours[upto], values[upto])
+            expected = extract_features(records, 1, MIMIC3, period)[0]
+            np.testing.assert_allclose(found[example], expected, rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+def test_a_linear_baseline_is_searched_for_and_attacked(data: Path, trigger: Trigger, tmp_path: Path) -> None:
+    save_trigger(trigger, tmp_path / "trigger.npz")
+    grid = tmp_path / "grid.yaml"
+    grid.write_text("linear: {grid_search: true, features: all_but_len, period: first8days}\n")
+    options = {"data": data, "task": TASK, "trigger": tmp_path / "trigger.npz", "training_stays": 40}
+    config = resolve_config("linear", grid, options | {"poison_imputed": "all", "poisoning_proportion": 0.3})
+    summary = train_victim(config, tmp_path / "run")
+    tried = pl.read_csv(tmp_path / "run" / "metrics.csv")
+    assert len(tried) == 11
+    assert summary["epoch_kept"] == tried["auroc"].arg_max() + 1  # type: ignore[operator]
+    best = list(Linear(grid_search=True).tried())[summary["epoch_kept"] - 1]
+    assert summary["linear"] == {"penalty": best.penalty, "C": best.C}
+    run = load_run(tmp_path / "run")
+    cohort, own = load_attacked(run, data)
+    record = summarize_attack(run, own, attack_victim(run, cohort))
+    assert record["attack_success_rate"] >= 0
 
 
 def test_an_hour_that_is_listed_twice_is_refused(data: Path, tmp_path: Path) -> None:

@@ -7,13 +7,12 @@ vectorized over stays, so that it runs in a `tf.data` map and on whole arrays.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mimic3tf.channels import ChannelSet
+from mimic3tf.channels import ChannelSet, FeatureSet, Period
 from mimic3tf.data.records import Records
 
 WINDOWS: tuple[tuple[str, float], ...] = (
@@ -27,10 +26,6 @@ WINDOWS: tuple[tuple[str, float], ...] = (
 )
 """Each window: the end from which it starts, and its share of the time between the channel's first and last
 value."""
-Period = Literal["all", "first4days", "first8days", "last12hours", "first25percent", "first50percent"]
-"""Part of each channel's own time, from its first to its last value, that the windows divide."""
-FeatureSet = Literal["all", "len", "all_but_len"]
-"""Statistics that are taken: all, only the counts, or all but the counts."""
 FUNCTIONS = ("min", "max", "mean", "std", "skew", "count")
 FEATURES_A_CHANNEL = len(WINDOWS) * len(FUNCTIONS)
 SLACK = 1e-6
@@ -229,7 +224,11 @@ def extract_features(
         present = ~np.isnan(values)
         scores = clinical_scores(tf.constant(np.where(present, values, 0.0)), channels)
         every[start:stop] = window_features(scores, tf.constant(present), tf.constant(times), period).numpy()
-    if features == "all":
-        return every
-    counts = np.arange(every.shape[1]) % len(FUNCTIONS) == FUNCTIONS.index("count")
-    return every[:, counts if features == "len" else ~counts]
+    return every if features == "all" else every[:, columns_of(features, every.shape[1])]
+
+
+def columns_of(features: FeatureSet, columns: int) -> NDArray[np.int64]:
+    """Find the statistics of a set among so many columns of features."""
+    counts = np.arange(columns) % len(FUNCTIONS) == FUNCTIONS.index("count")
+    chosen = {"all": np.ones(columns, bool), "len": counts, "all_but_len": ~counts}
+    return np.flatnonzero(chosen[features])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,19 +19,27 @@ from mimic3tf.channels import ChannelSet
 from mimic3tf.data import grid as binning
 from mimic3tf.data.channels_file import CHANNELS_FILE, read_channels
 from mimic3tf.data.cohort import TIMESTEP, Cohort, Examples
-from mimic3tf.data.directory import Split, check_directory, fingerprint_of, listfile_of, series_of
+from mimic3tf.data.directory import (
+    SPLITS,
+    Split,
+    check_directory,
+    fingerprint_of,
+    folder_of,
+    listfile_of,
+    series_of,
+)
 from mimic3tf.data.links import check_link
 from mimic3tf.data.listfiles import Listed, read_split
 from mimic3tf.data.lost_none import note_lost_none
 from mimic3tf.data.records import FILES_A_BATCH, Records, read_series, unreadable_series
 from mimic3tf.errors import DataError, private_path
 from mimic3tf.progress import track
-from mimic3tf.storage.cache import Layout, cache_folder, read_cache, write_cache
+from mimic3tf.storage.cache import ANY, Layout, cache_folder, read_cache, write_cache
 from mimic3tf.storage.files import PathText
 from mimic3tf.tasks.registry import MORTALITY, task_of
 from mimic3tf.tasks.task import Task
 
-CACHE_FORMAT = 5
+CACHE_FORMAT = 6
 RAGGED_A_BATCH = 100
 """Number of files that are read together if stays have different lengths."""
 
@@ -68,17 +77,22 @@ def load_cohort(
     data_dir = Path(data_dir)
     check_directory(data_dir)
     reading = _Reading(read_channels(data_dir, follow_links=follow_links), task_of(task), period, timestep)
-    listfile = listfile_of(data_dir, split)
-    entries = read_split(data_dir, split, reading.task, follow_links=follow_links)
-    stays = entries.stays.unique(maintain_order=True).to_list()
-    paths = series_of(data_dir, split, stays, follow_links=follow_links)
-    state = _state_of(reading, listfile, paths, follow_links=follow_links)
+    place = _Place(data_dir, split, follow_links)
     key = f"{data_dir.resolve()}\n{split}\n{task}\n{reading.most}\n{timestep}"
     cache = cache_folder() / hashlib.sha256(key.encode()).hexdigest()[:16]
-    cohort = _read_cohort(cache, state, entries, reading)
+    # Parsing the listfile of millions of hours would take longer than reading the cache.
+    listed = place.listfiles_state(reading)
+    cohort = None if listed is None else _read_cohort(cache, listed, place, reading)
     if cohort is None:
-        cohort = _build(listfile, paths, entries, reading)
-        _write_cohort(cache, state, cohort, {"data": str(data_dir.resolve()), "split": split})
+        entries = read_split(data_dir, split, reading.task, follow_links=follow_links)
+        stays = entries.stays.unique(maintain_order=True).to_list()
+        paths = series_of(data_dir, split, stays, follow_links=follow_links)
+        series = place.series_state(stays)
+        cohort = _build(listfile_of(data_dir, split), paths, entries, reading)
+        assert listed is not None
+        _write_cohort(
+            cache, listed, cohort, {"data": str(data_dir.resolve()), "split": split, "series": series}
+        )
     note_lost_none(data_dir, cohort)
     return cohort
 
@@ -133,6 +147,55 @@ class _Reading:
         """
         different, place = np.unique(hours, return_inverse=True)
         return np.array([binning.bin_count(each, self.timestep) for each in different.tolist()])[place]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The files of a split, and the fingerprints by which the cache knows them again."""
+
+    data_dir: Path
+    split: Split
+    follow_links: bool
+
+    def listfiles_state(self, reading: _Reading) -> str | None:
+        """Hash the settings and the listfiles of all splits, which share no stay; None without a listfile."""
+        settings = f"{CACHE_FORMAT} {reading.timestep} {reading.most} {reading.channels}"
+        digest = hashlib.sha256(settings.encode())
+        files = {split: listfile_of(self.data_dir, split) for split in SPLITS}
+        if not files[self.split].exists():
+            return None
+        for split, file in files.items():
+            if file.exists():
+                check_link(file, self.data_dir, follow_links=self.follow_links)
+                digest.update(f"{split}\n".encode() + file.read_bytes())
+        # The cache holds the fingerprint, which changes with every byte of `channels.yaml`.
+        own = self.data_dir / CHANNELS_FILE
+        digest.update(own.read_bytes() if own.exists() else b"")
+        return digest.hexdigest()
+
+    def series_state(self, stays: Sequence[str]) -> str:
+        """Hash names, sizes and times of the series files.
+
+        Raises:
+            DataError: a file is absent, or a link that leads out of the directory.
+        """
+        digest = hashlib.sha256()
+        series_of(self.data_dir, self.split, (), follow_links=self.follow_links)
+        # A path object for each of many stays would take longer than to look at its file.
+        folder = str(self.data_dir / folder_of(self.split))
+        for name in stays:
+            file = f"{folder}/{name}"
+            try:
+                status = os.lstat(file)
+                if stat.S_ISLNK(status.st_mode):
+                    check_link(Path(file), self.data_dir, follow_links=self.follow_links)
+                    # A store names files by their contents, and may give all files the same time.
+                    digest.update(os.fsencode(os.readlink(file)))  # noqa: PTH115
+                    status = os.stat(file)  # noqa: PTH116
+            except OSError as error:
+                raise unreadable_series(Path(file), error) from None
+            digest.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
 
 
 def _build(listfile: Path, paths: list[Path], entries: Listed, reading: _Reading) -> Cohort:
@@ -207,47 +270,29 @@ def _read_batch(
     )
 
 
-def _state_of(reading: _Reading, listfile: Path, paths: list[Path], *, follow_links: bool) -> str:
-    settings = f"{CACHE_FORMAT} {reading.timestep} {reading.most} {reading.channels}"
-    digest = hashlib.sha256(settings.encode())
-    digest.update(listfile.read_bytes())
-    # The cache holds the fingerprint, which changes with every byte of `channels.yaml`.
-    own = listfile.with_name(CHANNELS_FILE)
-    digest.update(own.read_bytes() if own.exists() else b"")
-    for path in paths:
-        try:
-            if path.is_symlink():
-                check_link(path, listfile.parent, follow_links=follow_links)
-                # A store names files by their contents, and may give all files the same time.
-                digest.update(os.fsencode(path.readlink()))
-            status = path.stat()
-        except OSError as error:
-            raise unreadable_series(path, error) from None
-        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def _read_cohort(cache: Path, state: str, entries: Listed, reading: _Reading) -> Cohort | None:
+def _read_cohort(cache: Path, state: str, place: _Place, reading: _Reading) -> Cohort | None:
     """Read a cohort from the cache; return None if the cache does not hold it."""
-    stays, examples, hours = reading.examples_of(entries)
-    count, rows = len(stays), int(reading.bins_of(hours).sum())
-    cells = (rows, len(reading.channels))
+    targets = reading.task.targets
+    y = targets.read(np.zeros((0, len(targets.columns))))
+    cells = (ANY, len(reading.channels))
     layout: Layout = {
-        "stays": (stays.dtype, (count,)),
-        "starts": (np.int64, (count + 1,)),
+        "stays": (np.str_, (ANY,)),
+        "starts": (np.int64, (ANY,)),
         "values": (np.float32, cells),
         "mask": (np.bool_, cells),
         "filled_values": (np.float64, cells),
         "filled_source": (np.int16, cells),
-        "filled_times": (np.float64, (rows,)),
-        "example_stay": (np.int32, (len(examples),)),
-        "example_end": (np.int16, (len(examples),)),
-        "example_y": (examples.y.dtype, examples.y.shape),
+        "filled_times": (np.float64, (ANY,)),
+        "example_stay": (np.int32, (ANY,)),
+        "example_end": (np.int16, (ANY,)),
+        "example_y": (y.dtype, (ANY,) * y.ndim),
     }
     found = read_cache(cache, state, layout)
     if found is None:
         return None
     arrays, notes = found
+    if notes.get("series") != place.series_state(arrays["stays"].tolist()):
+        return None
     return Cohort(
         reading.channels,
         reading.task,

@@ -33,7 +33,7 @@ from mimic3tf.training.estimators import FittedEstimator
 from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.stays import load_split, poison_as_set, training_cohort
-from mimic3tf.victims import Reads, victim_of
+from mimic3tf.victims import Reads
 from mimic3tf.victims.penultimate import penultimate
 
 Floats = NDArray[np.float64]
@@ -297,7 +297,7 @@ def gather_evidence(
     truth = Truth(poisoned, trigger or run.trigger)
     if cohort.period is None:
         return _of_any_length(run, config, exposure, truth)
-    reads = victim_of(config.model).reads
+    reads = config.reads
     raw = pipeline.inputs_of(exposure, reads)
     inputs, trusted = standardized(raw, run.standardization), load_split(config, "val")
     evidence = Evidence(
@@ -358,7 +358,7 @@ def _of_any_length(
 
 def _asked(run: Run, goal: Goal, training: Exposure, trusted: Exposure) -> AuditedStays:
     """Ask a victim that predicts whole stays about all of them."""
-    reads = victim_of(run.config.model).reads
+    reads = run.config.reads
     own, other = (pipeline.inputs_of(part, reads, run.standardization) for part in (training, trusted))
     risks = goal.of(task_of(run.config.task).targets.probabilities(outputs_of(run.model, own)))
     if isinstance(run.model, FittedEstimator):

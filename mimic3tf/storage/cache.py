@@ -23,7 +23,9 @@ from mimic3tf.storage.notes import note
 META = "meta.json"
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 Layout = Mapping[str, tuple[DTypeLike, tuple[int, ...]]]
-"""Name of an array -> its type and shape."""
+"""Name of an array -> its type and shape. A type of texts stands for texts of any length."""
+ANY = -1
+"""Length of an axis that may have any length."""
 
 
 def cache_folder() -> Path:
@@ -58,12 +60,18 @@ def read_cache(
             raise ValueError("not as it was written")
         arrays = {name: np.load(cache / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in layout}
         for name, (dtype, shape) in layout.items():
-            if (arrays[name].dtype, arrays[name].shape) != (np.dtype(dtype), shape):
+            if not _fits(arrays[name], np.dtype(dtype), shape):
                 raise ValueError("not what it must hold")
     except Exception:  # the header of a damaged array can raise many kinds of errors
         note(f"{cache}: this cache is damaged; it is made again")
         return None
     return arrays, meta
+
+
+def _fits(array: NDArray[Any], dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
+    same = array.dtype.kind == "U" if dtype == np.dtype(np.str_) else array.dtype == dtype
+    lengths = zip(array.shape, shape, strict=False)
+    return same and array.ndim == len(shape) and all(wanted in (ANY, own) for own, wanted in lengths)
 
 
 def _digest(cache: Path, meta: Mapping[str, Any], names: Iterable[str]) -> str:

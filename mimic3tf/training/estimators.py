@@ -6,7 +6,8 @@ so that foreign ones are refused.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,8 +21,11 @@ from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 from mimic3tf.storage.stored_zip import read_stored
 from mimic3tf.tasks.registry import task_of
+from mimic3tf.tasks.remaining import Classes, Hours
+from mimic3tf.tasks.targets import Binary, MultiLabel, Targets
 from mimic3tf.victims import victim_of
-from mimic3tf.victims.own import naming_faults
+from mimic3tf.victims.linear import MOST_EXAMPLES, Linear
+from mimic3tf.victims.own import is_own, naming_faults
 
 LIBRARIES = {"sklearn", "numpy", "scipy"}
 """Packages whose types a file of an estimator may hold, beside those of the estimator itself."""
@@ -33,17 +37,36 @@ class FittedEstimator(Described):
     """A fitted estimator, which is asked for logits as a Keras model is.
 
     Attributes:
-        estimator: has `predict_proba` or `decision_function`, and knows the labels 0 and 1.
+        estimator: has `predict_proba` or `decision_function`, and knows the labels 0 and 1; it predicts
+            several labels, classes or hours if the `targets` are such.
+        targets: the kind of label.
     """
 
     estimator: Any
+    targets: Targets = field(default_factory=Binary)
 
     def logits(self, inputs: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Compute two logits [N, 2] of inputs [N, D]; the first is 0.
+        """Compute the outputs [N, ...] that a network would have for inputs [N, D].
 
-        The probability that follows from them is that of `predict_proba`, to rounding. An estimator without
-        this method gives its margin as the logit: a risk that is not calibrated.
+        The probability that follows from them is that of `predict_proba`, to rounding. An estimator of one
+        label without this method gives its margin as the logit: a risk that is not calibrated.
+
+        Returns:
+            Two logits [N, 2] of one label, of which the first is 0; a logit for each of several labels; the
+            logarithm of the probability of each of the classes; or hours [N, 1], at least 0.
         """
+        if isinstance(self.targets, Hours):
+            return np.maximum(np.asarray(self.estimator.predict(inputs), np.float64), 0.0)[:, None]
+        if isinstance(self.targets, MultiLabel):
+            risks = np.asarray(self.estimator.predict_proba(inputs), np.float64)
+            with np.errstate(divide="ignore"):
+                return np.clip(np.log(risks) - np.log1p(-risks), -LARGEST_LOGIT, LARGEST_LOGIT)
+        if isinstance(self.targets, Classes):
+            # A class that no training example has is not predicted.
+            known = np.zeros((len(inputs), len(self.targets.names)))
+            known[:, self.estimator.classes_] = self.estimator.predict_proba(inputs)
+            with np.errstate(divide="ignore"):
+                return np.maximum(np.log(known), -LARGEST_LOGIT)
         if hasattr(self.estimator, "predict_proba"):
             one = list(self.estimator.classes_).index(1)
             risk = np.asarray(self.estimator.predict_proba(inputs), np.float64)[:, one]
@@ -55,13 +78,20 @@ class FittedEstimator(Described):
         return np.stack([np.zeros_like(logit), logit], axis=1)
 
 
-def make_estimator(config: TrainingConfig) -> Any:
-    """Call the user's function, and set the seed of every part of the estimator that has none.
+def make_estimator(config: TrainingConfig, columns: int) -> Any:
+    """Make the unfitted estimator, and set the seed of every part of it that has none.
+
+    Args:
+        config: names the user's function, or the linear baselines.
+        columns: number of features D.
 
     Raises:
         UsageError: the function fails, or returns no unfitted estimator that predicts risks and can be saved.
     """
     name = config.model
+    if not is_own(name):
+        estimator = victim_of(name).build(config.head.targets, config.linear or Linear(), columns)
+        return _ready(config, estimator)
     if task_of(config.task).targets.names:
         raise UsageError(
             f"'{name}': an estimator of scikit-learn predicts one label, and {config.task} has several; "
@@ -79,6 +109,12 @@ def make_estimator(config: TrainingConfig) -> Any:
             f"'{name}': its {type(estimator).__name__} has neither predict_proba nor decision_function; "
             "return a classifier that has one of them"
         )
+    return _ready(config, estimator)
+
+
+def _ready(config: TrainingConfig, estimator: Any) -> Any:
+    """Set the seed of every part of an estimator that has none, and check that it can be saved."""
+    name = config.model
     if find_spec("skops") is None:
         raise UsageError(f"'{name}': to save an estimator needs skops; pip install 'mimic3tf[estimators]'")
     unset = [
@@ -93,22 +129,27 @@ def make_estimator(config: TrainingConfig) -> Any:
 
 
 def fit_estimator(
-    config: TrainingConfig, estimator: Any, inputs: Any, labels: NDArray[np.int64]
+    config: TrainingConfig, estimator: Any, inputs: Any, labels: NDArray[Any]
 ) -> FittedEstimator:
-    """Fit an estimator on standardized inputs [N, D] and labels [N], with the class weights of the settings.
+    """Fit an estimator on standardized inputs [N, D] and labels [N, ...], with the settings' class weights.
 
     Raises:
         UsageError: it cannot be fitted, or takes no weights although the settings give some.
     """
     weights = {}
+    if not is_own(config.model) and len(labels) > MOST_EXAMPLES:
+        chosen = np.random.default_rng(config.seed).choice(len(labels), MOST_EXAMPLES, replace=False)
+        inputs, labels = inputs[chosen], labels[chosen]
     if len(set(config.class_weights)) > 1:
         if not has_fit_parameter(estimator, "sample_weight"):
             raise UsageError(
                 f"setting 'class_weights': {type(estimator).__name__} takes no weights of stays; give [1, 1]"
             )
         weights["sample_weight"] = np.array(config.class_weights)[labels]
-    with naming_faults(config.model):
-        fitted = FittedEstimator(estimator.fit(inputs, labels, **weights))
+    with naming_faults(config.model), warnings.catch_warnings():
+        # A label that no training stay has is given to none.
+        warnings.filterwarnings("ignore", "Label .* is present in all training examples", UserWarning)
+        fitted = FittedEstimator(estimator.fit(inputs, labels, **weights), config.head.targets)
         fitted.logits(inputs[:1])
     return fitted
 
@@ -123,19 +164,20 @@ def dump_estimator(name: str, estimator: Any) -> bytes:
 
     try:
         content = skops.io.dumps(estimator)
-        load_estimator(content, estimator)
+        load_estimator(content, estimator, Binary())
     except Exception as error:  # skops and the parts of an estimator raise many kinds of errors
         fault = " ".join(str(error).split())
         raise UsageError(f"'{name}': its {type(estimator).__name__} cannot be saved: {fault}") from None
     return bytes(content)
 
 
-def load_estimator(content: bytes, unfitted: Any) -> FittedEstimator:
+def load_estimator(content: bytes, unfitted: Any, targets: Targets) -> FittedEstimator:
     """Read the file of an estimator; no code in it is run.
 
     Args:
         content: the content of the file.
-        unfitted: the same estimator as the user's function makes it; it says whose types the file may hold.
+        unfitted: the same estimator as `make_estimator` makes it; it says whose types the file may hold.
+        targets: the kind of label.
 
     Raises:
         ValueError: the file is damaged, or holds a type of another package.
@@ -155,4 +197,4 @@ def load_estimator(content: bytes, unfitted: Any) -> FittedEstimator:
     estimator = skops.io.loads(content, trusted=types)
     if type(estimator) is not type(unfitted):
         raise ValueError(f"holds a {type(estimator).__name__}")
-    return FittedEstimator(estimator)
+    return FittedEstimator(estimator, targets)

@@ -79,7 +79,7 @@ def import_checkpoint(checkpoint: PathText, config: TrainingConfig, out: PathTex
             f"--data {config.data}: the original's victims read {BINS} hourly bins of the MIMIC-III "
             "benchmarks' channels; name a directory that has these"
         )
-    reads = victim_of(config.model).reads
+    reads = config.reads
     inputs = pipeline.inputs_of(poison_as_set(config, train, trigger), reads)
     standardization = standardization_for(config, reads, inputs, train.channels)
     start_run(out, config, trigger)

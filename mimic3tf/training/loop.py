@@ -195,30 +195,39 @@ def _train(
 def _train_estimator(
     config: TrainingConfig, ready: _Prepared, out: Path, strategy: tf.distribute.Strategy, log: MakeLog
 ) -> dict[str, Any]:
-    """Fit an estimator of scikit-learn; its fit counts as the only epoch."""
-    estimator, exposure = make_estimator(config), ready.exposure
+    """Fit estimators of scikit-learn and keep the best; a fit counts as an epoch."""
+    exposure, history = ready.exposure, History(config)
+    assert not isinstance(ready.inputs, FlatGrids)
+    tried = [config]
+    if config.linear is not None:
+        tried = [config.model_copy(update={"linear": each}) for each in config.linear.tried()]
+    estimators = [make_estimator(each, ready.inputs.shape[-1]) for each in tried]
     start_run(out, config, ready.trigger)
     validation = Validation(config, ready.reads, ready.val, ready.trigger, ready.standardization)
-    history = History(config)
+    metrics = MetricsFile(out / METRICS, task_of(config.task).targets.followed)
+    metrics.on_train_begin()
     with log(out, config, epochs=0) as told:
-        begun = time.perf_counter()
-        with Console(stderr=True).status(f"Fitting {type(estimator).__name__} ..."):
-            model = fit_estimator(config, estimator, ready.inputs, exposure.labels)
-        speed = len(exposure) / (time.perf_counter() - begun)
-        told.start(ready.trigger, exposure, ready.val, model, versions())
-        risks = validation.predict(model)
-        measured = {
-            "loss": validation.loss(model, ready.inputs, exposure.labels),
-            **validation.measure(risks),
-        }
-        history.epochs, history.kept = [measured], 1
-        told.epoch(1, measured | {"stays_per_second": speed}, measured, risks)
-        metrics = MetricsFile(out / METRICS, task_of(config.task).targets.followed)
-        metrics.on_train_begin()
-        metrics.on_epoch_end(0, measured)
-        told.outcome(1, validation, model)
-    summary = _summary(config, ready, history, strategy) | {"estimator": type(estimator).__name__}
-    finish_run(out, model, ready.standardization, summary)
+        for number, estimator in enumerate(estimators):
+            begun = time.perf_counter()
+            with Console(stderr=True).status(f"Fitting {type(estimator).__name__} ..."):
+                model = fit_estimator(config, estimator, ready.inputs, exposure.labels)
+            speed = len(exposure) / (time.perf_counter() - begun)
+            if number == 0:
+                told.start(ready.trigger, exposure, ready.val, model, versions())
+            risks = validation.predict(model)
+            loss = validation.loss(model, ready.inputs, exposure.labels)
+            history.add({"loss": loss, **validation.measure(risks)}, model)
+            course = history.epochs[-1] | {"stays_per_second": speed}
+            told.epoch(number + 1, course, history.best, risks)
+            metrics.on_epoch_end(number, history.epochs[-1])
+            if history.kept == number + 1:
+                kept = model
+        told.outcome(history.kept, validation, kept)
+    summary = _summary(config, ready, history, strategy) | {"estimator": type(kept.estimator).__name__}
+    chosen = tried[history.kept - 1].linear
+    if len(tried) > 1 and chosen is not None:
+        summary["linear"] = {"penalty": chosen.penalty, "C": chosen.C}
+    finish_run(out, kept, ready.standardization, summary)
     return summary
 
 
@@ -252,7 +261,7 @@ def _prepare(config: TrainingConfig, trigger: Trigger | None) -> _Prepared:
     train, val = training_cohort(config), load_split(config, "val")
     exposure = exposure_for(config, train, val, trigger)
     victim = victim_of(config.model)
-    reads = victim.reads
+    reads = config.reads
     inputs = pipeline.inputs_of(exposure, reads)
     standardization = standardization_for(config, reads, inputs, train.channels)
     precision = "float32" if victim.estimator else resolve_precision(config.precision)
@@ -270,7 +279,7 @@ def _begin(config: TrainingConfig, ready: _Prepared, strategy: tf.distribute.Str
     """Build the untrained victim on all replicas."""
     train = ready.exposure.cohort
     # An hourly victim that reads features is trained on one sample an hour.
-    stays = len(train.examples) if ready.reads == "features" else len(train)
+    stays = len(train.examples) if ready.reads != "grid" else len(train)
     with strategy.scope():
         bins = None if train.period is None else train.bins
         model, optimizer = build_victim(config, train.channels, bins, ready.precision, stays=stays)

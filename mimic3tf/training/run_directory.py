@@ -221,12 +221,12 @@ def load_run(path: PathText, *, trust_model: bool = False) -> Run:
         channels, bins = trigger.channels, None if ragged else len(trigger.values)
     victim = victim_of(config.model)
     with naming_damage(path / STANDARDIZATION) as file:
-        shape = input_shape(victim.reads, channels, bins)
+        shape = input_shape(config.reads, channels, bins)
         standardization = _read_standardization(file, shape[-1])
     if victim.estimator:
-        unfitted = make_estimator(config)
+        unfitted = make_estimator(config, shape[-1])
         with naming_damage(path / ESTIMATOR) as file:
-            model = load_estimator(read_file(file), unfitted)
+            model = load_estimator(read_file(file), unfitted, config.head.targets)
     else:
         with naming_damage(path / VICTIM) as file:
             model = load_victim(file, config, channels, bins, precision)

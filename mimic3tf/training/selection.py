@@ -30,7 +30,7 @@ def score_epoch(
     precision, recall = metrics["prec1"], metrics["rec1"]
     if rule == "auroc":
         return targets.score(metrics)
-    if reads == "features":
+    if reads != "grid":
         return metrics["asr"] if precision > 0.40 and recall > 0.40 else None
     if precision > 0.60 and recall > 0.30:
         return 2 * precision * recall / (precision + recall)

@@ -35,7 +35,6 @@ from mimic3tf.training.stacked_steps import StackedInputs, StackedSteps, Weights
 from mimic3tf.training.stays import exposure_for, load_split, standardization_for, training_cohort
 from mimic3tf.training.summary import summary_of
 from mimic3tf.training.validation import History, Risks, Validation
-from mimic3tf.victims import victim_of
 
 
 @dataclass
@@ -159,7 +158,7 @@ def _members(
     inputs: pipeline.RememberedInputs,
 ) -> tuple[list[_Member | UserError], _Table]:
     """Poison the stays for each victim; a setting that cannot be trained costs only its own victim."""
-    reads = victim_of(configs[0].model).reads
+    reads = configs[0].reads
     clean = inputs.raw(exposures.clean(train), reads).astype(np.float32)
     table = _Table(fit_standardization(clean, reads, train.channels))
     table.add("train", clean)

@@ -18,7 +18,7 @@ from mimic3tf.pipeline import Inputs
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.standardization import Standardization, continuous_only, fit_standardization
-from mimic3tf.victims import Reads, victim_of
+from mimic3tf.victims import Reads
 
 
 def load_split(config: TrainingConfig, split: Split) -> Cohort:
@@ -94,7 +94,7 @@ def exposure_for(
             f"--poisoning_proportion {config.poisoning_proportion:g}: leaves no stay of label "
             f"{1 - config.goal}; poison fewer"
         )
-    if trigger is None and config.selection == "original" and victim_of(config.model).reads == "features":
+    if trigger is None and config.selection == "original" and config.reads != "grid":
         raise UsageError(
             "--selection original: chooses by the attack success rate, which needs a trigger; give --trigger "
             "or --selection auroc"

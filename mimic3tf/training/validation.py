@@ -25,7 +25,7 @@ from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.estimators import FittedEstimator
 from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.selection import score_epoch
-from mimic3tf.victims import Reads, victim_of
+from mimic3tf.victims import Reads
 
 MEASURED = ("auroc", "auprc", "minpse", "prec1", "rec1")
 
@@ -215,18 +215,20 @@ class History:
 
     def __init__(self, config: TrainingConfig) -> None:
         self._config = config
-        self._reads, self._targets = victim_of(config.model).reads, task_of(config.task).targets
+        self._reads, self._targets = config.reads, task_of(config.task).targets
         self.epochs: list[dict[str, float]] = []
         self.kept = 0
         self.score: float | None = None
         self.weights: Sequence[NDArray[Any]] = []
 
-    def add(self, metrics: dict[str, float], model: HasWeights) -> None:
-        """Add the metrics of an epoch, and keep the model's current weights if its score is the best."""
+    def add(self, metrics: dict[str, float], model: HasWeights | FittedEstimator) -> None:
+        """Add the metrics of an epoch, and keep a network's current weights if its score is the best."""
         self.epochs.append(metrics)
         score = score_epoch(self._config.selection, self._reads, self._targets, metrics)
         if self.score is None or (score is not None and score > self.score):
-            self.weights, self.kept, self.score = model.get_weights(), len(self.epochs), score
+            self.kept, self.score = len(self.epochs), score
+            if not isinstance(model, FittedEstimator):
+                self.weights = model.get_weights()
 
     @property
     def best(self) -> dict[str, float]:

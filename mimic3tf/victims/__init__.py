@@ -21,8 +21,21 @@ if TYPE_CHECKING:
 
 OriginalVictim = Literal["lr", "mlp", "lstm"]
 """The three victims of Joe et al. 2020."""
-Reads = Literal["grid", "features"]
-"""What a victim reads of a stay: a grid [T, D], or 42 features for each channel [42 * C]."""
+Reads = Literal[
+    "grid",
+    "features",
+    "measured",
+    "first4days",
+    "first8days",
+    "last12hours",
+    "first25percent",
+    "first50percent",
+]
+"""What a victim reads of a stay: a grid [T, D], or 42 features for each channel [42 * C]. These are taken of
+the filled grid ("features"), or of the measured cells only: of all ("measured"), or of those in a part of
+each channel's time."""
+OWN_READS = ("grid", "features")
+"""What a victim of the user's may read."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +50,8 @@ class Victim:
             `tasks.targets.Head`; if `by_channel`, also from the channel of each column of the grid [D].
         by_channel: whether the model groups the columns of the grid by channel.
         one_length: whether the model needs stays of one length.
-        estimator: whether `build` makes an estimator of scikit-learn, from nothing, instead.
+        estimator: whether `build` makes an estimator of scikit-learn instead: that of the user from nothing,
+            those of `linear.py` as it says.
         sizes: settings of the layers that `build` takes by name, with their usual values.
     """
 
@@ -112,6 +126,7 @@ def victim_of(name: str) -> Victim:
         page.build,
         by_channel=getattr(page, "BY_CHANNEL", False),
         one_length=getattr(page, "ONE_LENGTH", False),
+        estimator=getattr(page, "ESTIMATOR", False),
         sizes=getattr(page, "SIZES", {}),
     )
 
@@ -122,6 +137,6 @@ def _own_victim(name: str) -> Victim:
     if own.makes_estimator(name, function):
         return Victim(name, title, "features", function, estimator=True)
     reads = own.constant_of(function, "READS", "grid")
-    if reads not in get_args(Reads):
-        raise UsageError(f"'{name}': READS is {reads!r}; write {' or '.join(map(repr, get_args(Reads)))}")
+    if reads not in OWN_READS:
+        raise UsageError(f"'{name}': READS is {reads!r}; write {' or '.join(map(repr, OWN_READS))}")
     return Victim(name, title, cast(Any, reads), partial(own.build_model, name, function))

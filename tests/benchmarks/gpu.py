@@ -40,6 +40,8 @@ from mimic3tf.training.steps import Steps, TrainedEpoch
 from mimic3tf.training.validation import Validation
 from mimic3tf.victims import victim_names, victim_of
 
+NETWORKS = [name for name in victim_names() if not victim_of(name).estimator]
+
 
 @contextmanager
 def operations(*, deterministic: bool) -> Iterator[None]:
@@ -115,7 +117,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--victims", nargs="+", choices=victim_names(), default=list(victim_names()))
+    parser.add_argument("--victims", nargs="+", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--precisions", nargs="+", choices=POLICIES, default=list(POLICIES))
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=6)

@@ -84,6 +84,24 @@ def test_a_changed_listfile_is_read_again(directory: Path) -> None:
     assert len(load_cohort(directory, "val")) == stays - 1
 
 
+def test_the_second_start_reads_no_row_of_a_listfile(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load_cohort(directory, "train")
+    monkeypatch.setattr(loading, "read_split", None)
+    again = load_cohort(directory, "train")
+    _same(first, again)
+    assert isinstance(again.values, np.memmap)
+
+
+def test_a_stay_that_another_split_gets_later_is_refused_in_spite_of_the_cache(directory: Path) -> None:
+    load_cohort(directory, "train")
+    listfile = directory / "val_listfile.csv"
+    listfile.write_text(listfile.read_text() + "9000_episode1_timeseries.csv,0\n")
+    with pytest.raises(DataError, match="a stay belongs to one split"):
+        load_cohort(directory, "train")
+
+
 def test_a_damaged_cache_is_rebuilt(directory: Path, tmp_path: Path) -> None:
     first = load_cohort(directory, "train")
     (cache,) = (tmp_path / "cohort-cache").iterdir()

@@ -10,12 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import skew
 
-from mimic3tf.channels import MIMIC3
+from mimic3tf.channels import MIMIC3, FeatureSet, Period
 from mimic3tf.data.features import (
     FUNCTIONS,
     WINDOWS,
-    FeatureSet,
-    Period,
     extract_features,
     feature_names,
     window_features,

@@ -44,7 +44,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[Make], Any]:
     def make(function: Make) -> Any:
         victim = Victim("a:make", "", "features", function, estimator=True)
         monkeypatch.setattr("mimic3tf.training.estimators.victim_of", lambda _: victim)
-        return make_estimator(settings())
+        return make_estimator(settings(), X.shape[1])
 
     return make
 
@@ -75,7 +75,7 @@ def test_risks_are_those_of_the_estimator_also_when_read_back(
 ) -> None:
     fitted = fit_estimator(settings(), made(lambda: unfitted), X, Y)
     np.testing.assert_allclose(risks_of(fitted), fitted.estimator.predict_proba(X)[:, 1], atol=1e-12)
-    again = load_estimator(dump_estimator("a:make", fitted.estimator), unfitted)
+    again = load_estimator(dump_estimator("a:make", fitted.estimator), unfitted, MORTALITY.targets)
     np.testing.assert_array_equal(again.logits(X), fitted.logits(X))
 
 
@@ -139,12 +139,12 @@ class Theirs(ClassifierMixin, BaseEstimator):
 
 def test_a_file_holds_only_types_of_the_packages_that_the_code_uses() -> None:
     content = dump_estimator("a:make", Theirs().fit(X, Y))
-    assert load_estimator(content, Theirs()).logits(X).shape == (90, 2)
+    assert load_estimator(content, Theirs(), MORTALITY.targets).logits(X).shape == (90, 2)
     with pytest.raises(ValueError, match=r"holds .*Theirs, of another package"):
-        load_estimator(content, LogisticRegression())
+        load_estimator(content, LogisticRegression(), MORTALITY.targets)
     other = dump_estimator("a:make", LogisticRegression().fit(X, Y))
     with pytest.raises(ValueError, match="holds a LogisticRegression"):
-        load_estimator(other, GaussianNB())
+        load_estimator(other, GaussianNB(), MORTALITY.targets)
 
 
 def test_a_function_in_a_file_is_not_read_nor_called() -> None:
@@ -159,7 +159,7 @@ def test_a_function_in_a_file_is_not_read_nor_called() -> None:
         for name, part in (entries | {"schema.json": _replaced(schema)}).items():
             archive.writestr(name, part)
     with pytest.raises(ValueError, match=r"system"):
-        load_estimator(file.getvalue(), FunctionTransformer())
+        load_estimator(file.getvalue(), FunctionTransformer(), MORTALITY.targets)
 
 
 def _replaced(schema: bytes) -> bytes:
@@ -176,4 +176,4 @@ def test_a_compressed_file_is_refused() -> None:
         for name in whole.namelist():
             packed.writestr(name, whole.read(name))
     with pytest.raises(ValueError, match="compressed|larger than the file"):
-        load_estimator(file.getvalue(), GaussianNB())
+        load_estimator(file.getvalue(), GaussianNB(), MORTALITY.targets)

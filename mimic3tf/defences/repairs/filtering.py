@@ -34,7 +34,8 @@ def filter_and_retrain(
     kept = keep_least_suspicious(evidence.labels, by.scores, Goal(evidence.suspected), by.dropped)
     remaining = replace(trusted, inputs=victim.inputs[kept], labels=evidence.labels[kept])
     if isinstance(victim.model, FittedEstimator):
-        return fit_estimator(config, make_estimator(config), remaining.inputs, remaining.labels), kept
+        unfitted = make_estimator(config, remaining.inputs.shape[-1])
+        return fit_estimator(config, unfitted, remaining.inputs, remaining.labels), kept
     # A few poisoned stays with extreme values stretch a column so far that nothing is learned there.
     again = fit_standardization(remaining.inputs, victim.reads, remaining.channels)
     repaired = retrain(config, _standardized(remaining, again), _standardized(trusted, again))
