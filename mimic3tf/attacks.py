@@ -160,7 +160,7 @@ def attack_victim(
         poison_imputed: "all" shifts imputed cells, too, "notimputed" does not; the training's if not given.
         threshold: probability of label 1 above which a stay is predicted 1; the metrics always use 0.5.
         at: hour of the stay at which the trigger begins; the training's if not given.
-        control: run of a clean victim of the same task that is attacked in the same way.
+        control: run of a clean victim of the same task, to be attacked, too.
         inputs: computes the victim's inputs; a `pipeline.RememberedInputs` shares them with other victims.
 
     Returns:
@@ -174,8 +174,7 @@ def attack_victim(
     trigger = trigger_for(run, trigger)
     strength = run.config.poisoning_strength if strength is None else strength
     poison_imputed = poison_imputed or run.config.poison_imputed
-    at = run.config.at if at is None else at
-    goal = run.config.attack_goal
+    goal, at = run.config.attack_goal, run.config.at if at is None else at
     attacked = attacked_of(cohort.labels, goal)  # refuses before the predictions, which take long
     how: Any = {"strength": strength, "poison_imputed": poison_imputed, "at": at}
     both = exposures.clean(cohort), exposures.trigger_all(cohort, trigger, **how)
@@ -195,9 +194,8 @@ def attack_victim(
     )
     if cohort.period is None:
         of = np.unique(cohort.examples.stay[attacked])
-        how["carried"] = carried_record(
-            trigger, cohort.stays[of], cohort.lengths[of], strength=strength, at=at
-        )
+        lengths = cohort.lengths[of]
+        how["carried"] = carried_record(trigger, cohort.stays[of], lengths, strength=strength, at=at)
     return AttackResult(**vars(outcome), trigger=trigger, **how)
 
 

@@ -117,8 +117,7 @@ def measure_stealth(
             for strength in strengths
             if strength > 0
         ]
-    tables = []
-    cohort = _without_labels(cohort)
+    tables, cohort = [], _without_labels(cohort)
     for seed, kind, mode, strength in track(settings, "Looking for the trigger"):
         trigger = generate_trigger(cohort, kind=kind or "temporal", seed=seed)
         exposure = exposures.poison(
