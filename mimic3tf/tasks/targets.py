@@ -163,7 +163,8 @@ class Binary:
         """Compute the weighted mean of the cross-entropies."""
         from sklearn.metrics import log_loss
 
-        return float(log_loss(labels, probabilities, sample_weight=weights))
+        # A head of several may have examples of one label only.
+        return float(log_loss(labels, probabilities, sample_weight=weights, labels=[0, 1]))
 
     def probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
         """Compute the probability of label 1, float64 [E], from two logits [E, 2]."""

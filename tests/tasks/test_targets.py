@@ -17,7 +17,7 @@ from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning.goal import PAPER_GOAL
 from mimic3tf.tasks.metrics import benchmark_metrics
 from mimic3tf.tasks.registry import MORTALITY, MULTITASK, TASKS, task_of
-from mimic3tf.tasks.targets import MultiLabel, Targets
+from mimic3tf.tasks.targets import Binary, MultiLabel, Targets
 
 TARGETS = MORTALITY.targets
 PAIRS = st.lists(st.tuples(st.floats(-300, 300), st.floats(-300, 300)), min_size=1, max_size=20)
@@ -123,3 +123,9 @@ def test_mortality_is_scored_by_the_benchmarks_metrics_and_an_epoch_by_the_auroc
     metrics = TARGETS.metrics(labels, probabilities)
     assert metrics == benchmark_metrics(labels, probabilities)
     assert TARGETS.score(metrics) == metrics["auroc"] == 0.75
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_the_loss_of_one_label_only_is_a_number(label: int) -> None:
+    found = Binary().mean_loss(np.array([label, label]), np.array([0.25, 0.25]), np.ones(2))
+    assert found == pytest.approx(-np.log(0.25 if label else 0.75))
