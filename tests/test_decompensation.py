@@ -63,14 +63,14 @@ def test_examples_are_the_rows_of_the_listfile_by_stay_and_hour(data: Path, tmp_
     assert np.isfinite(cohort.values[cohort.example_rows]).all()
 
 
-def examples_of_first_stay(cohort: Cohort, reads: Reads, *, changed_from: int | None) -> np.ndarray:
+def examples_of_first_stay(cohort: Cohort, reads: Reads, *, changed_from: int | None) -> Any:
     """Raw features [E, 714] of the first stay; from one bin on, other values are measured, and more."""
     stay = cohort.take(np.array([0]))
     assert stay.filled is not None
     values, mask, filled = stay.values.copy(), stay.mask.copy(), stay.filled.values.copy()
     if changed_from is not None:
-        for array in (values, filled):
-            array[changed_from:, ~MIMIC3.categorical] += 7
+        values[changed_from:, ~MIMIC3.categorical] += 7
+        filled[changed_from:, ~MIMIC3.categorical] += 7
         mask[changed_from:] = True
     other = replace(stay, values=values, mask=mask, filled=replace(stay.filled, values=filled))
     return pipeline.inputs_of(exposures.clean(other), reads)
