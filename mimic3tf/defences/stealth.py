@@ -117,11 +117,11 @@ def measure_stealth(
             for strength in strengths
             if strength > 0
         ]
-    tables, cohort = [], _without_labels(cohort)
+    tables = []
     for seed, kind, mode, strength in track(settings, "Looking for the trigger"):
         trigger = generate_trigger(cohort, kind=kind or "temporal", seed=seed)
         exposure = exposures.poison(
-            cohort, trigger, proportion=proportion, strength=strength, poison_imputed=mode
+            _without_labels(cohort), trigger, proportion=proportion, strength=strength, poison_imputed=mode
         )
         found = pl.DataFrame(list(_findings(exposure, strength, seed)), schema=FINDING_SCHEMA, orient="row")
         setting = {

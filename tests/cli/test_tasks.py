@@ -170,8 +170,13 @@ def test_an_audit_asks_a_victim_that_predicts_whole_stays(
 
 @pytest.mark.usefixtures("quick")
 def test_an_audit_of_an_hourly_victim_says_what_is_not_run(
-    mimic3tf: Command, small_task: Cohorts, runs: Callable[[str], Path], tmp_path: Path
+    mimic3tf: Command,
+    small_task: Cohorts,
+    runs: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("mimic3tf.defences.detection.FEWEST", 3)  # few of so few stays end in a death
     given = ("--run", runs("decompensation"), "--data", small_task("decompensation"))
     outcome = mimic3tf("audit", *given, "--out", tmp_path)
     assert outcome.status == 0, outcome.err
