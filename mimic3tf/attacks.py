@@ -193,9 +193,8 @@ def attack_victim(
         hours=np.float64(cohort.timestep) * cohort.examples.end if cohort.task.hourly else None,
     )
     if cohort.period is None:
-        of = np.unique(cohort.examples.stay[attacked])
-        lengths = cohort.lengths[of]
-        how["carried"] = carried_record(trigger, cohort.stays[of], lengths, strength=strength, at=at)
+        hit = cohort.take(np.unique(cohort.examples.stay[attacked]))
+        how["carried"] = carried_record(trigger, hit.stays, hit.lengths, strength=strength, at=at)
     return AttackResult(**vars(outcome), trigger=trigger, **how)
 
 
