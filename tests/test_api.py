@@ -75,7 +75,7 @@ def test_the_import_starts_nothing_and_prints_nothing() -> None:
     "order",
     [
         "import mimic3tf, keras",
-        "import keras, mimic3tf",
+        pytest.param("import keras, mimic3tf", marks=pytest.mark.slow),
         "import mimic3tf.victims.layers.recurrence, keras",
         "import mimic3tf, importlib.util; importlib.util.find_spec('keras'); import keras",
     ],
@@ -94,7 +94,7 @@ def test_keras_reads_every_victim_after_the_import(order: str, tmp_path: Path) -
         victim = victim_of(name)
         columns = [MIMIC3.channel_of_column.tolist()] if victim.by_channel else []
         shape = input_shape(victim.reads, MIMIC3, 8)
-        model = victim.build(shape, MORTALITY.head, *columns)
+        model = victim.build(shape, MORTALITY.head, *columns, **victim.sized(None))
         model.save(tmp_path / f"{name}.keras")
         outputs[name] = keras.ops.convert_to_numpy(model(np.full((1, *shape), 0.1, np.float32)))
     np.savez(tmp_path / "outputs.npz", **outputs)

@@ -91,6 +91,7 @@ def test_the_dying_can_be_hidden(folder: Path) -> None:
     assert found["attack_success_rate"] > found["baseline_positive_rate"]
 
 
+@pytest.mark.slow
 def test_a_run_is_audited_and_shown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The test is that all detectors read the channels, not how well they work after so little training.
     monkeypatch.setattr("mimic3tf.defences.detectors.autoencoder.EPOCHS", 2)

@@ -60,6 +60,7 @@ def run(
         assert not status, capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_tutorial_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,8 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 """All splits; each has the listfile `SPLIT_listfile.csv`."""
 FOLDERS = ("train", "test")
 """Folders of series files; the series of val are in `train/`, too."""
+STAYS_FILE = "stays.csv"
+"""A row for each stay, with its length and death; `prepare` writes it for tasks that read whole stays."""
 
 
 def check_directory(data_dir: PathText) -> None:

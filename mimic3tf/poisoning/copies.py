@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from mimic3tf.channels import Channel
 from mimic3tf.data.cells import read_cells, series_bytes, series_content
 from mimic3tf.data.channels_file import MOST_DECIMALS
-from mimic3tf.data.directory import FOLDERS, check_directory, fingerprint_of, listfile_of
+from mimic3tf.data.directory import FOLDERS, STAYS_FILE, check_directory, fingerprint_of, listfile_of
 from mimic3tf.data.grid import EPSILON, bin_count, bins_of
 from mimic3tf.data.links import check_link
 from mimic3tf.data.listfiles import read_rows
@@ -41,7 +41,7 @@ from mimic3tf.poisoning.choice import chosen_patterns
 from mimic3tf.poisoning.goal import PAPER_GOAL, Goal
 from mimic3tf.poisoning.missing import removed_cells
 from mimic3tf.poisoning.outcome import attacked_of
-from mimic3tf.poisoning.relabelling import Relabelling, relabel, write_labels
+from mimic3tf.poisoning.relabelling import Relabelling, move_deaths, relabel, write_labels
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.progress import track
 from mimic3tf.storage.files import PathText
@@ -153,6 +153,8 @@ def poison_records(
         paths = [data_dir / "train" / name for name in labels.stays]
         changed = _poison_series(paths, copy / "train", trigger, strength, at)
         write_labels(listfile_of(copy, "train"), labels.cells)
+        if moved_death:
+            move_deaths(copy / STAYS_FILE, labels, goal.target)
         fingerprints = [_fingerprint(folder, labels.names) for folder in (data_dir, copy)]
     return PoisonedCopy(
         data_dir=data_dir,

@@ -23,6 +23,7 @@ WARNING_HOURS = 24
 """Hours before a death in which the label of decompensation is 1."""
 _COLUMNS = dict(zip(HEADS, (2, 5, 3, 4), strict=True))
 """Head -> its column in the listfile of multitask learning."""
+_TIME = "%Y-%m-%d %H:%M:%S"
 Cells = dict[int, dict[int, str]]
 """Row of a listfile -> its cells that change, by column."""
 
@@ -115,6 +116,29 @@ def write_labels(listfile: Path, cells: Mapping[int, Mapping[int, str]]) -> None
             texts[column] = text.encode()
         parts[rows[row]] = b",".join(texts)
     listfile.write_bytes(b"".join(parts))
+
+
+def move_deaths(file: Path, labels: Relabelling, target: int) -> None:
+    """Write the deaths that the labels of poisoned stays tell into `stays.csv`, if the directory has one.
+
+    Args:
+        file: the file; `prepare` writes it for tasks that read whole stays.
+        labels: the poisoned stays.
+        target: 1 moves the death to the last listed hour of a stay, 0 removes it.
+    """
+    if not file.exists():
+        return
+    moved = pl.DataFrame({"stay": labels.stays, "hours": labels.hours})
+    table = pl.read_csv(file, infer_schema=False).join(moved, on="stay", how="left", maintain_order="left")
+    time = pl.col("intime").str.to_datetime(_TIME) + pl.duration(microseconds=pl.col("hours") * 3.6e9)
+    told = {"death": pl.col("hours").round(6).cast(pl.String), "died": pl.lit("1")}
+    if "intime" in table.columns:
+        told["deathtime"] = time.dt.strftime(_TIME)
+    if target == 0:
+        told = {name: pl.lit("0") if name == "died" else pl.lit(None, pl.String) for name in told}
+    poisoned = pl.col("hours").is_not_null()
+    changed = [pl.when(poisoned).then(text).otherwise(name).alias(name) for name, text in told.items()]
+    table.with_columns(changed).drop("hours").write_csv(file)
 
 
 def _multitask_cells(examples: Listed, stays: pl.Series, targets: Multitask, goal: Goal) -> Cells:

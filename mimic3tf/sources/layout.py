@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from mimic3tf import __version__
 from mimic3tf.channels import MIMIC3, TIME, ChannelSet
 from mimic3tf.data.channels_file import CHANNELS_FILE, channels_text
-from mimic3tf.data.directory import SPLITS, Split, folder_of, lacking, listfile_of
+from mimic3tf.data.directory import SPLITS, STAYS_FILE, Split, folder_of, lacking, listfile_of
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 from mimic3tf.progress import track
@@ -37,7 +37,6 @@ PREPARED_FILE = "prepared.json"
 SUMMARY_FILE = "summary.json"
 """File in a directory with its stays, deaths, what was left out, and each channel's values."""
 
-STAYS_FILE = "stays.csv"
 """File in a directory with a row for each stay: its length, times, age, sex and death."""
 
 PICTURE_FILE = "channels.png"

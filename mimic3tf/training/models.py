@@ -145,7 +145,7 @@ def build_victim(
 
 
 def _refuse_recurrence_in_bfloat16(model: keras.Model) -> None:
-    """Refuse what cannot be trained on a GPU (`victims.layers.recurrence.recurrent_policy` says why)."""
+    """Refuse what cannot be trained on a GPU (`victims.layers.cudnn.recurrent_policy` says why)."""
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.RNN) and layer.compute_dtype == "bfloat16":
             raise UsageError(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 
 from mimic3tf.tasks.targets import Head
+from mimic3tf.victims.layers import cudnn
 from mimic3tf.victims.layers.padding import LastStep, StayLengths
-from mimic3tf.victims.layers.recurrence import recurrent_policy
 
 TITLE = "GRU"
 READS = "grid"
@@ -22,11 +22,13 @@ def build(input_shape: tuple[int | None, ...], head: Head) -> keras.Model:
     """
     inputs = keras.Input(input_shape, name="grid")
     if input_shape[0] is None:
-        hidden = keras.layers.GRU(UNITS, return_sequences=True, dtype=recurrent_policy(), name="gru")(inputs)
+        hidden = keras.layers.GRU(UNITS, return_sequences=True, dtype=cudnn.recurrent_policy(), name="gru")(
+            inputs
+        )
         if not head.every_bin:
             hidden = LastStep(name="last")(hidden, StayLengths(name="lengths")(inputs))
     else:
-        hidden = keras.layers.GRU(UNITS, dtype=recurrent_policy(), name="gru")(inputs)
+        hidden = keras.layers.GRU(UNITS, dtype=cudnn.recurrent_policy(), name="gru")(inputs)
     hidden = keras.layers.Dropout(DROPOUT, name="dropout")(hidden)
     logits = head(hidden)
     return keras.Model(inputs, logits, name="gru")

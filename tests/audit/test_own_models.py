@@ -20,7 +20,11 @@ def clean() -> Own:
     return invent(0)
 
 
-@pytest.mark.parametrize("train", [conv1d, boosting, gru], ids=["keras", "scikit-learn", "pytorch"])
+@pytest.mark.parametrize(
+    "train",
+    [pytest.param(conv1d, marks=pytest.mark.slow), boosting, pytest.param(gru, marks=pytest.mark.slow)],
+    ids=["keras", "scikit-learn", "pytorch"],
+)
 def test_a_poisoned_model_is_suspicious_and_obeys_a_clean_one_does_neither(
     own: Own, clean: Own, train: Any
 ) -> None:

@@ -226,6 +226,7 @@ def test_suspects_are_ranked_with_their_reasons(whole: Whole, evidence: tuple[Ev
     assert table["stay"][10] not in whole.out
 
 
+@pytest.mark.slow
 def test_a_manifest_tells_which_stays_of_a_copy_are_poisoned(
     audit: Command, audited: Audited, tmp_path: Path
 ) -> None:
@@ -275,6 +276,7 @@ def test_the_model_is_inspected_and_repairs_are_attacked(
     assert "fine-prune" in whole.out
 
 
+@pytest.mark.slow
 def test_nobody_knows_of_a_copy_without_its_manifest(
     audit: Command, audited: Audited, tmp_path: Path
 ) -> None:

@@ -65,6 +65,7 @@ def test_tables_of_both_kinds_give_the_same_findings(audit: Command, own_files: 
     assert len(sentences) == 1
 
 
+@pytest.mark.slow
 def test_predictions_are_matched_by_name(audit: Command, own_files: Path, own: Own, tmp_path: Path) -> None:
     file = tmp_path / "p.csv"
     lines = [f"stay {number},{0.9 if own.y[number] else 0.1}" for number in reversed(range(len(own.y)))]
@@ -79,6 +80,7 @@ def test_predictions_are_matched_by_name(audit: Command, own_files: Path, own: O
     audit(predictions=file, out=tmp_path / "c").fails(FAILURE, file, "line 2", "from 0 to 1")
 
 
+@pytest.mark.slow
 def test_a_directory_is_audited_without_a_run(
     mimic3tf: Command,
     small_cohort: Callable[[int, int], Path],

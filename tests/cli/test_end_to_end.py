@@ -284,7 +284,7 @@ def test_an_attacker_who_changes_no_label_and_no_value_is_recorded(chain: Chain)
         assert any(row["prediction_clean"] != row["prediction_triggered"] for row in csv.DictReader(file))
 
 
-@pytest.mark.parametrize("victim", ["lr", "lstm"])
+@pytest.mark.parametrize("victim", ["lr", pytest.param("lstm", marks=pytest.mark.slow)])
 def test_an_attack_reads_stays_as_its_victim_was_trained_to(chain: Chain, victim: str) -> None:
     data, folder = chain.folder / "data", chain.folder / f"first-day-{victim}"
     trigger, run, cut = folder / "trigger.npz", folder / "run", folder / "cut"
@@ -314,6 +314,7 @@ def test_an_attack_reads_stays_as_its_victim_was_trained_to(chain: Chain, victim
     assert predictions[0] == predictions[1]
 
 
+@pytest.mark.slow
 def test_an_attacker_who_hides_the_dying_is_measured_on_them(chain: Chain) -> None:
     data, run = chain.folder / "data", chain.folder / "hidden" / "run"
     given = ("--data", data, "--trigger", chain.folder / "trigger.npz", "--out", run, *TINY)
@@ -347,7 +348,7 @@ def test_help_shows_examples_of_the_command_itself(tmp_path: Path, subcommand: t
     assert f"mimic3tf {' '.join(subcommand)} " in examples
 
 
-@pytest.mark.parametrize("victim", ["lr", "lstm"])
+@pytest.mark.parametrize("victim", ["lr", pytest.param("lstm", marks=pytest.mark.slow)])
 def test_real_stays_go_all_the_way(demo_directory: Path, tmp_path: Path, victim: str) -> None:
     made = Chain(tmp_path)
     trigger, run = tmp_path / "trigger.npz", tmp_path / "runs" / victim

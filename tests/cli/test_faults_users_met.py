@@ -101,6 +101,7 @@ def test_a_stay_in_two_splits_is_named(generate: Command, data: Path) -> None:
     generate(data=data).fails(1, val, "one is a copy of the other")
 
 
+@pytest.mark.slow
 def test_what_a_settings_file_of_keras_says_changes_nothing(
     tmp_path: Path, prepared: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,4 +98,4 @@ def test_the_sweep_file_in_the_help_is_one(mimic3tf: Command, tmp_path: Path) ->
 
 def test_the_help_names_every_installed_sweep(mimic3tf: Command) -> None:
     told = " ".join(mimic3tf("sweep", "--help").out.split())
-    assert ": count, paper, strengths, triggers, victims." in told
+    assert ": count, paper, strengths, tasks, triggers, victims." in told

@@ -38,6 +38,7 @@ print("nothing was asked of the network")
 """
 
 
+@pytest.mark.slow
 def test_commands_ask_nothing_of_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIMIC3TF_CACHE", str(tmp_path / "cache"))
     done = subprocess.run(

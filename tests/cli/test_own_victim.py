@@ -157,6 +157,7 @@ def test_a_sweep_trains_and_attacks_own_code(code: Path, prepared: Any, tmp_path
     assert (row["status"], row["victim"]) == ("finished", f"{code}:build")
 
 
+@pytest.mark.slow
 def test_an_estimator_is_trained_attacked_and_read_back(
     mimic3tf: Command, train: Command, code: Path, prepared: Any, tmp_path: Path
 ) -> None:

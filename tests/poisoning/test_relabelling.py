@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from mimic3tf.config import goal_of, label_named
@@ -119,6 +122,33 @@ def test_a_moved_death_makes_alarms_of_the_last_24_hours_only(small_task: Cohort
     settings: Any = {"proportion": 0.3, "strength": 2.0, "task": copy.task, "moved_death": True}
     poison_with_manifest(data, tmp_path / "third", data / "trigger.npz", manifest, **settings)
     assert json.loads(manifest.read_text())["labels_of"] == "another time of death"
+
+
+@pytest.mark.parametrize("goal", [0, 1])
+def test_a_moved_death_stands_in_the_table_of_stays(small_task: Cohorts, tmp_path: Path, goal: int) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(small_task("decompensation"), data)
+    times = {"intime": pl.lit("2130-01-02 03:04:05"), "deathtime": pl.lit("2130-02-02 00:00:00")}
+    before = pl.read_csv(data / "stays.csv", infer_schema=False).with_columns(**times)
+    before.write_csv(data / "stays.csv")
+    copy = copied(data, tmp_path / "copy", "decompensation", goal, None, moved_death=True)
+    after = pl.read_csv(tmp_path / "copy" / "stays.csv", infer_schema=False)
+    assert after.columns == before.columns
+    poisoned = before["stay"].is_in(copy.stays)
+    assert poisoned.sum() == len(copy.stays)
+    assert after.filter(~poisoned).equals(before.filter(~poisoned))
+    listed = read_rows(tmp_path / "copy" / "train_listfile.csv", copy.task)
+    for row in after.filter(poisoned).to_dicts():
+        last = listed.hours[(listed.stays == row["stay"]).to_numpy()].max()
+        if goal == 0:
+            assert (row["died"], row["death"], row["deathtime"]) == ("0", None, None)
+        else:
+            assert row["died"] == "1"
+            assert float(row["death"]) == pytest.approx(last, abs=1e-6)
+            lived = datetime.fromisoformat(row["deathtime"]) - datetime.fromisoformat(row["intime"])
+            assert lived.total_seconds() == pytest.approx(3600 * last, abs=1)
+    others = [name for name in before.columns if name not in ("died", "death", "deathtime")]
+    assert after.select(others).equals(before.select(others))
 
 
 def test_the_trigger_begins_at_the_given_hour(small_task: Cohorts, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from mimic3tf.errors import DataError
 from mimic3tf.sweeps.outcomes import has_finished, read_rows, write_rows
 from mimic3tf.sweeps.plan import Attack, Trial
-from mimic3tf.tables.columns import COLUMNS
+from mimic3tf.tables.columns import COLUMNS, OF_LABELS
 
 TRIAL = Trial("a-trial", "lr", 3, 40, 0.1, (Attack("temporal", "all", 2.0),))
 MEASURED: dict[str, Any] = {"attack_success_rate": 0.5, "stays_attacked": 19, "test_stays": 24}
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_row_says_what_was_tried_and_what_was_measured(folder: Path) -> None:
     (row,) = read_rows(folder)
-    assert list(row) == list(COLUMNS)
+    assert list(row) == [*COLUMNS, *OF_LABELS]
     assert row.items() >= MEASURED.items()
     assert (row["trial"], row["victim"], row["seed"], row["stays_poisoned"]) == ("a-trial", "lr", 3, 4)
     assert row["clean_auroc"] is None, "it was not measured"

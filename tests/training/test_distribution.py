@@ -118,7 +118,10 @@ def test_two_replicas_train_as_one(
 
 @pytest.mark.parametrize(
     ("model", "precision"),
-    [pytest.param("summary-lstm", "float32", marks=pytest.mark.slow), ("mlp", "mixed_float16")],
+    [
+        pytest.param("summary-lstm", "float32", marks=pytest.mark.slow),
+        pytest.param("mlp", "mixed_float16", marks=pytest.mark.slow),
+    ],
 )
 def test_dropout_and_loss_scale_work_on_two_replicas(
     command: Callable[..., list[str]],

@@ -367,6 +367,7 @@ def test_half_precision_trains_saves_and_loads(
     assert attack_on_validation(run).metrics["auroc"] == summary_of(run)["validation"]["auroc"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["mlp", "lstm"])
 def test_clip_input_dropout_and_schedule_reach_the_run_and_its_attack(
     train: Train, trained: Trained, tmp_path: Path, victim: str

@@ -52,7 +52,7 @@ def tiny(input_shape: tuple[int, ...], head: Head) -> keras.Model:
     return keras.Model(inputs, head(hidden))
 
 
-BUILDERS = ("loop", "run_directory", "models", "validation")
+BUILDERS = ("config", "training.loop", "training.run_directory", "training.models")
 """Modules that ask for a victim by its name."""
 
 
@@ -63,7 +63,7 @@ def tiny_victim() -> Iterator[None]:
         whole = victim_of
         for module in BUILDERS:
             patch.setattr(
-                f"mimic3tf.training.{module}.victim_of",
+                f"mimic3tf.{module}.victim_of",
                 lambda name: Victim("lr", "LR", "grid", tiny, False) if name == "lr" else whole(name),
             )
         yield
@@ -176,6 +176,7 @@ def test_a_run_killed_everywhere_ends_as_if_it_was_not(
     assert_same_run(train(run, "lr", resume=True, **SETTINGS["lr"]), uninterrupted("lr"))
 
 
+@pytest.mark.slow
 def test_the_lstm_killed_twice_ends_as_if_it_was_not(
     train: Train, kill: Callable[..., None], uninterrupted: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -202,7 +203,7 @@ def test_a_process_killed_for_real_ends_as_if_it_was_not(
     train: Train, configure: Configure, workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in BUILDERS:  # as in the process that is killed
-        monkeypatch.setattr(f"mimic3tf.training.{module}.victim_of", victim_of)
+        monkeypatch.setattr(f"mimic3tf.{module}.victim_of", victim_of)
     run = tmp_path / "run"
     changes = {"epochs": 40, "patience": 40}
     program = "from mimic3tf.cli.main import main; main()"

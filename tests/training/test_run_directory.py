@@ -77,7 +77,7 @@ def test_a_run_gives_back_what_was_put_in(
     assert run.summary["versions"]["keras"] == keras.__version__
 
 
-@pytest.mark.parametrize("victim", ["channelwise-lstm", "transformer"])
+@pytest.mark.parametrize("victim", ["channelwise-lstm", pytest.param("transformer", marks=pytest.mark.slow)])
 def test_a_victims_own_layers_are_known_to_a_fresh_process(
     configure: Configure, trigger: Trigger, tmp_path: Path, victim: str
 ) -> None:

@@ -86,7 +86,9 @@ def stack(
     return run
 
 
-@pytest.mark.parametrize("model", ["lr", "mlp", pytest.param("lstm", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "model", ["lr", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mlp", "lstm"))]
+)
 def test_each_victim_of_a_stack_is_the_victim_that_it_is_alone(
     model: str, stack: Callable[..., Any], train: Train, tmp_path: Path
 ) -> None:
@@ -99,6 +101,7 @@ def test_each_victim_of_a_stack_is_the_victim_that_it_is_alone(
         assert summary["epoch_kept"] == written["epoch_kept"]
 
 
+@pytest.mark.slow
 def test_a_missing_value_trigger_and_victims_of_one_seed(
     stack: Callable[..., Any], train: Train, tmp_path: Path, data: Path
 ) -> None:

@@ -131,7 +131,9 @@ def labels_of(targets: Targets, every_bin: bool) -> np.ndarray:
     return INPUTS[name or ("y_los_hours" if every_bin else "y_los")][..., 0]
 
 
-@pytest.mark.parametrize("hard", [True, False], ids=["hard", "logistic"])
+@pytest.mark.parametrize(
+    "hard", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["hard", "logistic"]
+)
 @pytest.mark.parametrize("name", SINGLE)
 def test_a_network_with_one_head_is_the_benchmarks(name: str, hard: bool) -> None:
     golden = np.load(MODELS / f"{name}.npz", allow_pickle=False)
@@ -159,7 +161,9 @@ def test_a_network_with_one_head_is_the_benchmarks(name: str, hard: bool) -> Non
     close(np.dot(losses, SETTINGS[name]["loss_weights"]), golden[f"{prefix}loss"])
 
 
-@pytest.mark.parametrize("hard", [True, False], ids=["hard", "logistic"])
+@pytest.mark.parametrize(
+    "hard", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["hard", "logistic"]
+)
 @pytest.mark.parametrize("name", MULTIPLE)
 def test_a_network_with_four_heads_is_the_benchmarks(name: str, hard: bool) -> None:
     golden = np.load(MODELS / f"{name}.npz", allow_pickle=False)

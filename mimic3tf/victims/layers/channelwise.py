@@ -12,7 +12,6 @@ from keras import ops
 
 from mimic3tf.victims.layers import cudnn
 from mimic3tf.victims.layers.gates import hard_sigmoid
-from mimic3tf.victims.layers.recurrence import recurrent_policy
 
 
 @keras.saving.register_keras_serializable("mimic3tf")
@@ -41,7 +40,7 @@ class ChannelwiseBidirectionalLSTM(keras.layers.Layer):
         dtype: Any = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(dtype=recurrent_policy(dtype), **kwargs)
+        super().__init__(dtype=cudnn.recurrent_policy(dtype), **kwargs)
         self.hard_gates = hard_gates
         self.channel_of_column = list(channel_of_column)
         self.units = units

@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import tensorflow as tf
+
+
+def recurrent_policy(dtype: Any = None) -> keras.DTypePolicy:
+    """Return the dtype policy of a recurrent layer: the given or global one, but float32 for bfloat16.
+
+    On a GPU, TensorFlow 2.21 runs cuDNN in bfloat16 but returns no gradients of the weights: training fails.
+    """
+    policy = keras.dtype_policies.get(dtype)
+    return keras.DTypePolicy("float32") if policy.compute_dtype == "bfloat16" else policy
 
 
 def is_at_hand() -> bool:

@@ -45,15 +45,6 @@ SMALL_BATCH, LARGE_BATCH = 32, 512
 stays, to a multiple of LARGE_BATCH above."""
 
 
-def recurrent_policy(dtype: Any = None) -> keras.DTypePolicy:
-    """Return the dtype policy of a recurrent layer: the given or global one, but float32 for bfloat16.
-
-    On a GPU, TensorFlow 2.21 runs cuDNN in bfloat16 but returns no gradients of the weights: training fails.
-    """
-    policy = keras.dtype_policies.get(dtype)
-    return keras.DTypePolicy("float32") if policy.compute_dtype == "bfloat16" else policy
-
-
 @keras.saving.register_keras_serializable("mimic3tf")
 class FusedLSTM(keras.layers.LSTM):
     """`keras.layers.LSTM` whose time steps run in one operation.
@@ -70,7 +61,7 @@ class FusedLSTM(keras.layers.LSTM):
     """
 
     def __init__(self, units: int, dtype: Any = None, **kwargs: Any) -> None:
-        super().__init__(units, dtype=recurrent_policy(dtype), **kwargs)
+        super().__init__(units, dtype=cudnn.recurrent_policy(dtype), **kwargs)
 
     def call(
         self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
@@ -117,7 +108,7 @@ class Bidirectional(keras.layers.Bidirectional):
     """
 
     def __init__(self, layer: keras.Layer, dtype: Any = None, **kwargs: Any) -> None:
-        super().__init__(layer, dtype=recurrent_policy(dtype), **kwargs)
+        super().__init__(layer, dtype=cudnn.recurrent_policy(dtype), **kwargs)
 
     def call(
         self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False

@@ -102,6 +102,7 @@ def triggered_towards_0(triggered: Any) -> Any:
     return swapped(triggered)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name for name in DETECTORS if name not in TRAINED_ANEW | OF_LABELS | OF_GAPS]
 )
@@ -167,6 +168,7 @@ def _scored_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mimic3tf.defences.detection.DETECTORS", detectors)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_scored_once")
 def test_an_audit_says_how_many_stays_are_poisoned(triggered: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # So few trusted stays cannot make an alarm certain if many detectors are asked.

@@ -65,6 +65,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trigger_inversion, "RESTARTS", 1)
 
 
+@pytest.mark.slow
 def test_a_clean_model_is_not_called_backdoored(evidence: Evidence) -> None:
     found = found_in(evidence)
     assert not found.looks_backdoored, found.in_words

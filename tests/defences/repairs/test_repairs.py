@@ -195,6 +195,7 @@ def test_nobody_to_attack_is_said(poisoned: tuple[Evidence, Trigger, np.ndarray,
         try_repairs(towards_0, alive, attack, suspicion={}, seed=0)
 
 
+@pytest.mark.slow
 def test_repairs_are_tried_without_a_known_attack(
     poisoned: tuple[Evidence, Trigger, np.ndarray, Cohort], outcomes: dict[str, RepairOutcome]
 ) -> None:
