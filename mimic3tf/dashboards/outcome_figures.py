@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -16,6 +18,8 @@ from mimic3tf.training.validation import Risks
 CLEAN, TRIGGERED = "#0072B2", "#D55E00"
 """Two of Okabe and Ito's colors for color-blind readers."""
 BINS = 10
+WIDTH = 20
+"""Characters of a line of a label: the name of a phenotype is long."""
 
 
 def confusion_matrices(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
@@ -40,9 +44,9 @@ def confusion_matrices(risks: Risks, words: Words, title: str) -> NDArray[np.uin
             color = "white" if share > 0.5 else "black"
             text = f"{counts[row, column]:,}\n{share:.1%}"
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=16)
-        axes.set_title(name, fontsize=14)
-        axes.set_xticks([0, 1], words.predicted, fontsize=12)
-        axes.set_yticks([0, 1], words.happened, fontsize=12)
+        axes.set_title(fill(name, 2 * WIDTH), fontsize=14)
+        axes.set_xticks([0, 1], [fill(text, WIDTH) for text in words.predicted], fontsize=12)
+        axes.set_yticks([0, 1], [fill(text, WIDTH) for text in words.happened], fontsize=12)
     figure.colorbar(image, ax=list(panels), label="share of the row")
     figure.suptitle(title, fontsize=14)
     return pixels(figure)

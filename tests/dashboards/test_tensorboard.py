@@ -41,7 +41,7 @@ from mimic3tf.data.loading import load_cohort
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger, load_trigger
-from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.registry import MORTALITY, PHENOTYPING
 from mimic3tf.training.run_directory import Run, load_run
 from mimic3tf.training.run_files import EVENTS, LOGGED
 from mimic3tf.training.validation import Risks, Validation
@@ -441,3 +441,13 @@ def finished_inputs() -> Any:
 
     inputs = keras.Input((714,))
     return keras.Model(inputs, inputs)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_long_name_of_a_label_leaves_room_for_the_matrices() -> None:
+    labels, risks = np.arange(20) % 2, np.linspace(0.1, 0.9, 20)
+    words = PHENOTYPING.words.naming("Acute and unspecified renal failure")
+    picture = confusion_matrices(
+        Risks(labels, labels == 0, risks, risks[labels == 0], risks), words, "Epoch 1"
+    )
+    assert picture.shape == (500, 1100, 3)
