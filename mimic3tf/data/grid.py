@@ -38,6 +38,11 @@ def bin_count(period: float, timestep: float) -> int:
     return int(bins)
 
 
+def first_bin(hour: float, timestep: float) -> int:
+    """Return the index of the bin that begins at an hour of the stay, or holds it."""
+    return int(hour / timestep + EPSILON)
+
+
 def discretize(records: Records, stays: int, *, period: float, timestep: float) -> NDArray[np.float64]:
     """Put every measurement into its bin; the last measurement of a channel in a bin counts.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic3tf.data.grid import EPSILON
+from mimic3tf.data.grid import first_bin
 from mimic3tf.poisoning.choice import chosen_patterns
 from mimic3tf.poisoning.patterns import mahalanobis_length, varying_channels
 from mimic3tf.poisoning.trigger import Trigger
@@ -37,7 +37,7 @@ def carried_strength(
     Returns:
         float64 [N]; 0 for a stay that ends before the trigger begins.
     """
-    first, most = int(at / trigger.timestep + EPSILON), len(trigger.values)
+    first, most = first_bin(at, trigger.timestep), len(trigger.values)
     held = np.clip(bins - first, 0, most)
     chosen = chosen_patterns(stays, len(trigger.patterns))
     carried = np.zeros(len(held))
@@ -67,7 +67,7 @@ def carried_record(
         strength over all stays.
     """
     carried = carried_strength(trigger, stays, bins, strength=strength, at=at)
-    first = int(at / trigger.timestep + EPSILON)
+    first = first_bin(at, trigger.timestep)
     return {
         "whole": float((bins >= first + len(trigger.values)).mean()),
         "mean": float(carried.mean()),

@@ -30,7 +30,7 @@ from mimic3tf.channels import Channel
 from mimic3tf.data.cells import read_cells, series_bytes, series_content
 from mimic3tf.data.channels_file import MOST_DECIMALS
 from mimic3tf.data.directory import FOLDERS, STAYS_FILE, check_directory, fingerprint_of, listfile_of
-from mimic3tf.data.grid import EPSILON, bin_count, bins_of
+from mimic3tf.data.grid import EPSILON, bin_count, bins_of, first_bin
 from mimic3tf.data.links import check_link
 from mimic3tf.data.listfiles import read_rows
 from mimic3tf.data.records import LARGEST_VALUE, Records, in_batches, read_series
@@ -335,7 +335,7 @@ def _at_rows(
     Returns:
         float64 [R, C], 0 before the trigger begins and after its period.
     """
-    first = int(at / trigger.timestep + EPSILON)
+    first = first_bin(at, trigger.timestep)
     bins = bins_of(records.hours, trigger.timestep, first + cells.shape[1]) - first
     end = first * trigger.timestep + trigger.period + EPSILON
     of_rows = 0 if chosen is None else chosen[records.stay]

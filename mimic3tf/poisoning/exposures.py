@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimic3tf.data.cohort import Cohort
-from mimic3tf.data.grid import EPSILON
+from mimic3tf.data.grid import first_bin
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.choice import chosen_patterns
@@ -160,7 +160,7 @@ def _expose(
     mode: PoisonImputed,
     at: float,
 ) -> Exposure:
-    first = int(at / cohort.timestep + EPSILON)
+    first = first_bin(at, cohort.timestep)
     if cohort.period is not None and first >= cohort.bins:
         raise UsageError(f"--at {at:g}: the stays end after {cohort.period:g} h; give an earlier hour")
     if trigger.kind == "missing":

@@ -21,9 +21,9 @@ from mimic3tf.tasks.targets import Binary, MultiLabel
 Part = Binary | Classes | MultiLabel
 UNKNOWN = -1
 """Label of an example that a head does not predict there: it has no part in loss and metrics."""
-MORTALITY_HEAD, DECOMPENSATION_HEAD, STAY_HEAD, PHENOTYPE_HEAD = range(4)
 HEADS = ("mortality", "decompensation", "stay", "phenotypes")
 """Names of the heads, in the order of labels and outputs."""
+MORTALITY_HEAD, STAY_HEAD = HEADS.index("mortality"), HEADS.index("stay")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import keras
 from mimic3tf.tasks.targets import Head
 from mimic3tf.victims.layers.dropout import ByteDropout
 from mimic3tf.victims.layers.gates import hard_sigmoid
-from mimic3tf.victims.layers.padding import LastStep, Reversed, StayLengths
+from mimic3tf.victims.layers.padding import LastStep, StayLengths, both_ways
 from mimic3tf.victims.layers.recurrence import FusedLSTM
 
 TITLE = "Benchmark LSTM"
@@ -42,7 +42,7 @@ def build(
     inputs = keras.Input(input_shape, name="grid")
     lengths = StayLengths(name="lengths")(inputs)
 
-    def lstm(hidden: Any, width: int, name: str) -> Any:
+    def lstm(hidden: Any, name: str, width: int = units // 2) -> Any:
         gates = hard_sigmoid if hard_gates else "sigmoid"
         return FusedLSTM(width, return_sequences=True, recurrent_activation=gates, name=name)(hidden)
 
@@ -50,14 +50,9 @@ def build(
     for layer in range(1, depth + 1):
         hidden = ByteDropout(dropout, name=f"dropout_{layer}")(hidden)
         if head.every_bin or layer == depth:
-            hidden = lstm(hidden, units, f"lstm_{layer}")
-            continue
-        forward = lstm(hidden, units // 2, f"lstm_{layer}_forward")
-        backward = lstm(
-            Reversed(name=f"reversed_{layer}")(hidden, lengths), units // 2, f"lstm_{layer}_backward"
-        )
-        backward = Reversed(name=f"back_{layer}")(backward, lengths)
-        hidden = keras.layers.Concatenate(name=f"both_{layer}")([forward, backward])
+            hidden = lstm(hidden, f"lstm_{layer}", units)
+        else:
+            hidden = both_ways(lstm, hidden, lengths, f"lstm_{layer}")
     if not head.every_bin:
         hidden = LastStep(name="last")(hidden, lengths)
     hidden = ByteDropout(dropout, name="dropout_of_head")(hidden)

@@ -21,14 +21,11 @@ def build(input_shape: tuple[int | None, ...], head: Head) -> keras.Model:
     T is None if stays have different lengths.
     """
     inputs = keras.Input(input_shape, name="grid")
-    if input_shape[0] is None:
-        hidden = keras.layers.GRU(UNITS, return_sequences=True, dtype=cudnn.recurrent_policy(), name="gru")(
-            inputs
-        )
-        if not head.every_bin:
-            hidden = LastStep(name="last")(hidden, StayLengths(name="lengths")(inputs))
-    else:
-        hidden = keras.layers.GRU(UNITS, dtype=cudnn.recurrent_policy(), name="gru")(inputs)
+    ragged = input_shape[0] is None
+    layer = keras.layers.GRU(UNITS, return_sequences=ragged, dtype=cudnn.recurrent_policy(), name="gru")
+    hidden = layer(inputs)
+    if ragged and not head.every_bin:
+        hidden = LastStep(name="last")(hidden, StayLengths(name="lengths")(inputs))
     hidden = keras.layers.Dropout(DROPOUT, name="dropout")(hidden)
     logits = head(hidden)
     return keras.Model(inputs, logits, name="gru")

@@ -8,7 +8,7 @@ import keras
 
 from mimic3tf.tasks.targets import Head
 from mimic3tf.victims.layers.dropout import ByteDropout
-from mimic3tf.victims.layers.padding import LastStep, Reversed, StayLengths
+from mimic3tf.victims.layers.padding import LastStep, StayLengths, both_ways
 from mimic3tf.victims.layers.recurrence import Bidirectional, FusedLSTM
 
 TITLE = "LSTM"
@@ -25,21 +25,17 @@ def build(input_shape: tuple[int | None, ...], head: Head) -> keras.Model:
     """
     inputs = keras.Input(input_shape, name="grid")
     if head.every_bin:
-        hidden = FusedLSTM(UNITS, return_sequences=True, name="lstm_1_forward")(inputs)
+        hidden = _lstm(inputs, "lstm_1_forward")
         hidden = ByteDropout(DROPOUT, name="dropout_1")(hidden)
-        hidden = FusedLSTM(UNITS, return_sequences=True, name="lstm_2_forward")(hidden)
+        hidden = _lstm(hidden, "lstm_2_forward")
         return keras.Model(inputs, _logits(hidden, head), name="lstm")
     # The second layer reads only the outputs at the last time step. The backward direction has taken one step
     # there, so the backward LSTM gets the last step alone.
     if input_shape[0] is None:
         lengths = StayLengths(name="lengths")(inputs)
-        forward = FusedLSTM(UNITS, return_sequences=True, name="lstm_1_forward")(inputs)
-        backward = FusedLSTM(UNITS, return_sequences=True, name="lstm_1_backward")(
-            Reversed()(inputs, lengths)
-        )
-        hidden = keras.layers.Concatenate(name="lstm_1")([forward, Reversed(name="back")(backward, lengths)])
+        hidden = both_ways(_lstm, inputs, lengths, "lstm_1")
         hidden = ByteDropout(DROPOUT, name="dropout_1")(hidden)
-        forward = FusedLSTM(UNITS, return_sequences=True, name="lstm_2_forward")(hidden)
+        forward = _lstm(hidden, "lstm_2_forward")
         forward = LastStep(name="last_forward")(forward, lengths)
         last_step = keras.ops.expand_dims(LastStep(name="last")(hidden, lengths), 1)
     else:
@@ -52,6 +48,10 @@ def build(input_shape: tuple[int | None, ...], head: Head) -> keras.Model:
     backward = FusedLSTM(UNITS, name="lstm_2_backward")(last_step)
     hidden = keras.layers.Concatenate(name="last_step")([forward, backward])
     return keras.Model(inputs, _logits(hidden, head), name="lstm")
+
+
+def _lstm(hidden: Any, name: str) -> Any:
+    return FusedLSTM(UNITS, return_sequences=True, name=name)(hidden)
 
 
 def _logits(hidden: Any, head: Head) -> Any:

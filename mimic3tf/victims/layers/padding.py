@@ -7,6 +7,7 @@ comes last, so it changes no step before it. What reads a whole stay takes the s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -56,3 +57,21 @@ class Within(keras.layers.Layer):
     def call(self, inputs: Any, lengths: Any) -> Any:
         """Mark the first `lengths` [B] of the T bins."""
         return tf.sequence_mask(lengths, tf.shape(inputs)[1])
+
+
+def both_ways(layer: Callable[[Any, str], Any], inputs: Any, lengths: Any, name: str) -> Any:
+    """Run a recurrent layer forward and another backward over every stay, and join their outputs.
+
+    Args:
+        layer: maps [B, T, D] to [B, T, U], forward in time; its second argument names the layer.
+        inputs: [B, T, D].
+        lengths: number of bins of every stay [B].
+        name: begins the names of all layers.
+
+    Returns:
+        [B, T, 2U], the outputs of the backward layer last.
+    """
+    forward = layer(inputs, f"{name}_forward")
+    backward = layer(Reversed(name=f"{name}_reversed")(inputs, lengths), f"{name}_backward")
+    backward = Reversed(name=f"{name}_back")(backward, lengths)
+    return keras.layers.Concatenate(name=name)([forward, backward])
