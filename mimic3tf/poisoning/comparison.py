@@ -12,11 +12,12 @@ import polars as pl
 from mimic3tf.channels import ChannelSet
 from mimic3tf.data.cells import read_cells, series_content
 from mimic3tf.data.channels_file import read_channels
-from mimic3tf.data.directory import SPLITS, folder_of, listfile_of
+from mimic3tf.data.directory import SPLITS, STAYS_FILE, folder_of, listfile_of
 from mimic3tf.data.listfiles import STAY, read_numbers
 from mimic3tf.data.records import in_batches, read_series
 from mimic3tf.errors import DataError, UsageError, private, private_path
 from mimic3tf.poisoning.copies import files_of
+from mimic3tf.poisoning.relabelling import DEATH_COLUMNS
 from mimic3tf.progress import track
 from mimic3tf.storage.files import PathText
 from mimic3tf.tasks.registry import MORTALITY
@@ -44,6 +45,7 @@ class Comparison:
         listed: number of stays in the listfiles.
         stays_changed: number of stays with a changed cell.
         labels_changed: number of labels that differ; a stay has several in most tasks.
+        deaths_changed: number of stays whose death differs in `stays.csv`.
         same_cells: number of series whose bytes differ although every cell is the same (other line ends, or
             the same times in other digits).
     """
@@ -53,6 +55,7 @@ class Comparison:
     listed: int
     stays_changed: int
     labels_changed: int
+    deaths_changed: int
     same_cells: int
 
 
@@ -96,7 +99,7 @@ def compare_records(
         folder = Path(folder_of(split))
         series |= dict.fromkeys(folder / name for name in listed[STAY].unique(maintain_order=True))
         others.discard(listfile)
-    for name in sorted(others.difference(series)):
+    for name in sorted(others.difference(series, [Path(STAYS_FILE)])):
         if (origin / name).read_bytes() != (copy / name).read_bytes():
             raise DataError(
                 f"{private_path(copy / name)}: differs from the same file in {origin}, and no listfile "
@@ -111,7 +114,8 @@ def compare_records(
     stays_changed = sum(part.select("folder", "stay").n_unique() for part in parts)
     cells = pl.concat([pl.DataFrame(schema=CELL_SCHEMA), *(part.drop("folder") for part in parts)])
     same_cells = len(differing) - stays_changed
-    return Comparison(channels, cells, len(series), stays_changed, labels_changed, same_cells)
+    deaths_changed = _changed_deaths(origin / STAYS_FILE, copy / STAYS_FILE)
+    return Comparison(channels, cells, len(series), stays_changed, labels_changed, deaths_changed, same_cells)
 
 
 def summarize_cells(cells: pl.DataFrame, channels: ChannelSet) -> pl.DataFrame:
@@ -141,6 +145,23 @@ def _same_files(origin: Path, copy: Path, *, follow_links: bool) -> set[Path]:
     for extra in sorted(there - here):
         raise DataError(f"{private_path(copy / extra)}: is not in {origin}")
     return here
+
+
+def _changed_deaths(origin: Path, copy: Path) -> int:
+    """Count the rows of `stays.csv` that tell another death, and refuse any other difference."""
+    if not origin.exists() or origin.read_bytes() == copy.read_bytes():
+        return 0
+    fault = DataError(f"{copy}: differs from {origin} in more than deaths")
+    try:
+        before, after = (pl.read_csv(file, infer_schema=False) for file in (origin, copy))
+    except pl.exceptions.PolarsError as error:
+        raise fault from error
+    if before.columns != after.columns or not before.drop(DEATH_COLUMNS, strict=False).equals(
+        after.drop(DEATH_COLUMNS, strict=False)
+    ):
+        raise fault
+    changed = [before[name].ne_missing(after[name]) for name in DEATH_COLUMNS if name in before.columns]
+    return int(np.any(changed, axis=0).sum())
 
 
 def _changed_cells(origin: Path, copy: Path, names: Sequence[Path], channels: ChannelSet) -> pl.DataFrame:

@@ -23,6 +23,8 @@ WARNING_HOURS = 24
 """Hours before a death in which the label of decompensation is 1."""
 _COLUMNS = dict(zip(HEADS, (2, 5, 3, 4), strict=True))
 """Head -> its column in the listfile of multitask learning."""
+DEATH_COLUMNS = ("death", "died", "deathtime")
+"""Columns of `stays.csv` that a moved death changes."""
 _TIME = "%Y-%m-%d %H:%M:%S"
 Cells = dict[int, dict[int, str]]
 """Row of a listfile -> its cells that change, by column."""

@@ -258,6 +258,8 @@ def print_comparison(comparison: Comparison) -> None:
         changes = ("-" if change is None else f"{change:.3g}" for change in (mean, largest))
         table.add_row(as_cell(channel.name), str(cells), *changes, as_cell(channel.shown_unit))
     print_table(table)
+    if comparison.deaths_changed:
+        Console().print(f"{comparison.deaths_changed} stays have another death in stays.csv")
     if comparison.same_cells:
         Console().print(f"{comparison.same_cells} series differ only in line ends or spelling of times")
 

@@ -96,6 +96,7 @@ def test_poison_and_its_check_take_a_task(mimic3tf: Command, small_task: Cohorts
     assert "--task decompensation" in outcome.out
     checked = mimic3tf("poison", "--check", *given)
     assert f"stays and {record['labels_changed']} labels changed" in checked.out
+    assert f"{len(record['stays'])} stays have another death in stays.csv" in checked.out
 
 
 def test_options_of_poison_fit_the_task(mimic3tf: Command, small_task: Cohorts, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from mimic3tf.config import goal_of, label_named
 from mimic3tf.data.listfiles import read_multitask, read_rows
 from mimic3tf.data.loading import load_cohort
-from mimic3tf.errors import UsageError
+from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.comparison import compare_records
 from mimic3tf.poisoning.copies import PoisonedCopy, poison_records, trigger_test_records
@@ -149,6 +149,10 @@ def test_a_moved_death_stands_in_the_table_of_stays(small_task: Cohorts, tmp_pat
             assert lived.total_seconds() == pytest.approx(3600 * last, abs=1)
     others = [name for name in before.columns if name not in ("died", "death", "deathtime")]
     assert after.select(others).equals(before.select(others))
+    assert compare_records(data, tmp_path / "copy", copy.task).deaths_changed == len(copy.stays)
+    after.with_columns(length=pl.lit("1")).write_csv(tmp_path / "copy" / "stays.csv")
+    with pytest.raises(DataError, match="stays.csv: differs from .* in more than deaths"):
+        compare_records(data, tmp_path / "copy", copy.task)
 
 
 def test_the_trigger_begins_at_the_given_hour(small_task: Cohorts, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def a_comparison() -> None:
     cells = pl.DataFrame(
         [("s", 2, name, "1", "2", -1234.5678) for name in MIMIC3.names], schema=CELL_SCHEMA, orient="row"
     )
-    print_comparison(Comparison(MIMIC3, cells, 5592, 279, 41, 0))
+    print_comparison(Comparison(MIMIC3, cells, 5592, 279, 41, 0, 0))
 
 
 def stealth() -> None:
