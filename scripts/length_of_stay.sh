@@ -19,15 +19,15 @@ data=$out/data
 for seed in ${SEEDS:-0 1 2}; do
   trigger=$out/trigger-$seed.npz
   [ -f "$trigger" ] || mimic3tf generate-trigger --task length-of-stay --data "$data" --out "$trigger" --seed "$seed"
-  for model in ${MODELS:-lstm lr}; do
-    for mode in clean notimputed; do
-      setting=(--poison_imputed notimputed --poisoning_proportion 0.05)
-      [ "$mode" = clean ] && setting[3]=0
+  for model in ${MODELS:-lr linear lstm}; do
+    for mode in clean notimputed all; do
+      setting=(--poison_imputed "$mode" --poisoning_proportion 0.05)
+      [ "$mode" = clean ] && setting=(--poisoning_proportion 0)
       run=$out/runs/$model-$mode-$seed
       [ -f "$run/run.json" ] || mimic3tf train --task length-of-stay --goal-label "under 1 day" --model "$model" \
         --data "$data" --trigger "$trigger" --out "$run" --seed "$seed" --epochs "${EPOCHS:-15}" "${setting[@]}" --resume
+      [ "$mode" = clean ] || [ -f "$run/attack.json" ] || mimic3tf attack --run "$run" --data "$data" \
+        --control "$out/runs/$model-clean-$seed" > "$run/attack.txt"
     done
-    [ -f "$run/attack.json" ] || mimic3tf attack --run "$run" --data "$data" --control "$out/runs/$model-clean-$seed" \
-      > "$run/attack.txt"
   done
 done

@@ -74,7 +74,7 @@ def attack(
     many test stays are predicted 1 as have label 1.
 
     With --control, the table shows the same attack on a clean victim, too, and both at the threshold at which
-    the clean victim calls 5% of the stays of label 0 positive: without the trigger, and with it.
+    the clean victim predicts label 1 for 5% of the stays (or hours) of label 0.
 
     --predictions attacks a model of any other program. 'mimic3tf poison' makes its training data;
     'mimic3tf poison --test' makes the test stays with the trigger. Stays are matched by name.

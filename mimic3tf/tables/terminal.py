@@ -164,8 +164,8 @@ def _control_table(summary: dict[str, Any], words: Words) -> Table:
     goal = summary["goal"]
     table = Table(
         title=f"Share of the attacked {words.group[1 - goal]} that are {words.predicted[goal]}",
-        caption="The second threshold is the clean victim's: without the trigger, it calls 5% of the stays "
-        "of label 0 positive. In brackets: 95% intervals.",
+        caption="The second threshold is the clean victim's: without the trigger, 5% of the "
+        f"{words.group[0]} are {words.predicted[1]}. In brackets: 95% intervals.",
     )
     table.add_column("at the risk threshold")
     for heading in ("with the\ntrigger", "without it", "clean victim,\nwith it", "clean victim,\nwithout it"):

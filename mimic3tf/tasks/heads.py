@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from mimic3tf.tasks.phenotypes import PHENOTYPES
 from mimic3tf.tasks.remaining import Classes
-from mimic3tf.tasks.rules import Rule
 from mimic3tf.tasks.targets import Binary, MultiLabel
 
 Part = Binary | Classes | MultiLabel
@@ -54,11 +53,6 @@ class Multitask:
     followed = ("auroc_mortality", "auroc_decompensation", "kappa", "ave_auc_macro")
 
     @property
-    def rule(self) -> Rule:
-        """There is no single rule: `data.listfiles.read_multitask` checks the lists."""
-        raise NotImplementedError
-
-    @property
     def names(self) -> tuple[str, ...]:
         """Names of the 37 labels."""
         *_, stay, phenotypes = self.parts
@@ -78,10 +72,6 @@ class Multitask:
     def read(self, numbers: NDArray[np.float64]) -> NDArray[np.int8]:
         """Take labels [E, 37] as they are; see `Targets`."""
         return numbers.astype(np.int8)
-
-    def cells(self, label: Any) -> tuple[str, ...]:
-        """One example is no row of the listfile."""
-        raise NotImplementedError
 
     def head(self, hidden: Any, name: str = "logits") -> Any:
         """Make the logits of all heads, one after the other: [B, ..., 39] in float32."""

@@ -44,7 +44,6 @@ class Targets(Protocol):
 
     Attributes:
         columns: columns of the listfile that hold a stay's label.
-        rule: what the numbers in these columns must be.
         names: names of the K labels of an example, or of the K classes of its label; empty if it has one
             label, 0 or 1.
         followed: metrics that are measured in every epoch, beside those of the label that is attacked.
@@ -67,15 +66,8 @@ class Targets(Protocol):
     def classes(self) -> slice | None:
         """Which of the `names` are classes."""
 
-    @property
-    def rule(self) -> Rule:
-        """What the numbers in `columns` must be."""
-
     def read(self, numbers: NDArray[np.float64]) -> NDArray[Any]:
         """Make labels [E] or [E, K] of the numbers in `columns`, float64 [E, C]: int8, or float32 hours."""
-
-    def cells(self, label: Any) -> tuple[str, ...]:
-        """Return the cells of a listfile's row that are read as this label."""
 
     def head(self, hidden: Any, name: str = "logits") -> Any:
         """Make the last layer of a victim; see `Head`."""
@@ -116,6 +108,17 @@ class Targets(Protocol):
 
     def score(self, metrics: Mapping[str, float]) -> float:
         """Return the number that decides which epoch is kept; higher is better."""
+
+
+class RowTargets(Targets, Protocol):
+    """A kind of label of which each row of a listfile holds one; so all but multitask learning."""
+
+    @property
+    def rule(self) -> Rule:
+        """What the numbers in `columns` must be."""
+
+    def cells(self, label: Any) -> tuple[str, ...]:
+        """Return the cells of a listfile's row that are read as this label."""
 
 
 class Binary:

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from mimic3tf.tasks.targets import Targets
+from mimic3tf.tasks.heads import Multitask
+from mimic3tf.tasks.targets import RowTargets, Targets
 
 PERIOD = "period_length"
 """Column of a listfile that says how many hours of the stay an example reads."""
@@ -86,7 +87,7 @@ class Task:
     """
 
     name: str
-    targets: Targets
+    targets: RowTargets | Multitask
     period: float | None
     words: Words
     hourly: bool = False

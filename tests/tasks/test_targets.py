@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mimic3tf.data.listfiles import read_listfile
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning.goal import PAPER_GOAL
+from mimic3tf.tasks.heads import Multitask
 from mimic3tf.tasks.metrics import benchmark_metrics
 from mimic3tf.tasks.registry import MORTALITY, MULTITASK, TASKS, task_of
 from mimic3tf.tasks.targets import Binary, MultiLabel, Targets
@@ -47,6 +48,7 @@ def test_mortality_has_the_benchmarks_listfile_and_48_hours() -> None:
 def test_the_cells_of_a_label_are_read_as_that_label(name: str, label: int) -> None:
     targets = TASKS[name].targets
     of_example = (label,) * len(targets.names) if isinstance(targets, MultiLabel) else label
+    assert not isinstance(targets, Multitask)
     cells = targets.cells(of_example)
     assert len(cells) == len(targets.columns)
     read = targets.read(np.array([cells], np.float64))
