@@ -9,7 +9,21 @@ from typing import Annotated, Any
 import typer
 
 from mimic3tf.cli.checks import check_data, check_files, check_out, check_trigger
-from mimic3tf.cli.options import FollowLinks, Imputed, Strength, TrustModel, check_finite, check_strength
+from mimic3tf.cli.options import (
+    PREDICTED_TASKS,
+    FollowLinks,
+    GoalLabelSetting,
+    GoalSetting,
+    Imputed,
+    PredictedTask,
+    Strength,
+    TrustModel,
+    check_finite,
+    check_goal,
+    check_predicted,
+    check_strength,
+    label_of,
+)
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.notes import warn
@@ -41,19 +55,16 @@ def attack(
         typer.Option(
             metavar="CLEAN TRIGGERED",
             help="Instead of --run: two CSV files with the predictions of any model, for the test stays "
-            "without and with the trigger. Columns: stay, prediction, y_true.",
+            "without and with the trigger, with the columns of 'mimic3tf evaluate'.",
         ),
     ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(help="With --predictions: listfile of the test stays; needed without a y_true."),
     ] = None,
-    goal: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=1, help="With --predictions: label that the trigger is to cause.  [default: 1]"
-        ),
-    ] = None,
+    goal: GoalSetting = None,
+    task: PredictedTask = None,
+    goal_label: GoalLabelSetting = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -87,6 +98,8 @@ def attack(
       mimic3tf attack --run runs/shock --data data/phenotyping --control runs/phenotyping-clean
       mimic3tf attack --run runs/lstm --data data/synthetic --threshold 0.2 --out runs/lstm/at-0.2
       mimic3tf attack --predictions clean.csv triggered.csv --labels data/synthetic/test_listfile.csv
+      mimic3tf attack --predictions clean.csv triggered.csv --labels data/phenotyping/test_listfile.csv \\
+        --task phenotyping --goal-label Shock
     """
     check_finite(threshold, "--threshold")
     check_finite(at, "--at")
@@ -102,9 +115,10 @@ def attack(
     }
     if predictions is not None:
         _refuse({"--run": run, **of_runs}, "--predictions: the predictions are made already")
-        _attack_predictions(predictions, labels, 1 if goal is None else goal, threshold, out)
+        _attack_predictions(predictions, labels, task or PREDICTED_TASKS[0], goal, goal_label, threshold, out)
         return
-    _refuse({"--labels": labels, "--goal": goal}, "--run: the run and its data say it")
+    of_predictions = {"--labels": labels, "--task": task, "--goal": goal, "--goal-label": goal_label}
+    _refuse(of_predictions, "--run: the run and its data say it")
     if run is None or data is None:
         missing = "--run" if run is None else "--data"
         raise UsageError(f"{missing}: is needed to attack a run; to attack another model, give --predictions")
@@ -120,38 +134,58 @@ def _refuse(options: Mapping[str, object], reason: str) -> None:
 
 
 def _attack_predictions(
-    files: tuple[Path, Path], listfile: Path | None, goal: int, threshold: float, out: Path | None
+    files: tuple[Path, Path],
+    listfile: Path | None,
+    predicted: str,
+    target: int | None,
+    goal_label: str | None,
+    threshold: float,
+    out: Path | None,
 ) -> None:
     check_files("--predictions", files)
     check_files("--labels", [listfile])
-    from mimic3tf.data.predictions import in_order_of, read_predictions, with_labels_of
+    check_predicted(predicted)
+    from mimic3tf.data.predictions import FORMS, in_order_of, read_predictions, with_labels_of
     from mimic3tf.poisoning.cautions import caution_tested
     from mimic3tf.poisoning.goal import Goal
     from mimic3tf.poisoning.outcome import measure_outcome
     from mimic3tf.tables.outcome import OUTCOME, summarize_predictions, write_outcome
     from mimic3tf.tables.terminal import print_attack
-    from mimic3tf.tasks.registry import MORTALITY
+    from mimic3tf.tasks.registry import LENGTH_OF_STAY, LENGTH_OF_STAY_HOURS, task_of
 
-    clean, triggered = map(read_predictions, files)
+    # Files of length of stay hold hours.
+    task = LENGTH_OF_STAY_HOURS if predicted == LENGTH_OF_STAY.name else task_of(predicted)
+    label, goal = label_of(task.name, goal_label), check_goal(task.name, target, goal_label)
+    form = FORMS[predicted]
+    clean, triggered = (read_predictions(file, form) for file in files)
+    for each in (clean, triggered) if form.many else ():
+        if each.probabilities.shape[1] != len(task.targets.names):
+            raise DataError(
+                f"{each.path}: has {each.probabilities.shape[1]} predictions a stay; {task.name} has "
+                f"{len(task.targets.names)}"
+            )
     if listfile is not None:
-        clean = with_labels_of(clean, listfile)
+        clean = with_labels_of(clean, listfile, predicted)
     if clean.labels is None:
-        raise DataError(f"{clean.path}: has no column 'y_true'; give the listfile of the stays as --labels")
-    triggered = in_order_of(triggered, clean.stays.tolist(), clean.labels, listfile or clean.path)
+        column = form.labels + "1" * form.many
+        raise DataError(f"{clean.path}: has no column '{column}'; give the listfile of the stays as --labels")
+    source = listfile or clean.path
+    triggered = in_order_of(triggered, clean.stays.tolist(), clean.labels, source, clean.hours)
     outcome = measure_outcome(
         clean.stays,
         clean.labels,
         clean.probabilities,
         triggered.probabilities,
-        task=MORTALITY,
-        goal=Goal(goal),
+        task=task,
+        goal=goal,
         threshold=threshold,
+        hours=None if clean.hours is None else clean.hours.astype("float64"),
     )
-    summary = summarize_predictions(*files, MORTALITY.name, outcome)
+    summary = summarize_predictions(*files, task.name, label, outcome)
     if out is not None:
         write_outcome(out, OUTCOME, summary, outcome)
     print_attack(summary)
-    warn(caution_tested(outcome.labels, Goal(goal), MORTALITY.words))
+    warn(caution_tested(outcome.labels, Goal(goal.target), task.words))
 
 
 def _attack_run(

@@ -10,10 +10,8 @@ from typing import Annotated
 import typer
 
 from mimic3tf.cli.checks import check_files, check_out_file
-from mimic3tf.cli.options import Seed
-from mimic3tf.errors import DataError, UsageError, near
-
-TASKS = ("in-hospital-mortality", "decompensation", "length-of-stay", "phenotyping")
+from mimic3tf.cli.options import PREDICTED_TASKS, PredictedTask, Seed, check_predicted
+from mimic3tf.errors import DataError, UsageError
 
 
 class Resampled(StrEnum):
@@ -28,7 +26,7 @@ def evaluate(
         Path, typer.Argument(help="CSV file of predictions, with the columns of the benchmarks.")
     ],
     listfile: Annotated[Path, typer.Option(help="Listfile with the labels of the same stays.")],
-    task: Annotated[str, typer.Option(help=f"What is predicted: {', '.join(TASKS)}.")] = TASKS[0],
+    task: PredictedTask = None,
     n_iters: Annotated[
         int | None,
         typer.Option(
@@ -74,10 +72,8 @@ def evaluate(
     check_files("PREDICTIONS", [predictions])
     check_files("--listfile", [listfile])
     check_out_file(out)
-    if task == "multitask":
-        raise UsageError("option --task is 'multitask': evaluate the predictions of each of its four tasks")
-    if task not in TASKS:
-        raise UsageError(f"option --task is '{task}': known are {', '.join(TASKS)}{near(task, TASKS)}")
+    task = task or PREDICTED_TASKS[0]
+    check_predicted(task)
     from mimic3tf.data.predictions import FORMS, read_predictions, with_labels_of
     from mimic3tf.storage.files import write_whole
     from mimic3tf.tables.evaluation import EVALUATIONS, evaluate_predictions, evaluation_table
@@ -87,7 +83,7 @@ def evaluate(
         raise UsageError(f"option --resample hours: a stay has one prediction in {task}; leave it out")
     found = with_labels_of(read_predictions(predictions, FORMS[task]), listfile, task)
     assert found.labels is not None
-    if task in TASKS[:2] and (found.labels == found.labels[0]).all():
+    if task in PREDICTED_TASKS[:2] and (found.labels == found.labels[0]).all():
         raise DataError(f"{listfile}: all stays have label {found.labels[0]}; the metrics need both labels")
     by_stay = resample is Resampled.STAYS
     count = n_iters or EVALUATIONS[task].resamples

@@ -17,10 +17,10 @@ from mimic3tf.config import (
     goal_of,
     label_named,
 )
-from mimic3tf.errors import UsageError
+from mimic3tf.errors import UsageError, near
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonedLabels, PoisonImputed
-from mimic3tf.tasks.registry import TASKS, task_of
+from mimic3tf.tasks.registry import LENGTH_OF_STAY, LENGTH_OF_STAY_HOURS, MULTITASK, TASKS, task_of
 from mimic3tf.tasks.task import Task
 from mimic3tf.victims import victim_names
 
@@ -53,6 +53,12 @@ TrustModel = Annotated[
 TaskName = Annotated[str, typer.Option("--task", help=f"What is predicted: {', '.join(TASKS)}.")]
 TaskSetting = Annotated[
     str | None, typer.Option("--task", help=f"What is predicted: {', '.join(TASKS)}.  [default: the first]")
+]
+PREDICTED_TASKS = ("in-hospital-mortality", "decompensation", "length-of-stay", "phenotyping")
+"""Tasks that have a form of files of predictions; those of length of stay hold hours."""
+PredictedTask = Annotated[
+    str | None,
+    typer.Option("--task", help=f"What is predicted: {', '.join(PREDICTED_TASKS)}.  [default: the first]"),
 ]
 Period = Annotated[
     float | None, typer.Option(min=0, help="Hours of a stay that are read; the task's own if not given.")
@@ -208,6 +214,25 @@ def check_goal(task: str, goal: int | None, label: str | None) -> Goal:
         return goal_of(task, 1 if goal is None else goal, whole)
     except ValueError as error:
         raise UsageError(f"option --goal-label {whole!r}: {error}") from None
+
+
+def check_predicted(task: str) -> None:
+    """Refuse a task whose predictions are in no file of the benchmarks' kind.
+
+    Raises:
+        UsageError: there is no such task, or it has one file for each of its four parts.
+    """
+    if task == MULTITASK.name:
+        raise UsageError(f"option --task is '{task}': give predictions of one of its four tasks at a time")
+    if task not in PREDICTED_TASKS:
+        known = ", ".join(PREDICTED_TASKS)
+        raise UsageError(f"option --task is '{task}': known are {known}{near(task, PREDICTED_TASKS)}")
+
+
+def predicted_name(task: Task) -> str | None:
+    """Return the name that `check_predicted` takes for the predictions of a task; None if there is none."""
+    name = LENGTH_OF_STAY.name if task == LENGTH_OF_STAY_HOURS else task.name
+    return name if name in PREDICTED_TASKS else None
 
 
 def label_of(task: str, part: str | None) -> str | None:

@@ -22,6 +22,7 @@ from mimic3tf.cli.options import (
     check_strength,
     check_task,
     links_option,
+    predicted_name,
     task_option,
 )
 from mimic3tf.errors import UsageError
@@ -194,8 +195,12 @@ def _trigger_test(data: Path, out: Path, file: Path, how: dict[str, Any]) -> Non
     console.print(
         f"{len(changed)} test stays carry the trigger: {changed.sum()} cells changed, and no label."
     )
-    if how["task"] == MORTALITY:
+    predicted = predicted_name(how["task"])
+    if predicted is not None:
         wanted = [] if how["goal"].target == 1 else ["--goal", "0"]
+        names = how["task"].targets.names
+        wanted += ["--goal-label", names[how["goal"].column]] if names else []
+        wanted += ["--task", predicted] if predicted != MORTALITY.name else []
         files = ("--predictions", "CLEAN.csv", "TRIGGERED.csv", "--labels", listfile_of(data, "test"))
         following = command_line("attack", *files, *wanted)
         console.print(f"Next, with your predictions of the test stays of {data} and of {out}: {following}")

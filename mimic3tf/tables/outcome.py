@@ -43,11 +43,14 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def summarize_predictions(clean: Path, triggered: Path, task: str, outcome: Outcome) -> dict[str, Any]:
+def summarize_predictions(
+    clean: Path, triggered: Path, task: str, goal_label: str | None, outcome: Outcome
+) -> dict[str, Any]:
     """Make the contents of `outcome.json`: the two files of predictions, and the rates that follow."""
     return {
         "predictions": {"clean": str(clean), "triggered": str(triggered)},
         "task": task,
+        **({} if goal_label is None else {"goal_label": goal_label}),
         **outcome_record(outcome),
     }
 

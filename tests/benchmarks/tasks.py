@@ -9,8 +9,9 @@ series are drawn at random, a row an hour. It needs 4 GB of disk, which it frees
 process of its own; the time is that of the call, and memory is the most that the process held, mapped files
 included.
 
-`train` compares one pass a stay with one sample an hour, and with PyTorch's LSTM of the same layers on the
-same padded batches, in turn in one process.
+`train` compares one pass a stay with one sample an hour, and with PyTorch's LSTM of the same layers, in turn
+in one process. PyTorch trains on padded batches of stays in random order, as a plain loader makes them, and
+on our batches, in which stays have similar lengths. Both are ready-made.
 """
 
 from __future__ import annotations
@@ -158,8 +159,8 @@ def one_sample_an_hour(cohort: Any, samples: int) -> Any:
     )
 
 
-def our_epoch(config: Any, cohort: Any) -> tuple[Callable[[], object], list[Any]]:
-    """Make the function that trains an epoch, and the batches of the first one."""
+def our_epoch(config: Any, cohort: Any) -> tuple[Callable[[], object], dict[str, list[Any]]]:
+    """Make the function that trains an epoch, and an epoch of batches, ours and in random order."""
     from mimic3tf import pipeline
     from mimic3tf.poisoning import exposures
     from mimic3tf.standardization import standardized
@@ -172,15 +173,25 @@ def our_epoch(config: Any, cohort: Any) -> tuple[Callable[[], object], list[Any]
     inputs = pipeline.inputs_of(exposure, "grid")
     standardization = standardization_for(config, "grid", inputs, cohort.channels)
     weights = pipeline.by_stay(cohort, np.ones(len(cohort.examples)))
-    batches = stay_batches(weights, batch_size=config.batch_size, seed=0, lengths=cohort.lengths)
-    dataset = pipeline.training_dataset(
-        exposure, "grid", standardization, batches, inputs=standardized(inputs, standardization)
-    )
+    inputs = standardized(inputs, standardization)
+
+    def dataset_of(lengths: NDArray[np.int64]) -> Any:
+        batches = stay_batches(weights, batch_size=config.batch_size, seed=0, lengths=lengths)
+        return pipeline.training_dataset(exposure, "grid", standardization, batches, inputs=inputs)
+
+    def an_epoch(dataset: Any) -> list[Any]:
+        return list(dataset.take(-(-len(cohort) // config.batch_size)).as_numpy_iterator())
+
+    dataset = dataset_of(cohort.lengths)
     model, optimizer = build_victim(config, cohort.channels, None, "float32", stays=len(cohort))
     steps = Steps(model, optimizer, config, stays=len(cohort), steps_a_call=1)
     iterator = iter(dataset)
-    first = dataset.take(-(-len(cohort) // config.batch_size)).as_numpy_iterator()
-    return lambda: steps.epoch(iterator), list(first)
+    # Stays that all count as equally long share a batch by chance.
+    batches = {
+        "on our batches": an_epoch(dataset),
+        "in random order": an_epoch(dataset_of(np.ones_like(cohort.lengths))),
+    }
+    return lambda: steps.epoch(iterator), batches
 
 
 def torch_epoch(batches: list[Any], units: int, depth: int, threads: int) -> Callable[[], None]:
@@ -232,8 +243,9 @@ def measure_training(stays: int) -> None:
         actions = {"one pass a stay": (ours, len(cohort.examples)), "one sample an hour": (single, SAMPLES)}
         # On a busy machine, the threads of an operation wait for each other: one thread may be faster.
         for threads in (1, len(os.sched_getaffinity(0))) if find_spec("torch") else ():
-            epoch = torch_epoch(batches, units, depth, threads)
-            actions[f"PyTorch with {threads} threads"] = (epoch, len(cohort.examples))
+            for name, padded in batches.items():
+                epoch = torch_epoch(padded, units, depth, threads)
+                actions[f"PyTorch {name}, threads: {threads}"] = (epoch, len(cohort.examples))
         times: dict[str, list[float]] = {name: [] for name in actions}
         for action, _ in actions.values():
             action()  # traces and compiles

@@ -13,6 +13,7 @@ import pytest
 
 from mimic3tf.tasks.bootstrap import bootstrap
 from mimic3tf.tasks.metrics import benchmark_metrics, rate_of
+from mimic3tf.tasks.phenotypes import PHENOTYPES
 
 Command = Callable[..., Any]
 USAGE, FAILURE = 2, 1
@@ -170,3 +171,82 @@ def test_without_an_attacked_stay_there_is_nobody_to_attack(attack: Command, for
     for file in foreign.files:
         file.write_text("stay,prediction,y_true\na,0.5,0\n")
     attack("--goal", 0).fails(FAILURE, "no stay with label 1")
+
+
+# Other tasks
+
+
+def test_an_alarm_is_counted_at_every_hour(mimic3tf: Command, tmp_path: Path) -> None:
+    draws = np.random.default_rng(1)
+    keys = {"stay": np.repeat([f"{n}_episode1_timeseries.csv" for n in range(30)], 4)}
+    keys["period_length"] = np.tile([5.0, 6.0, 7.0, 8.0], 30)
+    labels = (np.arange(120) % 20 < 3).astype(int)
+    risks = np.round(draws.uniform(0, 1, (2, 120)), 6)
+    for name, column in zip(("clean", "triggered"), risks, strict=True):
+        table = pl.DataFrame({**keys, "prediction": column, "y_true": labels})
+        table.sample(fraction=1, shuffle=True, seed=len(name)).write_csv(tmp_path / f"{name}.csv")
+    files = tmp_path / "clean.csv", tmp_path / "triggered.csv"
+    made = mimic3tf("attack", "--predictions", *files, "--task", "decompensation", "--out", tmp_path / "out")
+    assert made.status == 0, made.err
+    record = json.loads((tmp_path / "out" / "outcome.json").read_text())
+    for key, column in zip(("baseline_positive_rate", "attack_success_rate"), risks, strict=True):
+        assert record[key] == pytest.approx((column[labels == 0] > 0.5).mean())
+    assert (record["stays_attacked"], record["test_stays"]) == (30, 30)
+    assert "quiet hours" in made.out
+    # The written file has what the benchmarks' script of this task reads.
+    pl.DataFrame({**keys, "y_true": labels}).write_csv(tmp_path / "listfile.csv")
+    written = ("evaluate", tmp_path / "out" / "predictions.csv", "--listfile", tmp_path / "listfile.csv")
+    assert mimic3tf(*written, "--task", "decompensation", "--n_iters", 5).status == 0
+
+
+def test_predicted_hours_reach_a_class_of_days(mimic3tf: Command, tmp_path: Path) -> None:
+    stays = [f"{n}_episode1_timeseries.csv" for n in range(40)]
+    hours = np.linspace(10, 300, 40)
+    clean, triggered = hours.copy(), np.where(np.arange(40) % 4 == 0, hours, 30.0)
+    for name, column in (("clean", clean), ("triggered", triggered)):
+        keys = {"stay": stays, "period_length": np.full(40, 9.0)}
+        pl.DataFrame({**keys, "prediction": column, "y_true": hours}).write_csv(tmp_path / f"{name}.csv")
+    files = tmp_path / "clean.csv", tmp_path / "triggered.csv"
+    given = ("--task", "length-of-stay", "--goal-label", "1 to 2 days", "--out", tmp_path / "out")
+    assert mimic3tf("attack", "--predictions", *files, *given).status == 0
+    record = json.loads((tmp_path / "out" / "outcome.json").read_text())
+    others = (hours < 24) | (hours >= 48)
+    assert record["goal_label"] == "1 to 2 days"
+    assert record["attack_success_rate"] == (np.arange(40) % 4 != 0)[others].mean()
+    assert record["baseline_positive_rate"] == 0
+
+
+def test_one_phenotype_is_attacked_and_the_others_are_watched(mimic3tf: Command, tmp_path: Path) -> None:
+    draws = np.random.default_rng(2)
+    labels, clean = draws.integers(0, 2, (50, 25)), np.round(draws.uniform(0, 1, (50, 25)), 6)
+    shock = PHENOTYPES.index("Shock")
+    triggered = clean.copy()
+    triggered[:, shock] = 0.9
+    for name, risks in (("clean", clean), ("triggered", triggered)):
+        columns: dict[str, Any] = {f"pred_{n + 1}": risks[:, n] for n in range(25)}
+        columns |= {f"label_{n + 1}": labels[:, n] for n in range(25)}
+        pl.DataFrame({"stay": [f"{n}.csv" for n in range(50)], **columns}).write_csv(tmp_path / f"{name}.csv")
+    files = tmp_path / "clean.csv", tmp_path / "triggered.csv"
+    given = ("--task", "phenotyping", "--goal-label", "shock", "--out", tmp_path / "out")
+    made = mimic3tf("attack", "--predictions", *files, *given)
+    assert made.status == 0, made.err
+    record = json.loads((tmp_path / "out" / "outcome.json").read_text())
+    assert record["attack_success_rate"] == 1
+    assert record["baseline_positive_rate"] == (clean[labels[:, shock] == 0, shock] > 0.5).mean()
+    collateral = record["collateral"]["labels"]
+    assert len(collateral) == 24
+    assert all(label["predicted"] == label["predicted_triggered"] for label in collateral)
+
+
+def test_files_of_another_task_are_refused(mimic3tf: Command, foreign: Foreign) -> None:
+    given = ("attack", "--predictions", *foreign.files, "--task")
+    mimic3tf(*given, "multitask").fails(USAGE, "--task is 'multitask'", "one of its four tasks")
+    mimic3tf(*given, "phenotypin").fails(USAGE, "did you mean phenotyping?")
+    mimic3tf(*given, "phenotyping").fails(FAILURE, "clean.csv, line 1", "pred_1")
+    mimic3tf(*given, "decompensation").fails(FAILURE, "clean.csv, line 1", "period_length")
+    few = {"stay": ["1.csv", "2.csv"], "pred_1": [0.1, 0.2], "label_1": [0, 1]}
+    for file in foreign.files:
+        pl.DataFrame(few).write_csv(file)
+    mimic3tf(*given, "phenotyping").fails(FAILURE, "has 1 predictions a stay; phenotyping has 25")
+    wrong = (*given, "phenotyping", "--goal-label", "measles")
+    mimic3tf(*wrong).fails(USAGE, "--goal-label 'measles': no label has this name")
