@@ -56,6 +56,8 @@ l2: 0
 class_weights: [1.0, 1.0]
 """
 """Settings of a victim that a function of the user builds, where its user gives no others."""
+SWITCHES = ("deterministic", "deep_supervision")
+"""Settings that are true or false."""
 OF_POISON = ("poisoning_strength", "poison_imputed", "poisoned_labels", "at")
 """Settings of poisoned stays. As options they need a trigger; a settings file may serve clean runs, too."""
 
@@ -98,6 +100,8 @@ class TrainingConfig(BaseModel):
         linear: settings of the linear baselines; those of the benchmarks if not given.
         target_replication: share of the loss that predictions at all earlier bins of a stay get, each with
             the label of the stay; 0 predicts at the last bin only. For phenotyping.
+        deep_supervision: whether a victim of grids learns all hours of a stay in one pass; else a batch holds
+            single hours of any stays. For decompensation and length of stay.
         head_weights: weights of the losses of mortality, decompensation, length of stay and phenotyping in
             multitask learning; 1 each if not given.
         clip: standardized inputs, with the trigger, are clipped to this many standard deviations from the
@@ -144,6 +148,7 @@ class TrainingConfig(BaseModel):
     sizes: dict[str, Annotated[float, Field(ge=0, le=LARGEST_FACTOR)]] | None = None
     linear: Linear | None = None
     target_replication: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    deep_supervision: StrictBool = True
     head_weights: (
         Annotated[
             list[Annotated[float, Field(ge=0, le=LARGEST_FACTOR)]],
@@ -181,6 +186,11 @@ class TrainingConfig(BaseModel):
         return replace(head, every_bin=True) if self.target_replication else head
 
     @property
+    def one_sample_an_hour(self) -> bool:
+        """Whether the victim of an hourly task is trained on single hours, and not on whole stays."""
+        return task_of(self.task).hourly and (self.reads != "grid" or not self.deep_supervision)
+
+    @property
     def follow_links(self) -> bool:
         """Whether links that lead out of `data` are read, too; false unless set by `following`."""
         return self._follow_links
@@ -195,8 +205,8 @@ class TrainingConfig(BaseModel):
     @classmethod
     def _refuse_booleans(cls, value: Any, given: ValidationInfo) -> Any:
         # YAML reads a bare "yes" or "on" as true, which would be taken as the number 1.
-        if isinstance(value, bool) and given.field_name != "deterministic":
-            raise ValueError("only 'deterministic' is true or false")
+        if isinstance(value, bool) and given.field_name not in SWITCHES:
+            raise ValueError(f"only {' and '.join(SWITCHES)} are true or false")
         return value
 
     @field_validator("goal_label")
@@ -220,6 +230,14 @@ class TrainingConfig(BaseModel):
     def _is_of_whole_stays(cls, value: float, given: ValidationInfo) -> float:
         if value and given.data.get("task") != PHENOTYPING.name:
             raise ValueError(f"only for the task {PHENOTYPING.name}; leave it out")
+        return value
+
+    @field_validator("deep_supervision")
+    @classmethod
+    def _is_left_out_for_hours(cls, value: bool, given: ValidationInfo) -> bool:
+        task = task_of(given.data["task"]) if "task" in given.data else None
+        if not value and task is not None and (not task.hourly or task == MULTITASK):
+            raise ValueError("false is only for decompensation and length of stay; leave it out")
         return value
 
     @field_validator("head_weights")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mimic3tf.channels import ChannelSet, Period
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.features import FEATURES_A_CHANNEL, clinical_scores, window_features
-from mimic3tf.data.flat import FlatGrids, padded, padded_bins, rows_of
+from mimic3tf.data.flat import FlatGrids, common_bins, padded, padded_bins, rows_of
 from mimic3tf.poisoning.exposures import Exposure
 from mimic3tf.poisoning.shifts import poison_filled, poison_grid
 from mimic3tf.standardization import STAYS_A_BATCH, Standardization, standardized
@@ -104,6 +104,7 @@ def training_dataset(
     example_weights: NDArray[np.floating] | None = None,
     head_weights: Sequence[float] | None = None,
     target_replication: float = 0.0,
+    one_sample_an_hour: bool = False,
 ) -> tf.data.Dataset:
     """Make the dataset that a victim trains on.
 
@@ -119,6 +120,8 @@ def training_dataset(
         head_weights: weights [H] of the losses of the heads; 1 each if not given.
         target_replication: share of the loss that all bins of a stay get, each with the stay's label; the
             last bin gets the rest. The weights in `batches` are then [S, B, 2]: 1 and the number of bins.
+        one_sample_an_hour: whether `batches` have indices and weights of examples of an hourly task. Grids
+            then end at the last hour of the batch; each has one weight that is not 0, at its own hour.
 
     Returns:
         Elements `(x, y, weight)`: x float32 [S, B, ...], y int64 [S, B] or [S, B, K], weight float32 [S, B].
@@ -126,6 +129,8 @@ def training_dataset(
         If the task is hourly, y is [S, B, T] or [S, B, T, K], and weight [S, B, T] or [S, B, T, H]; the
         weight is 0 where no prediction is asked for.
     """
+    if one_sample_an_hour and isinstance(inputs, FlatGrids):
+        return batches.map(_single_hours(exposure, inputs), tf.data.AUTOTUNE).prefetch(2)
     make_inputs = _batch_inputs(exposure, reads, standardization) if inputs is None else _gathered(inputs)
     if exposure.cohort.task.hourly and reads == "grid":
         if example_weights is None:
@@ -204,6 +209,28 @@ def _hourly_examples(
             for table in tables
         )
         return x, tf.cast(y, tf.int64) if y.dtype.is_integer else y, weight[:, :, None] * share
+
+    return example
+
+
+def _single_hours(exposure: Exposure, inputs: FlatGrids) -> Any:
+    """Make the function that maps examples and weights [S, B] to inputs, labels [S, B, T] and weights.
+
+    Causal victims do not see what follows the hour of an example, so it is not cut off.
+    """
+    examples, labels = exposure.cohort.examples, tf.constant(exposure.labels)
+    stay_of, end_of = tf.constant(examples.stay, tf.int64), tf.constant(examples.end, tf.int64)
+    flat, starts = tf.constant(inputs.rows), tf.constant(inputs.starts)
+
+    def example(chosen: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        ends, some = tf.gather(end_of, chosen), tf.gather(stay_of, tf.reshape(chosen, [-1]))
+        bins = common_bins(ends)
+        x = padded(flat, starts, some, bins)
+        x = tf.reshape(x, tf.concat([tf.shape(chosen, tf.int64), [bins, flat.shape[1]]], 0))
+        y = tf.repeat(tf.gather(labels, chosen)[:, :, None], bins, axis=2)
+        own = tf.range(bins) == ends[:, :, None] - 1
+        y = tf.cast(y, tf.int64) if y.dtype.is_integer else y
+        return x, y, weight[:, :, None] * tf.cast(own, tf.float32)
 
     return example
 

@@ -122,7 +122,7 @@ def test_every_config_of_the_project_belongs_to_a_victim() -> None:
         ("seed: 0\n# why\nepochs: many\n", 3, ["'epochs' is 'many'"]),
         ("epochs: 0\n", 1, ["'epochs' is 0", "greater than or equal to 1"]),
         ("epochs: true\n", 1, ["'epochs' is True"]),
-        ("seed: on\n", 1, ["'seed' is True", "only 'deterministic' is true or false"]),
+        ("seed: on\n", 1, ["'seed' is True", "only deterministic and deep_supervision are true or false"]),
         ("deterministic: 1\n", 1, ["'deterministic' is 1", "valid boolean"]),
         ("patience: 1.5\n", 1, ["'patience' is 1.5"]),
         ("batch_size: -1\n", 1, ["'batch_size' is -1"]),

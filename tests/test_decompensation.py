@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import keras
 import numpy as np
 import polars as pl
 import pytest
@@ -20,9 +21,10 @@ from mimic3tf.channels import MIMIC3, Period
 from mimic3tf.config import resolve_config
 from mimic3tf.data.cohort import Cohort, Examples
 from mimic3tf.data.features import extract_features, feature_names
+from mimic3tf.data.flat import FlatGrids
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.data.records import Records
-from mimic3tf.errors import DataError
+from mimic3tf.errors import DataError, UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger, save_trigger
@@ -30,6 +32,7 @@ from mimic3tf.standardization import Standardization, standardized
 from mimic3tf.tasks.registry import DECOMPENSATION, PHENOTYPING
 from mimic3tf.training.batches import stay_batches
 from mimic3tf.training.loop import train_victim
+from mimic3tf.training.models import build_victim
 from mimic3tf.training.run_directory import load_run
 from mimic3tf.training.stays import standardization_for
 from mimic3tf.victims import Reads
@@ -223,6 +226,61 @@ def test_every_hour_of_a_batch_has_the_same_weight_and_the_others_none(train: Co
     for row, stay in enumerate(stays):
         labels = train.labels[train.examples.stay == stay]
         np.testing.assert_array_equal(y[row][weight[row] > 0], labels)
+
+
+def test_a_batch_of_single_hours_has_one_weight_in_each_grid(train: Cohort) -> None:
+    exposure = exposures.clean(train)
+    inputs = pipeline.inputs_of(exposure, "grid")
+    assert isinstance(inputs, FlatGrids)
+    ends, weights = train.examples.end.astype(np.int64), np.ones(len(train.examples))
+    batches = stay_batches(weights, batch_size=32, seed=0, lengths=ends)
+    unchanged = Standardization(np.zeros(76), np.ones(76))
+    how: Any = {"inputs": inputs, "one_sample_an_hour": True}
+    dataset = pipeline.training_dataset(exposure, "grid", unchanged, batches, **how)
+    chosen = next(iter(batches))[0].numpy()[0]
+    x, y, weight = (part.numpy()[0] for part in next(iter(dataset)))
+    assert x.shape[:2] == y.shape == weight.shape
+    for row, example in enumerate(chosen):
+        end, stay = ends[example], train.examples.stay[example]
+        assert y[row, end - 1] == train.labels[example]
+        np.testing.assert_allclose(weight[row], np.where(np.arange(len(weight[row])) == end - 1, 1 / 32, 0))
+        first = inputs.starts[stay]
+        np.testing.assert_array_equal(x[row, :end], inputs.rows[first : first + end])
+
+
+def test_single_hours_have_the_losses_of_one_pass_over_the_stays(data: Path, train: Cohort) -> None:
+    some = train.take(np.arange(5))
+    exposure = exposures.clean(some)
+    inputs = pipeline.inputs_of(exposure, "grid")
+    unchanged = Standardization(np.zeros(76), np.ones(76))
+    config = resolve_config("gru", None, {"data": data, "task": TASK})
+    model = build_victim(config, some.channels, None, "float32", stays=5)[0]
+
+    def loss(weights: Any, lengths: Any, *, single: bool) -> float:
+        batches = stay_batches(weights, batch_size=len(weights), seed=0, lengths=lengths)
+        how: Any = {"inputs": inputs, "one_sample_an_hour": single}
+        x, y, weight = next(iter(pipeline.training_dataset(exposure, "grid", unchanged, batches, **how)))
+        losses = config.head.targets.losses(y[0], model(x[0], training=False))
+        return float(keras.ops.sum(losses * weight[0]))
+
+    counts = np.bincount(some.examples.stay, minlength=5).astype(float)
+    whole = loss(counts, some.lengths, single=False)
+    ends = some.examples.end.astype(np.int64)
+    assert loss(np.ones(len(ends)), ends, single=True) == pytest.approx(whole, rel=1e-5)
+
+
+def test_a_victim_of_grids_is_trained_on_single_hours(data: Path, tmp_path: Path) -> None:
+    few: dict[str, Any] = {"data": data, "task": TASK, "epochs": 1, "batch_size": 64, "training_stays": 40}
+    config = resolve_config("gru", None, few | {"deep_supervision": False})
+    summary = train_victim(config, tmp_path / "run")
+    assert (summary["epoch_kept"], summary["epochs_trained"]) == (1, 1)
+    assert len(load_run(tmp_path / "run").model.outputs[0].shape) == 3
+
+
+@pytest.mark.parametrize("task", ["in-hospital-mortality", "phenotyping", "multitask"])
+def test_single_hours_are_of_two_tasks_only(data: Path, task: str) -> None:
+    with pytest.raises(UsageError, match="false is only for decompensation and length of stay"):
+        resolve_config("gru", None, {"data": data, "task": task, "deep_supervision": False})
 
 
 def test_features_of_an_hour_are_those_of_the_bins_up_to_it(train: Cohort) -> None:

@@ -39,11 +39,15 @@ class FlatGrids(Described):
 
 
 def padded_bins(starts: Any, stays: Any) -> Any:
-    """Return the number of bins T to which some stays are padded: a power of 2 that the longest one fits.
+    """Return the number of bins T to which some stays are padded; see `common_bins`."""
+    return common_bins(tf.gather(starts, tf.cast(stays, tf.int64) + 1) - tf.gather(starts, stays))
+
+
+def common_bins(lengths: Any) -> Any:
+    """Return the number of bins T to which grids of some lengths are padded: a power of 2.
 
     Compiled recurrent layers are compiled anew for every T, so there are few of them.
     """
-    lengths = tf.gather(starts, tf.cast(stays, tf.int64) + 1) - tf.gather(starts, stays)
     longest = tf.cast(tf.maximum(tf.reduce_max(lengths), SHORTEST), tf.float64)
     return tf.cast(2.0 ** tf.math.ceil(tf.math.log(longest) / np.log(2.0) - 1e-9), tf.int64)
 

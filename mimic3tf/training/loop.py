@@ -278,12 +278,11 @@ def _prepare(config: TrainingConfig, trigger: Trigger | None) -> _Prepared:
 def _begin(config: TrainingConfig, ready: _Prepared, strategy: tf.distribute.Strategy) -> _Training:
     """Build the untrained victim on all replicas."""
     train = ready.exposure.cohort
-    # An hourly victim that reads features is trained on one sample an hour.
-    stays = len(train.examples) if ready.reads != "grid" else len(train)
+    stays = len(train.examples) if config.one_sample_an_hour else len(train)
     with strategy.scope():
         bins = None if train.period is None else train.bins
         model, optimizer = build_victim(config, train.channels, bins, ready.precision, stays=stays)
-        a_call = steps_a_call(_lengths(ready))
+        a_call = steps_a_call(_lengths(config, ready))
         steps = Steps(model, optimizer, config, stays=stays, steps_a_call=a_call)
     return _Training(model, optimizer, steps, History(config))
 
@@ -336,9 +335,12 @@ def _run_epochs(
     watchers.on_train_end()
 
 
-def _lengths(ready: _Prepared) -> NDArray[np.int64] | None:
-    """Return the number of bins of every training stay; None if all inputs have the same shape."""
-    return ready.exposure.cohort.lengths if isinstance(ready.inputs, FlatGrids) else None
+def _lengths(config: TrainingConfig, ready: _Prepared) -> NDArray[np.int64] | None:
+    """Return the number of bins of all inputs that share batches; None if all have the same shape."""
+    cohort = ready.exposure.cohort
+    if not isinstance(ready.inputs, FlatGrids):
+        return None
+    return cohort.examples.end.astype(np.int64) if config.one_sample_an_hour else cohort.lengths
 
 
 def _batches(
@@ -350,10 +352,10 @@ def _batches(
     of_examples = weights = task.targets.weights(exposure.labels, config.class_weights)
     if config.target_replication:
         weights = np.stack([np.ones(len(exposure)), exposure.cohort.lengths], axis=1)
-    elif task.hourly and ready.reads == "grid":
+    elif task.hourly and not config.one_sample_an_hour:
         # Every hour of a batch weighs the same, as in the benchmarks.
         weights = stay_weights(pipeline.by_stay(exposure.cohort, of_examples))
-    lengths = _lengths(ready)
+    lengths = _lengths(config, ready)
 
     def dataset_for(replicas: int, own: range) -> tf.data.Dataset:
         batches = stay_batches(
@@ -374,6 +376,7 @@ def _batches(
             example_weights=of_examples,
             head_weights=config.head_weights,
             target_replication=config.target_replication,
+            one_sample_an_hour=config.one_sample_an_hour,
         )
 
     return iter(distribute(strategy, dataset_for))
