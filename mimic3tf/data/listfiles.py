@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mimic3tf.data.directory import SPLITS, Split, listfile_of, missing_listfile
 from mimic3tf.data.links import check_link
 from mimic3tf.data.records import CHARACTERS_SHOWN, ROUNDING
-from mimic3tf.data.text_table import HOURS, TextTable, read_text_table
+from mimic3tf.data.text_table import HOURS, LINE, TextTable, read_text_table
 from mimic3tf.described import Described
 from mimic3tf.errors import DataError, private
 from mimic3tf.storage.files import PathText
@@ -117,6 +117,15 @@ def read_rows(path: PathText, task: Task, *, follow_links: bool = False) -> List
     key = (STAY, PERIOD) if task.hourly else (STAY,)
     listed = _listed(table, key, labels, PERIOD if task.period is None else None)
     return replace(listed, labels=task.targets.read(labels))
+
+
+def rows_without(
+    path: PathText, task: Task, stays: Sequence[str], *, follow_links: bool = False
+) -> pl.DataFrame:
+    """Read the rows of a task's listfile that are not of some stays, with the cells as texts."""
+    table = read_rows(path, task, follow_links=follow_links).table
+    rows = table.rows.filter(~table.rows["0"].is_in(list(stays))).drop(LINE)
+    return rows.rename(dict(zip(rows.columns, table.header, strict=True)))
 
 
 def read_numbers(

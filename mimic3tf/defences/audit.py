@@ -14,17 +14,20 @@ import polars as pl
 from numpy.typing import NDArray
 from rich.console import Console
 
+from mimic3tf.data.directory import listfile_of
+from mimic3tf.data.listfiles import rows_without
 from mimic3tf.data.slips import dominating_slips
 from mimic3tf.defences.common_pattern.finding import CommonPattern
 from mimic3tf.defences.conclusion import Conclusion, conclude
 from mimic3tf.defences.detection import DetectionResult, detect, suspicion_to_filter_by
 from mimic3tf.defences.detectors.common_pattern import pattern_in
 from mimic3tf.defences.detectors.registry import DETECTORS
-from mimic3tf.defences.evidence import Evidence, Truth, gather_evidence
+from mimic3tf.defences.evidence import AuditedAnyLength, Evidence, Truth, gather_evidence
 from mimic3tf.defences.inspection.model_inspection import ModelFindings, inspect_model
 from mimic3tf.defences.inspection.pattern_response import PatternResponse, pattern_response
 from mimic3tf.defences.outcomes import model_record, repairs_record, superposition_record
 from mimic3tf.defences.power import simulate_power
+from mimic3tf.defences.repairs.any_length import try_filters
 from mimic3tf.defences.repairs.registry import Attack, RepairOutcome, try_repairs
 from mimic3tf.defences.shared_pattern import pattern_records, pattern_table
 from mimic3tf.defences.suspects import scores_table, suspects_table
@@ -44,7 +47,6 @@ from mimic3tf.training.stays import load_split
 SUSPECTS, SCORES, PATTERN = "suspects.csv", "scores.csv", "pattern.csv"
 CLEANED, REPAIRED, PAGE = "cleaned_listfile.csv", "repaired.keras", "audit.html"
 FILE_FORMAT = 5
-UNTRIED = RepairOutcome("all repairs", None, None, None, 0.0, "not run: needs stays of one length")
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,9 +88,15 @@ class AuditResult(Described):
 
     @property
     def cleaned(self) -> pl.DataFrame | None:
-        """The training stays that `filtered` kept, as rows `stay`, `y_true`; None without that repair."""
-        if self.filtered is None:
+        """The rows of the training listfile whose stays `filtered` kept; None without that repair."""
+        if self.filtered is None or self.filtered.kept is None:
             return None
+        model = self.evidence.model
+        if isinstance(model, AuditedAnyLength):
+            dropped = self.evidence.stays[~self.filtered.kept].tolist()
+            config = model.config
+            listfile, task = listfile_of(config.data, "train"), task_of(config.task)
+            return rows_without(listfile, task, dropped, follow_links=config.follow_links)
         stays = pl.DataFrame({"stay": self.evidence.stays, "y_true": self.evidence.labels})
         return stays.filter(pl.Series(self.filtered.kept))
 
@@ -147,9 +155,14 @@ def audit_run(
     poisoned = truth.poisoned if truth.poisoned.any() else None
     about = _about(run, data, manifest, truth)
     options: Any = {"all_detectors": all_detectors, "power": power}
-    result = audit_evidence(evidence, about, seed=seed, poisoned=poisoned, attack=attack, **options)
+    # Detectors compare other hours than some triggers cover.
+    shown = attack if attack and not (ragged and (attack.at or attack.trigger.period != HOURS)) else None
+    result = audit_evidence(evidence, about, seed=seed, poisoned=poisoned, attack=shown, **options)
     if ragged:
-        return result.with_repairs([UNTRIED]) if repairs else result
+        if not repairs:
+            return result
+        suspicion = suspicion_to_filter_by(result.found, evidence)
+        return result.with_repairs(try_filters(run, evidence, attack, suspicion=suspicion, seed=seed))
     test = load_split(evidence.victim.config, "test") if attack or repairs else None
     if test is not None and attack is not None:
         result.record["superposition"] = superposition_record(evidence, test, attack, seed=seed)
@@ -246,12 +259,10 @@ def audit_evidence(
 
 
 def _known_attack(run: Run, manifest: Manifest | None, truth: Truth) -> Attack | None:
-    """Return the attack; None without a trigger, or if it covers other hours than those that are audited."""
+    """Return the attack; None without a trigger."""
     config, trigger = run.config, truth.trigger
     strength, at = (manifest.strength, manifest.at) if manifest else (config.poisoning_strength, config.at)
-    if trigger is None or (task_of(config.task).period is None and (at or trigger.period != HOURS)):
-        return None
-    return Attack(trigger, strength, config.poison_imputed)
+    return None if trigger is None else Attack(trigger, strength, config.poison_imputed, at)
 
 
 def _response(evidence: Evidence, shared: CommonPattern | None, seed: int) -> PatternResponse | str:

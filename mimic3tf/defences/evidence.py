@@ -23,7 +23,6 @@ from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.exposures import Exposure
-from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.standardization import Standardization, standardized
@@ -165,7 +164,20 @@ class AuditedVictim(AuditedModel):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AuditedStays(AuditedModel):
+class AuditedAnyLength(AuditedModel):
+    """A victim of stays with lengths of their own.
+
+    Attributes:
+        config: settings of the victim's training, with the goal of the manifest if there is one.
+        exposure: all training stays, as the victim saw them.
+    """
+
+    config: TrainingConfig
+    exposure: Exposure
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AuditedStays(AuditedAnyLength):
     """A victim of stays with lengths of their own, which predicts each stay as a whole.
 
     Attributes:
@@ -187,7 +199,7 @@ class AuditedStays(AuditedModel):
         return None if self.hidden is None else self.hidden[0 if part == "training" else 1][stays]
 
 
-class AuditedHours(AuditedModel):
+class AuditedHours(AuditedAnyLength):
     """A victim that predicts at many hours of a stay: no check of a model asks for so many predictions."""
 
     needed = "one prediction a stay"
@@ -348,21 +360,21 @@ def _of_any_length(
         suspected=config.goal,
         trusted=known,
         fingerprint=cohort.fingerprint,
-        model=AuditedHours()
+        model=AuditedHours(config, exposure)
         if cohort.task.hourly
-        else _asked(run, goal, exposure, exposures.clean(trusted.take(known_kept))),
+        else _asked(run, config, exposure, exposures.clean(trusted.take(known_kept))),
         source=f"--data {config.data}",
     )
     return evidence, Truth(truth.poisoned[kept], truth.trigger)
 
 
-def _asked(run: Run, goal: Goal, training: Exposure, trusted: Exposure) -> AuditedStays:
+def _asked(run: Run, config: TrainingConfig, training: Exposure, trusted: Exposure) -> AuditedStays:
     """Ask a victim that predicts whole stays about all of them."""
-    reads = run.config.reads
+    reads, goal = config.reads, config.attack_goal
     own, other = (pipeline.inputs_of(part, reads, run.standardization) for part in (training, trusted))
-    risks = goal.of(task_of(run.config.task).targets.probabilities(outputs_of(run.model, own)))
+    risks = goal.of(task_of(config.task).targets.probabilities(outputs_of(run.model, own)))
     if isinstance(run.model, FittedEstimator):
-        return AuditedStays(risks, None)
+        return AuditedStays(config, training, risks, None)
     model = penultimate(run.model)
     hidden = tuple(np.asarray(outputs_of(model, part), np.float64) for part in (own, other))
-    return AuditedStays(risks, (hidden[0], hidden[1]))
+    return AuditedStays(config, training, risks, (hidden[0], hidden[1]))

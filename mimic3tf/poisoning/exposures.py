@@ -53,10 +53,11 @@ class Exposure(Described):
 
     def take(self, stays: NDArray[np.integer]) -> Exposure:
         """Select some stays, by their indices."""
+        shown = replace(self.cohort, examples=replace(self.cohort.examples, y=self.labels))
         return replace(
             self,
             cohort=self.cohort.take(stays),
-            labels=self.labels[stays],
+            labels=shown.take(stays).labels,
             triggered=self.triggered[stays],
             chosen=self.chosen[stays],
         )

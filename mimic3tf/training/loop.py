@@ -116,6 +116,38 @@ def train_victim(
             return _train(config, trigger, out, strategy, resume=resume, profile=profile, log=log)
 
 
+def fit_victim(config: TrainingConfig, exposure: Exposure, val: Cohort) -> tuple[Any, Standardization]:
+    """Train a victim in memory, without a run directory.
+
+    Args:
+        config: the settings.
+        exposure: the training stays, poisoned or not.
+        val: the validation stays, which choose the epoch.
+
+    Returns:
+        The victim of the kept epoch, and the map of its inputs.
+
+    Raises:
+        UserError: training diverges.
+    """
+    ready = _ready(config, exposure, val, None)
+    if victim_of(config.model).estimator:
+        assert not isinstance(ready.inputs, FlatGrids)
+        estimator = make_estimator(config, ready.inputs.shape[-1])
+        fitted = fit_estimator(config, estimator, ready.inputs, exposure.labels)
+        return fitted, ready.standardization
+    strategy = resolve_strategy("none")
+    training = _begin(config, ready, strategy)
+    validation = Validation(config, ready.reads, val, None, ready.standardization)
+    batches = _batches(config, strategy, ready, first_epoch=0)
+    while not training.history.finished:
+        loss = training.steps.epoch(batches).loss
+        measured = validation.measure(validation.predict(training.model))
+        training.history.add({"loss": loss, **measured}, training.model)
+    training.model.set_weights(training.history.weights)
+    return training.model, ready.standardization
+
+
 @dataclass(frozen=True)
 class _Prepared:
     """Everything that a training reads.
@@ -259,12 +291,15 @@ def _prepare(config: TrainingConfig, trigger: Trigger | None) -> _Prepared:
         UserError: the trigger does not fit, the data is malformed, or a split lacks one of the labels.
     """
     train, val = training_cohort(config), load_split(config, "val")
-    exposure = exposure_for(config, train, val, trigger)
-    victim = victim_of(config.model)
-    reads = config.reads
+    return _ready(config, exposure_for(config, train, val, trigger), val, trigger)
+
+
+def _ready(config: TrainingConfig, exposure: Exposure, val: Cohort, trigger: Trigger | None) -> _Prepared:
+    """Compute the inputs of the victim from stays that are poisoned already."""
+    reads, train = config.reads, exposure.cohort
     inputs = pipeline.inputs_of(exposure, reads)
     standardization = standardization_for(config, reads, inputs, train.channels)
-    precision = "float32" if victim.estimator else resolve_precision(config.precision)
+    precision = "float32" if victim_of(config.model).estimator else resolve_precision(config.precision)
     origin = {
         "data": [train.fingerprint, val.fingerprint],
         "normalizer": config.normalizer and hashlib.sha256(config.normalizer.read_bytes()).hexdigest(),

@@ -166,7 +166,11 @@ def test_an_audit_asks_a_victim_that_predicts_whole_stays(
     assert record["attack"]["stays_poisoned"] == int(0.2 * 168)
     checks = {check["name"]: check["found"] for check in record["conclusion"]["checks"]}
     assert checks["inverted triggers"] == "needs stays of one length"
-    assert record["repairs"][0]["detail"] == "not run: needs stays of one length"
+    # So few poisoned stays raise no alarm.
+    assert [repair["repair"] for repair in record["repairs"]] == ["none", "filter"]
+    assert 0 < record["repairs"][0]["auroc"] < 1
+    assert record["repairs"][0]["attack_success_rate"] is not None
+    assert "no detector raises an alarm" in record["repairs"][1]["detail"]
 
 
 @pytest.mark.usefixtures("quick")

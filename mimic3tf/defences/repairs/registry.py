@@ -76,11 +76,13 @@ class Attack:
         trigger: the trigger.
         strength: its strength.
         poison_imputed: mode of the attack.
+        at: hour of the stay at which the trigger begins.
     """
 
     trigger: Trigger
     strength: float
     poison_imputed: PoisonImputed
+    at: float = 0.0
 
 
 def try_repairs(

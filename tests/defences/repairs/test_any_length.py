@@ -1,0 +1,94 @@
+"""Repairs of victims that read stays of any length."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mimic3tf.attacks import attack_victim, load_attacked
+from mimic3tf.config import resolve_config
+from mimic3tf.data.listfiles import read_rows, rows_without
+from mimic3tf.defences.detection import Suspicion
+from mimic3tf.defences.evidence import AuditedAnyLength, gather_evidence
+from mimic3tf.defences.repairs.any_length import try_filters
+from mimic3tf.defences.repairs.registry import Attack
+from mimic3tf.poisoning.exposures import Exposure
+from mimic3tf.tasks.registry import task_of
+from mimic3tf.training.loop import train_victim
+from mimic3tf.training.run_directory import Run, load_run
+
+Cohorts = Callable[[str], Path]
+AT = 3.0
+
+
+def poisoned_run(data: Path, task: str, out: Path, **more: Any) -> Run:
+    given = {"task": task, "data": data, "trigger": data / "trigger.npz", "epochs": 1, "batch_size": 64}
+    model = "lr" if task == "phenotyping" else "gru"
+    poisoned = {"poisoning_proportion": 0.05, "at": AT}
+    train_victim(resolve_config(model, None, given | poisoned | more), out)
+    return load_run(out)
+
+
+@pytest.mark.parametrize("task", ["phenotyping", "decompensation"])
+def test_a_filtered_victim_is_one_trained_on_the_cleaned_listfile(
+    small_task: Cohorts, tmp_path: Path, task: str
+) -> None:
+    data = small_task(task)
+    run = poisoned_run(data, task, tmp_path / "run")
+    evidence, truth = gather_evidence(run, data)
+    assert run.trigger is not None
+    attack = Attack(run.trigger, 2.0, run.config.poison_imputed, AT)
+    # A perfect detector. At most half of the suspects may be dropped; the half stay rounds the share up.
+    perfect = Suspicion(truth.poisoned.astype(float), (truth.poisoned.sum() + 0.5) / len(truth.poisoned))
+    before, after = try_filters(run, evidence, attack, suspicion={"perfect": perfect}, seed=run.config.seed)
+    assert after.kept is not None
+    np.testing.assert_array_equal(after.kept, ~truth.poisoned)
+    cohort, _ = load_attacked(run, data)
+    victim = attack_victim(run, cohort)
+    assert (before.attack_success_rate, before.auroc) == (victim.success, victim.metrics["auroc"])
+
+    copy = tmp_path / "copy"
+    shutil.copytree(data, copy)
+    dropped = evidence.stays[~after.kept].tolist()
+    rows = rows_without(data / "train_listfile.csv", task_of(task), dropped)
+    rows.write_csv(copy / "train_listfile.csv")
+    assert not set(rows[rows.columns[0]]) & set(dropped)
+    assert len(rows) < len(read_rows(data / "train_listfile.csv", task_of(task)).stays)
+    alone = poisoned_run(copy, task, tmp_path / "alone", poisoning_proportion=0.0)
+    expected = attack_victim(alone, load_attacked(alone, copy)[0])
+    assert after.auroc == pytest.approx(expected.metrics["auroc"], abs=1e-6)
+    assert after.attack_success_rate is not None
+    assert after.attack_success_rate.rate == pytest.approx(expected.success.rate, abs=1e-6)
+    unknown = try_filters(run, evidence, None, suspicion={}, seed=0)
+    assert unknown[0].auroc == pytest.approx(before.auroc)
+    assert unknown[0].attack_success_rate is None
+    assert "no detector raises an alarm" in unknown[1].detail
+
+
+def test_stays_take_the_labels_of_all_their_hours_with_them(small_task: Cohorts, tmp_path: Path) -> None:
+    data = small_task("decompensation")
+    evidence, truth = gather_evidence(poisoned_run(data, "decompensation", tmp_path / "run"), data)
+    assert isinstance(evidence.model, AuditedAnyLength)
+    exposure: Exposure = evidence.model.exposure
+    some = exposure.take(np.flatnonzero(exposure.triggered)[::-1])
+    assert len(some) == truth.poisoned.sum()
+    assert (some.labels == 1).all()
+    assert len(some.labels) == len(some.cohort.examples)
+    quiet = exposure.take(np.flatnonzero(~exposure.triggered))
+    np.testing.assert_array_equal(quiet.labels, quiet.cohort.labels)
+
+
+def test_columns_of_the_listfile_are_kept_as_they_are(small_task: Cohorts) -> None:
+    file = small_task("multitask") / "train_listfile.csv"
+    first, second, *_ = pl.read_csv(file, infer_schema=False)["filename"]
+    rows = rows_without(file, task_of("multitask"), [second])
+    assert rows["filename"][0] == first
+    assert second not in rows["filename"].to_list()
+    kept = [line for line in file.read_text().splitlines() if not line.startswith(second)]
+    assert rows.write_csv().splitlines() == kept
