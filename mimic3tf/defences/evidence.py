@@ -18,7 +18,7 @@ from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.defences.inspection.shifted_inputs import shifted_inputs
 from mimic3tf.defences.retraining import Examples, examples_of, predict, retrain
-from mimic3tf.defences.whole_stays import HOURS, held, whole_stays
+from mimic3tf.defences.whole_stays import HOURS, held, stay_risks, whole_stays
 from mimic3tf.described import Described
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning import exposures
@@ -170,25 +170,58 @@ class AuditedAnyLength(AuditedModel):
     Attributes:
         config: settings of the victim's training, with the goal of the manifest if there is one.
         exposure: all training stays, as the victim saw them.
+        trusted: the trusted stays, with all their hours.
+        model: the trained victim: standardized inputs -> logits.
+        standardization: standardization of the victim's inputs.
     """
 
     config: TrainingConfig
     exposure: Exposure
+    trusted: Cohort
+    model: keras.Model | FittedEstimator
+    standardization: Standardization
+
+    def risk(self) -> Risk:
+        """Predict trusted stays with shifts of their first hours; see `AuditedModel`."""
+
+        def of_stays(shown: Exposure) -> Floats:
+            places = {str(stay): place for place, stay in enumerate(self.trusted.stays)}
+            cohort = self.trusted.take(np.array([places[str(stay)] for stay in shown.cohort.stays]))
+            exposure = replace(shown, cohort=cohort, labels=cohort.labels)
+            return stay_risks(cohort, self.config.attack_goal, self._risks(exposure))
+
+        return of_stays
+
+    def _risks(self, exposure: Exposure) -> Floats:
+        """Predict the attacked label of all examples."""
+        found = task_of(self.config.task).targets.probabilities(self._outputs(self.model, exposure))
+        return np.asarray(self.config.attack_goal.of(found), np.float64)
+
+    def _outputs(self, model: keras.Model | FittedEstimator, exposure: Exposure) -> NDArray[np.floating]:
+        inputs = pipeline.inputs_of(exposure, self.config.reads, self.standardization)
+        return outputs_of(model, inputs)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AuditedStays(AuditedAnyLength):
-    """A victim of stays with lengths of their own, which predicts each stay as a whole.
-
-    Attributes:
-        risks: float64 [N], probability of the attacked label of the training stays.
-        hidden: float64 [N, H] and [M, H], inputs of the victim's last layer for the training and the trusted
-            stays; None of an estimator.
-    """
+    """A victim of stays with lengths of their own, which predicts each stay as a whole."""
 
     needed = "stays of one length"
-    risks: Floats
-    hidden: tuple[Floats, Floats] | None
+
+    @cached_property
+    def hidden(self) -> tuple[Floats, Floats] | None:
+        """Inputs of the last layer for the training and the trusted stays, [N, H] and [M, H]."""
+        if isinstance(self.model, FittedEstimator):
+            return None
+        model = penultimate(self.model)
+        parts = self.exposure, exposures.clean(self.trusted)
+        training, trusted = (np.asarray(self._outputs(model, part), np.float64) for part in parts)
+        return training, trusted
+
+    @cached_property
+    def risks(self) -> Floats:
+        """Probability of the attacked label of the training stays [N]."""
+        return self._risks(self.exposure)
 
     def predictions(self) -> Floats:
         """Return the victim's predictions for the training stays; see `AuditedModel`."""
@@ -200,7 +233,7 @@ class AuditedStays(AuditedAnyLength):
 
 
 class AuditedHours(AuditedAnyLength):
-    """A victim that predicts at many hours of a stay: no check of a model asks for so many predictions."""
+    """A victim that predicts at many hours of a stay: detectors cannot ask for one prediction of it."""
 
     needed = "one prediction a stay"
 
@@ -360,21 +393,9 @@ def _of_any_length(
         suspected=config.goal,
         trusted=known,
         fingerprint=cohort.fingerprint,
-        model=AuditedHours(config, exposure)
-        if cohort.task.hourly
-        else _asked(run, config, exposure, exposures.clean(trusted.take(known_kept))),
+        model=(AuditedHours if cohort.task.hourly else AuditedStays)(
+            config, exposure, trusted.take(known_kept), run.model, run.standardization
+        ),
         source=f"--data {config.data}",
     )
     return evidence, Truth(truth.poisoned[kept], truth.trigger)
-
-
-def _asked(run: Run, config: TrainingConfig, training: Exposure, trusted: Exposure) -> AuditedStays:
-    """Ask a victim that predicts whole stays about all of them."""
-    reads, goal = config.reads, config.attack_goal
-    own, other = (pipeline.inputs_of(part, reads, run.standardization) for part in (training, trusted))
-    risks = goal.of(task_of(config.task).targets.probabilities(outputs_of(run.model, own)))
-    if isinstance(run.model, FittedEstimator):
-        return AuditedStays(config, training, risks, None)
-    model = penultimate(run.model)
-    hidden = tuple(np.asarray(outputs_of(model, part), np.float64) for part in (own, other))
-    return AuditedStays(config, training, risks, (hidden[0], hidden[1]))

@@ -64,6 +64,25 @@ def stay_labels(cohort: Cohort, goal: Goal) -> tuple[NDArray[np.int64], NDArray[
     return kept, labels.astype(np.int64)
 
 
+def stay_risks(cohort: Cohort, goal: Goal, risks: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Make one risk of each stay, so that it is above a threshold where `stay_labels` would say 1.
+
+    Args:
+        cohort: the N stays; the attacked label is predicted for each of them.
+        goal: says which label is attacked.
+        risks: probability of the attacked label of every example [E].
+
+    Returns:
+        The largest risk of each stay, or that which half of the hours reach if the label is a class: [N].
+    """
+    asked = np.flatnonzero(goal.asked(cohort.labels))
+    stay = cohort.examples.stay[asked]
+    descending = asked[np.lexsort((-risks[asked], stay))]
+    hours = np.bincount(stay, minlength=len(cohort))
+    place = np.zeros_like(hours) if goal.classes is None else (hours + 1) // 2 - 1
+    return np.asarray(risks[descending[np.cumsum(hours) - hours + place]], np.float64)
+
+
 def held(grids: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
     """Let the bins after the end of each stay, of grids [N, T, C], hold its last bin."""
     last = np.minimum(np.arange(grids.shape[1]), lengths[:, None] - 1)

@@ -12,12 +12,14 @@ import polars as pl
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mimic3tf.attacks import attack_victim
 from mimic3tf.config import goal_of, label_named, resolve_config
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.defences.detectors.registry import DETECTORS
 from mimic3tf.defences.evidence import gather_evidence
-from mimic3tf.defences.whole_stays import stay_labels, whole_stays
+from mimic3tf.defences.whole_stays import stay_labels, stay_risks, whole_stays
 from mimic3tf.errors import UsageError
+from mimic3tf.poisoning import exposures
 from mimic3tf.sweeps.folder import describe_data
 from mimic3tf.sweeps.outcomes import write_results
 from mimic3tf.sweeps.plan import read_sweep, settings_of, trials_of
@@ -52,7 +54,7 @@ def runs(
     small_task: Cohorts, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     """Two poisoned runs, trained for one epoch: phenotyping by features, decompensation hour by hour."""
-    from mimic3tf.attacks import attack_victim, load_attacked, summarize_attack, write_attack
+    from mimic3tf.attacks import load_attacked, summarize_attack, write_attack
     from mimic3tf.dashboards.tensorboard import RunLog
     from mimic3tf.training.loop import train_victim
 
@@ -136,6 +138,44 @@ def test_a_stay_has_one_label_and_48_hours(small_task: Cohorts, task: str) -> No
     # Mortality is not predicted for stays that are shorter than 48 hours.
     assert (len(kept) < len(cohort)) == (task == "multitask")
     assert stay_labels(cohort, goal)[0].tolist() == kept.tolist()
+
+
+@pytest.mark.parametrize("task", ["phenotyping", "decompensation", "length-of-stay", "multitask"])
+def test_the_risk_of_a_stay_is_high_where_its_label_would_be_1(small_task: Cohorts, task: str) -> None:
+    cohort = load_cohort(small_task(task), "train", task=task)
+    goal = goal_of(task, 1, label_named({"multitask": "decompensation"}.get(task), task))
+    kept, _ = stay_labels(cohort, goal)
+    some = cohort.take(kept)
+    risks = np.random.default_rng(0).random(len(some.examples))
+    asked = goal.asked(some.labels)
+    found = stay_risks(some, goal, risks)
+    for number in range(len(some)):
+        own = risks[asked & (some.examples.stay == number)] > 0.5
+        expected = own.mean() >= 0.5 if task == "length-of-stay" else own.any()
+        assert (found[number] > 0.5) == expected
+
+
+@pytest.mark.parametrize("task", ["phenotyping", "decompensation"])
+def test_a_victim_of_any_length_answers_to_a_shift_of_the_first_hours(
+    small_task: Cohorts, runs: Callable[[str], Path], task: str
+) -> None:
+    run = load_run(runs(task))
+    evidence, _ = gather_evidence(run, small_task(task))
+    assert evidence.model is not None
+    risk = evidence.model.risk()
+    assert risk is not None
+    some = evidence.trusted.take(np.arange(0, len(evidence.trusted), 3)[::-1])
+    still = risk(exposures.clean(some))
+    # The same stays, predicted as an attack predicts them.
+    goal = run.config.attack_goal
+    cohort = load_cohort(small_task(task), "val", task=task)
+    own = cohort.take(np.array([cohort.stays.tolist().index(stay) for stay in some.stays]))
+    assert run.trigger is not None
+    attacked = attack_victim(run, own, strength=2.0, poison_imputed="notimputed", at=0.0)
+    np.testing.assert_allclose(still, stay_risks(own, goal, attacked.clean), atol=1e-6)
+    shifted = risk(exposures.shift_all(some, 2.0 * run.trigger.values, "notimputed"))
+    np.testing.assert_allclose(shifted, stay_risks(own, goal, attacked.triggered), atol=1e-6)
+    assert (shifted != still).any()
 
 
 @pytest.mark.usefixtures("quick")
