@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -163,28 +163,39 @@ def yaib(
     out: Out,
     outcomes: Annotated[
         Path | None,
-        typer.Option(help="Labels of your own: a table of stay_id, died, and subject if it is known."),
+        typer.Option(
+            help="Labels of your own: a table of stay_id, died, and subject if it is known; for other tasks "
+            "also hours and death_hour."
+        ),
     ] = None,
+    task: Annotated[
+        str, typer.Option(help="What is predicted: in-hospital-mortality, decompensation or length-of-stay.")
+    ] = MORTALITY.name,
     units: Units = [],  # noqa: B006
     memory_limit: MemoryLimit = "4GB",
 ) -> None:
-    """Make the in-hospital-mortality task from hourly Parquet files of YAIB.
+    """Make a task from hourly Parquet files of YAIB.
 
-    Stays of 48 hours and more count. The labels of YAIB's own mortality task are deaths in the ICU, not in
-    the hospital. Its other tasks label hours: give deaths with --outcomes. No file names the patient, so the
-    split is by stay, unless --outcomes has a column subject.
+    For in-hospital mortality, stays of 48 hours and more count. The labels of YAIB's own mortality task are
+    deaths in the ICU, not in the hospital. Its other tasks label hours: give deaths with --outcomes. No file
+    names the patient, so the split is by stay, unless --outcomes has a column subject.
+
+    Decompensation and length of stay read whole stays. In --outcomes, hours is then the length of a stay in
+    the ICU, and death_hour when the patient died, in hours since the admission to the ICU.
 
     \b
     Examples:
       mimic3tf prepare yaib --data mortality24/mimic_demo --out data/yaib
       mimic3tf prepare yaib --data los/eicu_demo --outcomes died.csv --out data/yaib
+      mimic3tf prepare yaib --task decompensation --data los/eicu_demo --outcomes stays.csv --out data/eicu
     """
     check_folders("--data", [data], "it must hold dyn.parquet")
     check_files("--outcomes", [outcomes])
     from mimic3tf.sources.yaib import prepare_yaib
     from mimic3tf.tables.terminal import print_cohort
 
-    print_cohort(prepare_yaib(data, out, outcomes=outcomes, units=units, memory_limit=memory_limit))
+    options: Any = {"outcomes": outcomes, "units": units, "memory_limit": memory_limit}
+    print_cohort(prepare_yaib(data, out, **options, task=check_task(task)))
 
 
 TaskOfStays = Annotated[

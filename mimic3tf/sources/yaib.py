@@ -1,4 +1,4 @@
-"""Turn hourly Parquet files of YAIB (Yet Another ICU Benchmark) into the task in the benchmarks' layout.
+"""Turn hourly Parquet files of YAIB (Yet Another ICU Benchmark) into a task in the benchmarks' layout.
 
 Source: van de Water et al., Yet Another ICU Benchmark, ICLR 2024. `dyn.parquet` has a row for each hour of a
 stay, `sta.parquet` and `outc.parquet` one for each stay. The values are medians of an hour. No file names the
@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from mimic3tf.channels import MIMIC3
 from mimic3tf.data.records import LARGEST_VALUE
-from mimic3tf.errors import DataError
+from mimic3tf.errors import DataError, UsageError
 from mimic3tf.sources import layout
 from mimic3tf.sources.cleaning import quoted
 from mimic3tf.sources.cohort_rules import HOURS
@@ -27,6 +27,8 @@ from mimic3tf.sources.stated_units import check_median, read_units
 from mimic3tf.sources.table_file import TableFile, id_sql, number_of, open_table, readable
 from mimic3tf.sources.units import convert_sql
 from mimic3tf.storage.files import PathText
+from mimic3tf.tasks.registry import DECOMPENSATION, LENGTH_OF_STAY, MORTALITY
+from mimic3tf.tasks.task import Task
 
 COLUMNS: Mapping[str, tuple[str, str]] = {
     "hr": ("Heart Rate", ""),
@@ -47,6 +49,9 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
 STAY = ("stay_id", "icustay_id", "patientunitstayid", "stay")
 """Names of the column of the stay, the first one first."""
 
+HOURLY = (DECOMPENSATION, LENGTH_OF_STAY)
+"""Tasks that read whole stays, and that these files suffice for."""
+
 MOST_HOURS = 24 * 366 * 5
 """A later hour means that the numbers are no hours."""
 
@@ -62,12 +67,11 @@ SELECT g.stay_id, o.died, coalesce(o.subject, g.stay_id) AS subject{split}, CASE
     WHEN o.died IS NULL THEN '{unknown}'
     WHEN {age} < 18 THEN 'younger than 18'
     WHEN {age} IS NULL THEN 'of unknown age'
-    WHEN (last >= least({hours}, greatest((SELECT max(last) FROM grid), {hours} - 1))) IS NOT TRUE
-        THEN 'shorter than {hours} hours'
-END AS fault
+    {length}
+END AS fault{details}
 FROM grid g
 LEFT JOIN (
-    SELECT {id} AS stay_id, {label} AS died, {subject} AS subject{split} FROM outcome
+    SELECT {id} AS stay_id, {label} AS died, {subject} AS subject{split}{times} FROM outcome
 ) o USING (stay_id)
 {sta};
 CREATE TABLE stay AS
@@ -77,15 +81,29 @@ SELECT row_number() OVER (ORDER BY subject, k) - 1 AS stay, * FROM (
 )
 """
 
+_LONG_ENOUGH = f"""
+    WHEN (last >= least({HOURS}, greatest((SELECT max(last) FROM grid), {HOURS} - 1))) IS NOT TRUE
+        THEN 'shorter than {HOURS} hours'
+"""
+
+# YAIB cuts its files after some days; nothing is known of the hours after that.
+_WHOLE = "WHEN (last >= ceil(o.hours) - 1) IS NOT TRUE THEN 'longer than their rows'"
+
+# No file tells the calendar, or the sex in the words of other sources.
+_DETAILS = """,
+    o.hours, o.lived, {age} AS years, NULL::VARCHAR AS sex, NULL::TIMESTAMP AS intime,
+    NULL::TIMESTAMP AS outtime, NULL::TIMESTAMP AS deathtime
+"""
+
 _CELLS = """
-SELECT s.stay, {hour} AS hour, {position}::SMALLINT AS channel, {number} AS charted
+SELECT s.stay, {hour} AS hour, {until} AS until, {position}::SMALLINT AS channel, {number} AS charted
 FROM {view} d JOIN stay s ON s.stay_id = {id}
 WHERE {number} IS NOT NULL
 """
 
-_FAULT = f"""CASE
+_FAULT = """CASE
     WHEN hour IS NULL THEN 'without a time'
-    WHEN hour < 0 OR hour >= {HOURS} THEN 'outside of the first {HOURS} hours'
+    WHEN hour < 0 OR hour >= until THEN 'outside of the {window}'
 END"""
 
 
@@ -96,19 +114,23 @@ def prepare_yaib(
     outcomes: PathText | None = None,
     units: Sequence[str] = (),
     memory_limit: str = "4GB",
+    task: Task = MORTALITY,
 ) -> layout.Summary:
-    """Write the in-hospital-mortality task from hourly files of YAIB.
+    """Write a task of the benchmarks from hourly files of YAIB.
 
-    Stays of less than 48 hours are left out. Where `outcomes` names the subjects, a subject's stays share a
-    split, else each stay counts as a subject of its own.
+    For in-hospital mortality, stays of less than 48 hours are left out; for other tasks, stays that last
+    longer than their rows. Where `outcomes` names the subjects, a subject's stays share a split, else each
+    stay counts as a subject of its own.
 
     Args:
         data: directory of `dyn.parquet`, and of `sta.parquet` and `outc.parquet`, if they are there.
         out: the directory to make; it may exist if it is empty.
         outcomes: a table of labels of one's own, CSV or Parquet: columns stay_id, died, and subject and split
-            if they are known. Without it, `outc.parquet` gives the labels, if it has one for each stay.
+            if they are known; for other tasks also `hours`, the length of the stay, and `death_hour`, when
+            the patient died. Without it, `outc.parquet` gives the labels, if it has one for each stay.
         units: as for `prepare_tables`, of files that were not made with YAIB's usual units.
         memory_limit: memory to use, such as "4GB"; intermediate results are kept on disk beside `out`.
+        task: in-hospital mortality, or a task of `HOURLY`.
 
     Returns:
         Counts of stays, deaths and values, and of what was left out by reason.
@@ -118,15 +140,34 @@ def prepare_yaib(
         UsageError: an option cannot be used, `out` is not empty, or another process writes it.
     """
     data = Path(data)
+    if task != MORTALITY and (task not in HOURLY or outcomes is None):
+        raise UsageError(_refusal(task))
     stated = read_units(units, MIMIC3)
     dyn = open_table(_find(data, "dyn"))
     sta = _find(data, "sta", needed=False)
     labels = Path(outcomes) if outcomes is not None else _find(data, "outc")
     files = _Files(
-        dyn, open_table(sta) if sta.exists() else None, open_table(labels), outcomes is not None, stated
+        dyn,
+        open_table(sta) if sta.exists() else None,
+        open_table(labels),
+        outcomes is not None,
+        stated,
+        task.period is None,
     )
     options = {"outcomes": "own" if outcomes is not None else "outc", "units": stated}
-    return prepare_events(Source("yaib", data, files.fill, split_of, options), Path(out), memory_limit)
+    source = Source("yaib", data, files.fill, split_of, options, task=task)
+    return prepare_events(source, Path(out), memory_limit)
+
+
+def _refusal(task: Task) -> str:
+    """Say why a task cannot be made."""
+    if task not in HOURLY:
+        known = ", ".join(each.name for each in (MORTALITY, *HOURLY))
+        return f"--task {task.name}: YAIB's files hold no diagnoses; known are {known}"
+    return (
+        f"--task {task.name}: needs the length of each stay; give --outcomes FILE (columns stay_id, died, "
+        "hours and death_hour)"
+    )
 
 
 def _ticks_an_hour(database: Database, path: Path, column: str) -> int:
@@ -164,7 +205,7 @@ def _find(data: Path, name: str, *, needed: bool = True) -> Path:
 class _Files:
     """The files of a data set, and the units of channels that `--units` states.
 
-    `own` tells that the labels are not YAIB's.
+    `own` tells that the labels are not YAIB's, `whole` that stays are read to their end.
     """
 
     dyn: TableFile
@@ -172,6 +213,7 @@ class _Files:
     labels: TableFile
     own: bool
     stated: Mapping[str, str]
+    whole: bool
 
     def fill(self, database: Database, bar: Progress) -> dict[str, int]:
         """Make the tables of stays and events; return the number of stays left out, by reason."""
@@ -182,11 +224,18 @@ class _Files:
             measured["sta"] = self._view(database, self.sta, "sta", ["age"])
         labels = self._open_labels(database)
         age = self.sta is not None and self.sta.find(["age"])
+        times, length, details = "", _LONG_ENOUGH, ""
+        if self.whole:
+            lived = number_of("death_hour") if "death_hour" in labels else "NULL::DOUBLE"
+            times = f", {number_of('hours')} AS hours, {lived} AS lived"
+            length, details = _WHOLE, _DETAILS.format(age="a.age" if age else "NULL::DOUBLE")
         database.run(
             _STAYS.format(
                 id=id_sql("stay_id"),
                 hour=hour,
-                hours=HOURS,
+                times=times,
+                length=length,
+                details=details,
                 label=LABEL,
                 unknown=UNKNOWN,
                 subject=id_sql("subject") if "subject" in labels else "NULL::VARCHAR",
@@ -254,9 +303,29 @@ class _Files:
             for name, names in {"subject": SUBJECT, "split": ("split",)}.items():
                 if spelled := file.find(names):
                     columns[name] = spelled
+        if self.whole:
+            columns["hours"] = file.column("hours")
+            if spelled := file.find(["death_hour"]):
+                columns["death_hour"] = spelled
         outcomes = Outcomes(database, file, columns)
+        if self.whole:
+            self._check_times(outcomes, "death_hour" in columns)
         outcomes.refuse_repeated({"stay_id": id_sql("stay_id")}, "keep one row of each stay")
         return columns
+
+    def _check_times(self, outcomes: Outcomes, timed: bool) -> None:
+        """Refuse lengths and deaths that are no hours, and deaths without an hour."""
+        hours = f"({number_of('hours')} > 0 AND {number_of('hours')} <= {MOST_HOURS})"
+        outcomes.refuse(f"{hours} IS NOT TRUE", "hours", "expected the hours of the stay in the ICU")
+        died = f"{LABEL} = 1"
+        if not timed:
+            outcomes.refuse(
+                died, "died", "when? add the column death_hour: hours since the admission to the ICU"
+            )
+            return
+        hour = f"({number_of('death_hour')} >= 0 AND {number_of('death_hour')} <= {MOST_HOURS})"
+        expected = "a patient who died did so some hours after the admission to the ICU"
+        outcomes.refuse(f"{died} AND {hour} IS NOT TRUE", "death_hour", expected)
 
     def _are_hourly(self, database: Database) -> bool:
         file = self.labels
@@ -267,6 +336,7 @@ class _Files:
     def _add_events(
         self, database: Database, view: str, columns: Sequence[str], hour: str, bar: Progress
     ) -> None:
+        fault = _FAULT.format(window="stay" if self.whole else f"first {HOURS} hours")
         path = self.dyn.path if view == "dyn" else self.labels.path.with_name(f"{view}.parquet")
         for name in columns:
             channel_name, usual = COLUMNS[name]
@@ -274,17 +344,22 @@ class _Files:
             channel = MIMIC3[position]
             unit = self.stated.get(channel_name, usual)
             cells = _CELLS.format(
-                hour=hour, position=position, number=number_of(f"d.{name}"), view=view, id=id_sql("d.stay_id")
+                hour=hour,
+                until="s.hours" if self.whole else HOURS,
+                position=position,
+                number=number_of(f"d.{name}"),
+                view=view,
+                id=id_sql("d.stay_id"),
             )
             ((median,),) = database.run(
-                f"SELECT approx_quantile(charted, 0.5) FROM ({cells}) WHERE ({_FAULT}) IS NULL",
+                f"SELECT approx_quantile(charted, 0.5) FROM ({cells}) WHERE ({fault}) IS NULL",
                 bar,
                 f"Checking {name}",
             )
             if median is not None and channel_name not in self.stated:
                 check_median(database, path, channel, unit, float(str(median)))
             database.run(
-                f"INSERT INTO left_out SELECT fault, count(*) FROM (SELECT {_FAULT} AS fault FROM ({cells})) "
+                f"INSERT INTO left_out SELECT fault, count(*) FROM (SELECT {fault} AS fault FROM ({cells})) "
                 "WHERE fault IS NOT NULL GROUP BY ALL"
             )
             number = convert_sql(unit, channel, "charted")
@@ -294,7 +369,7 @@ INSERT INTO event BY NAME
 SELECT stay, round(hour * 3600)::BIGINT AS second, channel, bounded AS number,
     CASE WHEN bounded IS NULL THEN {quoted(f"{channel_name} is no value of the channel")} END AS fault
 FROM (SELECT *, CASE WHEN abs({number}) <= {LARGEST_VALUE} THEN {number} END AS bounded FROM ({cells}))
-WHERE ({_FAULT}) IS NULL
+WHERE ({fault}) IS NULL
 """,
                 bar,
                 f"Reading {name}",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from mimic3tf.data.directory import SPLITS
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.sources.layout import Summary
 from mimic3tf.sources.yaib import prepare_yaib
+from mimic3tf.tasks.registry import DECOMPENSATION, LENGTH_OF_STAY, PHENOTYPING
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 DEMO = SHARED / "data" / "yaib-demo" / "los" / "eicu_demo"
@@ -326,3 +330,99 @@ def test_the_eicu_demo_has_the_published_stays_and_a_slow_loop_agrees_on_every_c
     assert labels_of(tmp_path / "out") == {name: labels[name.split("_")[0]] for name in expected}
     assert {channel.channel.name for channel in summary.channels if channel.values} == set(NAMES.values())
     assert len(MIMIC3) == 17
+
+
+# Tasks that read whole stays
+
+
+def own_times(folder: Path, **columns: list[Any]) -> Path:
+    """Outcomes of the three stays of `Cohort`, with changed columns; a column of no values is left out."""
+    times: dict[str, list[Any]] = {"stay_id": [1, 2, 3], "died": [1, 0, 0], "hours": [49.5, 49.0, 30.25]}
+    times |= {"death_hour": [49.25, None, None], **columns}
+    file = folder / "times.csv"
+    pl.DataFrame({name: values for name, values in times.items() if values}).write_csv(file)
+    return file
+
+
+def rows_of(out: Path) -> dict[str, list[tuple[float, float]]]:
+    """Hour and label of every row of the three listfiles, by stay."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for split in SPLITS:
+        for row in csv.DictReader((out / f"{split}_listfile.csv").read_text().splitlines()):
+            hour, label = float(row["period_length"]), float(row["y_true"])
+            found.setdefault(row["stay"].partition("_")[0], []).append((hour, label))
+    return found
+
+
+def test_hours_of_a_death_are_labelled_and_rows_after_the_stay_left_out(
+    cohort: Cohort, tmp_path: Path
+) -> None:
+    made = cohort.prepare(outcomes=own_times(tmp_path), task=DECOMPENSATION)
+    found = rows_of(cohort.out)
+    # The first row of a stay is at hour 0; hours up to the fourth are no samples.
+    assert found["1"] == [(hour, float(49.25 - hour < 24)) for hour in range(5, 50)]
+    assert found["2"] == [(hour, 0.0) for hour in range(5, 50)]
+    assert found["3"] == [(hour, 0.0) for hour in range(5, 31)]
+    assert max(float(row["Hours"]) for row in cohort.series()["3_episode1"]) <= 30
+    assert made.dropped_values["outside of the stay"] == sum(hour % 2 == 0 for hour in range(31, 48))
+    stays = pl.read_csv(cohort.out / "stays.csv").sort("subject")
+    assert stays["length_of_stay"].to_list() == [49.5, 49.0, 30.25]
+    assert stays["death"].to_list() == [49.25, None, None]
+    assert stays["age"].to_list() == [50, 60, 70]
+
+
+def test_remaining_hours_are_those_of_the_table(cohort: Cohort, tmp_path: Path) -> None:
+    cohort.prepare(outcomes=own_times(tmp_path), task=LENGTH_OF_STAY)
+    assert rows_of(cohort.out)["3"] == [(hour, 30.25 - hour) for hour in range(5, 31)]
+
+
+def test_a_stay_that_lasts_longer_than_its_rows_is_left_out(cohort: Cohort, tmp_path: Path) -> None:
+    times = own_times(tmp_path, hours=[50.0, 49.5, 48.0])
+    made = cohort.prepare(outcomes=times, task=LENGTH_OF_STAY)
+    assert made.dropped_stays["longer than their rows"] == 1
+    assert set(rows_of(cohort.out)) == {"1", "3"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "needles"),
+    [
+        ({"hours": []}, ["times.csv", "hours"]),
+        ({"hours": [49.5, None, 48]}, ["times.csv, line 3", "hours is empty", "the stay in the ICU"]),
+        ({"hours": [49.5, -1, 48]}, ["times.csv, line 3", "hours is '-1.0'"]),
+        ({"hours": ["49.5", "two days", "48"]}, ["times.csv, line 3", "hours is 'two days'"]),
+        ({"death_hour": []}, ["times.csv, line 2", "add the column death_hour"]),
+        ({"death_hour": [None, 3.0, None]}, ["times.csv, line 2", "death_hour is empty"]),
+    ],
+)
+def test_wrong_times_are_named(
+    cohort: Cohort, tmp_path: Path, columns: dict[str, list[Any]], needles: list[str]
+) -> None:
+    fault = cohort.fault(outcomes=own_times(tmp_path, **columns), task=DECOMPENSATION)
+    assert all(needle in fault for needle in needles), fault
+
+
+def test_tasks_that_the_files_do_not_suffice_for_are_refused(cohort: Cohort) -> None:
+    assert "holds no diagnoses" in cohort.fault(task=PHENOTYPING).replace("hold no", "holds no")
+    assert "give --outcomes FILE" in cohort.fault(task=DECOMPENSATION)
+
+
+@pytest.mark.skipif(not DEMO.exists() or not PATIENTS.exists(), reason="needs the demo in ../shared/data")
+def test_remaining_hours_of_the_eicu_demo_are_yaibs_own(tmp_path: Path) -> None:
+    outcomes, script = tmp_path / "outcomes.csv", Path(__file__).parents[2] / "scripts" / "eicu_outcomes.py"
+    subprocess.run([sys.executable, script, PATIENTS, outcomes], check=True)
+    made = prepare_yaib(DEMO, tmp_path / "out", outcomes=outcomes, task=LENGTH_OF_STAY)
+    assert sum(made.stays.values()) == 2267 - sum(made.dropped_stays.values()) == 2099
+    subject = dict(pl.read_csv(outcomes, infer_schema=False).select("stay_id", "subject").rows())
+    once = {name for name, count in Counter(subject.values()).items() if count == 1}
+    found, compared = rows_of(tmp_path / "out"), 0
+    for stay, hours, label in (
+        pl.read_parquet(DEMO / "outc.parquet")
+        .select(pl.col("stay_id").cast(pl.String), pl.col("time").dt.total_hours(), "label")
+        .iter_rows()
+    ):
+        own = dict(found.get(subject.get(stay, ""), [])) if subject.get(stay) in once else {}
+        if hours in own:
+            # YAIB cuts the length to whole hours.
+            assert 0 <= own[hours] - label < 1
+            compared += 1
+    assert compared > 50_000
