@@ -155,20 +155,18 @@ def audit_run(
     poisoned = truth.poisoned if truth.poisoned.any() else None
     about = _about(run, data, manifest, truth)
     options: Any = {"all_detectors": all_detectors, "power": power}
-    # Detectors compare other hours than some triggers cover.
-    shown = attack if attack and not (ragged and (attack.at or attack.trigger.period != HOURS)) else None
+    shown = _compared(attack, whole=not ragged)
     result = audit_evidence(evidence, about, seed=seed, poisoned=poisoned, attack=shown, **options)
-    if ragged:
-        if not repairs:
-            return result
-        suspicion = suspicion_to_filter_by(result.found, evidence)
+    suspicion = suspicion_to_filter_by(result.found, evidence) if repairs else {}
+    if ragged and repairs:
         return result.with_repairs(try_filters(run, evidence, attack, suspicion=suspicion, seed=seed))
-    test = load_split(evidence.victim.config, "test") if attack or repairs else None
-    if test is not None and attack is not None:
-        result.record["superposition"] = superposition_record(evidence, test, attack, seed=seed)
-    if test is None or not repairs:
+    if ragged or not (repairs or attack):
         return result
-    suspicion = suspicion_to_filter_by(result.found, evidence)
+    test = load_split(evidence.victim.config, "test")
+    if attack is not None:
+        result.record["superposition"] = superposition_record(evidence, test, attack, seed=seed)
+    if not repairs:
+        return result
     tried = try_repairs(evidence, test, attack, suspicion=suspicion, seed=seed, all_repairs=all_repairs)
     return result.with_repairs(tried)
 
@@ -263,6 +261,13 @@ def _known_attack(run: Run, manifest: Manifest | None, truth: Truth) -> Attack |
     config, trigger = run.config, truth.trigger
     strength, at = (manifest.strength, manifest.at) if manifest else (config.poisoning_strength, config.at)
     return None if trigger is None else Attack(trigger, strength, config.poison_imputed, at)
+
+
+def _compared(attack: Attack | None, *, whole: bool) -> Attack | None:
+    """Return the attack if its pattern covers the hours that detectors compare: all, or the first 48."""
+    if attack is None or whole or (attack.at == 0 and attack.trigger.period == HOURS):
+        return attack
+    return None
 
 
 def _response(evidence: Evidence, shared: CommonPattern | None, seed: int) -> PatternResponse | str:
