@@ -157,17 +157,21 @@ def audit_run(
     options: Any = {"all_detectors": all_detectors, "power": power}
     shown = _compared(attack, whole=not ragged)
     result = audit_evidence(evidence, about, seed=seed, poisoned=poisoned, attack=shown, **options)
-    suspicion = suspicion_to_filter_by(result.found, evidence) if repairs else {}
-    if ragged and repairs:
-        return result.with_repairs(try_filters(run, evidence, attack, suspicion=suspicion, seed=seed))
-    if ragged or not (repairs or attack):
-        return result
-    test = load_split(evidence.victim.config, "test")
-    if attack is not None:
+    if attack is not None and not ragged:
+        test = load_split(evidence.victim.config, "test")
         result.record["superposition"] = superposition_record(evidence, test, attack, seed=seed)
-    if not repairs:
-        return result
-    tried = try_repairs(evidence, test, attack, suspicion=suspicion, seed=seed, all_repairs=all_repairs)
+    return _repaired(run, result, attack, all_repairs=all_repairs) if repairs else result
+
+
+def _repaired(run: Run, result: AuditResult, attack: Attack | None, *, all_repairs: bool) -> AuditResult:
+    """Try the repairs that the victim's stays allow."""
+    evidence, seed = result.evidence, run.config.seed
+    suspicion = suspicion_to_filter_by(result.found, evidence)
+    if isinstance(evidence.model, AuditedAnyLength):
+        tried = try_filters(run, evidence, attack, suspicion=suspicion, seed=seed)
+    else:
+        test = load_split(evidence.victim.config, "test")
+        tried = try_repairs(evidence, test, attack, suspicion=suspicion, seed=seed, all_repairs=all_repairs)
     return result.with_repairs(tried)
 
 
