@@ -22,6 +22,8 @@ Scores = Callable[[int, Rows], Floats]
 """Takes the number of a group and the indices [K] of stays of it; returns their scores [K]."""
 
 FOLDS = 3
+MOST_AT_ONCE = 3000
+"""Stays up to which all folds are fitted at once, so that they share the cores evenly; more need memory."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,6 +72,7 @@ def cross_fit(
             result[held_out] = score(group, held_out)
         return found
 
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(min(FOLDS, os.cpu_count() or 1)) as threads:
+    at_once = FOLDS if max(sizes) <= MOST_AT_ONCE else min(FOLDS, os.cpu_count() or 1)
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(at_once) as threads:
         work = threads.map(of_fold, range(FOLDS), random.spawn(FOLDS))
         return scores, folds, list(track(work, about, FOLDS))

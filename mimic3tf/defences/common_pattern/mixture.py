@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -132,13 +133,15 @@ class LogRatio:
 
         return ratio, gradient
 
-    def with_degrees(self, degrees: float) -> LogRatio:
-        """Return the ratio with other degrees of freedom of the residuals, the same in all channels."""
+    @cached_property
+    def quick_scores(self) -> Floats:
+        """The scores with the tails of quick searches."""
         parts = len(self._stays.parts)
-        return LogRatio(self._stays, Tails(np.full(parts, degrees), np.ones(parts)))
+        return LogRatio(self._stays, Tails(np.full(parts, QUICK_DEGREES), np.ones(parts))).scores
 
+    @cached_property
     def scores(self) -> Floats:
-        """Return the gradient of every stay at no pattern: [N, P]."""
+        """The gradient of every stay at no pattern: [N, P]."""
         scores = np.zeros((len(self), self._stays.width))
         for at, part in enumerate(self._stays.parts):
             if len(part.stays):
@@ -184,7 +187,7 @@ class Found:
     strictness: Floats
 
 
-def posterior_odds(ratio: Floats, share: float) -> Floats:
+def posterior_odds(ratio: Floats, share: Floats | float) -> Floats:
     """Return the logarithm of the odds [N] that stays carry a pattern, from their log-likelihood ratios."""
     return np.asarray(ratio + np.log(share) - np.log1p(-share))
 
@@ -227,8 +230,8 @@ def search(suspects: LogRatio, trusted: LogRatio, width: int, modes: int) -> Fou
         return _minimized(loss, start, steps)
 
     even = np.full(width, STRICTNESS)
-    quick = _QuickSearch(*(stays.with_degrees(QUICK_DEGREES).scores() for stays in (suspects, trusted)))
-    starts = [quick.found(), *_along_scores(suspects.scores(), trusted.scores())]
+    quick = _QuickSearch(suspects.quick_scores, trusted.quick_scores)
+    starts = [quick.found(), *_along_scores(suspects.scores, trusted.scores)]
     tried = [carry(start, FIRST_SHARE, even, FIRST_STEPS) for start in starts]
     # The start that got furthest is carried to its end.
     pattern, _ = min(tried, key=lambda end: end[1])
@@ -249,12 +252,22 @@ def gain_of(stays: Ratio, pattern: Floats, share: float) -> tuple[float, Floats]
 
 def mixture_gain(ratio: Floats, share: float) -> float:
     """Return the gain in log-likelihood of the mixture from the log-likelihood ratios [N] of stays."""
-    return float(np.logaddexp(np.log1p(-share), np.log(share) + ratio).sum())
+    return float(_gains(ratio, share))
 
 
 def likely_share(carry: Floats) -> float:
     """Return the share of stays that carry a pattern from the probabilities [N] that each of them does."""
-    return float(np.clip((carry.sum() + 1) / (len(carry) + 2), *SHARES))
+    return float(_likely_shares(carry))
+
+
+def _gains(ratios: Floats, shares: Floats | float) -> Floats:
+    """Return `mixture_gain` for each column of ratios [N, S] and its share [S]."""
+    return np.asarray(np.logaddexp(np.log1p(-shares), np.log(shares) + ratios).sum(axis=0))
+
+
+def _likely_shares(carry: Floats) -> Floats:
+    """Return `likely_share` for each column of probabilities [N, S]."""
+    return np.asarray(np.clip((carry.sum(axis=0) + 1) / (len(carry) + 2), *SHARES))
 
 
 def _along_scores(ours: Floats, theirs: Floats) -> list[Floats]:
@@ -290,40 +303,45 @@ class _QuickSearch:
         ends = [self._found(strictness) for strictness in QUICK_STRICTNESS]
         return np.asarray(self._directions @ max(ends, key=lambda end: end[0])[1])
 
-    def _found(self, strictness: float) -> tuple[float, Floats, float]:
+    def _found(self, strictness: float) -> tuple[float, Floats]:
+        """Search from many suspects at once; return the largest evidence and its pattern."""
         stays = len(self._ours)
         first = np.unique(np.linspace(0, stays - 1, min(stays, QUICK_STEPS[0][0])).astype(int))
-        ends = [(0.0, self._solved(self._ours[stay], 1.0, strictness), FIRST_SHARE) for stay in first]
+        patterns = self._solved(self._ours[first].T, np.ones(len(first)), strictness)
+        evidence, shares = np.zeros(len(first)), np.full(len(first), FIRST_SHARE)
         for searches, steps in QUICK_STEPS:
-            ends = sorted(ends, key=lambda end: -end[0])[:searches]
-            ends = [self._carried(pattern, share, strictness, steps) for _, pattern, share in ends]
-        return max(ends, key=lambda end: end[0])
+            best = np.argsort(-evidence, kind="stable")[:searches]
+            evidence, patterns, shares = self._carried(patterns[:, best], shares[best], strictness, steps)
+        most = int(evidence.argmax())
+        return float(evidence[most]), patterns[:, most]
 
-    def _ratios(self, pattern: Floats) -> tuple[Floats, Floats]:
-        half = (self._information * pattern**2).sum() / 2
-        return self._ours @ pattern - half, self._theirs @ pattern - half
+    def _ratios(self, patterns: Floats) -> tuple[Floats, Floats]:
+        """Return the log-likelihood ratios of all stays, [N, S] and [M, S], for patterns [P, S]."""
+        half = self._information @ patterns**2 / 2
+        return self._ours @ patterns - half, self._theirs @ patterns - half
 
-    def _solved(self, scores: Floats, weight: float, strictness: float) -> Floats:
-        """Return the most likely pattern from the sum of scores of stays of a total weight."""
-        return np.asarray(scores / (weight * self._information + strictness))
+    def _solved(self, scores: Floats, weights: Floats, strictness: float) -> Floats:
+        """Return the most likely patterns from sums of scores [P, S] of stays of total weights [S]."""
+        return np.asarray(scores / (self._information[:, None] * weights + strictness))
 
     def _carried(
-        self, pattern: Floats, share: float, strictness: float, steps: int
-    ) -> tuple[float, Floats, float]:
-        """Take steps of expectation and maximization; return the evidence, the pattern and the share."""
-        weight = 0.0
+        self, patterns: Floats, shares: Floats, strictness: float, steps: int
+    ) -> tuple[Floats, Floats, Floats]:
+        """Take steps of expectation and maximization with S patterns; return evidences, patterns, shares."""
+        weights = np.zeros_like(shares)
         for _ in range(steps):
-            carry, also = (expit(posterior_odds(ratio, share)) for ratio in self._ratios(pattern))
+            carry, also = (expit(posterior_odds(ratio, shares)) for ratio in self._ratios(patterns))
+            total, others = carry.sum(axis=0), also.sum(axis=0)
             # What trusted stays follow is taken off, but never more than half of the evidence.
-            off = min(self._contrast, carry.sum() / (2 * max(also.sum(), 1e-9)))
-            weight = float(carry.sum() - off * also.sum())
-            pattern = self._solved(carry @ self._ours - off * (also @ self._theirs), weight, strictness)
-            share = likely_share(carry)
-        ours, theirs = (mixture_gain(ratio, share) for ratio in self._ratios(pattern))
+            off = np.minimum(self._contrast, total / (2 * np.maximum(others, 1e-9)))
+            weights = total - off * others
+            patterns = self._solved(self._ours.T @ carry - off * (self._theirs.T @ also), weights, strictness)
+            shares = _likely_shares(carry)
+        ours, theirs = (_gains(ratio, shares) for ratio in self._ratios(patterns))
         # Laplace's approximation: how much of the prior's volume the stays leave.
-        volume = np.log1p(weight * self._information / strictness).sum() / 2
-        evidence = ours - self._contrast * theirs - strictness * (pattern**2).sum() / 2 - volume
-        return float(evidence), pattern, share
+        volume = np.log1p(self._information[:, None] * weights / strictness).sum(axis=0) / 2
+        evidence = ours - self._contrast * theirs - strictness * (patterns**2).sum(axis=0) / 2 - volume
+        return evidence, patterns, shares
 
 
 def _relevance(pattern: Floats, modes: int) -> Floats:

@@ -197,7 +197,7 @@ class _Scores:
         parts = [
             LogRatio(
                 self._sound.whiten(values[start : start + BATCH], mask[start : start + BATCH]), self._tails
-            ).scores()
+            ).scores
             for start in range(0, len(values), BATCH)
         ]
         counts = mask[..., self._sound.channels].sum(axis=(1, 2)).astype(float)
