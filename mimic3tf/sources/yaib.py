@@ -27,7 +27,13 @@ from mimic3tf.sources.stated_units import check_median, read_units
 from mimic3tf.sources.table_file import TableFile, id_sql, number_of, open_table, readable
 from mimic3tf.sources.units import convert_sql
 from mimic3tf.storage.files import PathText
-from mimic3tf.tasks.registry import DECOMPENSATION, LENGTH_OF_STAY, MORTALITY
+from mimic3tf.tasks.registry import (
+    DECOMPENSATION,
+    LENGTH_OF_STAY,
+    LENGTH_OF_STAY_HOURS,
+    LENGTH_OF_STAY_LOG,
+    MORTALITY,
+)
 from mimic3tf.tasks.task import Task
 
 COLUMNS: Mapping[str, tuple[str, str]] = {
@@ -49,7 +55,7 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
 STAY = ("stay_id", "icustay_id", "patientunitstayid", "stay")
 """Names of the column of the stay, the first one first."""
 
-HOURLY = (DECOMPENSATION, LENGTH_OF_STAY)
+HOURLY = (DECOMPENSATION, LENGTH_OF_STAY, LENGTH_OF_STAY_LOG, LENGTH_OF_STAY_HOURS)
 """Tasks that read whole stays, and that these files suffice for."""
 
 MOST_HOURS = 24 * 366 * 5
