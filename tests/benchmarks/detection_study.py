@@ -336,29 +336,41 @@ PARTS = ("attacks", "faint", "clean")
 
 
 def faint_picture(rows: pl.DataFrame) -> Figure:
-    """Draw success and detection against strength, one panel for each share of poisoned stays."""
+    """Draw success and detection against strength, one panel for each share; shades span the seeds."""
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     panels = figure.subplots(1, len(SHARES), sharey=True)
     for axes, share in zip(panels, SHARES, strict=True):
         names = [f"{share:.0%}, strength {strength:g}" for strength in STRENGTHS]
+
+        def draw(
+            of: pl.DataFrame,
+            column: str,
+            label: str,
+            names: Sequence[str] = names,
+            axes: Any = axes,
+            shaded: bool = True,
+            **style: Any,
+        ) -> None:
+            values = [
+                of.filter(pl.col("attack") == name)[column].cast(pl.Float64).drop_nulls().to_numpy()
+                for name in names
+            ]
+            (line,) = axes.plot(STRENGTHS, [each.mean() for each in values], label=label, **style)
+            if not shaded:
+                return
+            low, high = ([end(each) for each in values] for end in (np.min, np.max))
+            axes.fill_between(STRENGTHS, low, high, color=line.get_color(), alpha=0.1, linewidth=0)
+
         for victim, color in zip(FAINT_VICTIMS, ("C0", "C1"), strict=True):
             of = rows.filter((pl.col("row") == "victim") & (pl.col("victim") == victim))
             for state, style in (("poisoned", "-"), ("clean", ":")):
-                means = [of.filter(pl.col("attack") == name)[f"{state}_success"].mean() for name in names]
-                axes.plot(
-                    STRENGTHS,
-                    means,
-                    style,
-                    color=color,
-                    marker="o",
-                    label=f"{victim.upper()}, {state} victim",
-                )
+                label = f"{victim.upper()}, {state} victim"
+                draw(of, f"{state}_success", label, linestyle=style, color=color, marker="o")
         found = rows.filter((pl.col("row") == "detector") & (pl.col("detector") == "common pattern"))
-        recall = [found.filter(pl.col("attack") == name)["recall_at_1"].mean() for name in names]
-        axes.plot(STRENGTHS, recall, "-s", color="C3", label="poisoned stays found at 1% false positives")
+        draw(found, "recall_at_1", "poisoned stays found at 1% false positives", color="C3", marker="s")
         alarms = rows.filter(pl.col("row") == "verdict")
-        rate = [alarms.filter(pl.col("attack") == name)["alarm"].cast(pl.Float64).mean() for name in names]
-        axes.plot(STRENGTHS, rate, "--^", color="0.3", label="audits that raise an alarm")
+        grey: dict[str, Any] = {"color": "0.3", "linestyle": "--", "marker": "^", "shaded": False}
+        draw(alarms, "alarm", "audits that raise an alarm", **grey)
         axes.set(title=f"{share:.0%} of the stays poisoned", xlabel="strength", ylim=(-0.03, 1.03))
         axes.set_xticks(STRENGTHS)
         axes.grid(alpha=0.3)
