@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mimic3tf.victims.layers.recurrence import LARGE_BATCH, SMALL_BATCH, FusedLSTM
+from mimic3tf.victims.layers.recurrence import LARGE_BATCH, MOST_COMPILED, SMALL_BATCH, FusedLSTM
 
 STEPS, WIDTH, UNITS = 7, 5, 3
 
 
-def _pair(**arguments: Any) -> tuple[keras.layers.LSTM, FusedLSTM]:
+def _pair(units: int = UNITS, **arguments: Any) -> tuple[keras.layers.LSTM, FusedLSTM]:
     """A plain layer and a fused one with the same random weights."""
     keras.utils.set_random_seed(3)
-    plain, fused = (kind(UNITS, **arguments) for kind in (keras.layers.LSTM, FusedLSTM))
+    plain, fused = (kind(units, **arguments) for kind in (keras.layers.LSTM, FusedLSTM))
     for layer in (plain, fused):
         layer.build((None, STEPS, WIDTH))
     random = np.random.default_rng(0)
@@ -59,6 +59,15 @@ def test_outputs_and_gradients_are_those_of_the_plain_layer(
     ):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("go_backwards", [True, False])
+def test_a_wide_layer_is_that_of_keras_too(go_backwards: bool) -> None:
+    plain, fused = _pair(MOST_COMPILED + 3, go_backwards=go_backwards, return_sequences=True)
+    for expected, found in zip(
+        _with_gradients(plain, _sequences(5)), _with_gradients(fused, _sequences(5)), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
 def test_an_eager_tape_sees_the_same_gradients() -> None:

@@ -40,6 +40,9 @@ def _on_cudnn() -> bool:
     return cudnn.is_at_hand() and not _stacked.get()
 
 
+MOST_COMPILED = 32
+"""Most units of a layer whose loop is compiled as one function. In such a function, the products of a wider
+layer take many times as long as TensorFlow's own."""
 SMALL_BATCH, LARGE_BATCH = 32, 512
 """XLA compiles every batch size anew, so batches are padded: to a multiple of SMALL_BATCH up to LARGE_BATCH
 stays, to a multiple of LARGE_BATCH above."""
@@ -142,9 +145,9 @@ def _recurrence(
     gates = tf.reshape(tf.matmul(rows, kernel * doubled) + bias * doubled, [-1, steps, 4 * units])
     doubled_kernel = recurrent_kernel * doubled
     # Inside a stack, the loops are compiled with all that surrounds them.
-    stacked = _stacked.get()
-    forward, backward = (run.python_function if stacked else run for run in (_forward, _backward))
-    filled_up = tf.identity if stacked else _filled_up
+    plain = _stacked.get() or units > MOST_COMPILED
+    forward, backward = (run.python_function if plain else run for run in (_forward, _backward))
+    filled_up = tf.identity if plain else _filled_up
     outputs, *saved = forward(filled_up(gates), doubled_kernel, order)
     outputs, before = outputs[:batch], saved.pop(0)[:batch]
 
