@@ -184,15 +184,16 @@ class AuditedAnyLength(AuditedModel):
     def risk(self) -> Risk:
         """Predict trusted stays with shifts of their first hours; see `AuditedModel`."""
 
+        places = {str(stay): place for place, stay in enumerate(self.trusted.stays)}
+
         def of_stays(shown: Exposure) -> Floats:
-            places = {str(stay): place for place, stay in enumerate(self.trusted.stays)}
             cohort = self.trusted.take(np.array([places[str(stay)] for stay in shown.cohort.stays]))
             exposure = replace(shown, cohort=cohort, labels=cohort.labels)
-            return stay_risks(cohort, self.config.attack_goal, self._risks(exposure))
+            return stay_risks(cohort, self.config.attack_goal, self.risks_of(exposure))
 
         return of_stays
 
-    def _risks(self, exposure: Exposure) -> Floats:
+    def risks_of(self, exposure: Exposure) -> Floats:
         """Predict the attacked label of all examples."""
         found = task_of(self.config.task).targets.probabilities(self._outputs(self.model, exposure))
         return np.asarray(self.config.attack_goal.of(found), np.float64)
@@ -221,7 +222,7 @@ class AuditedStays(AuditedAnyLength):
     @cached_property
     def risks(self) -> Floats:
         """Probability of the attacked label of the training stays [N]."""
-        return self._risks(self.exposure)
+        return self.risks_of(self.exposure)
 
     def predictions(self) -> Floats:
         """Return the victim's predictions for the training stays; see `AuditedModel`."""

@@ -37,8 +37,6 @@ PREPARED_FILE = "prepared.json"
 SUMMARY_FILE = "summary.json"
 """File in a directory with its stays, deaths, what was left out, and each channel's values."""
 
-"""File in a directory with a row for each stay: its length, times, age, sex and death."""
-
 PICTURE_FILE = "channels.png"
 """Picture in a directory of each channel's values."""
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from mimic3tf import pipeline
 from mimic3tf.attacks import attack_victim
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.defences.detection import Suspicion
@@ -20,9 +19,7 @@ from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.progress import track
 from mimic3tf.tasks.metrics import benchmark_metrics
-from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.loop import fit_victim
-from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.stays import load_split
 from mimic3tf.victims.linear import Linear
@@ -55,7 +52,7 @@ def try_filters(
     config = victim.config.model_copy(update=updates | ({"linear": Linear(**found)} if found else {}))
     of_victim = replace(run, config=victim.config)
     test, val = load_split(victim.config, "test"), load_split(victim.config, "val")
-    outcomes = [_measured(of_victim, test, attack, "none", "the victim without a repair")]
+    outcomes = [_measured(victim, of_victim, test, attack, "none", "the victim without a repair")]
     for name, by in track(suspicion.items(), "Trying repairs"):
         start = time.perf_counter()
         kept = keep_least_suspicious(evidence.labels, by.scores, Goal(evidence.suspected), by.dropped)
@@ -66,7 +63,7 @@ def try_filters(
             f"dropped {(~kept).sum()} of {len(exposure)} training stays, all of label {evidence.suspected}"
         )
         repaired = replace(of_victim, model=model, standardization=standardization)
-        outcome = _measured(repaired, test, attack, f"filter by {name}", detail)
+        outcome = _measured(victim, repaired, test, attack, f"filter by {name}", detail)
         outcomes.append(replace(outcome, seconds=seconds, kept=kept))
     if not suspicion:
         nothing = "not applicable: no detector raises an alarm, so that no stay is dropped"
@@ -74,14 +71,17 @@ def try_filters(
     return outcomes
 
 
-def _measured(run: Run, test: Cohort, attack: Attack | None, name: str, detail: str) -> RepairOutcome:
+def _measured(
+    victim: AuditedAnyLength, run: Run, test: Cohort, attack: Attack | None, name: str, detail: str
+) -> RepairOutcome:
     """Measure a victim on the test stays; the trigger is used if it is known."""
     if attack is not None:
         how: Any = {"strength": attack.strength, "poison_imputed": attack.poison_imputed, "at": attack.at}
         result = attack_victim(run, test, attack.trigger, **how)
         return RepairOutcome(name, result.success, result.baseline, result.metrics["auroc"], 0.0, detail)
-    goal, targets = run.config.attack_goal, task_of(run.config.task).targets
-    inputs = pipeline.inputs_of(exposures.clean(test), run.config.reads, run.standardization)
-    risks, asked = targets.probabilities(outputs_of(run.model, inputs)), goal.asked(test.labels)
-    metrics = benchmark_metrics(goal.of(test.labels)[asked], goal.of(risks)[asked])
+    goal = run.config.attack_goal
+    asked = goal.asked(test.labels)
+    repaired = replace(victim, model=run.model, standardization=run.standardization)
+    risks = repaired.risks_of(exposures.clean(test))
+    metrics = benchmark_metrics(goal.of(test.labels)[asked], risks[asked])
     return RepairOutcome(name, None, None, metrics["auroc"], 0.0, detail)
