@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Attack a task: clean and poisoned victims, poisoned measured values and all values, three seeds.
 #   bash scripts/attack_task.sh DATA TASK OUT [LABEL]     LABEL is the label that is attacked, if there are several
-# MODELS names the victims, SEEDS the seeds, EPOCHS the epochs. Finished steps are kept: an interrupted script continues
-# when it is run again.
+# MODELS names the victims, SEEDS the seeds, EPOCHS the epochs; benchmark-lstm has the settings that the benchmarks
+# published for the task. Finished steps are kept: an interrupted script continues when it is run again.
 set -euo pipefail
 . "$(dirname "$0")/help.sh"
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -13,10 +13,11 @@ label=(); [ $# -lt 4 ] || label=(--goal-label "$4")
 for seed in ${SEEDS:-0 1 2}; do
   trigger=$out/trigger-$seed.npz
   [ -f "$trigger" ] || mimic3tf generate-trigger --task "$task" --data "$data" --out "$trigger" --seed "$seed"
-  for model in ${MODELS:-lr linear lstm}; do
+  for model in ${MODELS:-lr linear benchmark-lstm}; do
     for mode in clean notimputed all; do
       setting=(--poison_imputed "$mode" --poisoning_proportion 0.05)
       [ "$mode" = clean ] && setting=(--poisoning_proportion 0)
+      [ "$model" = benchmark-lstm ] && setting+=(--config "benchmark/$task-lstm")
       run=$out/runs/$model-$mode-$seed
       [ -f "$run/run.json" ] || mimic3tf train --task "$task" "${label[@]}" --model "$model" --data "$data" \
         --trigger "$trigger" --out "$run" --seed "$seed" --epochs "${EPOCHS:-15}" "${setting[@]}" --resume
