@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -225,8 +224,8 @@ def write_cohort(
         UsageError: `out` cannot be written.
     """
     channels = summarize_channels(records.rows, len(records.stays), records.channels)
-    with _new_directory(out) as directory, ThreadPoolExecutor(1) as pool:
-        picture = pool.submit(_draw, channels, directory / PICTURE_FILE)
+    with _new_directory(out) as directory:
+        _draw(channels, directory / PICTURE_FILE)
         listed = _write(directory, records)
         summary = Summary(
             out,
@@ -241,7 +240,6 @@ def write_cohort(
         _write_json(directory / PREPARED_FILE, made)
         told = [channel.record for channel in channels]
         _write_json(directory / SUMMARY_FILE, {**summary.counts, "channels": told})
-        picture.result()
     warn(*(_lacking(out, split, found) for split, found in listed.items()))
     return summary
 

@@ -205,8 +205,8 @@ def resolve(
     return resolve_mapping(chosen, {str(code): int(str(count)) for code, count in rows}, channels)
 
 
-def add_items(database: Database, shards: Shards, resolved: Resolved) -> None:
-    """Add the table `item`: the codes of measurements, and what they are; and the stream of their events."""
+def add_items(database: Database, resolved: Resolved) -> None:
+    """Add the table `item`: the codes of measurements, and what they are."""
     database.run(
         "CREATE TABLE item (code VARCHAR, entry INTEGER, of_categories BOOLEAN, at_admission BOOLEAN)"
     )
@@ -217,7 +217,15 @@ def add_items(database: Database, shards: Shards, resolved: Resolved) -> None:
     )
     if items:
         database.run(f"INSERT INTO item VALUES {items}")
-    database.add_stream("event_stream", scan_events(shards, resolved.stays, resolved.measured))
+
+
+def _near_stays(events: pl.LazyFrame, stays: pl.DataFrame, resolved: Resolved) -> pl.LazyFrame:
+    """Leave out most events that no stay has, before the database copies them; `charted_sql` decides."""
+    spans = stays.group_by("subject").agg(pl.col("intime").min(), pl.col("last").max())
+    anytime = [code for code, index in resolved.measured.items() if resolved.codes[index].at_admission]
+    time = pl.col("time")
+    near = time.is_between("intime", "last") | time.is_null() | pl.col("code").is_in(anytime)
+    return events.join(spans.lazy(), on="subject").filter(near).drop("intime", "last", "hadm")
 
 
 def _check_fit(data: Path, resolved: Resolved, chosen: str | None) -> None:
@@ -289,7 +297,10 @@ def _fill(
     cohort = cohort_sql(stays, all_stays=all_stays, unknown=UNKNOWN, whole=task.period is None)
     for sql in (*cohort, EVENT):
         database.run(sql)
-    add_items(database, shards, resolved)
+    add_items(database, resolved)
+    events = scan_events(shards, resolved.stays, resolved.measured)
+    cohort_stays = database.frame("SELECT subject, intime, last FROM stay")
+    database.add_stream("event_stream", _near_stays(events, cohort_stays, resolved))
     charted = charted_sql(EVENTS, VALUE, _NUMBER)
     database.run(insert_sql(charted, resolved.codes, resolved.channels), bar, "Reading measurements")
     return faults(database, "candidate") | faults(database, "episode")

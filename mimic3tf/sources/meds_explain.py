@@ -11,7 +11,7 @@ import polars as pl
 from mimic3tf.sources.codes import cleaned_sql
 from mimic3tf.sources.database import Database, parse_size, progress_bar
 from mimic3tf.sources.meds import EVENTS, VALUE, add_items, resolve
-from mimic3tf.sources.meds_files import VALUES, Shards, find_shards, read_descriptions
+from mimic3tf.sources.meds_files import VALUES, Shards, find_shards, read_descriptions, scan_events
 from mimic3tf.sources.meds_mapping import KINDS
 from mimic3tf.storage.files import PathText
 
@@ -96,7 +96,9 @@ def explain_meds(data: PathText, *, mapping: str | None = None, memory_limit: st
     with tempfile.TemporaryDirectory() as scratch, Database(Path(scratch), limit) as database:
         with progress_bar() as bar:
             resolved = resolve(database, shards, mapping, bar)
-            add_items(database, shards, resolved)
+            add_items(database, resolved)
+            events = scan_events(shards, resolved.stays, resolved.measured)
+            database.add_stream("event_stream", events)
             counted = _COUNTED.format(value=VALUE, events=EVENTS)
             cleaned = cleaned_sql(counted, resolved.codes)
             database.run(f"CREATE TABLE value AS {cleaned}", bar, "Reading measurements")
