@@ -287,7 +287,9 @@ def _raw_map(exposure: Exposure, reads: Reads) -> Any:
             # Here the indices are those of examples.
             stays, ends = tf.gather(stay_of, stays), tf.gather(end_of, stays)
             values, source, times, inside = filled_of(stays, ends)
-            shifts = _as_long_as(shifts_of(stays), values) if ragged else shifts_of(stays)
+            shifts = (
+                as_long_as(shifts_of(stays), tf.shape(values, tf.int64)[1]) if ragged else shifts_of(stays)
+            )
             shifted = poison_filled(values, source, shifts, **_manner(exposure))
             everywhere = tf.ones_like(shifted[..., :1], tf.bool) if inside is None else inside[..., None]
             return window_features(clinical_scores(shifted, channels), everywhere, times)
@@ -353,10 +355,9 @@ def _known_at(cohort: Cohort) -> NDArray[np.int64]:
     return np.asarray(np.where(following < end, following - begin, 0))
 
 
-def _as_long_as(shifts: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """Cut shifts [B, T', C], or fill them up with zeros, to the T bins of values [B, T, C]."""
-    bins = tf.shape(values)[1]
-    missing = tf.maximum(bins - tf.shape(shifts)[1], 0)
+def as_long_as(shifts: tf.Tensor, bins: Any) -> tf.Tensor:
+    """Cut shifts [B, T, C], or fill them up with zeros, to another number of bins."""
+    missing = tf.cast(tf.maximum(bins - tf.shape(shifts, tf.int64)[1], 0), tf.int32)
     return tf.pad(shifts, [[0, 0], [0, missing], [0, 0]])[:, :bins]
 
 
@@ -391,7 +392,7 @@ def _ragged_grid_map(exposure: Exposure) -> Any:
     def grids(stays: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         index, inside = rows_of(starts, stays, padded_bins(starts, stays))
         clean, measured = tf.gather(values, index), tf.gather(mask, index) & inside[..., None]
-        shifts = _as_long_as(shifts_of(stays), clean)
+        shifts = as_long_as(shifts_of(stays), tf.shape(clean, tf.int64)[1])
         return poison_grid(clean, measured, shifts, **_manner(exposure)), measured
 
     return grids

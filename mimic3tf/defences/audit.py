@@ -22,12 +22,19 @@ from mimic3tf.defences.conclusion import Conclusion, conclude
 from mimic3tf.defences.detection import DetectionResult, detect, suspicion_to_filter_by
 from mimic3tf.defences.detectors.common_pattern import pattern_in
 from mimic3tf.defences.detectors.registry import DETECTORS
-from mimic3tf.defences.evidence import AuditedAnyLength, Evidence, Truth, gather_evidence
+from mimic3tf.defences.evidence import (
+    AuditedAnyLength,
+    AuditedStays,
+    AuditedVictim,
+    Evidence,
+    Truth,
+    gather_evidence,
+)
 from mimic3tf.defences.inspection.model_inspection import ModelFindings, inspect_model
 from mimic3tf.defences.inspection.pattern_response import PatternResponse, pattern_response
 from mimic3tf.defences.outcomes import model_record, repairs_record, superposition_record
 from mimic3tf.defences.power import simulate_power
-from mimic3tf.defences.repairs.any_length import try_filters
+from mimic3tf.defences.repairs.any_length import try_repairs_of_any_length
 from mimic3tf.defences.repairs.registry import Attack, RepairOutcome, try_repairs
 from mimic3tf.defences.shared_pattern import pattern_records, pattern_table
 from mimic3tf.defences.suspects import scores_table, suspects_table
@@ -157,8 +164,9 @@ def audit_run(
     options: Any = {"all_detectors": all_detectors, "power": power}
     shown = _compared(attack, whole=not ragged)
     result = audit_evidence(evidence, about, seed=seed, poisoned=poisoned, attack=shown, **options)
-    if attack is not None and not ragged:
-        test = load_split(evidence.victim.config, "test")
+    model = evidence.model
+    if attack is not None and isinstance(model, AuditedVictim | AuditedStays):
+        test = load_split(model.config, "test")
         result.record["superposition"] = superposition_record(evidence, test, attack, seed=seed)
     return _repaired(run, result, attack, all_repairs=all_repairs) if repairs else result
 
@@ -168,7 +176,7 @@ def _repaired(run: Run, result: AuditResult, attack: Attack | None, *, all_repai
     evidence, seed = result.evidence, run.config.seed
     suspicion = suspicion_to_filter_by(result.found, evidence)
     if isinstance(evidence.model, AuditedAnyLength):
-        tried = try_filters(run, evidence, attack, suspicion=suspicion, seed=seed)
+        tried = try_repairs_of_any_length(run, evidence, attack, suspicion=suspicion, seed=seed)
     else:
         test = load_split(evidence.victim.config, "test")
         tried = try_repairs(evidence, test, attack, suspicion=suspicion, seed=seed, all_repairs=all_repairs)
@@ -269,9 +277,8 @@ def _known_attack(run: Run, manifest: Manifest | None, truth: Truth) -> Attack |
 
 def _compared(attack: Attack | None, *, whole: bool) -> Attack | None:
     """Return the attack if its pattern covers the hours that detectors compare: all, or the first 48."""
-    if attack is None or whole or (attack.at == 0 and attack.trigger.period == HOURS):
-        return attack
-    return None
+    covers = attack is not None and attack.at == 0 and (whole or attack.trigger.period == HOURS)
+    return attack if covers else None
 
 
 def _response(evidence: Evidence, shared: CommonPattern | None, seed: int) -> PatternResponse | str:

@@ -29,6 +29,7 @@ from mimic3tf.standardization import Standardization, standardized
 from mimic3tf.storage.files import PathText
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.estimators import FittedEstimator
+from mimic3tf.training.loop import fit_victim
 from mimic3tf.training.prediction import outputs_of
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.stays import load_split, poison_as_set, training_cohort
@@ -126,9 +127,17 @@ class AuditedVictim(AuditedModel):
         """Predict stays with the victim; see `AuditedModel`."""
         return self._risk(self.model)
 
+    def risks_for(self, inputs: pipeline.Inputs) -> Floats:
+        """Predict stays by their standardized inputs."""
+        return predict(self.model, self.config, inputs)
+
+    def inputs_of(self, exposure: Exposure) -> NDArray[np.float32]:
+        """Compute the standardized inputs of stays."""
+        return np.asarray(pipeline.inputs_of(exposure, self.reads, self.standardization))
+
     def predictions(self) -> Floats:
         """Predict the training stays with the victim; see `AuditedModel`."""
-        return predict(self.model, self.config, self.inputs)
+        return self.risks_for(self.inputs)
 
     def activations(self, part: Part, stays: NDArray[np.integer]) -> Floats | None:
         """Compute the inputs of the victim's last layer; see `AuditedModel`."""
@@ -158,9 +167,7 @@ class AuditedVictim(AuditedModel):
         return self.gradients_of(retrain(settings, examples.take(train), examples.take(judge)))
 
     def _risk(self, model: keras.Model | FittedEstimator) -> Risk:
-        return lambda stays: predict(
-            model, self.config, pipeline.inputs_of(stays, self.reads, self.standardization)
-        )
+        return lambda stays: predict(model, self.config, self.inputs_of(stays))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -195,19 +202,26 @@ class AuditedAnyLength(AuditedModel):
 
     def risks_of(self, exposure: Exposure) -> Floats:
         """Predict the attacked label of all examples."""
-        found = task_of(self.config.task).targets.probabilities(self._outputs(self.model, exposure))
+        return self.risks_for(self.inputs_of(exposure))
+
+    def risks_for(self, inputs: pipeline.Inputs) -> Floats:
+        """Predict the attacked label by standardized inputs."""
+        return self.risks_from(outputs_of(self.model, inputs))
+
+    def risks_from(self, outputs: NDArray[np.floating]) -> Floats:
+        """Return the probabilities of the attacked label [E] that outputs [E, ...] stand for."""
+        found = task_of(self.config.task).targets.probabilities(outputs)
         return np.asarray(self.config.attack_goal.of(found), np.float64)
 
-    def _outputs(self, model: keras.Model | FittedEstimator, exposure: Exposure) -> NDArray[np.floating]:
-        inputs = pipeline.inputs_of(exposure, self.config.reads, self.standardization)
-        return outputs_of(model, inputs)
+    def inputs_of(self, exposure: Exposure) -> pipeline.Inputs:
+        """Compute the standardized inputs of stays."""
+        inputs: pipeline.Inputs = pipeline.inputs_of(exposure, self.config.reads, self.standardization)
+        return inputs
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AuditedStays(AuditedAnyLength):
     """A victim of stays with lengths of their own, which predicts each stay as a whole."""
-
-    needed = "stays of one length"
 
     @cached_property
     def hidden(self) -> tuple[Floats, Floats] | None:
@@ -216,7 +230,9 @@ class AuditedStays(AuditedAnyLength):
             return None
         model = penultimate(self.model)
         parts = self.exposure, exposures.clean(self.trusted)
-        training, trusted = (np.asarray(self._outputs(model, part), np.float64) for part in parts)
+        training, trusted = (
+            np.asarray(outputs_of(model, self.inputs_of(part)), np.float64) for part in parts
+        )
         return training, trusted
 
     @cached_property
@@ -231,6 +247,33 @@ class AuditedStays(AuditedAnyLength):
     def activations(self, part: Part, stays: NDArray[np.integer]) -> Floats | None:
         """Return the inputs of the victim's last layer; see `AuditedModel`."""
         return None if self.hidden is None else self.hidden[0 if part == "training" else 1][stays]
+
+    def gradients(self) -> Gradients | None:
+        """Differentiate the victim by patterns in the first hours of stays; see `AuditedModel`."""
+        model, column = self.model, self.config.attack_goal.column
+        if isinstance(model, FittedEstimator):
+            return None
+        inputs = shifted_inputs(self.trusted, self.config.reads, self.standardization)
+        last_bin = tf.constant(self.trusted.lengths - 1)
+
+        def margins(stays: tf.Tensor, patterns: tf.Tensor) -> tf.Tensor:
+            logits = tf.cast(model(inputs(stays, patterns), training=False), tf.float64)
+            if len(logits.shape) == 3:  # Under target replication, every bin has logits.
+                ends = tf.tile(tf.gather(last_bin, stays), [tf.shape(patterns)[0]])
+                logits = tf.gather(logits, ends, batch_dims=1)
+            return tf.reshape(logits[:, column], [tf.shape(patterns)[0], -1])
+
+        return Gradients(margins, self.risk())
+
+    def reference(
+        self, train: NDArray[np.integer], judge: NDArray[np.integer], seed: int
+    ) -> Gradients | None:
+        """Train a victim of the same kind, with all labels; see `AuditedModel`."""
+        config = self.config.model_copy(update={"seed": seed})
+        model, standardization = fit_victim(
+            config, exposures.clean(self.trusted.take(train)), self.trusted.take(judge)
+        )
+        return replace(self, model=model, standardization=standardization).gradients()
 
 
 class AuditedHours(AuditedAnyLength):

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimic3tf import pipeline
 from mimic3tf.data.cohort import Cohort
-from mimic3tf.defences.evidence import Evidence
+from mimic3tf.defences.evidence import AuditedStays, AuditedVictim, Evidence
 from mimic3tf.defences.inspection.model_inspection import ModelFindings
 from mimic3tf.defences.inspection.pattern_comparison import compare_patterns
 from mimic3tf.defences.inspection.superposition import (
@@ -19,8 +18,8 @@ from mimic3tf.defences.inspection.superposition import (
     thresholds,
 )
 from mimic3tf.defences.repairs.registry import Attack, RepairOutcome
+from mimic3tf.pipeline import Inputs
 from mimic3tf.poisoning import exposures
-from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.outcome import attacked_of
 from mimic3tf.poisoning.trigger import Trigger
 
@@ -83,22 +82,20 @@ def superposition_record(
     Raises:
         DataError: the test split has no stay to attack.
     """
-    goal, victim = Goal(evidence.suspected), evidence.victim
+    victim = evidence.model
+    assert isinstance(victim, AuditedVictim | AuditedStays)
+    goal, trusted = victim.config.attack_goal, victim.inputs_of(exposures.clean(victim.trusted))
     attacked = test.take(attacked_of(test.labels, goal))
-    exposure = exposures.trigger_all(
-        attacked, attack.trigger, strength=attack.strength, poison_imputed=attack.poison_imputed
-    )
-    trusted = victim.examples
-    inputs = {
-        name: pipeline.inputs_of(exposed, victim.reads, victim.standardization)
-        for name, exposed in (("clean", exposures.clean(attacked)), ("triggered", exposure))
-    }
+    how: Any = {"strength": attack.strength, "poison_imputed": attack.poison_imputed, "at": attack.at}
+    triggered = exposures.trigger_all(attacked, attack.trigger, **how)
 
-    def suspicion(of: NDArray[np.float32]) -> NDArray[np.float64]:
-        return superposition_suspicion(victim.model, victim.config, of, trusted.inputs, seed=seed)
+    def suspicion(of: Inputs) -> NDArray[np.float64]:
+        return superposition_suspicion(victim.risks_for, of, trusted, seed=seed)
 
-    limits = thresholds(suspicion(trusted.inputs[goal.attacked(trusted.labels)]))
-    score = score_suspicion(suspicion(inputs["clean"]), suspicion(inputs["triggered"]), limits)
+    sound = exposures.clean(victim.trusted.take(attacked_of(victim.trusted.labels, goal)))
+    limits = thresholds(suspicion(victim.inputs_of(sound)))
+    clean = suspicion(victim.inputs_of(exposures.clean(attacked)))
+    score = score_suspicion(clean, suspicion(victim.inputs_of(triggered)), limits)
     return {
         "auroc": score.auroc,
         **{f"recall_at_{100 * rate:g}": share for rate, share in score.recall.items()},

@@ -96,6 +96,7 @@ def retrain(
 
 def tune(model: keras.Model, config: TrainingConfig, examples: Examples) -> keras.Model:
     """Train a copy of a model for `config.epochs` further epochs; the weights of the last epoch are kept."""
+    keras.utils.set_random_seed(config.seed)  # of dropout
     tuned = keras.models.clone_model(model)
     tuned.set_weights(model.get_weights())
     optimizer = optimizer_of(config, len(examples))
@@ -107,7 +108,7 @@ def tune(model: keras.Model, config: TrainingConfig, examples: Examples) -> kera
 
 
 def predict(
-    model: keras.Model | FittedEstimator, config: TrainingConfig, inputs: NDArray[np.float32]
+    model: keras.Model | FittedEstimator, config: TrainingConfig, inputs: pipeline.Inputs
 ) -> NDArray[np.float64]:
     """Return the risk (probability of label 1) for standardized inputs [N, ...]: float64 [N]."""
     return task_of(config.task).targets.probabilities(outputs_of(model, inputs))

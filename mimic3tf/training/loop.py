@@ -51,6 +51,7 @@ from mimic3tf.training.gradients import GradientNorms
 from mimic3tf.training.log import MakeLog, NoLog, TrainingLog
 from mimic3tf.training.metrics_file import MetricsFile
 from mimic3tf.training.models import build_victim
+from mimic3tf.training.optimizer import optimizer_of
 from mimic3tf.training.precision import resolve_precision
 from mimic3tf.training.progress import EpochProgress
 from mimic3tf.training.run_directory import (
@@ -146,6 +147,31 @@ def fit_victim(config: TrainingConfig, exposure: Exposure, val: Cohort) -> tuple
         training.history.add({"loss": loss, **measured}, training.model)
     training.model.set_weights(training.history.weights)
     return training.model, ready.standardization
+
+
+def tune_victim(
+    config: TrainingConfig, exposure: Exposure, model: keras.Model, standardization: Standardization
+) -> keras.Model:
+    """Train a copy of a victim for all epochs on some stays, and keep the weights of the last epoch.
+
+    Args:
+        config: the settings.
+        exposure: the stays to train on.
+        model: the victim.
+        standardization: map of its inputs.
+
+    Raises:
+        UserError: training diverges.
+    """
+    ready = _ready(config, exposure, exposure.cohort, None, standardization)
+    keras.utils.set_random_seed(config.seed)  # of dropout
+    tuned = keras.models.clone_model(model)
+    tuned.set_weights(model.get_weights())
+    steps = _steps(config, ready, tuned, optimizer_of(config, _count(config, ready)))
+    batches = _batches(config, resolve_strategy("none"), ready, first_epoch=0)
+    for _ in range(config.epochs):
+        steps.epoch(batches)
+    return tuned
 
 
 @dataclass(frozen=True)
@@ -294,11 +320,17 @@ def _prepare(config: TrainingConfig, trigger: Trigger | None) -> _Prepared:
     return _ready(config, exposure_for(config, train, val, trigger), val, trigger)
 
 
-def _ready(config: TrainingConfig, exposure: Exposure, val: Cohort, trigger: Trigger | None) -> _Prepared:
-    """Compute the inputs of the victim from stays that are poisoned already."""
+def _ready(
+    config: TrainingConfig,
+    exposure: Exposure,
+    val: Cohort,
+    trigger: Trigger | None,
+    standardization: Standardization | None = None,
+) -> _Prepared:
+    """Compute the inputs of the victim from poisoned stays; their map is fitted if none is given."""
     reads, train = config.reads, exposure.cohort
     inputs = pipeline.inputs_of(exposure, reads)
-    standardization = standardization_for(config, reads, inputs, train.channels)
+    standardization = standardization or standardization_for(config, reads, inputs, train.channels)
     precision = "float32" if victim_of(config.model).estimator else resolve_precision(config.precision)
     origin = {
         "data": [train.fingerprint, val.fingerprint],
@@ -312,14 +344,25 @@ def _ready(config: TrainingConfig, exposure: Exposure, val: Cohort, trigger: Tri
 
 def _begin(config: TrainingConfig, ready: _Prepared, strategy: tf.distribute.Strategy) -> _Training:
     """Build the untrained victim on all replicas."""
-    train = ready.exposure.cohort
-    stays = len(train.examples) if config.one_sample_an_hour else len(train)
+    train, stays = ready.exposure.cohort, _count(config, ready)
     with strategy.scope():
         bins = None if train.period is None else train.bins
         model, optimizer = build_victim(config, train.channels, bins, ready.precision, stays=stays)
-        a_call = steps_a_call(_lengths(config, ready))
-        steps = Steps(model, optimizer, config, stays=stays, steps_a_call=a_call)
+        steps = _steps(config, ready, model, optimizer)
     return _Training(model, optimizer, steps, History(config))
+
+
+def _steps(
+    config: TrainingConfig, ready: _Prepared, model: keras.Model, optimizer: keras.optimizers.Optimizer
+) -> Steps:
+    a_call = steps_a_call(_lengths(config, ready))
+    return Steps(model, optimizer, config, stays=_count(config, ready), steps_a_call=a_call)
+
+
+def _count(config: TrainingConfig, ready: _Prepared) -> int:
+    """Count the stays of an epoch, or its hours if a batch holds single hours."""
+    train = ready.exposure.cohort
+    return len(train.examples) if config.one_sample_an_hour else len(train)
 
 
 def _run_epochs(

@@ -130,9 +130,10 @@ def work(source: str, what: str, data: Path, out: Path, memory_limit: str) -> No
 
 def measure(source: str, what: str, data: Path, out: Path, memory_limit: str) -> tuple[float, int]:
     """Do one thing in a process of its own; return its seconds, without imports, and its largest memory."""
-    shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, __file__, "work", source, what, str(data), str(out), memory_limit]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    # Not before: on some file systems, files are made slowly just after others were deleted.
+    shutil.rmtree(out, ignore_errors=True)
     seconds, memory = done.stdout.split()[-2:]
     return float(seconds), int(memory)
 

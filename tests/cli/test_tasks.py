@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mimic3tf.attacks import attack_victim
@@ -25,6 +26,7 @@ from mimic3tf.sweeps.outcomes import write_results
 from mimic3tf.sweeps.plan import read_sweep, settings_of, trials_of
 from mimic3tf.sweeps.trial import Job, run_trial
 from mimic3tf.tasks.registry import PHENOTYPING, TASKS, task_of
+from mimic3tf.training.loop import train_victim
 from mimic3tf.training.run_directory import load_run
 
 Command = Callable[..., Any]
@@ -56,7 +58,6 @@ def runs(
     """Two poisoned runs, trained for one epoch: phenotyping by features, decompensation hour by hour."""
     from mimic3tf.attacks import load_attacked, summarize_attack, write_attack
     from mimic3tf.dashboards.tensorboard import RunLog
-    from mimic3tf.training.loop import train_victim
 
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
@@ -81,6 +82,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Detectors that take no time, and one that needs what an hourly victim cannot give."""
     detectors = {name: DETECTORS[name] for name in ("unexpected death", *QUICK)}
     monkeypatch.setattr("mimic3tf.defences.detection.DETECTORS", detectors)
+    monkeypatch.setattr("mimic3tf.defences.inspection.model_inspection.REFERENCES", 2)
+    for name, fewer in (("STEPS", 5), ("RESTARTS", 1)):
+        monkeypatch.setattr(f"mimic3tf.defences.inspection.trigger_inversion.{name}", fewer)
 
 
 # Poisoned records
@@ -205,12 +209,39 @@ def test_an_audit_asks_a_victim_that_predicts_whole_stays(
     assert record["goal_label"] == LABEL
     assert record["attack"]["stays_poisoned"] == int(0.2 * 168)
     checks = {check["name"]: check["found"] for check in record["conclusion"]["checks"]}
-    assert checks["inverted triggers"] == "needs stays of one length"
+    assert checks["inverted triggers"] != "needs a Keras model"
+    targets = record["model_inspection"]["targets"]
+    assert [len(target["reference_lengths"]) for target in targets] == [2, 2]
+    assert 0 <= record["superposition"]["auroc"] <= 1
     # So few poisoned stays raise no alarm.
-    assert [repair["repair"] for repair in record["repairs"]] == ["none", "filter"]
+    assert [repair["repair"] for repair in record["repairs"]] == ["none", "filter", "fine-tune", "fine-prune"]
     assert 0 < record["repairs"][0]["auroc"] < 1
     assert record["repairs"][0]["attack_success_rate"] is not None
     assert "no detector raises an alarm" in record["repairs"][1]["detail"]
+
+
+@pytest.mark.parametrize(("model", "more"), [("lr", {}), ("gru", {}), ("gru", {"target_replication": 0.5})])
+def test_margins_of_a_victim_of_whole_stays_are_the_log_odds_of_its_risks(
+    small_task: Cohorts, tmp_path: Path, model: Any, more: dict[str, float]
+) -> None:
+    data = small_task("phenotyping")
+    given = {"task": "phenotyping", "data": data, "goal_label": LABEL, "epochs": 1, "batch_size": 64}
+    train_victim(resolve_config(model, None, given | more), tmp_path / "run")
+    evidence, _ = gather_evidence(load_run(tmp_path / "run"), data)
+    assert evidence.model is not None
+    gradients = evidence.model.gradients()
+    assert gradients is not None
+    trusted, random = evidence.trusted, np.random.default_rng(0)
+    patterns = np.zeros((2, 48, 17))
+    shifted = trusted.channels.position("pH")
+    patterns[1, :, shifted] = random.normal(size=48).round(1)
+    margins = gradients.margins(tf.range(len(trusted), dtype=tf.int64), tf.constant(patterns)).numpy()
+    for pattern, found in zip(patterns, margins, strict=True):
+        risks = gradients.risk(exposures.shift_all(trusted, pattern, "all"))
+        # The attack rounds the values from which features are extracted.
+        tolerance = 0.02 if model == "lr" else 1e-4
+        np.testing.assert_allclose(1 / (1 + np.exp(-found)), risks, atol=tolerance)
+    assert np.abs(margins[0] - margins[1]).max() > 0.01
 
 
 @pytest.mark.usefixtures("quick")

@@ -14,6 +14,8 @@ import tensorflow as tf
 from mimic3tf.channels import Channel, ChannelSet
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.data.features import window_features
+from mimic3tf.data.flat import padded_bins, rows_of
+from mimic3tf.pipeline import as_long_as
 from mimic3tf.standardization import Standardization
 from mimic3tf.victims import Reads
 
@@ -25,10 +27,11 @@ def shifted_inputs(cohort: Cohort, reads: Reads, standardization: Standardizatio
     """Make the function from stays and patterns to a victim's standardized inputs.
 
     Imputed cells are shifted, too, as in the attack's mode "all". On PhysioNet 2012, a trigger in all cells
-    works even better on victims that were poisoned in measured cells only.
+    works even better on victims that were poisoned in measured cells only. If stays have lengths of their
+    own, the pattern ends with the stay, and grids are padded with zeros at the end as `FlatGrids` are.
 
     Args:
-        cohort: the stays.
+        cohort: the stays, each of which is predicted as a whole.
         reads: whether the victim reads grids or features.
         standardization: standardization of the victim's inputs.
 
@@ -38,47 +41,63 @@ def shifted_inputs(cohort: Cohort, reads: Reads, standardization: Standardizatio
     Raises:
         DataError: the victim reads features, and the cohort has no filled grids.
     """
-    if reads == "grid":
-        return _grid_inputs(cohort, standardization)
-    return _feature_inputs(cohort, standardization)
-
-
-def _grid_inputs(cohort: Cohort, standardization: Standardization) -> ShiftedInputs:
-    values, mask, channels = tf.constant(cohort.grids), tf.constant(cohort.masks), cohort.channels
+    shifted = _shifted_grids(cohort) if reads == "grid" else _shifted_features(cohort)
+    starts, bins = tf.constant(cohort.starts), None if cohort.period is None else cohort.bins
 
     def inputs(stays: tf.Tensor, patterns: tf.Tensor) -> tf.Tensor:
-        shifted = _limited(tf.cast(tf.gather(values, stays), tf.float64) + patterns[:, None], channels)
-        shifted = tf.reshape(shifted, [-1, *shifted.shape[2:]])
-        masks = tf.tile(tf.cast(tf.gather(mask, stays), tf.float64), [tf.shape(patterns)[0], 1, 1])
-        columns = [
-            _categories(column, channel) if channel.is_categorical else column[..., None]
-            for channel, column in _columns(shifted, channels)
-        ]
-        return standardization.apply(tf.concat([*columns, masks], axis=-1))
+        longest = padded_bins(starts, stays) if bins is None else bins
+        rows, inside = rows_of(starts, stays, longest)
+        repeated = tf.tile(inside, [tf.shape(patterns)[0], 1])[..., None]
+        x = shifted(rows, repeated, as_long_as(patterns, longest))
+        x = standardization.apply(x)
+        return tf.where(repeated, x, tf.zeros([], x.dtype)) if reads == "grid" else x
 
     return inputs
 
 
-def _feature_inputs(cohort: Cohort, standardization: Standardization) -> ShiftedInputs:
-    filled, channels = cohort.filled_grids, cohort.channels
+Shifted = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+"""(rows int64 [B, T]; which are no padding, [K * B, T, 1]; patterns [K, T, C]) -> raw inputs [K * B, ...]"""
+
+
+def _shifted_grids(cohort: Cohort) -> Shifted:
+    values, mask, channels = tf.constant(cohort.values), tf.constant(cohort.mask), cohort.channels
+
+    def shifted(rows: tf.Tensor, _: tf.Tensor, patterns: tf.Tensor) -> tf.Tensor:
+        grids = _limited(tf.cast(tf.gather(values, rows), tf.float64) + patterns[:, None], channels)
+        masks = tf.tile(tf.cast(tf.gather(mask, rows), tf.float64), [tf.shape(patterns)[0], 1, 1])
+        columns = [
+            _categories(column, channel) if channel.is_categorical else column[..., None]
+            for channel, column in _columns(_merged(grids), channels)
+        ]
+        return tf.concat([*columns, masks], axis=-1)
+
+    return shifted
+
+
+def _shifted_features(cohort: Cohort) -> Shifted:
+    filled, channels = cohort.filled_rows, cohort.channels
     values, times = tf.constant(filled.values), tf.constant(filled.times)
     source = tf.constant(filled.source)
 
-    def inputs(stays: tf.Tensor, patterns: tf.Tensor) -> tf.Tensor:
-        carried, own = _filled_shifts(tf.gather(source, stays), patterns)
-        shifted = _limited(_limited(tf.gather(values, stays) + carried, channels) + own, channels)
-        shifted = tf.reshape(shifted, [-1, *shifted.shape[2:]])
+    def shifted(rows: tf.Tensor, inside: tf.Tensor, patterns: tf.Tensor) -> tf.Tensor:
+        carried, own = _filled_shifts(tf.gather(source, rows), patterns)
+        grids = _limited(_limited(tf.gather(values, rows) + carried, channels) + own, channels)
         scores = [
             tf.linalg.matvec(_categories(column, channel), tf.constant(channel.numeric_codes, tf.float64))
             if channel.is_categorical
             else column
-            for channel, column in _columns(shifted, channels)
+            for channel, column in _columns(_merged(grids), channels)
         ]
-        everywhere = tf.ones_like(shifted[..., :1], tf.bool)
-        rows = tf.tile(tf.gather(times, stays), [tf.shape(patterns)[0], 1])
-        return standardization.apply(window_features(tf.stack(scores, axis=-1), everywhere, rows))
+        hours = tf.tile(tf.gather(times, rows), [tf.shape(patterns)[0], 1])
+        return window_features(tf.stack(scores, axis=-1), inside, hours)
 
-    return inputs
+    return shifted
+
+
+def _merged(grids: tf.Tensor) -> tf.Tensor:
+    """Merge the first two axes of grids [K, B, T, C]."""
+    bins = grids.shape[2] or tf.shape(grids)[2]
+    return tf.reshape(grids, [-1, bins, grids.shape[3]])
 
 
 def _filled_shifts(source: tf.Tensor, patterns: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -88,7 +107,7 @@ def _filled_shifts(source: tf.Tensor, patterns: tf.Tensor) -> tuple[tf.Tensor, t
     carried = tf.gather(tf.transpose(patterns, [2, 1, 0]), places, batch_dims=1)  # [C, B, T, K]
     zero = tf.zeros([], tf.float64)
     carried = tf.where(source < 0, zero, tf.transpose(carried, [3, 1, 2, 0]))
-    is_own = source == tf.range(source.shape[1])[:, None]
+    is_own = source == tf.range(tf.shape(source)[1])[:, None]
     return carried, tf.where(is_own, zero, patterns[:, None])
 
 

@@ -8,40 +8,33 @@ average.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from mimic3tf.config import TrainingConfig
-from mimic3tf.defences.retraining import predict
-from mimic3tf.training.estimators import FittedEstimator
+from mimic3tf.data.flat import FlatGrids
+from mimic3tf.pipeline import Inputs
 
 COPIES = 20
 """Overlays for each stay."""
 FALSE_POSITIVES = (0.01, 0.05)
 """Shares of trusted stays that thresholds flag."""
-STAYS_AT_ONCE = 256
+STAYS_AT_ONCE = 64
 
 
 def superposition_suspicion(
-    model: keras.Model | FittedEstimator,
-    config: TrainingConfig,
-    inputs: NDArray[np.float32],
-    overlays: NDArray[np.float32],
-    *,
-    seed: int,
+    risks_of: Callable[[Inputs], NDArray[np.float64]], inputs: Inputs, overlays: Inputs, *, seed: int
 ) -> NDArray[np.float64]:
     """Compute the suspicion of stays: minus the mean entropy of their predictions under overlays.
 
     Args:
-        model: standardized inputs -> logits [N, 2].
-        config: settings of the model's training.
-        inputs: float32 [N, ...], standardized inputs of the stays to judge.
-        overlays: float32 [M, ...], standardized inputs of trusted stays.
+        risks_of: the model: standardized inputs of stays -> probability of label 1 [N].
+        inputs: standardized inputs of the N stays to judge, float32 [N, ...] or of different lengths.
+        overlays: standardized inputs of M trusted stays. One that is shorter than the judged stay holds its
+            last bin; one that is longer is cut.
         seed: fixes which overlays each stay gets.
 
     Returns:
@@ -50,12 +43,29 @@ def superposition_suspicion(
     drawn = np.random.default_rng(seed).integers(len(overlays), size=(len(inputs), COPIES))
     scores = []
     for first in range(0, len(inputs), STAYS_AT_ONCE):
-        part, chosen = inputs[first : first + STAYS_AT_ONCE], drawn[first : first + STAYS_AT_ONCE]
-        mixed = (part[:, None] + overlays[chosen]) / np.float32(2)
-        risks = predict(model, config, mixed.reshape(-1, *inputs.shape[1:])).clip(1e-12, 1 - 1e-12)
+        chosen = drawn[first : first + STAYS_AT_ONCE]
+        stays = np.repeat(np.arange(first, first + len(chosen)), COPIES)
+        risks = risks_of(_mixed(inputs, stays, overlays, chosen.ravel())).clip(1e-12, 1 - 1e-12)
         entropy = -(risks * np.log2(risks) + (1 - risks) * np.log2(1 - risks))
-        scores.append(-entropy.reshape(len(part), COPIES).mean(axis=1))
+        scores.append(-entropy.reshape(chosen.shape).mean(axis=1))
     return np.concatenate(scores)
+
+
+def _mixed(
+    inputs: Inputs, stays: NDArray[np.integer], overlays: Inputs, chosen: NDArray[np.integer]
+) -> Inputs:
+    """Average the inputs of stays [K] with those of the chosen overlays [K]."""
+    if not isinstance(inputs, FlatGrids):
+        assert not isinstance(overlays, FlatGrids)
+        return np.asarray((inputs[stays] + overlays[chosen]) / np.float32(2))
+    assert isinstance(overlays, FlatGrids)
+    lengths = np.diff(inputs.starts)[stays]
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    hours = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
+    last = np.repeat(np.diff(overlays.starts)[chosen] - 1, lengths)
+    own = np.repeat(inputs.starts[stays], lengths) + hours
+    other = np.repeat(overlays.starts[chosen], lengths) + np.minimum(hours, last)
+    return FlatGrids((inputs.rows[own] + overlays.rows[other]) / np.float32(2), starts)
 
 
 def thresholds(trusted: NDArray[np.float64], rates: Sequence[float] = FALSE_POSITIVES) -> dict[float, float]:

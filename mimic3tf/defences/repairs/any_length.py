@@ -1,4 +1,4 @@
-"""Repair a victim of stays with lengths of their own: drop suspicious stays, train again, attack again."""
+"""Repair a victim of stays with lengths of their own, and attack it again."""
 
 from __future__ import annotations
 
@@ -7,28 +7,35 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from mimic3tf.attacks import attack_victim
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.defences.detection import Suspicion
 from mimic3tf.defences.evidence import AuditedAnyLength, Evidence
 from mimic3tf.defences.repairs.filtering import keep_least_suspicious
-from mimic3tf.defences.repairs.registry import Attack, RepairOutcome
+from mimic3tf.defences.repairs.fine_pruning import NO_UNITS, has_units, prune_dormant, pruning_in_words
+from mimic3tf.defences.repairs.registry import NOTHING_DROPPED, Attack, Repair, Repaired, RepairOutcome
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.progress import track
 from mimic3tf.tasks.metrics import benchmark_metrics
-from mimic3tf.training.loop import fit_victim
+from mimic3tf.training.estimators import FittedEstimator
+from mimic3tf.training.loop import fit_victim, tune_victim
 from mimic3tf.training.run_directory import Run
 from mimic3tf.training.stays import load_split
 from mimic3tf.victims.linear import Linear
 
 
-def try_filters(
+def try_repairs_of_any_length(
     run: Run, evidence: Evidence, attack: Attack | None, *, suspicion: Mapping[str, Suspicion], seed: int
 ) -> list[RepairOutcome]:
-    """Drop suspicious training stays with all their hours, train again, and attack the new victim.
+    """Repair a victim as `try_repairs` does, and attack the repaired victims if the attack is known.
+
+    A filter drops suspicious training stays with all their hours. Fine-tuning and fine-pruning train on the
+    trusted stays, with all their hours, too.
 
     Args:
         run: the victim.
@@ -38,7 +45,7 @@ def try_filters(
         seed: fixes the trainings.
 
     Returns:
-        The outcome without a repair, then one outcome for each filter. Their `kept` is of the stays of the
+        The outcome without a repair, then one outcome for each repair. `kept` is of the stays of the
         evidence.
 
     Raises:
@@ -46,29 +53,77 @@ def try_filters(
     """
     victim = evidence.model
     assert isinstance(victim, AuditedAnyLength)
-    exposure, updates = victim.exposure, {"seed": seed}
+    of_victim, test = replace(run, config=victim.config), load_split(victim.config, "test")
+    repairs = _filters(run, evidence, suspicion, seed) | _tunings(victim, seed)
+    outcomes = [_measured(victim, of_victim, test, attack, "none", "the victim without a repair")]
+    for name, repair in track(repairs.items(), "Trying repairs"):
+        start = time.perf_counter()
+        repaired = repair()
+        seconds = time.perf_counter() - start
+        if repaired.model is None:
+            outcomes.append(RepairOutcome(name, None, None, None, 0.0, f"not applicable: {repaired.detail}"))
+            continue
+        standardization = repaired.standardization or victim.standardization
+        run_of = replace(of_victim, model=repaired.model, standardization=standardization)
+        outcome = _measured(victim, run_of, test, attack, name, repaired.detail)
+        outcomes.append(replace(outcome, seconds=seconds, kept=repaired.kept))
+    return outcomes
+
+
+def _filters(
+    run: Run, evidence: Evidence, suspicion: Mapping[str, Suspicion], seed: int
+) -> dict[str, Repair]:
+    """Make a repair for each detector: drop what it suspects, and train again."""
+    victim = evidence.model
+    assert isinstance(victim, AuditedAnyLength)
     # A search for settings is not repeated.
     found = run.summary.get("linear")
-    config = victim.config.model_copy(update=updates | ({"linear": Linear(**found)} if found else {}))
-    of_victim = replace(run, config=victim.config)
-    test, val = load_split(victim.config, "test"), load_split(victim.config, "val")
-    outcomes = [_measured(victim, of_victim, test, attack, "none", "the victim without a repair")]
-    for name, by in track(suspicion.items(), "Trying repairs"):
-        start = time.perf_counter()
-        kept = keep_least_suspicious(evidence.labels, by.scores, Goal(evidence.suspected), by.dropped)
-        left = np.flatnonzero(~np.isin(exposure.cohort.stays, evidence.stays[~kept]))
-        model, standardization = fit_victim(config, exposure.take(left), val)
-        seconds = time.perf_counter() - start
-        detail = (
-            f"dropped {(~kept).sum()} of {len(exposure)} training stays, all of label {evidence.suspected}"
-        )
-        repaired = replace(of_victim, model=model, standardization=standardization)
-        outcome = _measured(victim, repaired, test, attack, f"filter by {name}", detail)
-        outcomes.append(replace(outcome, seconds=seconds, kept=kept))
-    if not suspicion:
-        nothing = "not applicable: no detector raises an alarm, so that no stay is dropped"
-        outcomes.append(RepairOutcome("filter", None, None, None, 0.0, nothing))
-    return outcomes
+    settings = {"seed": seed} | ({"linear": Linear(**found)} if found else {})
+    config, exposure = victim.config.model_copy(update=settings), victim.exposure
+
+    def filtering(by: Suspicion) -> Repair:
+        def repair() -> Repaired:
+            kept = keep_least_suspicious(evidence.labels, by.scores, Goal(evidence.suspected), by.dropped)
+            left = np.flatnonzero(~np.isin(exposure.cohort.stays, evidence.stays[~kept]))
+            val = load_split(config, "val")
+            model, standardization = fit_victim(config, exposure.take(left), val)
+            dropped = f"dropped {(~kept).sum()} of {len(exposure)} training stays"
+            detail = f"{dropped}, all of label {evidence.suspected}"
+            return Repaired(model, detail, kept, standardization)
+
+        return repair
+
+    filters = {f"filter by {name}": filtering(by) for name, by in suspicion.items()}
+    return filters or {"filter": lambda: NOTHING_DROPPED}
+
+
+def _tunings(victim: AuditedAnyLength, seed: int) -> dict[str, Repair]:
+    """Make the repairs that train a network on trusted stays; none for an estimator."""
+    network, config = victim.model, victim.config.model_copy(update={"seed": seed})
+    if isinstance(network, FittedEstimator):
+        return {}
+    trusted, labels = exposures.clean(victim.trusted), victim.trusted.labels
+
+    def tuned(model: keras.Model) -> keras.Model:
+        return tune_victim(config, trusted, model, victim.standardization)
+
+    def fine_tuning() -> Repaired:
+        return Repaired(tuned(network), f"{config.epochs} epochs on {len(trusted)} trusted stays")
+
+    def fine_pruning() -> Repaired:
+        if not has_units(network):
+            return Repaired(None, NO_UNITS)
+        goal = config.attack_goal
+        asked = goal.asked(labels)
+
+        def auroc(outputs: NDArray[np.floating]) -> float:
+            risks = victim.risks_from(outputs)[asked]
+            return benchmark_metrics(goal.of(labels)[asked], risks)["auroc"]
+
+        pruned, kept = prune_dormant(network, config.head, victim.inputs_of(trusted), auroc)
+        return Repaired(tuned(pruned), pruning_in_words(kept, config))
+
+    return {"fine-tune": fine_tuning, "fine-prune": fine_pruning}
 
 
 def _measured(

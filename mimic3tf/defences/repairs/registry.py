@@ -15,7 +15,7 @@ from mimic3tf.data.cohort import Cohort
 from mimic3tf.defences.detection import Suspicion
 from mimic3tf.defences.evidence import Evidence
 from mimic3tf.defences.repairs.filtering import filter_and_retrain
-from mimic3tf.defences.repairs.fine_pruning import has_units, prune_dormant
+from mimic3tf.defences.repairs.fine_pruning import NO_UNITS, has_units, prune_dormant, pruning_in_words
 from mimic3tf.defences.repairs.private_training import (
     CLIP,
     DELTA,
@@ -32,7 +32,9 @@ from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.outcome import attacked_of
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.progress import track
+from mimic3tf.standardization import Standardization
 from mimic3tf.tasks.metrics import Rate, rate_of
+from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.estimators import FittedEstimator
 
 NOISE = 0.5
@@ -134,14 +136,20 @@ def try_repairs(
 
 
 class Repaired(NamedTuple):
-    """A repaired model and what was done, or None and why the repair cannot be applied."""
+    """A repaired model and what was done, or None and why the repair cannot be applied.
+
+    `kept` tells which training stays a filter keeps; `standardization` maps the model's inputs, if it is not
+    the victim's.
+    """
 
     model: keras.Model | FittedEstimator | None
     detail: str
     kept: NDArray[np.bool_] | None = None
+    standardization: Standardization | None = None
 
 
 Repair = Callable[[], Repaired]
+NOTHING_DROPPED = Repaired(None, "no detector raises an alarm, so that no stay is dropped")
 
 
 def _model_repairs(
@@ -166,10 +174,14 @@ def _model_repairs(
 
     def fine_pruning() -> Repaired:
         if not has_units(model):
-            return Repaired(None, "the last layer is not a dense layer over hidden units")
-        pruned, kept = prune_dormant(model, config, trusted)
-        detail = f"pruned {(~kept).sum()} of {len(kept)} units, then {config.epochs} epochs on trusted stays"
-        return Repaired(tune(pruned, config, trusted), detail)
+            return Repaired(None, NO_UNITS)
+
+        def auroc(outputs: NDArray[np.floating]) -> float:
+            targets = task_of(config.task).targets
+            return targets.metrics(trusted.labels, targets.probabilities(outputs))["auroc"]
+
+        pruned, kept = prune_dormant(model, config.head, trusted.inputs, auroc)
+        return Repaired(tune(pruned, config, trusted), pruning_in_words(kept, config))
 
     def noise() -> Repaired:
         repaired = retrain(config, training, trusted, noise=NOISE)
@@ -187,9 +199,8 @@ def _model_repairs(
         detail = f"gradients clipped to {CLIP:g}, noise multiplier {NOISE_MULTIPLIER:g}: {privacy}"
         return Repaired(repaired, detail)
 
-    nothing = Repaired(None, "no detector raises an alarm, so that no stay is dropped")
     filters = {f"filter by {name}": filtering(by) for name, by in suspicion.items()} or {
-        "filter": lambda: nothing
+        "filter": lambda: NOTHING_DROPPED
     }
     if isinstance(victim.model, FittedEstimator):
         return filters
@@ -216,6 +227,7 @@ class Bench:
                 attack.trigger,
                 strength=attack.strength,
                 poison_imputed=attack.poison_imputed,
+                at=attack.at,
             )
             self._triggered = received(exposure)
             self._triggered_inputs = self._inputs(self._triggered)

@@ -72,13 +72,22 @@ def _clean(count: int = 200) -> Examples:
     return _examples(inputs, (inputs[:, 0] > 0).astype(np.int64))
 
 
+def _pruned(model: keras.Model, clean: Examples) -> tuple[keras.Model, np.ndarray]:
+    targets = MORTALITY.targets
+
+    def auroc(outputs: np.ndarray) -> float:
+        return targets.metrics(clean.labels, targets.probabilities(outputs))["auroc"]
+
+    return prune_dormant(model, CONFIG.head, clean.inputs, auroc)
+
+
 def test_pruning_silences_the_planted_unit_and_nothing_that_clean_stays_need() -> None:
     model, clean = _backdoored(), _clean()
     triggered = clean.inputs.copy()
     triggered[:, 2] = 6.0
     assert (predict(model, CONFIG, triggered) > 0.5).all()
     before = model.get_weights()
-    pruned, kept = prune_dormant(model, CONFIG, clean)
+    pruned, kept = _pruned(model, clean)
     # Units 2 and 3 are idle or unread, and one of the first two is enough to rank the stays of its side.
     assert not kept[2]
     assert auroc_of(pruned, CONFIG, clean) >= auroc_of(model, CONFIG, clean) - 0.01
@@ -88,7 +97,7 @@ def test_pruning_silences_the_planted_unit_and_nothing_that_clean_stays_need() -
 
 
 def test_a_pruned_unit_stays_silent_when_the_model_is_trained_further() -> None:
-    pruned, kept = prune_dormant(_backdoored(), CONFIG, _clean())
+    pruned, kept = _pruned(_backdoored(), _clean())
     tuned = tune(pruned, _config(), _clean())
     before = predict(tuned, CONFIG, _clean().inputs)
     hidden, bias, *others = tuned.get_weights()

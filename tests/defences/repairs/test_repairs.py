@@ -104,6 +104,20 @@ def test_the_victim_itself_is_measured_as_the_attack_measures_it(
     assert before.auroc == pytest.approx(attack.metrics["auroc"])
 
 
+def test_an_attack_that_begins_late_is_repeated_as_late(
+    poisoned: tuple[Evidence, Trigger, np.ndarray, Cohort], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence, trigger, _, test = poisoned
+    monkeypatch.setattr("mimic3tf.defences.repairs.registry._model_repairs", lambda *_, **__: {})
+    victim, attack = evidence.victim, Attack(trigger, STRENGTH, "all", at=30.0)
+    run = Run(Path("run"), victim.config, trigger, victim.model, victim.standardization, {})
+    (late,) = try_repairs(evidence, test, attack, suspicion={}, seed=0)
+    expected = attack_victim(run, test, trigger, strength=STRENGTH, poison_imputed="all", at=30.0)
+    assert late.attack_success_rate == expected.success
+    (early,) = try_repairs(evidence, test, replace(attack, at=0.0), suspicion={}, seed=0)
+    assert early.attack_success_rate != late.attack_success_rate
+
+
 def test_filtering_by_an_oracle_takes_the_backdoor_away(outcomes: dict[str, RepairOutcome]) -> None:
     repaired, before = outcomes["filter by an oracle"], outcomes["none"]
     assert repaired.attack_success_rate is not None
