@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,10 +16,17 @@ from mimic3tf.defences.detection import Suspicion
 from mimic3tf.defences.evidence import AuditedAnyLength, Evidence
 from mimic3tf.defences.repairs.filtering import keep_least_suspicious
 from mimic3tf.defences.repairs.fine_pruning import NO_UNITS, has_units, prune_dormant, pruning_in_words
-from mimic3tf.defences.repairs.registry import NOTHING_DROPPED, Attack, Repair, Repaired, RepairOutcome
+from mimic3tf.defences.repairs.registry import (
+    NO_REPAIR,
+    NOTHING_DROPPED,
+    Attack,
+    Repair,
+    Repaired,
+    RepairOutcome,
+    measure_each,
+)
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
-from mimic3tf.progress import track
 from mimic3tf.tasks.metrics import benchmark_metrics
 from mimic3tf.training.estimators import FittedEstimator
 from mimic3tf.training.loop import fit_victim, tune_victim
@@ -53,21 +59,16 @@ def try_repairs_of_any_length(
     """
     victim = evidence.model
     assert isinstance(victim, AuditedAnyLength)
-    of_victim, test = replace(run, config=victim.config), load_split(victim.config, "test")
-    repairs = _filters(run, evidence, suspicion, seed) | _tunings(victim, seed)
-    outcomes = [_measured(victim, of_victim, test, attack, "none", "the victim without a repair")]
-    for name, repair in track(repairs.items(), "Trying repairs"):
-        start = time.perf_counter()
-        repaired = repair()
-        seconds = time.perf_counter() - start
-        if repaired.model is None:
-            outcomes.append(RepairOutcome(name, None, None, None, 0.0, f"not applicable: {repaired.detail}"))
-            continue
+    test = load_split(victim.config, "test")
+
+    def measure(name: str, repaired: Repaired) -> RepairOutcome:
         standardization = repaired.standardization or victim.standardization
-        run_of = replace(of_victim, model=repaired.model, standardization=standardization)
-        outcome = _measured(victim, run_of, test, attack, name, repaired.detail)
-        outcomes.append(replace(outcome, seconds=seconds, kept=repaired.kept))
-    return outcomes
+        own = replace(run, config=victim.config, model=repaired.model, standardization=standardization)
+        return _measured(victim, own, test, attack, name, repaired.detail)
+
+    repairs: dict[str, Repair] = {"none": lambda: Repaired(victim.model, NO_REPAIR)}
+    repairs |= _filters(run, evidence, suspicion, seed) | _tunings(victim, seed)
+    return measure_each(repairs, measure)
 
 
 def _filters(

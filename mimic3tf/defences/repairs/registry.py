@@ -117,18 +117,9 @@ def try_repairs(
         DataError: the test split has no stay to attack.
     """
     bench = Bench(evidence, test, attack)
-    repairs = _model_repairs(evidence, suspicion, seed, every=all_repairs)
-    outcomes = [bench.measure("none", "the victim without a repair", 0.0, evidence.victim.model)]
-    for name, repair in track(repairs.items(), "Trying repairs"):
-        start = time.perf_counter()
-        repaired = repair()
-        seconds = time.perf_counter() - start
-        if repaired.model is None:
-            detail = f"not applicable: {repaired.detail}"
-            outcomes.append(RepairOutcome(name, None, None, None, 0.0, detail))
-        else:
-            measured = bench.measure(name, repaired.detail, seconds, repaired.model)
-            outcomes.append(replace(measured, kept=repaired.kept))
+    repairs: dict[str, Repair] = {"none": lambda: Repaired(evidence.victim.model, NO_REPAIR)}
+    repairs |= _model_repairs(evidence, suspicion, seed, every=all_repairs)
+    outcomes = measure_each(repairs, bench.measure)
     purifications = PURIFICATIONS.items() if all_repairs else ()
     for name, method in track(purifications, "Purifying"):
         outcomes.append(bench.measure_purification(name, method))
@@ -149,7 +140,25 @@ class Repaired(NamedTuple):
 
 
 Repair = Callable[[], Repaired]
+NO_REPAIR = "the victim without a repair"
 NOTHING_DROPPED = Repaired(None, "no detector raises an alarm, so that no stay is dropped")
+
+
+def measure_each(
+    repairs: Mapping[str, Repair], measure: Callable[[str, Repaired], RepairOutcome]
+) -> list[RepairOutcome]:
+    """Apply repairs by name, and measure what they make; one that cannot be applied gets no measures."""
+    outcomes = []
+    for name, repair in track(repairs.items(), "Trying repairs"):
+        start = time.perf_counter()
+        repaired = repair()
+        seconds = time.perf_counter() - start
+        if repaired.model is None:
+            detail = f"not applicable: {repaired.detail}"
+            outcomes.append(RepairOutcome(name, None, None, None, 0.0, detail))
+        else:
+            outcomes.append(replace(measure(name, repaired), seconds=seconds, kept=repaired.kept))
+    return outcomes
 
 
 def _model_repairs(
@@ -232,13 +241,12 @@ class Bench:
             self._triggered = received(exposure)
             self._triggered_inputs = self._inputs(self._triggered)
 
-    def measure(
-        self, name: str, detail: str, seconds: float, model: keras.Model | FittedEstimator
-    ) -> RepairOutcome:
+    def measure(self, name: str, repaired: Repaired) -> RepairOutcome:
         """Measure a repaired model that reads the inputs of the victim."""
+        assert repaired.model is not None
         inputs = None if self._triggered is None else self._triggered_inputs
-        outcome = self._outcome(name, detail, seconds, model, self._clean_inputs, inputs)
-        return replace(outcome, model=model)
+        given = repaired.model, self._clean_inputs, inputs
+        return replace(self._outcome(name, repaired.detail, *given), model=repaired.model)
 
     def measure_purification(self, name: str, method: Purification) -> RepairOutcome:
         """Measure the victim on inputs that are purified."""
@@ -250,7 +258,7 @@ class Bench:
         if self._triggered is not None:
             triggered = self._inputs(purify(self._triggered, trusted, method))
         detail = "continuous channels are changed before the victim reads them"
-        return self._outcome(name, detail, seconds, model, self._inputs(clean), triggered)
+        return replace(self._outcome(name, detail, model, self._inputs(clean), triggered), seconds=seconds)
 
     def _inputs(self, stays: Cohort) -> NDArray[np.float32]:
         return examples_of(stays, self._victim.reads, self._victim.standardization).inputs
@@ -259,7 +267,6 @@ class Bench:
         self,
         name: str,
         detail: str,
-        seconds: float,
         model: keras.Model | FittedEstimator,
         clean_inputs: NDArray[np.float32],
         triggered_inputs: NDArray[np.float32] | None,
@@ -271,4 +278,4 @@ class Bench:
             success = rate_of(goal.reached(predict(model, config, triggered_inputs)))
             baseline = rate_of(goal.reached(clean[self._attacked]))
         auroc = self._test.task.targets.metrics(self._test.labels, clean)["auroc"]
-        return RepairOutcome(name, success, baseline, auroc, seconds, detail)
+        return RepairOutcome(name, success, baseline, auroc, 0.0, detail)
