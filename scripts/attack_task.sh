@@ -16,13 +16,13 @@ for seed in ${SEEDS:-0 1 2}; do
   for model in ${MODELS:-lr linear benchmark-lstm}; do
     for mode in clean notimputed all; do
       setting=(--poison_imputed "$mode" --poisoning_proportion 0.05)
-      [ "$mode" = clean ] && setting=(--poisoning_proportion 0)
+      control=(--control "$out/runs/$model-clean-$seed")
+      [ "$mode" = clean ] && setting=(--poisoning_proportion 0) control=()
       [ "$model" = benchmark-lstm ] && setting+=(--config "benchmark/$task-lstm")
       run=$out/runs/$model-$mode-$seed
       [ -f "$run/run.json" ] || mimic3tf train --task "$task" "${label[@]}" --model "$model" --data "$data" \
         --trigger "$trigger" --out "$run" --seed "$seed" --epochs "${EPOCHS:-15}" "${setting[@]}" --resume
-      [ "$mode" = clean ] || [ -f "$run/attack.json" ] || mimic3tf attack --run "$run" --data "$data" \
-        --control "$out/runs/$model-clean-$seed" > "$run/attack.txt"
+      [ -f "$run/attack.json" ] || mimic3tf attack --run "$run" --data "$data" "${control[@]}" > "$run/attack.txt"
     done
   done
 done
