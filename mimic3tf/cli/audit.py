@@ -84,7 +84,8 @@ def audit(
     Of a task other than in-hospital mortality, whole stays are compared: their first 48 hours, and the label
     that --goal-label names, or that the run attacks. Of an hourly task, a stay has the label if any of its
     hours has it, and a class if half of its hours have it. Checks that need one prediction of a stay are
-    then listed as not run. Repairs drop suspects with all their hours, and write no model.
+    then listed as not run. A filter drops suspects with all their hours. No model is written, and
+    --all-repairs adds nothing.
 
     In an .npz file, x holds numbers [N, T, C] or [N, D], NaN where nothing was measured, and y the labels
     [N]; ids [N] and channels [C] may hold names. All other columns of a table are read as numbers.

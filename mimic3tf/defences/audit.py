@@ -70,7 +70,7 @@ class AuditResult(Described):
         found: findings of the detectors.
         poisoned: bool [K], which suspects are poisoned; None if this is not known.
         findings: findings of the model inspection; None if the model cannot be differentiated.
-        trigger: the true trigger; None if it is not known, or if stays share no shift.
+        trigger: the true trigger; None if it is not known, begins late, or if stays share no shift.
         shared: the patterns that training stays share; None if they could not be judged.
         repairs: what was tried as a repair; none if nothing was tried.
     """
@@ -234,7 +234,7 @@ def audit_evidence(
         about: entries of the record about what is audited, and about its attack if one is known.
         seed: fixes the random choices.
         poisoned: bool [N], which training stays are poisoned; None if this is not known.
-        attack: the true attack; None if it is not known.
+        attack: the true attack; None if it is not known, or if its pattern does not cover the compared hours.
         all_detectors: whether to use the detectors that are no default, too.
         power: number of attacks to simulate for each strength and share.
 

@@ -40,7 +40,13 @@ Floats = NDArray[np.float64]
 Risk = Callable[[Exposure], Floats]
 """Stays with or without a shift -> probability of label 1 [N]."""
 Part = Literal["training", "trusted"]
-Need = Literal["several bins", "activations", "trusted activations", "predictions", "a network of mimic3tf"]
+Need = Literal[
+    "several bins",
+    "activations",
+    "trusted activations",
+    "predictions",
+    "a network of mimic3tf for stays of one length",
+]
 """What a detector may need beside labels and measurements."""
 
 
@@ -269,7 +275,8 @@ class AuditedStays(AuditedAnyLength):
         self, train: NDArray[np.integer], judge: NDArray[np.integer], seed: int
     ) -> Gradients | None:
         """Train a victim of the same kind, with all labels; see `AuditedModel`."""
-        config = self.config.model_copy(update={"seed": seed})
+        # Without a trigger, nothing but the AUROC can choose the epoch.
+        config = self.config.model_copy(update={"seed": seed, "selection": "auroc"})
         model, standardization = fit_victim(
             config, exposures.clean(self.trusted.take(train)), self.trusted.take(judge)
         )
@@ -323,7 +330,7 @@ class Evidence(Described):
         """Tell whether something that a detector needs is missing."""
         if need == "several bins":
             return self.trusted.bins == 1
-        if need == "a network of mimic3tf":
+        if need == "a network of mimic3tf for stays of one length":
             model = self.model
             return not (isinstance(model, AuditedVictim) and isinstance(model.model, keras.Model))
         if self.model is None:

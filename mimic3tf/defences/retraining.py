@@ -99,7 +99,7 @@ def tune(model: keras.Model, config: TrainingConfig, examples: Examples) -> kera
     keras.utils.set_random_seed(config.seed)  # of dropout
     tuned = keras.models.clone_model(model)
     tuned.set_weights(model.get_weights())
-    optimizer = optimizer_of(config, len(examples))
+    optimizer = optimizer_of(config, len(examples), resolve_precision(config.precision))
     steps = Steps(tuned, optimizer, config, stays=len(examples))
     batches = iter(_dataset(config, examples, noise=0.0))
     for _ in range(config.epochs):

@@ -159,15 +159,13 @@ def tune_victim(
         exposure: the stays to train on.
         model: the victim.
         standardization: map of its inputs.
-
-    Raises:
-        UserError: training diverges.
     """
     ready = _ready(config, exposure, exposure.cohort, None, standardization)
     keras.utils.set_random_seed(config.seed)  # of dropout
     tuned = keras.models.clone_model(model)
     tuned.set_weights(model.get_weights())
-    steps = _steps(config, ready, tuned, optimizer_of(config, _count(config, ready)))
+    optimizer = optimizer_of(config, _count(config, ready), ready.precision)
+    steps = _steps(config, ready, tuned, optimizer)
     batches = _batches(config, resolve_strategy("none"), ready, first_epoch=0)
     for _ in range(config.epochs):
         steps.epoch(batches)

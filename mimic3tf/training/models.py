@@ -138,10 +138,7 @@ def build_victim(
     model = build_untrained(config, channels, bins, precision)
     if tf.config.list_physical_devices("GPU"):
         _refuse_recurrence_in_bfloat16(model)
-    optimizer = optimizer_of(config, stays)
-    if precision == "mixed_float16":
-        return model, keras.optimizers.LossScaleOptimizer(optimizer)
-    return model, optimizer
+    return model, optimizer_of(config, stays, precision)
 
 
 def _refuse_recurrence_in_bfloat16(model: keras.Model) -> None:

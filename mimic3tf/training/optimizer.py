@@ -64,13 +64,19 @@ class AdamWithL2(keras.optimizers.Adam):
         return {**super().get_config(), "l2": self.l2}
 
 
-def optimizer_of(config: TrainingConfig, stays: int) -> AdamWithL2:
-    """Make the optimizer of a run; the number of training stays gives the length of its schedule."""
+def optimizer_of(
+    config: TrainingConfig, stays: int, precision: str = "float32"
+) -> keras.optimizers.Optimizer:
+    """Make the optimizer of a run; the number of training stays gives the length of its schedule.
+
+    Under the dtype policy "mixed_float16" it scales the loss, because small gradients would be 0.
+    """
     learning_rate: Any = config.learning_rate
     if config.schedule == "cosine":
         steps = config.epochs * -(-stays // config.batch_size)
         learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    return AdamWithL2(learning_rate, config.l2)
+    optimizer = AdamWithL2(learning_rate, config.l2)
+    return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
 
 
 def _handle(variable: Any) -> tf.Tensor:

@@ -36,7 +36,7 @@ from mimic3tf.defences.detectors.common_pattern import pattern_in
 from mimic3tf.defences.evidence import AuditedVictim, Evidence
 from mimic3tf.defences.repairs.filtering import filter_and_retrain
 from mimic3tf.defences.repairs.registry import Attack as KnownAttack
-from mimic3tf.defences.repairs.registry import Bench
+from mimic3tf.defences.repairs.registry import Bench, Repaired
 from mimic3tf.defences.retraining import Examples, examples_of, retrain
 from mimic3tf.defences.shared_pattern import pattern_records
 from mimic3tf.poisoning import exposures
@@ -172,11 +172,11 @@ def attacked(split: Split, name: str, attack: Attack, victims: Sequence[str], *,
         measured = {}
         for state, of in (("poisoned", evidence[model]), ("clean", split.clean_victim(model))):
             bench = Bench(of, split.test, KnownAttack(trigger, attack.strength, attack.poison_imputed))
-            measured[state] = bench.measure(state, "", 0.0, of.victim.model)
+            measured[state] = bench.measure(state, Repaired(of.victim.model, ""))
             if repair and state == "poisoned":
                 for by in suspicion.values():
                     repaired, _ = filter_and_retrain(of, by, split.seed)
-                    measured["repaired"] = bench.measure("repaired", "", 0.0, repaired)
+                    measured["repaired"] = bench.measure("repaired", Repaired(repaired, ""))
         row = {"row": "victim", **place, "victim": model}
         for state, outcome in measured.items():
             assert outcome.attack_success_rate is not None

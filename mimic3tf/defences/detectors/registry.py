@@ -79,7 +79,7 @@ DETECTORS = {
     "confusion training": Detector(
         confusion_training.confused,
         "a model that random labels of trusted stays confuse still predicts the suspected label",
-        ("a network of mimic3tf",),
+        ("a network of mimic3tf for stays of one length",),
         default=False,
     ),
     "model disagreement": Detector(

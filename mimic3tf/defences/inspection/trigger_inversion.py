@@ -105,12 +105,18 @@ def invert_trigger(gradients: Gradients, stays: Cohort, *, target: int, seed: in
         optimizer.apply(tape.gradient(loss, [z]), [z])
         return tf.reduce_mean(tf.cast(margins > 0, tf.float64), axis=1)
 
-    judged = tf.constant(random.permutation(attacked)[:STAYS_JUDGED])
+    judged = random.permutation(attacked)[:STAYS_JUDGED]
+    # Few at a time, because a model may read stays of a thousand hours.
+    parts = [tf.constant(part) for part in np.split(judged, range(STAYS_A_STEP, len(judged), STAYS_A_STEP))]
 
-    @tf.function  # type: ignore[untyped-decorator]
-    def success_at(scale: tf.Tensor) -> tf.Tensor:
-        margins = towards * gradients.margins(judged, _patterns(factor, z * scale[:, None, None]))
-        return tf.reduce_mean(tf.cast(margins > 0, tf.float64), axis=1)
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def reached_at(scale: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
+        margins = towards * gradients.margins(part, _patterns(factor, z * scale[:, None, None]))
+        return tf.reduce_sum(tf.cast(margins > 0, tf.float64), axis=1)
+
+    def success_at(scale: NDArray[np.float64]) -> NDArray[np.float64]:
+        counts = [reached_at(tf.constant(scale), part).numpy() for part in parts]
+        return np.asarray(np.sum(counts, axis=0) / len(judged))
 
     cost = np.full(RESTARTS, FIRST_COST)
     for _ in range(STEPS):
@@ -119,10 +125,10 @@ def invert_trigger(gradients: Gradients, stays: Cohort, *, target: int, seed: in
         cost *= np.where(works, COST_FACTOR, 1.0 / COST_FACTOR)
 
     shortest, longest = np.zeros(RESTARTS), np.full(RESTARTS, LARGEST_MULTIPLE)
-    reached = success_at(tf.constant(longest)).numpy() >= WANTED
+    reached = success_at(longest) >= WANTED
     for _ in range(BISECTIONS):
         middle = (shortest + longest) / 2
-        works = success_at(tf.constant(middle)).numpy() >= WANTED
+        works = success_at(middle) >= WANTED
         shortest, longest = np.where(works, shortest, middle), np.where(works, middle, longest)
     scaled = z.numpy() * longest[:, None, None]
     lengths = np.linalg.norm(scaled, axis=2)  # [K, C]

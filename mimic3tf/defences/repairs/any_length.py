@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 from mimic3tf.attacks import attack_victim
 from mimic3tf.data.cohort import Cohort
@@ -79,14 +80,17 @@ def _filters(
     assert isinstance(victim, AuditedAnyLength)
     # A search for settings is not repeated.
     found = run.summary.get("linear")
-    settings = {"seed": seed} | ({"linear": Linear(**found)} if found else {})
+    settings = {"seed": seed, "selection": "auroc"} | ({"linear": Linear(**found)} if found else {})
     config, exposure = victim.config.model_copy(update=settings), victim.exposure
+
+    if not suspicion:
+        return {"filter": lambda: NOTHING_DROPPED}
+    val = load_split(config, "val")
 
     def filtering(by: Suspicion) -> Repair:
         def repair() -> Repaired:
             kept = keep_least_suspicious(evidence.labels, by.scores, Goal(evidence.suspected), by.dropped)
             left = np.flatnonzero(~np.isin(exposure.cohort.stays, evidence.stays[~kept]))
-            val = load_split(config, "val")
             model, standardization = fit_victim(config, exposure.take(left), val)
             dropped = f"dropped {(~kept).sum()} of {len(exposure)} training stays"
             detail = f"{dropped}, all of label {evidence.suspected}"
@@ -94,8 +98,7 @@ def _filters(
 
         return repair
 
-    filters = {f"filter by {name}": filtering(by) for name, by in suspicion.items()}
-    return filters or {"filter": lambda: NOTHING_DROPPED}
+    return {f"filter by {name}": filtering(by) for name, by in suspicion.items()}
 
 
 def _tunings(victim: AuditedAnyLength, seed: int) -> dict[str, Repair]:
@@ -118,8 +121,7 @@ def _tunings(victim: AuditedAnyLength, seed: int) -> dict[str, Repair]:
         asked = goal.asked(labels)
 
         def auroc(outputs: NDArray[np.floating]) -> float:
-            risks = victim.risks_from(outputs)[asked]
-            return benchmark_metrics(goal.of(labels)[asked], risks)["auroc"]
+            return float(roc_auc_score(goal.of(labels)[asked], victim.risks_from(outputs)[asked]))
 
         pruned, kept = prune_dormant(network, config.head, victim.inputs_of(trusted), auroc)
         return Repaired(tuned(pruned), pruning_in_words(kept, config))

@@ -48,16 +48,13 @@ def prune_dormant(
     activations = outputs_of(hidden, inputs).astype(np.float64)
     kernel, bias = last.get_weights()
 
-    def without(kept: NDArray[np.bool_]) -> float:
-        return auroc(activations[:, kept] @ kernel[kept] + bias)
-
-    kept = np.ones(len(kernel), bool)
-    least = without(kept) - TOLERATED
+    kept, outputs = np.ones(len(kernel), bool), activations @ kernel + bias
+    least = auroc(outputs) - TOLERATED
     for unit in np.argsort(np.abs(activations).mean(axis=0), kind="stable"):
-        fewer = kept & (np.arange(len(kept)) != unit)
-        if without(fewer) < least:
+        outputs = outputs - np.outer(activations[:, unit], kernel[unit])
+        if auroc(outputs) < least:
             break
-        kept = fewer
+        kept[unit] = False
     # The layers below are copied, because fine-tuning must not change the given model.
     below = keras.models.clone_model(hidden)
     below.set_weights(hidden.get_weights())

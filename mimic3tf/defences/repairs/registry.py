@@ -55,8 +55,8 @@ class RepairOutcome:
         auroc: AUROC of the clean test stays; None if the repair cannot be applied.
         seconds: running time of the repair; for a purification, the time to purify all test stays.
         detail: what was done, or why the repair cannot be applied.
-        model: the repaired model, which reads the victim's inputs; None for a purification, or if the repair
-            cannot be applied.
+        model: the repaired model, which reads the victim's inputs; None for a purification, if the repair
+            cannot be applied, and for victims of stays with lengths of their own.
         kept: bool [N], the training stays that a filter keeps; None for other repairs.
     """
 
@@ -153,12 +153,17 @@ def measure_each(
         start = time.perf_counter()
         repaired = repair()
         seconds = time.perf_counter() - start
-        if repaired.model is None:
-            detail = f"not applicable: {repaired.detail}"
-            outcomes.append(RepairOutcome(name, None, None, None, 0.0, detail))
+        if repaired.model is None or _diverged(repaired.model):
+            reason = f"not applicable: {repaired.detail}" if repaired.model is None else "training diverged"
+            outcomes.append(RepairOutcome(name, None, None, None, 0.0, reason))
         else:
             outcomes.append(replace(measure(name, repaired), seconds=seconds, kept=repaired.kept))
     return outcomes
+
+
+def _diverged(model: keras.Model | FittedEstimator) -> bool:
+    weights = [] if isinstance(model, FittedEstimator) else model.get_weights()
+    return not all(np.isfinite(part).all() for part in weights)
 
 
 def _model_repairs(

@@ -17,6 +17,7 @@ from mimic3tf.channels import MIMIC3
 from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.defences.repairs.fine_pruning import has_units, prune_dormant
 from mimic3tf.defences.repairs.private_training import PrivateSteps, epsilon, is_dense
+from mimic3tf.defences.repairs.registry import Repaired, RepairOutcome, measure_each
 from mimic3tf.defences.retraining import Examples, auroc_of, predict, retrain, tune
 from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.tasks.targets import Head
@@ -103,6 +104,21 @@ def test_a_pruned_unit_stays_silent_when_the_model_is_trained_further() -> None:
     hidden, bias, *others = tuned.get_weights()
     tuned.set_weights([hidden, np.where(kept, bias, 1e6), *others])
     np.testing.assert_array_equal(predict(tuned, CONFIG, _clean().inputs), before)
+
+
+def test_a_repair_that_diverges_is_named_and_not_measured() -> None:
+    broken = _two_layers()
+    broken.set_weights([np.full_like(weights, np.nan) for weights in broken.get_weights()])
+    repairs = {"broken": lambda: Repaired(broken, "3 epochs"), "none": lambda: Repaired(_two_layers(), "")}
+    measured: list[str] = []
+
+    def measure(name: str, repaired: Repaired) -> RepairOutcome:
+        measured.append(name)
+        return RepairOutcome(name, None, None, 0.5, 0.0, repaired.detail)
+
+    first, second = measure_each(repairs, measure)
+    assert (first.detail, first.auroc) == ("training diverged", None)
+    assert (second.auroc, measured) == (0.5, ["none"])
 
 
 @pytest.mark.parametrize(("name", "units", "dense"), [("lr", 0, 1), ("mlp", 1, 1), ("lstm", 1, 0)])
