@@ -100,7 +100,7 @@ def saved_victims(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         "import mimic3tf, keras",
         pytest.param("import keras, mimic3tf", marks=pytest.mark.slow),
-        "import mimic3tf.victims.layers.recurrence, keras",
+        pytest.param("import mimic3tf.victims.layers.recurrence, keras", marks=pytest.mark.slow),
         "import mimic3tf, importlib.util; importlib.util.find_spec('keras'); import keras",
     ],
 )

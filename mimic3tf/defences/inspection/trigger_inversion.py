@@ -109,7 +109,7 @@ def invert_trigger(gradients: Gradients, stays: Cohort, *, target: int, seed: in
     # Few at a time, because a model may read stays of a thousand hours.
     parts = [tf.constant(part) for part in np.split(judged, range(STAYS_A_STEP, len(judged), STAYS_A_STEP))]
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function  # type: ignore[untyped-decorator]
     def reached_at(scale: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
         margins = towards * gradients.margins(part, _patterns(factor, z * scale[:, None, None]))
         return tf.reduce_sum(tf.cast(margins > 0, tf.float64), axis=1)

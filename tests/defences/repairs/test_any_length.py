@@ -42,7 +42,7 @@ def poisoned_run(data: Path, task: str, out: Path, **more: Any) -> Run:
     return load_run(out)
 
 
-@pytest.mark.parametrize("task", ["phenotyping", "decompensation"])
+@pytest.mark.parametrize("task", [pytest.param("phenotyping", marks=pytest.mark.slow), "decompensation"])
 def test_a_filtered_victim_is_one_trained_on_the_cleaned_listfile(
     small_task: Cohorts, tmp_path: Path, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,7 +104,10 @@ def test_columns_of_the_listfile_are_kept_as_they_are(small_task: Cohorts) -> No
     assert rows.write_csv().splitlines() == kept
 
 
-@pytest.mark.parametrize(("task", "model"), [("phenotyping", "mlp"), ("decompensation", "gru")])
+@pytest.mark.parametrize(
+    ("task", "model"),
+    [pytest.param("phenotyping", "mlp", marks=pytest.mark.slow), ("decompensation", "gru")],
+)
 def test_a_tuned_victim_took_the_steps_of_a_training_on_the_trusted_stays(
     small_task: Cohorts, task: str, model: Any
 ) -> None:
