@@ -9,6 +9,10 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 
 data=${1:?name the directory of the task} task=${2:?name the task} out=${3:?name the folder to write}
+python=${VENV:-$root/.venv}/bin/python
+bash "$root/scripts/install.sh" "${VENV:-$root/.venv}"
+# The linear model is saved with skops, which comes with an extra.
+"$python" -c "import skops" 2> /dev/null || "$python" -m pip install --quiet --editable "${root}[estimators]"
 label=(); [ $# -lt 4 ] || label=(--goal-label "$4")
 for seed in ${SEEDS:-0 1 2}; do
   trigger=$out/trigger-$seed.npz
