@@ -353,6 +353,8 @@ def meds(
     check_folders("--data", [data], "it must hold a MEDS data set")
     if (out is None) != explain:
         raise UsageError("give --out DIR to make a directory, or --explain to look at the codes; not both")
+    if explain and (all_stays or task != MORTALITY.name):
+        raise UsageError("--explain shows the codes of all events; leave out --task and --all-stays")
     if out is None:
         from mimic3tf.sources.meds_explain import explain_meds
         from mimic3tf.tables.meds import print_explanation

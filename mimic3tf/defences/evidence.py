@@ -133,7 +133,7 @@ class AuditedVictim(AuditedModel):
         """Predict stays with the victim; see `AuditedModel`."""
         return self._risk(self.model)
 
-    def risks_for(self, inputs: pipeline.Inputs) -> Floats:
+    def risks_of_inputs(self, inputs: pipeline.Inputs) -> Floats:
         """Predict stays by their standardized inputs."""
         return predict(self.model, self.config, inputs)
 
@@ -143,7 +143,7 @@ class AuditedVictim(AuditedModel):
 
     def predictions(self) -> Floats:
         """Predict the training stays with the victim; see `AuditedModel`."""
-        return self.risks_for(self.inputs)
+        return self.risks_of_inputs(self.inputs)
 
     def activations(self, part: Part, stays: NDArray[np.integer]) -> Floats | None:
         """Compute the inputs of the victim's last layer; see `AuditedModel`."""
@@ -202,19 +202,19 @@ class AuditedAnyLength(AuditedModel):
         def of_stays(shown: Exposure) -> Floats:
             cohort = self.trusted.take(np.array([places[str(stay)] for stay in shown.cohort.stays]))
             exposure = replace(shown, cohort=cohort, labels=cohort.labels)
-            return stay_risks(cohort, self.config.attack_goal, self.risks_of(exposure))
+            return stay_risks(cohort, self.config.attack_goal, self.risks_of_stays(exposure))
 
         return of_stays
 
-    def risks_of(self, exposure: Exposure) -> Floats:
+    def risks_of_stays(self, exposure: Exposure) -> Floats:
         """Predict the attacked label of all examples."""
-        return self.risks_for(self.inputs_of(exposure))
+        return self.risks_of_inputs(self.inputs_of(exposure))
 
-    def risks_for(self, inputs: pipeline.Inputs) -> Floats:
+    def risks_of_inputs(self, inputs: pipeline.Inputs) -> Floats:
         """Predict the attacked label by standardized inputs."""
-        return self.risks_from(outputs_of(self.model, inputs))
+        return self.risks_of_outputs(outputs_of(self.model, inputs))
 
-    def risks_from(self, outputs: NDArray[np.floating]) -> Floats:
+    def risks_of_outputs(self, outputs: NDArray[np.floating]) -> Floats:
         """Return the probabilities of the attacked label [E] that outputs [E, ...] stand for."""
         found = task_of(self.config.task).targets.probabilities(outputs)
         return np.asarray(self.config.attack_goal.of(found), np.float64)
@@ -244,7 +244,7 @@ class AuditedStays(AuditedAnyLength):
     @cached_property
     def risks(self) -> Floats:
         """Probability of the attacked label of the training stays [N]."""
-        return self.risks_of(self.exposure)
+        return self.risks_of_stays(self.exposure)
 
     def predictions(self) -> Floats:
         """Return the victim's predictions for the training stays; see `AuditedModel`."""

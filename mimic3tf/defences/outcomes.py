@@ -90,7 +90,7 @@ def superposition_record(
     triggered = exposures.trigger_all(attacked, attack.trigger, **how)
 
     def suspicion(of: Inputs) -> NDArray[np.float64]:
-        return superposition_suspicion(victim.risks_for, of, trusted, seed=seed)
+        return superposition_suspicion(victim.risks_of_inputs, of, trusted, seed=seed)
 
     sound = exposures.clean(victim.trusted.take(attacked_of(victim.trusted.labels, goal)))
     limits = thresholds(suspicion(victim.inputs_of(sound)))

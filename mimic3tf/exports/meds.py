@@ -89,7 +89,7 @@ def export_meds(
         subjects = named.select(list(meds.SUBJECT_SPLITS)).unique(maintain_order=True)
         meds.write_metadata(made / "metadata", channels, subjects)
         shown = ["stay", "subject_id", "icustay_id", "split", "prediction_time"]
-        named.select(shown).write_csv(made / "metadata" / "stays.csv")
+        (made / "metadata" / "stays.csv").write_text(named.select(shown).write_csv(), encoding="utf-8")
     return _summary(stays, counts)
 
 

@@ -35,13 +35,15 @@ def text_sql(
         channels: the channels.
         value: SQL of the charted text.
         spellings: channel -> charted text -> category. The texts of other channels are their categories.
-        as_charted: channels of numbers whose text is kept, if it is a number.
+        as_charted: channels of numbers whose text is kept, if it is a number, without spaces around it.
     """
     cases = []
     for position, channel in enumerate(channels):
         if channel.name in as_charted:
+            # The engine also reads "8_4" and " 84" as numbers.
+            plain = f"replace(trim({value}), '_', '')"
             condition = f"abs(TRY_CAST({value} AS DOUBLE)) <= {LARGEST_VALUE}"
-            cases.append(f"WHEN {position} THEN CASE WHEN {condition} THEN {value} END")
+            cases.append(f"WHEN {position} THEN CASE WHEN {condition} THEN {plain} END")
         elif channel.is_categorical:
             known = spellings.get(channel.name) or {text: text for text in channel.possible_values}
             choice = " ".join(f"WHEN {quoted(text)} THEN {quoted(known[text])}" for text in known)

@@ -210,7 +210,7 @@ def insert_sql(charted: str, codes: Sequence[Code], channels: ChannelSet = MIMIC
     return f"INSERT INTO event BY NAME SELECT stay, second, channel, number, text, fault FROM ({cleaned})"
 
 
-def cleaned_sql(charted: str, codes: Sequence[Code], channels: ChannelSet = MIMIC3) -> str:
+def cleaned_sql(charted: str, codes: Sequence[Code], channels: ChannelSet) -> str:
     """Write the SQL that cleans charted values.
 
     Args:

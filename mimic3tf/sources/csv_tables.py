@@ -125,12 +125,12 @@ def read_header(path: Path) -> list[str]:
 def _first_lines(path: Path) -> tuple[list[str], list[str]]:
     """Read the names in the header, and the first row."""
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
+        with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
             lines = [file.readline(100_000) for _ in range(2)]
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: is cut short or damaged; download it again ({error})") from None
     except UnicodeDecodeError:
-        raise DataError(f"{path}, line 1: is not text in UTF-8") from None
+        raise DataError(f"{path}: is not text in UTF-8; save it as UTF-8") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     header, row = (next(csv.reader([line]), []) for line in lines)

@@ -13,6 +13,7 @@ For tasks with phenotypes, it fills `diagnosis` and `labelled`, too; see `diagno
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,9 @@ from mimic3tf.tasks.task import Task
 
 EVENTS_A_PART = 200_000
 """Number of events that are fetched from the database at once; it bounds memory."""
+
+RESERVED = (TIME, "stay", "copy", "position")
+"""Names that columns of the database have; a channel cannot have them, too."""
 
 EVENT = """
 CREATE TABLE event (stay BIGINT, second BIGINT, channel SMALLINT, number DOUBLE, text VARCHAR,
@@ -122,23 +126,35 @@ def prepare_events(source: Source, out: Path, memory_limit: str) -> layout.Summa
 
     Raises:
         DataError: the records cannot be read, or no stay is left.
-        UsageError: `out` is not empty, another process writes it, or the memory limit cannot be used.
+        UsageError: `out` is not empty or cannot be written, another process writes it, the memory limit
+            cannot be used, or a channel has a name of `RESERVED`.
     """
     check_new_directory(out)
+    _check_names(source.channels)
     limit = parse_size(memory_limit)
     target = out.resolve()
     with ExitStack() as stack:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             folder = scratch_folder(target.parent, f".{target.name}.work", alone=True)
-            scratch = stack.enter_context(folder)
+            found = _extract(source, stack.enter_context(folder), limit)
         except OSError as error:
-            raise UsageError(f"{out}: cannot be made: {error.strerror}") from None
-        found = _extract(source, scratch, limit)
+            raise UsageError(f"{out}: cannot be made: {error.strerror or error}") from None
         options = {**source.options} if source.task.period is not None else _options(source, found)
         return layout.write_cohort(
             out, _cohort(source, found), source.name, options, found.dropped_stays, found.dropped_values
         )
+
+
+def _check_names(channels: ChannelSet) -> None:
+    seen = {name.casefold(): name for name in RESERVED}
+    for name in channels.names:
+        other = seen.setdefault(name.casefold(), name)
+        if other is not name:
+            raise UsageError(
+                f"channel '{name}': '{other}' has this name already, as upper and lower case do not matter; "
+                "rename it"
+            )
 
 
 def _options(source: Source, found: _Found) -> dict[str, object]:
@@ -255,7 +271,10 @@ def _write_rows(
         rows, cells = _rows(events, channels, as_charted)
         measured += cells
         parts.append(scratch / f"{start}.parquet")
-        rows.write_parquet(parts[-1], compression="lz4")
+        # Polars itself reports a full disk as an error of its own, which is no OSError.
+        content = io.BytesIO()
+        rows.write_parquet(content, compression="lz4")
+        parts[-1].write_bytes(content.getbuffer())
     return parts, measured
 
 

@@ -17,8 +17,9 @@ from mimic3tf import __version__
 from mimic3tf.channels import MIMIC3, TIME, ChannelSet
 from mimic3tf.data.channels_file import CHANNELS_FILE, channels_text
 from mimic3tf.data.directory import SPLITS, STAYS_FILE, Split, folder_of, lacking, listfile_of
+from mimic3tf.data.records import LARGEST_SERIES
 from mimic3tf.described import Described
-from mimic3tf.errors import UsageError
+from mimic3tf.errors import DataError, UsageError, private
 from mimic3tf.progress import track
 from mimic3tf.sources.channel_summary import ChannelSummary, summarize_channels
 from mimic3tf.storage.files import PathText
@@ -318,6 +319,11 @@ def _write(directory: Path, records: PreparedCohort) -> dict[Split, _Listed]:
     header = (",".join(records.channels.header) + "\n").encode()
     progress = track(files, "Writing stays")
     for (stay, folder), text in zip(progress, _series(records), strict=True):
+        if len(header) + len(text) > LARGEST_SERIES:
+            raise DataError(
+                f"stay {private(records.stays[stay])}: its rows take {len(text):,} bytes, and a series has "
+                f"{LARGEST_SERIES:,} at most; write its values less often, such as once a minute"
+            )
         with open(os.path.join(directory, folder, records.stays[stay]), "wb") as file:  # noqa: PTH118, PTH123
             file.writelines((header, text))
     if records.details is not None:
@@ -331,7 +337,8 @@ def _write_details(path: Path, records: PreparedCohort) -> None:
         splits[indices] = split
     told = pl.DataFrame({"stay": records.stays, "split": pl.Series(splits, dtype=pl.String)})
     told = told if records.details is None else told.hstack(records.details)
-    told.write_csv(path, float_precision=6, datetime_format="%Y-%m-%d %H:%M:%S")
+    text = told.write_csv(float_precision=6, datetime_format="%Y-%m-%d %H:%M:%S")
+    path.write_text(text, encoding="utf-8")
 
 
 def _write_listfile(path: Path, split: Split, records: PreparedCohort) -> _Listed:

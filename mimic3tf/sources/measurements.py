@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import polars as pl
+
 from mimic3tf.channels import ChannelSet
 from mimic3tf.data.records import LARGEST_VALUE
 from mimic3tf.errors import DataError, near, private
@@ -17,7 +19,7 @@ from mimic3tf.sources.cleaning import quoted
 from mimic3tf.sources.cohort_rules import HOURS
 from mimic3tf.sources.database import Database
 from mimic3tf.sources.outcomes import SUBJECT
-from mimic3tf.sources.table_file import TableFile, id_sql, number_of
+from mimic3tf.sources.table_file import MISSING, TableFile, id_sql, number_of
 
 SECONDS = {"minute": 60, "hour": 3600}
 """Column of the time since admission -> seconds of its unit."""
@@ -26,6 +28,11 @@ FAULTS = ("Time", "Channel", "Value")
 
 _NUMBER = "TRY_CAST(m.value AS DOUBLE)"
 _NAME = "trim(m.channel::VARCHAR)"
+# As text, because the engine takes it from the statistics of a Parquet file that no number is NaN.
+_MISSING = (
+    "(m.value IS NULL OR lower(trim(m.value::VARCHAR)) IN "
+    f"({', '.join(map(quoted, sorted({text.lower() for text in MISSING})))}))"
+)
 
 _READ = f"""
 SELECT *, CASE
@@ -39,7 +46,7 @@ SELECT *, CASE
 END AS fault
 FROM (
     SELECT s.stay, c.channel, {{second}} AS second, {{bad_time}} AS bad_time, {{zoned}} AS zoned,
-        {{unit}} AS unit, m.value IS NULL OR coalesce(isnan({_NUMBER}), false) AS missing,
+        {{unit}} AS unit, {_MISSING} AS missing,
         CASE WHEN NOT c.of_categories AND abs({_NUMBER}) <= {LARGEST_VALUE} THEN {_NUMBER} END AS number,
         {{text}} AS text
     FROM measurement m
@@ -78,6 +85,12 @@ class Measurements:
             wanted = "keep one of them" if times else f"a column {', '.join(SECONDS)} or time is needed"
             raise DataError(f"{file.path}: the time cannot be told from the columns {has}; {wanted}")
         columns[times[0]] = file.column(times[0])
+        kind = file.kinds[columns[times[0]]]
+        if times[0] in SECONDS and not (kind.is_numeric() or isinstance(kind, (pl.String, pl.Null))):
+            raise DataError(
+                f"{file.path}: column '{columns[times[0]]}' is of type {kind}; write the {times[0]}s since "
+                "admission as a number"
+            )
         return columns
 
     @property
@@ -133,8 +146,7 @@ class Measurements:
         conditions = {
             "Time": self._bad_time,
             "Channel": f"({_NAME} IN ({known})) IS NOT TRUE",
-            "Value": f"""m.value IS NOT NULL AND NOT coalesce(isnan({_NUMBER}), false)
-                AND CASE WHEN {_NAME} IN ({numbers or "NULL"})
+            "Value": f"""NOT {_MISSING} AND CASE WHEN {_NAME} IN ({numbers or "NULL"})
                     THEN (abs({_NUMBER}) <= {LARGEST_VALUE}) IS NOT TRUE
                     ELSE {_NAME} IN ({known}) AND ({category}) IS NULL END""",
         }
@@ -197,4 +209,4 @@ def epoch_sql(column: str) -> str:
 
 def zoned_sql(column: str) -> str:
     """Write the SQL that tells whether a time names its zone: null if the cell is empty."""
-    return f"regexp_matches({column}::VARCHAR, ':\\d\\d(\\.\\d+)? ?(Z|[+-]\\d\\d(:?\\d\\d)?)$')"
+    return f"regexp_matches({column}::VARCHAR, ':\\d\\d(\\.\\d+)? ?([A-Za-z].*|[+-]\\d\\d(:?\\d\\d)?)$')"

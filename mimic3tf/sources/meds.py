@@ -162,7 +162,7 @@ def prepare_meds(
             process writes it, or the memory limit cannot be used.
     """
     data = Path(data)
-    shards, chosen, channels = find_shards(data), read_splits(data), read_channels(data / "metadata")
+    shards, chosen, channels = find_shards(data), read_splits(data), channels_of(data, mapping)
 
     def splits(stays: pl.DataFrame) -> dict[str, NDArray[np.int64]]:
         if chosen is None:
@@ -190,8 +190,13 @@ def prepare_meds(
     return prepare_events(source, Path(out), memory_limit)
 
 
+def channels_of(data: Path, mapping: str | None) -> ChannelSet:
+    """Return the channels that a mapping maps to: a file maps to those of the data set, if it names any."""
+    return MIMIC3 if mapping is None or mapping in SHIPPED else read_channels(data / "metadata")
+
+
 def resolve(
-    database: Database, shards: Shards, chosen: str | None, bar: Progress, channels: ChannelSet = MIMIC3
+    database: Database, shards: Shards, chosen: str | None, bar: Progress, channels: ChannelSet
 ) -> Resolved:
     """Count the codes of a data set, and apply the mapping that is chosen, or fits best.
 

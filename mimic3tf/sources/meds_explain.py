@@ -10,7 +10,7 @@ import polars as pl
 
 from mimic3tf.sources.codes import cleaned_sql
 from mimic3tf.sources.database import Database, parse_size, progress_bar
-from mimic3tf.sources.meds import EVENTS, VALUE, add_items, resolve
+from mimic3tf.sources.meds import EVENTS, VALUE, add_items, channels_of, resolve
 from mimic3tf.sources.meds_files import VALUES, Shards, find_shards, read_descriptions, scan_events
 from mimic3tf.sources.meds_mapping import KINDS
 from mimic3tf.storage.files import PathText
@@ -95,12 +95,12 @@ def explain_meds(data: PathText, *, mapping: str | None = None, memory_limit: st
     descriptions = read_descriptions(data)
     with tempfile.TemporaryDirectory() as scratch, Database(Path(scratch), limit) as database:
         with progress_bar() as bar:
-            resolved = resolve(database, shards, mapping, bar)
+            resolved = resolve(database, shards, mapping, bar, channels_of(data, mapping))
             add_items(database, resolved)
             events = scan_events(shards, resolved.stays, resolved.measured)
             database.add_stream("event_stream", events)
             counted = _COUNTED.format(value=VALUE, events=EVENTS)
-            cleaned = cleaned_sql(counted, resolved.codes)
+            cleaned = cleaned_sql(counted, resolved.codes, resolved.channels)
             database.run(f"CREATE TABLE value AS {cleaned}", bar, "Reading measurements")
             database.run(f"CREATE TABLE unmapped AS {_unmapped_sql(shards)}", bar, "Reading other codes")
         spreads = ", ".join(_SPREAD.format(of=of) for of in ("charted", "number"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 
 import polars as pl
@@ -71,7 +72,9 @@ def find_shards(data: Path) -> Shards:
     folder = data / "data"
     if not folder.is_dir():
         raise DataError(f"{data}: holds no folder 'data'; name the folder of a MEDS data set, which holds it")
-    found = sorted(folder.rglob("*.parquet"))
+    # `Path.rglob` passes over folders that are links. A file that several links lead to is read once.
+    paths = sorted(glob("**/*.parquet", root_dir=folder, recursive=True))  # noqa: PTH207
+    found = sorted({(folder / path).resolve(): folder / path for path in paths}.values())
     if not found:
         raise DataError(f"{folder}: holds no .parquet file")
     files: list[Path] = []
@@ -127,13 +130,23 @@ def scan_events(shards: Shards, stays: Stays, codes: Collection[str]) -> pl.Lazy
             "number": number.fill_nan(None),
             "text": column("text_value", pl.String),
             **{
-                key: column(name, pl.Int64 if shards.columns.get(name or "", True) else pl.String)
+                key: column(name, pl.Int64)
+                if shards.columns.get(name or "", True)
+                else _id_text(column(name, None), dict(schema).get(name or ""))
                 for key, name in ids.items()
             },
         }
         scan = pl.scan_parquet(files, glob=False, extra_columns="ignore")
         parts.append(scan.filter(wanted["code"].is_in(codes)).select(**wanted))
     return pl.concat(parts, how="vertical_relaxed")
+
+
+def _id_text(value: pl.Expr, kind: pl.DataType | None) -> pl.Expr:
+    """Return ids as texts; a number is written without decimals, and one that is none is missing."""
+    if kind is None or not kind.is_float():
+        return value.cast(pl.String)
+    whole = value.cast(pl.Int64, strict=False)
+    return pl.when(whole == value).then(whole.cast(pl.String)).otherwise(value.fill_nan(None).cast(pl.String))
 
 
 def read_splits(data: Path) -> dict[int, Split] | None:

@@ -65,6 +65,13 @@ class Outcomes:
             self.refuse(
                 f"(trim(split::VARCHAR) IN ({names})) IS NOT TRUE", "split", f"expected {', '.join(SPLITS)}"
             )
+            if "subject" in columns:
+                self.refuse(
+                    f"{id_sql('subject')} IN (SELECT {id_sql('subject')} FROM outcome GROUP BY ALL "
+                    "HAVING count(DISTINCT trim(split::VARCHAR)) > 1)",
+                    "subject",
+                    "this patient has stays in several splits: put them into one",
+                )
 
     def refuse(self, condition: str, column: str, expected: str) -> None:
         """Refuse the first row that fulfils a condition.

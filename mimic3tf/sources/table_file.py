@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ class TableFile:
     def _lines(self, columns: list[str]) -> Iterator[tuple[int, tuple[object, ...]]]:
         header = read_header(self.path)
         positions = [header.index(column) for column in columns]
-        opened = gzip.open if self.path.suffix == ".gz" else open
+        opened = gzip.open if self.path.suffix.lower() == ".gz" else open
         with opened(self.path, "rt", encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             next(reader, None)
@@ -144,6 +145,9 @@ def open_table(path: Path) -> TableFile:
     if path.suffix.lower() in (".parquet", ".pq"):
         with readable(path):
             schema = pl.scan_parquet(path, glob=False).collect_schema()
+        named = Counter(map(str.casefold, schema))
+        if repeated := [column for column in schema if named[column.casefold()] > 1]:
+            raise DataError(f"{path}: names columns that differ in case only: {', '.join(repeated)}")
         return TableFile(path, dict(schema), True)
     header = read_header(path)
     if not any(header):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from mimic3tf.channels import MIMIC3, TIME, Channel, ChannelSet
+from mimic3tf.channels import MIMIC3, Channel, ChannelSet
 from mimic3tf.data.channels_file import parse_channels
 from mimic3tf.data.records import LARGEST_VALUE
 from mimic3tf.errors import DataError, UsageError
@@ -23,13 +23,11 @@ from mimic3tf.sources.events import EVENT, Source, prepare_events
 from mimic3tf.sources.measurements import FAULTS, Measurements, epoch_sql, zoned_sql
 from mimic3tf.sources.outcomes import DIED, LABEL, SUBJECT, UNKNOWN, Outcomes, split_of
 from mimic3tf.sources.stated_units import OPTION, check_median, read_units
-from mimic3tf.sources.table_file import TableFile, id_sql, open_table
+from mimic3tf.sources.table_file import TableFile, id_sql, number_of, open_table
 from mimic3tf.sources.units import convert_sql, known_unit
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.yaml_file import read_option_file
 
-RESERVED = (TIME, "stay", "copy", "position")
-"""Names that columns of the database have; a channel cannot have them, too."""
 MOST_UNITS = 10_000
 """Most pairs of channel and unit that are read; more means that the column holds something else."""
 
@@ -87,7 +85,6 @@ def prepare_tables(
     """
     if not isinstance(channels, ChannelSet):
         channels = parse_channels(read_option_file("--channels", Path(channels)), str(channels))
-    _check_names(channels)
     stated = read_units(units, channels)
     stays, values = open_table(Path(outcomes)), Measurements(open_table(Path(measurements)), channels)
     options = {
@@ -100,17 +97,6 @@ def prepare_tables(
     return prepare_events(
         Source("tables", Path(measurements), fill, split_of, options, channels), Path(out), memory_limit
     )
-
-
-def _check_names(channels: ChannelSet) -> None:
-    seen = {name.casefold(): name for name in RESERVED}
-    for name in channels.names:
-        other = seen.setdefault(name.casefold(), name)
-        if other is not name:
-            raise UsageError(
-                f"channel '{name}': '{other}' has this name already, as upper and lower case do not matter; "
-                "rename it"
-            )
 
 
 @dataclass(frozen=True)
@@ -169,6 +155,9 @@ class _Tables:
         if timed:
             columns["intime"] = table.column("intime")
         checked = Outcomes(database, table, columns)
+        if numbered and "episode" not in self.values.columns:
+            lacking = f"{self.values.file.path} lacks the column 'episode', and would mean stay 1 of everyone"
+            checked.refuse(f"{number_of('episode')} <> 1", "episode", lacking)
         episode = "CAST(CAST(episode AS DOUBLE) AS BIGINT)" if numbered else "1::BIGINT"
         key = {"subject": id_sql("subject")} | ({"episode": episode} if numbered else {})
         hint = "" if numbered else "number a patient's stays in a column 'episode', or "

@@ -232,7 +232,9 @@ class _Files:
         age = self.sta is not None and self.sta.find(["age"])
         times, length, details = "", _LONG_ENOUGH, ""
         if self.whole:
-            lived = number_of("death_hour") if "death_hour" in labels else "NULL::DOUBLE"
+            lived = "NULL::DOUBLE"
+            if "death_hour" in labels:
+                lived = f"CASE WHEN {LABEL} = 1 THEN {number_of('death_hour')} END"
             times = f", {number_of('hours')} AS hours, {lived} AS lived"
             length, details = _WHOLE, _DETAILS.format(age="a.age" if age else "NULL::DOUBLE")
         database.run(
@@ -343,7 +345,7 @@ class _Files:
         self, database: Database, view: str, columns: Sequence[str], hour: str, bar: Progress
     ) -> None:
         fault = _FAULT.format(window="stay" if self.whole else f"first {HOURS} hours")
-        path = self.dyn.path if view == "dyn" else self.labels.path.with_name(f"{view}.parquet")
+        path = (self.sta if view == "sta" and self.sta is not None else self.dyn).path
         for name in columns:
             channel_name, usual = COLUMNS[name]
             position = MIMIC3.position(channel_name)

@@ -17,10 +17,12 @@ from numpy.typing import DTypeLike, NDArray
 
 from mimic3tf.errors import DataError
 from mimic3tf.storage.files import read_json
-from mimic3tf.storage.folders import scratch_folder
+from mimic3tf.storage.folders import remove_left, scratch_folder
 from mimic3tf.storage.notes import note
 
 META = "meta.json"
+NAMES = "[0-9a-f]" * 16
+"""Pattern of the caches' names: the user may have chosen a folder that holds other things, too."""
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 Layout = Mapping[str, tuple[DTypeLike, tuple[int, ...]]]
 """Name of an array -> its type and shape. A type of texts stands for texts of any length."""
@@ -132,19 +134,24 @@ def write_cache(
 def list_caches() -> list[tuple[Path, dict[str, Any], int]]:
     """List all caches: folder, notes (empty if they cannot be read) and size in bytes."""
     found = []
-    for cache in sorted(cache_folder().glob("*/")):
-        if (cache / META).exists():
-            try:
-                meta = dict(read_json(cache / META))
-            except (OSError, ValueError):
-                meta = {}
-            found.append((cache, meta, sum(file.stat().st_size for file in cache.iterdir())))
+    for cache in sorted(cache_folder().glob(NAMES)):
+        if cache.is_symlink() or not (cache / META).exists():
+            continue
+        try:
+            meta = dict(read_json(cache / META))
+        except (OSError, TypeError, ValueError):
+            meta = {}
+        found.append((cache, meta, sum(file.stat().st_size for file in cache.iterdir())))
     return found
 
 
 def clear_caches() -> int:
-    """Remove all caches, and nothing else in their folder; return the number of caches."""
+    """Remove all caches, also those that killed processes left half-made; return the number of whole ones.
+
+    Nothing else in their folder is removed.
+    """
     caches = list_caches()
     for cache, _, _ in caches:
         shutil.rmtree(cache)
+    remove_left(cache_folder(), NAMES)
     return len(caches)

@@ -75,6 +75,12 @@ def scratch_folder(parent: Path, name: str, *, alone: bool = False) -> Iterator[
         os.close(descriptor)
 
 
+def remove_left(parent: Path, names: str) -> None:
+    """Remove the scratch folders that killed processes left, by a pattern of their names without the end."""
+    for left in parent.glob(f"{names}.partial-*"):
+        _is_in_use(left)
+
+
 def _is_in_use(scratch: Path) -> bool:
     """Tell whether a living process works in a scratch folder; remove the folder of a dead process."""
     with suppress(OSError):
@@ -110,12 +116,14 @@ def check_new_directory(out: Path) -> None:
     """Refuse a directory that cannot be made without touching something that exists.
 
     Raises:
-        UsageError: `out` is a file, a mount point, or a directory that is not empty.
+        UsageError: `out` is a file, a mount point, the current directory, or a directory that is not empty.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; name a new directory")
     if out.is_dir() and any(out.iterdir()):
         raise UsageError(f"{out}: is not empty; name a new directory, or remove this one first")
+    if out.is_dir() and out.resolve() == Path.cwd():
+        raise UsageError(f"{out}: is the directory you are in; name a new directory inside it")
     if out.is_dir() and out.is_mount():
         raise UsageError(f"{out}: is a mount point and cannot be replaced; name a new directory inside it")
 

@@ -1,16 +1,17 @@
 """How fast victims train, against the same architecture in PyTorch.
 
     pip install torch
-    python tests/benchmarks/training.py [--data DIR] [--victims lr mlp lstm]
+    python tests/benchmarks/training.py [--data DIR] [--victims lr mlp lstm] [--batch-sizes 64 1024]
 
-Both train on the same poisoned stays in batches of 64, a few epochs of one and of the other in turn in
-this process. PyTorch gets its inputs ready-made, as tensors in memory; nothing is measured or logged
+Both train on the same poisoned stays, a few epochs of one and of the other in turn in this process, on a GPU
+if there is one. PyTorch gets its inputs ready-made, as tensors in memory; nothing is measured or logged
 meanwhile. Without --data it invents 4,000 stays.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import tempfile
 import time
@@ -128,8 +129,8 @@ def share_of_waiting(epoch: Callable[[], object]) -> float:
     return sum(waits) / taken
 
 
-def measure(name: str, data: Path, cohort: Cohort, exposure: exposures.Exposure) -> None:
-    config = resolve_config(name, None, {"data": data, "trigger": data, "batch_size": 64})
+def measure(name: str, batch_size: int, data: Path, cohort: Cohort, exposure: exposures.Exposure) -> None:
+    config = resolve_config(name, None, {"data": data, "trigger": data, "batch_size": batch_size})
     start = time.perf_counter()
     ours, inputs = our_epoch(config, cohort, exposure)
     theirs = torch_epoch(config, inputs, exposure.labels)
@@ -146,7 +147,8 @@ def measure(name: str, data: Path, cohort: Cohort, exposure: exposures.Exposure)
     best = {action: min(taken) for action, taken in times.items()}
     ratios = sorted(slow / fast for slow, fast in zip(times[theirs], times[ours], strict=True))
     print(
-        f"{name}: {len(cohort) / best[ours]:,.0f} samples/s, PyTorch {len(cohort) / best[theirs]:,.0f}: "
+        f"{name}, batches of {batch_size}: {len(cohort) / best[ours]:,.0f} samples/s, "
+        f"PyTorch {len(cohort) / best[theirs]:,.0f}: "
         f"{best[theirs] / best[ours]:.2f}x (epoch by epoch {ratios[0]:.2f} to {ratios[-1]:.2f}, median "
         f"{ratios[len(ratios) // 2]:.2f}); "
         f"waits for data {waiting[ROUNDS]:.1%} of the time ({waiting[0]:.1%} to {waiting[-1]:.1%}); "
@@ -160,6 +162,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path)
     parser.add_argument("--victims", nargs="+", choices=list(TORCH), default=list(TORCH))
+    parser.add_argument("--batch-sizes", nargs="+", type=int, default=[64])
     arguments = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     with tempfile.TemporaryDirectory() as folder:
@@ -180,8 +183,8 @@ def main() -> None:
             f"{len(cohort)} stays, {len(os.sched_getaffinity(0))} cores, TensorFlow {tf.__version__}, "
             f"PyTorch {torch.__version__}"
         )
-        for name in arguments.victims:
-            measure(name, data, cohort, exposure)
+        for name, batch_size in itertools.product(arguments.victims, arguments.batch_sizes):
+            measure(name, batch_size, data, cohort, exposure)
 
 
 if __name__ == "__main__":

@@ -836,6 +836,60 @@ def test_ids_may_be_text(hospital: Hospital, tmp_path: Path) -> None:
     assert tree(other.out) == tree(hospital.out)
 
 
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_ids_may_be_numbers_with_decimals_in_some_shards(
+    hospital: Hospital, tmp_path: Path, missing: float | None
+) -> None:
+    hospital.admit(7)
+    hospital.chart(7, 2, HEART_RATE, 99, icustay_id=None)
+    hospital.chart(7, 3, HEART_RATE, 90)
+    hospital.prepare()
+    other = Hospital(tmp_path / "floats" / "raw")
+    ids = pl.col("hadm_id", "icustay_id").cast(pl.Float64)
+    ids = ids if missing is None else ids.fill_null(missing)
+    frame = hospital.frame()
+    other.write(a=frame[: len(frame) // 2], b=frame[len(frame) // 2 :].with_columns(ids))
+    other.read()
+    assert tree(other.out) == tree(hospital.out)
+
+
+def test_shards_in_folders_that_are_links_are_read_once(hospital: Hospital, tmp_path: Path) -> None:
+    hospital.admit(7)
+    hospital.prepare()
+    store, other = Hospital(tmp_path / "store"), Hospital(tmp_path / "linked" / "raw")
+    hospital.admit(8)
+    store.write(**{"site/0": hospital.frame().filter(pl.col("subject_id") == 8)})
+    other.write(**{"train/0": hospital.frame().filter(pl.col("subject_id") == 7)})
+    for name in ("held_out", "again"):
+        (other.directory / "data" / name).symlink_to(store.directory / "data" / "site")
+    (other.directory / "data" / "train" / "round").symlink_to(other.directory / "data")
+    other.read()
+    assert sorted(other.labels()) == ["7_episode1", "8_episode1"]
+
+
+def test_a_shipped_mapping_maps_to_the_benchmarks_channels(hospital: Hospital, tmp_path: Path) -> None:
+    hospital.admit(7)
+    hospital.prepare()
+    other = Hospital(tmp_path / "own" / "raw", hospital.rows)
+    other.write()
+    (other.directory / "metadata" / "channels.yaml").write_text("channels:\n  - {name: Lactate, normal: 1}\n")
+    other.read()
+    assert tree(other.out) == tree(hospital.out)
+
+
+def test_an_explanation_of_ones_own_channels(hospital: Hospital) -> None:
+    mapping = own(hospital)
+    hospital.write()
+    (hospital.directory / "metadata" / "channels.yaml").write_text(
+        "channels:\n  - {name: Lactate, unit: mmol/L, normal: 1}\n"
+    )
+    head, _, _ = OWN.partition("channels:")
+    mapping.write_text(f"{head}channels:\n  Lactate:\n    - code: LACTATE\n")
+    found = explain_meds(hospital.directory, mapping=str(mapping))
+    assert found.codes["found"].to_list() == ["LACTATE"]
+    assert "PULSE" in found.unmapped["code"].to_list()
+
+
 def test_a_data_set_without_events_is_refused(hospital: Hospital) -> None:
     hospital.write(a=hospital.frame())
     with pytest.raises(DataError, match=r"data: its \.parquet files hold no event"):

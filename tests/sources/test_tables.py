@@ -191,6 +191,18 @@ def test_times_with_and_without_a_zone_are_not_mixed(tables: Tables) -> None:
     assert "some times have a time zone, others have none" in tables.write(stays, values).fault()
 
 
+@pytest.mark.parametrize("zone", [" UTC", " EST", " Europe/Berlin"])
+def test_a_zone_may_be_a_name(tables: Tables, zone: str) -> None:
+    stays = [row | {"intime": "2150-03-01 12:00:00"} for row in STAYS]
+    values = [{**row, "time": f"2150-03-01 13:00:00{zone}"} for row in VALUES]
+    for row in values:
+        del row["minute"]
+    assert "some times have a time zone, others have none" in tables.write(stays, values).fault()
+    stays = [row | {"intime": f"2150-03-01 12:00:00{zone}"} for row in STAYS]
+    tables.write(stays, values).prepare()
+    assert tables.series("7_episode1")[0]["Hours"] == "1.0"
+
+
 def test_the_splits_are_those_of_the_column_or_keep_a_subject_together(
     tables: Tables, tmp_path: Path
 ) -> None:
@@ -426,6 +438,23 @@ def test_a_faulty_stay_is_named_with_its_row(tables: Tables, changed: dict[str, 
     assert needle in fault
 
 
+def test_a_patient_in_two_splits_is_named(tables: Tables) -> None:
+    stays = [
+        {**STAYS[0], "episode": episode, "split": split} for episode, split in ((1, "train"), (2, "test"))
+    ]
+    fault = tables.write([STAYS[1] | {"split": "val"}, *stays], VALUES).fault()
+    assert fault.startswith(f"{tables.outcomes}, line 3: ")
+    assert "this patient has stays in several splits" in fault
+
+
+def test_measurements_of_several_stays_of_a_patient_say_of_which(tables: Tables) -> None:
+    values = [{key: cell for key, cell in row.items() if key != "episode"} for row in VALUES]
+    tables.write(STAYS, values).prepare()
+    tables.out.rename(tables.folder / "first stays")
+    fault = tables.write([*STAYS, STAYS[0] | {"episode": 2}], values).fault()
+    assert fault.startswith(f"{tables.outcomes}, line 4: episode is '2'; {tables.measurements} lacks")
+
+
 def test_a_stay_that_is_listed_twice_is_named_with_both_rows(tables: Tables) -> None:
     fault = tables.write([*STAYS, STAYS[0] | {"died": 1}], VALUES).fault()
     assert f"{tables.outcomes}, line 2 and line 4: both are of subject 7, episode 1" in fault
@@ -442,7 +471,8 @@ def test_a_stay_that_is_listed_twice_is_named_with_both_rows(tables: Tables) -> 
         ("csv", b"\n", "is empty"),
         ("csv", b"a;b;c\n1;2;3\n", "line 1: the cells are separated by semicolons"),
         ("csv", b"a\tb\n1\t2\n", "separated by tabs"),
-        ("csv", b"\xff\xfe\x00", "line 1: is not text in UTF-8"),
+        ("csv", b"\xff\xfe\x00", "is not text in UTF-8; save it as UTF-8"),
+        ("CSV.GZ", gzip.compress(b"patient,value\n1,2\n"), "lacks the column 'subject'; it has patient"),
         ("csv", b"patient,value\n1,2\n", "lacks the column 'subject'; it has patient, value"),
         ("csv.gz", gzip.compress(os.urandom(9999).hex().encode())[:3000], "is cut short or damaged"),
         ("csv.gz", b"", "is empty"),
@@ -506,6 +536,33 @@ def test_a_wrong_type_of_a_parquet_column_is_named(tables: Tables) -> None:
         tables.measurements
     )
     assert "column 'value' is of type List(Float64), not text or numbers" in tables.fault()
+
+
+@pytest.mark.parametrize("name", ["minute", "hour"])
+def test_a_duration_in_a_parquet_file_is_no_number(tables: Tables, name: str) -> None:
+    tables.measurements = tables.folder / "m.parquet"
+    rows = {"subject": [7], name: [timedelta(hours=2)], "channel": ["pH"], "value": [7.4]}
+    pl.DataFrame(rows).write_parquet(tables.measurements)
+    assert f"column '{name}' is of type Duration(time_unit='us'); write the {name}s" in tables.fault()
+
+
+def test_columns_of_a_parquet_file_that_differ_in_case_only_are_named(tables: Tables) -> None:
+    tables.measurements = tables.folder / "m.parquet"
+    rows = {"subject": [7], "hour": [1], "channel": ["pH"], "value": [7.4], "Value": [7.3]}
+    pl.DataFrame(rows).write_parquet(tables.measurements)
+    assert tables.fault().endswith("names columns that differ in case only: value, Value")
+
+
+@pytest.mark.parametrize("value", [float("nan"), None, "", "NA", " nan "])
+def test_a_cell_of_a_parquet_file_may_hold_nothing(tables: Tables, value: Any) -> None:
+    tables.measurements = tables.folder / "m.parquet"
+    kind = pl.String if isinstance(value, str) else pl.Float64
+    names = ["Heart Rate", "Glascow coma scale total", "Heart Rate"]
+    rows = {"subject": [7, 7, 8], "hour": [1.0, 2, 3], "channel": names}
+    values = pl.Series("value", [value, value, "80" if kind == pl.String else 80.0], dtype=kind)
+    pl.DataFrame(rows).with_columns(values).write_parquet(tables.measurements)
+    assert tables.prepare().dropped_values == {"without a value": 2}
+    assert tables.series("8_episode1") == [{"Hours": "3.0", "Heart Rate": "80"}]
 
 
 def test_a_line_with_too_many_cells_is_named(tables: Tables) -> None:

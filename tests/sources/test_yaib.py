@@ -371,6 +371,12 @@ def test_hours_of_a_death_are_labelled_and_rows_after_the_stay_left_out(
     assert stays["age"].to_list() == [50, 60, 70]
 
 
+def test_a_survivor_has_no_hour_of_death(cohort: Cohort, tmp_path: Path) -> None:
+    cohort.prepare(outcomes=own_times(tmp_path, death_hour=[49.25, 9.0, None]), task=DECOMPENSATION)
+    assert rows_of(cohort.out)["2"] == [(hour, 0.0) for hour in range(5, 50)]
+    assert pl.read_csv(cohort.out / "stays.csv").sort("subject")["death"].to_list() == [49.25, None, None]
+
+
 def test_remaining_hours_are_those_of_the_table(cohort: Cohort, tmp_path: Path) -> None:
     cohort.prepare(outcomes=own_times(tmp_path), task=LENGTH_OF_STAY)
     assert rows_of(cohort.out)["3"] == [(hour, 30.25 - hour) for hour in range(5, 31)]

@@ -121,7 +121,7 @@ def _tunings(victim: AuditedAnyLength, seed: int) -> dict[str, Repair]:
         asked = goal.asked(labels)
 
         def auroc(outputs: NDArray[np.floating]) -> float:
-            return float(roc_auc_score(goal.of(labels)[asked], victim.risks_from(outputs)[asked]))
+            return float(roc_auc_score(goal.of(labels)[asked], victim.risks_of_outputs(outputs)[asked]))
 
         pruned, kept = prune_dormant(network, config.head, victim.inputs_of(trusted), auroc)
         return Repaired(tuned(pruned), pruning_in_words(kept, config))
@@ -140,6 +140,6 @@ def _measured(
     goal = run.config.attack_goal
     asked = goal.asked(test.labels)
     repaired = replace(victim, model=run.model, standardization=run.standardization)
-    risks = repaired.risks_of(exposures.clean(test))
+    risks = repaired.risks_of_stays(exposures.clean(test))
     metrics = benchmark_metrics(goal.of(test.labels)[asked], risks[asked])
     return RepairOutcome(name, None, None, metrics["auroc"], 0.0, detail)
