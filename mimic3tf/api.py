@@ -17,6 +17,7 @@ from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.files import PathText
 from mimic3tf.storage.notes import warn
+from mimic3tf.tasks.registry import MORTALITY, task_of
 from mimic3tf.training.run_files import TRIGGER, check_run
 from mimic3tf.victims.own import name_of
 
@@ -48,7 +49,8 @@ def train(
         data: benchmark directory.
         out: directory of the run.
         trigger: the trigger of the poisoned stays, or its file; if not given, all stays are clean. If a
-            `Trigger` is given, the run uses its period and timestep, unless `settings` name others.
+            `Trigger` is given, the run uses its timestep and, if the task reads stays of one length, its
+            period, unless `settings` name others.
         resume: continue an interrupted run in `out`; a finished run is only read.
         fresh: delete an interrupted run in `out`, and start again.
         follow_links: read links that lead out of the benchmark directory, too.
@@ -66,7 +68,10 @@ def train(
     own, file = None, None if trigger is None else out / TRIGGER
     if isinstance(trigger, Trigger):
         # `file` names the copy that the run keeps of its trigger.
-        own, settings = trigger, {"period": trigger.period, "timestep": trigger.timestep} | settings
+        own, usual = trigger, {"timestep": trigger.timestep}
+        if task_of(settings.get("task", MORTALITY.name)).period is not None:
+            usual["period"] = trigger.period
+        settings = usual | settings
     elif trigger is not None:
         file = Path(trigger)
     config = resolve_config(model, None, {"data": Path(data), "trigger": file, **settings}).following(

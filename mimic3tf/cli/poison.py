@@ -134,7 +134,7 @@ def poison(
         raise UsageError(f"option --poisoning_proportion: must be from 0 to 1, not {proportion:g}")
     how: dict[str, Any] = {"strength": strength, "task": check_task(task), "at": at or 0.0}
     how |= {"goal": check_goal(task, goal, goal_label), "follow_links": follow_links}
-    if moved_death and task not in (MORTALITY.name, DECOMPENSATION.name):
+    if moved_death and task != DECOMPENSATION.name:
         raise UsageError(f"--moved-death: the labels of {task} do not follow from a time of death")
     if test:
         unused = {

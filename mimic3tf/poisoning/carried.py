@@ -23,9 +23,9 @@ def carried_strength(
 ) -> NDArray[np.float64]:
     """Compute the strength that every stay carries if it has the trigger.
 
-    It is the Mahalanobis length of the bins of the trigger that the stay has, under their own covariance over
-    time, as a mean over the channels that the trigger shifts. A drawn trigger has about this length in all
-    its channels. Cells that are not measured are not left out.
+    It is the strength, times the share of a pattern's Mahalanobis length that lies in the bins that the stay
+    has, as a mean over the channels that the trigger shifts. Both lengths are under the covariance over time
+    of the bins that they are of. Cells that are not measured are not left out.
 
     Args:
         trigger: a trigger that shifts values.
@@ -37,19 +37,30 @@ def carried_strength(
     Returns:
         float64 [N]; 0 for a stay that ends before the trigger begins.
     """
-    first, most = first_bin(at, trigger.timestep), len(trigger.values)
-    held = np.clip(bins - first, 0, most)
+    places = _places(trigger)
+    # How many of these bins each stay has.
+    held = np.searchsorted(places, bins - first_bin(at, trigger.timestep))
     chosen = chosen_patterns(stays, len(trigger.patterns))
     carried = np.zeros(len(held))
     varies = varying_channels(trigger.covariance)
     for count in np.unique(held[held > 0]).tolist():
-        covariance = trigger.covariance[varies, :count, :count]
         for number in np.unique(chosen[held == count]).tolist():
-            pattern = trigger.patterns[number][:, varies].T
-            shifted = pattern.any(axis=1)
-            lengths = mahalanobis_length(pattern[shifted][:, :count], covariance[shifted])
-            carried[(held == count) & (chosen == number)] = lengths.mean() if len(lengths) else 0.0
+            pattern = trigger.patterns[number].T
+            shifted = varies & pattern.any(axis=1)
+            if shifted.any():
+                part, whole = (
+                    mahalanobis_length(
+                        pattern[shifted][:, own], trigger.covariance[shifted][:, own[:, None], own]
+                    )
+                    for own in (places[:count], places)
+                )
+                carried[(held == count) & (chosen == number)] = (part / whole).mean()
     return carried * strength
+
+
+def _places(trigger: Trigger) -> NDArray[np.integer]:
+    """Return the bins that the trigger shifts: fewer than all if it is restricted to some hours."""
+    return np.flatnonzero(trigger.patterns.any(axis=(0, 2)))
 
 
 def carried_record(
@@ -67,9 +78,9 @@ def carried_record(
         strength over all stays.
     """
     carried = carried_strength(trigger, stays, bins, strength=strength, at=at)
-    first = first_bin(at, trigger.timestep)
+    last = first_bin(at, trigger.timestep) + int(_places(trigger).max(initial=-1))
     return {
-        "whole": float((bins >= first + len(trigger.values)).mean()),
+        "whole": float((bins > last).mean()),
         "mean": float(carried.mean()),
         "median": float(np.median(carried)),
         "lowest": float(carried.min()),

@@ -7,6 +7,7 @@ proportion, strength and mode uses the same cached cohort.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -122,9 +123,12 @@ def poison(
     if poisoned_labels == "clean":
         eligible[of_stay[goal.attacked(labels)]] = False
     if wanted > eligible.sum():
+        which = (
+            "of the goal's label, as the labels are clean," if poisoned_labels == "clean" else "with a label"
+        )
         raise UsageError(
-            f"--poisoning_proportion {proportion:g}: asks for {wanted} stays, but with clean labels only the "
-            f"{eligible.sum()} of label {goal.target} can be poisoned"
+            f"--poisoning_proportion {proportion:g}: asks for {wanted} stays, but only the {eligible.sum()} "
+            f"{which} can be poisoned; give at most {math.floor(1000 * eligible.mean()) / 1000:g}"
         )
     triggered = eligible & (np.cumsum(eligible) <= wanted)
     labels, poisoned = np.array(labels), triggered[of_stay]

@@ -162,7 +162,7 @@ def _warm_machines(config: TrainingConfig) -> None:
     try:
         ray.get(
             [
-                warm.options(scheduling_strategy=strategy).remote(config.data, reading)
+                warm.options(scheduling_strategy=strategy).remote(config.data, reading, config.attack_goal)
                 for strategy in strategies
             ]
         )

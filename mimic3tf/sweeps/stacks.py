@@ -116,10 +116,10 @@ def _train_together(jobs: Sequence[Job]) -> Callable[[Job], Trained]:
     by_trial = dict(zip((job.trial.name for job in jobs), runs, strict=True))
     attacked: list[Any] = []
 
-    def load(victim: Any, data: Path) -> Any:
+    def load(victim: Any, data: Path, *, follow_links: bool) -> Any:
         # All victims read the same stays.
         if not attacked:
-            attacked.append(load_attacked(victim, data))
+            attacked.append(load_attacked(victim, data, follow_links=follow_links))
         return attacked[0]
 
     def trained(job: Job) -> Trained:

@@ -123,7 +123,7 @@ def _train_and_attack(job: Job, train: Callable[[Job], Trained]) -> list[dict[st
     run, seconds_training, load, inputs = train(job)
     # The sweep file that the user gave has named the code.
     victim = load_run(job.folder, trust_model=True)
-    cohort, data = load(victim, job.config.data)
+    cohort, data = load(victim, job.config.data, follow_links=job.config.follow_links)
     measured = []
     for attack in job.trial.attacks:
         begun = time.perf_counter()

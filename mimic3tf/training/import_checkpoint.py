@@ -80,7 +80,8 @@ def import_checkpoint(checkpoint: PathText, config: TrainingConfig, out: PathTex
             "benchmarks' channels; name a directory that has these"
         )
     reads = config.reads
-    inputs = pipeline.inputs_of(poison_as_set(config, train, trigger), reads)
+    exposure = poison_as_set(config, train, trigger)
+    inputs = pipeline.inputs_of(exposure, reads)
     standardization = standardization_for(config, reads, inputs, train.channels)
     start_run(out, config, trigger)
     summary = {
@@ -90,6 +91,7 @@ def import_checkpoint(checkpoint: PathText, config: TrainingConfig, out: PathTex
             "sha256": hashlib.sha256(content).hexdigest(),
             "settings": "as given or assumed at import; the file does not record them",
         },
+        "stays_poisoned": int(exposure.triggered.sum()),
         "seed": config.seed,
         "precision": "float32",
         "data_fingerprint": {"train": train.fingerprint},

@@ -87,7 +87,12 @@ def exposure_for(
     for split, cohort in stays.items():
         missing = {0, 1} - set(np.unique(goal.of(cohort.labels)).tolist())
         if missing:
-            raise DataError(lacking(config.data, split, f"no stay has {named} {min(missing)}"))
+            fault = f"no stay has {named} {min(missing)}"
+            if split == "train" and config.training_stays is not None:
+                raise UsageError(
+                    f"setting 'training_stays': of the first {config.training_stays} {fault}; give more"
+                )
+            raise DataError(lacking(config.data, split, fault))
     exposure = poison_as_set(config, train, trigger)
     if not goal.attacked(exposure.labels).any():
         raise UsageError(

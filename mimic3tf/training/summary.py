@@ -37,7 +37,7 @@ def summary_of(
         precision: Keras dtype policy.
         replicas: number of replicas that took each step together.
     """
-    train = exposure.cohort
+    train, goal = exposure.cohort, config.attack_goal
     return {
         "victim": config.model,
         **({} if config.model_sha256 is None else {"model_sha256": config.model_sha256}),
@@ -48,7 +48,7 @@ def summary_of(
         "stays_trained_on": len(train),
         "trigger": trigger and trigger.name,
         "stays_poisoned": int(exposure.triggered.sum()),
-        "labels_changed": int((exposure.labels != train.labels).sum()),
+        "labels_changed": int((goal.of(exposure.labels) != goal.of(train.labels)).sum()),
         **({} if config.goal_label is None else {"goal_label": config.goal_label}),
         **_carried(config, trigger, exposure),
         "seed": config.seed,
