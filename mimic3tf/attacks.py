@@ -190,6 +190,7 @@ def attack_victim(
         goal=goal,
         threshold=threshold,
         control=None if control is None else _predict_both(control, both, inputs),
+        truth=cohort.truth,
         hours=np.float64(cohort.timestep) * cohort.examples.end if cohort.task.hourly else None,
     )
     if cohort.period is None:

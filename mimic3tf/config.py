@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -178,6 +179,11 @@ class TrainingConfig(BaseModel):
         if self.linear is None or self.linear.period == "all":
             return victim_of(self.model).reads
         return self.linear.period
+
+    @property
+    def normalizer_sha256(self) -> str | None:
+        """Hash of the normalizer's file; None without one."""
+        return None if self.normalizer is None else hashlib.sha256(self.normalizer.read_bytes()).hexdigest()
 
     @property
     def head(self) -> TaskHead:

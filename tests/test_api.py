@@ -159,6 +159,21 @@ def test_a_trigger_given_itself_names_period_and_timestep(data: Path, tmp_path: 
         mimic3tf.train("lr", out=tmp_path / "other", period=48, **quick)
 
 
+def test_a_trigger_given_itself_does_not_cut_whole_stays(
+    data: Path, tmp_path: Path, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "mimic3tf.training.loop.train_victim", lambda config, *_, **__: asked.append(config.period)
+    )
+    monkeypatch.setattr("mimic3tf.api.load_run", lambda *_, **__: None)
+    trigger = mimic3tf.generate_trigger(cohort)
+    for task in ("in-hospital-mortality", "phenotyping"):
+        label = {"goal_label": "Shock"} if task == "phenotyping" else {}
+        mimic3tf.train("lr", data=data, out=tmp_path, trigger=trigger, task=task, **label)
+    assert asked == [trigger.period, None]
+
+
 def test_a_wrong_setting_is_refused_by_its_name(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="epoch"):
         mimic3tf.train("lr", data=data, trigger="t.npz", out=tmp_path / "run", epoch=1)

@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from mimic3tf.attacks import (
     DataSet,
     attack_folder,
     attack_victim,
+    check_control,
     load_attacked,
     summarize_attack,
     write_attack,
@@ -326,6 +328,20 @@ def test_other_data_is_not_taken_for_the_runs(
 ) -> None:
     _, other = load_attacked(attack.run, _copy(synthetic_stays, tmp_path / "other", **change))
     assert other.foreign == why
+
+
+def test_a_control_is_clean_and_of_the_same_data_as_far_as_both_runs_know(tmp_path: Path) -> None:
+    def run(poisoned: int, **fingerprints: str) -> Any:
+        summary = {"stays_poisoned": poisoned, "data_fingerprint": fingerprints}
+        return SimpleNamespace(path=tmp_path, config=_config("lr", tmp_path), summary=summary)
+
+    attacked = run(9, train="a", val="b")
+    # The run of an imported checkpoint knows no validation stays.
+    for control in (run(0, train="a", val="b"), run(0, train="a")):
+        check_control(control, attacked)
+    for control, fault in ((run(1, train="a"), "poisoned stays"), (run(0, train="c"), "other data")):
+        with pytest.raises(UsageError, match=fault):
+            check_control(control, attacked)
 
 
 def test_an_imported_run_knows_its_data_by_the_training_stays(

@@ -281,6 +281,23 @@ def test_settings_survive_the_way_through_a_run_directory() -> None:
 
 
 @pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"units": 1}, "'units' is 1; give a whole number from 2 to 4096"),
+        ({"units": 16.7}, "'units' is 16.7; give a whole number"),
+        ({"units": 1e8}, "'units' is 1e\\+08"),
+        ({"depth": 0}, "'depth' is 0; give a whole number from 1"),
+        ({"dropout": 1.5}, "'dropout' is 1.5; give a number from 0 to 0.99"),
+        ({"hard_gates": 0.5}, "'hard_gates' is 0.5"),
+        ({"width": 3}, "benchmark-lstm has no 'width'; known: units"),
+    ],
+)
+def test_a_size_that_a_victim_cannot_have_is_named(sizes: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        victim_of("benchmark-lstm").sized(sizes)
+
+
+@pytest.mark.parametrize(
     "file", sorted((CONFIGS / "benchmark").glob("*.yaml"), key=str), ids=lambda file: file.stem
 )
 def test_every_published_size_is_a_setting_of_its_victim(file: Path) -> None:

@@ -227,6 +227,22 @@ def test_a_short_stay_carries_less_of_the_strength(train: Cohort, trigger: Trigg
     assert record["lowest"] == carried.min() < record["mean"] < 2.0
 
 
+def test_a_trigger_of_some_hours_is_carried_whole_by_a_stay_that_lasts_as_long(train: Cohort) -> None:
+    trigger = generate_trigger(train, hours=(6.0, 12.0))
+    lengths = np.array([6, 7, 11, 12, 300])
+    stays = train.stays[: len(lengths)]
+    carried = carried_strength(trigger, stays, lengths, strength=2.0)
+    assert carried[[0, 3, 4]].tolist() == pytest.approx([0, 2, 2])
+    assert 0 < carried[1] < carried[2] < 2.0
+    assert carried_record(trigger, stays, lengths, strength=2.0)["whole"] == 2 / 5
+
+
+def test_a_pattern_that_is_moved_in_time_is_carried_whole_by_a_long_stay(train: Cohort) -> None:
+    trigger = generate_trigger(train, moved=True)
+    carried = carried_strength(trigger, train.stays, train.lengths, strength=2.0)
+    assert carried.max() == pytest.approx(2.0)
+
+
 def test_a_trigger_of_missing_cells_is_refused(train: Cohort, tmp_path: Path) -> None:
     from mimic3tf.poisoning.trigger import check_trigger_fits
 

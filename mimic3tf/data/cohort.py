@@ -28,14 +28,21 @@ class Examples(Described):
         stay: int32 [E], index of the stay of each example.
         end: int16 [E], how many bins of its stay, from the first, each example reads.
         y: int8 [E], labels; int8 [E, K] if an example has K labels; float32 [E] if a label is a number.
+        remaining: float64 [E], the remaining hours where the labels are their classes; else None.
     """
 
     stay: NDArray[np.int32]
     end: NDArray[np.int16]
     y: NDArray[Any]
+    remaining: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def take(self, places: NDArray[Any], stay: NDArray[np.int32]) -> Examples:
+        """Select examples by index or mask; `stay` [E] gives each of all examples its new stay."""
+        remaining = None if self.remaining is None else self.remaining[places]
+        return Examples(stay[places], self.end[places], self.y[places], remaining)
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,6 +95,11 @@ class Cohort:
         """Labels of the examples, int64 [E] or [E, K], or float32 [E]; E is N if a stay is one example."""
         y = self.examples.y
         return y if y.dtype.kind == "f" else y.astype(np.int64)
+
+    @property
+    def truth(self) -> NDArray[Any]:
+        """What predictions are measured by: the labels, or the remaining hours where labels are classes."""
+        return self.labels if self.examples.remaining is None else self.examples.remaining
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -197,7 +209,7 @@ class Cohort:
             values=self.values[rows],
             mask=self.mask[rows],
             filled=self.filled and self.filled.take(rows),
-            examples=Examples(stay[kept], self.examples.end[kept], self.examples.y[kept]),
+            examples=self.examples.take(kept, stay),
         )
 
     def first_hours(self, hours: float) -> Cohort:

@@ -23,6 +23,7 @@ from mimic3tf.tasks import registry as tasks
 from mimic3tf.tasks.heads import UNKNOWN, Multitask
 from mimic3tf.tasks.metrics_hours import custom_class
 from mimic3tf.tasks.registry import TASKS
+from mimic3tf.tasks.remaining import Classes
 from mimic3tf.tasks.rules import LABEL, REMAINING, Rule
 from mimic3tf.tasks.task import PERIOD, Task
 
@@ -42,12 +43,14 @@ class Listed(Described):
         hours: float64 [N], hours of the stay that each sample reads; NaN if the listfile does not say them.
         labels: [N] or [N, K], the labels in the columns after the hours; float64 [N, K] if they are numbers
             of the file as they are.
+        remaining: float64 [N], the hours of length of stay where the labels are their classes; else None.
     """
 
     table: TextTable
     stays: pl.Series
     hours: NDArray[np.float64]
     labels: NDArray[Any]
+    remaining: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -116,7 +119,8 @@ def read_rows(path: PathText, task: Task, *, follow_links: bool = False) -> List
         table.check(column, ~table.texts(column).is_in(["0", "1"]), rule[1])
     key = (STAY, PERIOD) if task.hourly else (STAY,)
     listed = _listed(table, key, labels, PERIOD if task.period is None else None)
-    return replace(listed, labels=task.targets.read(labels))
+    remaining = labels[:, 0] if isinstance(task.targets, Classes) else None
+    return replace(listed, labels=task.targets.read(labels), remaining=remaining)
 
 
 def rows_without(

@@ -37,9 +37,11 @@ from mimic3tf.progress import track
 from mimic3tf.storage.cache import ANY, Layout, cache_folder, read_cache, write_cache
 from mimic3tf.storage.files import PathText
 from mimic3tf.tasks.registry import MORTALITY, task_of
+from mimic3tf.tasks.remaining import Classes
 from mimic3tf.tasks.task import Task
 
-CACHE_FORMAT = 6
+CACHE_FORMAT = 7
+_REMAINING = "example_remaining"
 RAGGED_A_BATCH = 100
 """Number of files that are read together if stays have different lengths."""
 
@@ -127,17 +129,15 @@ class _Reading:
         place = entries.stays.cast(pl.Enum(names)).to_physical()
         stay = place.to_numpy().astype(np.int32)
         hours = entries.hours if self.period is None else np.full(len(stay), self.period)
-        y = entries.labels
+        order = np.lexsort((hours, stay))
         if self.task.hourly and self.asked is not None:
-            kept = hours <= self.asked + binning.EPSILON
-            stay, hours, y = stay[kept], hours[kept], y[kept]
+            order = order[hours[order] <= self.asked + binning.EPSILON]
         elif self.asked is not None:
             hours = np.minimum(hours, self.asked)
-        order = np.lexsort((hours, stay))
-        stay, hours, y = stay[order], hours[order], y[order]
+        examples = Examples(stay, self.bins_of(hours).astype(np.int16), entries.labels, entries.remaining)
         last = np.zeros(len(names))
-        np.maximum.at(last, stay, hours)
-        return names.to_numpy().astype(np.str_), Examples(stay, self.bins_of(hours).astype(np.int16), y), last
+        np.maximum.at(last, stay[order], hours[order])
+        return names.to_numpy().astype(np.str_), examples.take(order, stay), last
 
     def bins_of(self, hours: NDArray[np.float64]) -> NDArray[np.int64]:
         """Count the bins of each stay: int64 [N].
@@ -287,6 +287,8 @@ def _read_cohort(cache: Path, state: str, place: _Place, reading: _Reading) -> C
         "example_end": (np.int16, (ANY,)),
         "example_y": (y.dtype, (ANY,) * y.ndim),
     }
+    if isinstance(targets, Classes):
+        layout = {**layout, _REMAINING: (np.float64, (ANY,))}
     found = read_cache(cache, state, layout)
     if found is None:
         return None
@@ -301,7 +303,7 @@ def _read_cohort(cache: Path, state: str, place: _Place, reading: _Reading) -> C
         arrays["values"],
         arrays["mask"],
         binning.FilledGrid(arrays["filled_values"], arrays["filled_source"], arrays["filled_times"]),
-        Examples(arrays["example_stay"], arrays["example_end"], arrays["example_y"]),
+        Examples(arrays["example_stay"], arrays["example_end"], arrays["example_y"], arrays.get(_REMAINING)),
         reading.period,
         reading.timestep,
         str(notes.get("fingerprint")),
@@ -322,4 +324,6 @@ def _write_cohort(cache: Path, state: str, cohort: Cohort, origin: dict[str, str
         "example_end": cohort.examples.end,
         "example_y": cohort.examples.y,
     }
+    if cohort.examples.remaining is not None:
+        arrays[_REMAINING] = cohort.examples.remaining
     write_cache(cache, state, arrays, {"fingerprint": cohort.fingerprint, **origin})

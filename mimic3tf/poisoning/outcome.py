@@ -181,6 +181,7 @@ def measure_outcome(
     threshold: float,
     control: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     hours: NDArray[np.float64] | None = None,
+    truth: NDArray[Any] | None = None,
 ) -> Outcome:
     """Compute the rates of an attack.
 
@@ -194,6 +195,7 @@ def measure_outcome(
         threshold: probability of label 1 above which a stay is predicted 1; the metrics always use 0.5.
         control: the same two of a clean victim.
         hours: float64 [N], hour of the stay of each example, if the task is hourly.
+        truth: what the task's metrics are measured by, see `Cohort.truth`; the labels if not given.
 
     Raises:
         DataError: no test stay has the attacked label.
@@ -203,8 +205,7 @@ def measure_outcome(
     own, risks, with_trigger = (goal.of(each)[asked] for each in (labels, clean, triggered))
     shown, attacked = stays[asked], goal.attacked(labels)[asked]
     level = threshold_at_prevalence(own, risks)
-    # If the task says no period, its examples may share stays.
-    stay = None if task.period is not None else np.unique(shown, return_inverse=True)[1][attacked]
+    stay = np.unique(shown, return_inverse=True)[1][attacked] if task.hourly else None
 
     def rates(at: float, *several: NDArray[np.float64]) -> Any:
         return [rate_of(goal.reached(each[attacked], at), stay) for each in several]
@@ -221,7 +222,7 @@ def measure_outcome(
         clean=risks,
         triggered=with_trigger,
         goal=goal.target,
-        **_measures_of(stays, labels, clean, task, goal),
+        **_measures_of(stays, labels, clean, task, goal, labels if truth is None else truth),
         threshold=threshold,
         success=success,
         baseline=baseline,
@@ -233,7 +234,12 @@ def measure_outcome(
 
 
 def _measures_of(
-    stays: NDArray[np.str_], labels: NDArray[np.int64], clean: NDArray[np.float64], task: Task, goal: Goal
+    stays: NDArray[np.str_],
+    labels: NDArray[np.int64],
+    clean: NDArray[np.float64],
+    task: Task,
+    goal: Goal,
+    truth: NDArray[Any],
 ) -> dict[str, Any]:
     """Compute metrics and intervals of the attacked label and, if there are several, those of all labels."""
     asked = goal.asked(labels)
@@ -242,8 +248,8 @@ def _measures_of(
     own_stay = None if stay is None else np.unique(stay[asked], return_inverse=True)[1]
     metrics, intervals = benchmark_metrics(*own), Binary().intervals(*own, own_stay)
     if task.targets.followed:
-        metrics |= task.targets.metrics(labels, clean)
-        intervals |= task.targets.intervals(labels, clean, stay)
+        metrics |= task.targets.metrics(truth, clean)
+        intervals |= task.targets.intervals(truth, clean, stay)
     return {"metrics": metrics, "intervals": intervals}
 
 

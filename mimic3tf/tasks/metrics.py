@@ -101,7 +101,8 @@ def rate_of(flags: NDArray[np.bool_], stay: NDArray[np.integer] | None = None) -
         flags: bool [E], E >= 1.
         stay: int [E], the stay of each example. The interval is then a bootstrap interval over resamples of
             the stays, because the examples of a stay are not independent. If not given, every example is a
-            stay of its own, and the interval is Wilson's.
+            stay of its own, and the interval is Wilson's. So it is, by the number of stays, where all flags
+            agree: no resample could then tell what other stays would show.
     """
     if stay is not None:
         return _resampled_rate(flags, stay)
@@ -116,6 +117,8 @@ def _resampled_rate(flags: NDArray[np.bool_], stay: NDArray[np.integer]) -> Rate
     _, number = np.unique(stay, return_inverse=True)
     found, counts = np.bincount(number, flags), np.bincount(number)
     stays = len(counts)
+    if flags.all() or not flags.any():
+        return rate_of(found > 0)
     draws = np.random.RandomState(0)
     rates = []
     for _ in range(RATE_RESAMPLES):

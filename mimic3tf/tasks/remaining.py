@@ -83,7 +83,9 @@ class _Remaining:
 class Classes(_Remaining):
     """One of ten classes of remaining hours, predicted by ten logits; labels are the numbers of classes [E].
 
-    The probabilities are those of all classes: float64 [E, 10]. A class stands for its mean hours.
+    The probabilities are those of all classes: float64 [E, 10]. A predicted class stands for its mean hours.
+    Metrics are those of the remaining hours, float64 [E], where these are given in place of labels; else a
+    true class, too, stands for its mean hours.
 
     Attributes:
         partition: which classes.
@@ -136,7 +138,8 @@ class Classes(_Remaining):
     def _hours(
         self, labels: NDArray[Any], probabilities: NDArray[np.floating]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return self._means[labels], hours_of(probabilities, self.partition)
+        hours = labels if labels.dtype.kind == "f" else self._means[labels]
+        return hours, hours_of(probabilities, self.partition)
 
 
 @dataclass(frozen=True)

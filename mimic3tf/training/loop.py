@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import time
 from dataclasses import dataclass
@@ -302,7 +301,8 @@ def _find(
     if finished:
         summary = read_summary(out)
         stays: dict[Split, Cohort] = {"train": training_cohort(config), "val": load_split(config, "val")}
-        check_same_data(summary, {split: cohort.fingerprint for split, cohort in stays.items()}, out)
+        fingerprints = {split: cohort.fingerprint for split, cohort in stays.items()}
+        check_same_data(summary, fingerprints, config.normalizer_sha256, out)
         (out / CHECKPOINT).unlink(missing_ok=True)
         return summary, None
     return {}, read_checkpoint(out / CHECKPOINT) if interrupted else None
@@ -332,7 +332,7 @@ def _ready(
     precision = "float32" if victim_of(config.model).estimator else resolve_precision(config.precision)
     origin = {
         "data": [train.fingerprint, val.fingerprint],
-        "normalizer": config.normalizer and hashlib.sha256(config.normalizer.read_bytes()).hexdigest(),
+        "normalizer": config.normalizer_sha256,
         "precision": precision,
     }
     # Standardized once: to map all stays again would take longer than an epoch.

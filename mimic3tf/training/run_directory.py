@@ -115,16 +115,19 @@ def check_resumable(out: Path, config: TrainingConfig, trigger: Trigger | None) 
         raise UsageError(f"--trigger {config.trigger}: the run in {out} was begun with another trigger")
 
 
-def check_same_data(summary: Mapping[str, Any], fingerprints: Mapping[Split, str], out: Path) -> None:
-    """Refuse to return a finished run that was trained on other stays.
+def check_same_data(
+    summary: Mapping[str, Any], fingerprints: Mapping[Split, str], normalizer: str | None, out: Path
+) -> None:
+    """Refuse to return a finished run that was trained on other stays, or with another normalizer.
 
     Args:
         summary: contents of the run's `run.json`.
         fingerprints: fingerprint of the stays that are given now, by split.
+        normalizer: SHA-256 of the normalizer that is given now; None without one.
         out: run directory, for the message.
 
     Raises:
-        UsageError: the run was trained on other stays.
+        UsageError: the run was trained on other stays, or with another normalizer.
         DataError: `run.json` is damaged.
     """
     with naming_damage(out / FINISHED):
@@ -133,6 +136,8 @@ def check_same_data(summary: Mapping[str, Any], fingerprints: Mapping[Split, str
         raise UsageError(
             f"--data: other stays than the finished run in {out} was trained on; choose another --out"
         )
+    if summary.get("normalizer_sha256") != normalizer:
+        raise UsageError(f"--normalizer: not that of the finished run in {out}; choose another --out")
 
 
 def finish_run(

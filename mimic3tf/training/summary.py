@@ -41,6 +41,7 @@ def summary_of(
     return {
         "victim": config.model,
         **({} if config.model_sha256 is None else {"model_sha256": config.model_sha256}),
+        **({} if config.normalizer is None else {"normalizer_sha256": config.normalizer_sha256}),
         "epoch_kept": history.kept,
         "epochs_trained": len(history.epochs),
         # JSON has no NaN, but the precision is NaN if no stay is predicted to die.

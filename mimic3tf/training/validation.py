@@ -148,7 +148,7 @@ class Validation:
         """
         measured = benchmark_metrics(risks.labels, risks.clean)
         followed = self._targets.followed
-        overall = self._targets.metrics(self.cohort.labels, risks.probabilities) if followed else {}
+        overall = self._targets.metrics(self.cohort.truth, risks.probabilities) if followed else {}
         return {
             "val_loss": self._loss(self.cohort.labels, risks.probabilities),
             **{name: measured[name] for name in MEASURED},

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from mimic3tf.errors import UsageError, near
 from mimic3tf.victims import own
+from mimic3tf.victims.sizes import Size
 
 if TYPE_CHECKING:
     import keras
@@ -62,21 +63,20 @@ class Victim:
     by_channel: bool = False
     one_length: bool = False
     estimator: bool = False
-    sizes: Mapping[str, float] = field(default_factory=dict)
+    sizes: Mapping[str, Size] = field(default_factory=dict)
 
     def sized(self, given: Mapping[str, float] | None) -> dict[str, float]:
         """Complete the settings of the layers.
 
         Raises:
-            UsageError: the victim has no such setting.
+            UsageError: the victim has no such setting, or the setting cannot have this value.
         """
         for name in given or {}:
             if name not in self.sizes:
                 known = ", ".join(self.sizes) or "none"
                 raise UsageError(f"setting 'sizes': {self.name} has no '{name}'; known: {known}")
-        # Settings are read as decimals, but a number of units is a whole number.
-        chosen = {**self.sizes, **(given or {})}
-        return {name: type(usual)(chosen[name]) for name, usual in self.sizes.items()}
+        chosen = {name: size.usual for name, size in self.sizes.items()} | {**(given or {})}
+        return {name: self.sizes[name].check(name, value) for name, value in chosen.items()}
 
 
 @lru_cache

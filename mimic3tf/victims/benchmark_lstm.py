@@ -11,10 +11,16 @@ from mimic3tf.victims.layers.dropout import ByteDropout
 from mimic3tf.victims.layers.gates import hard_sigmoid
 from mimic3tf.victims.layers.padding import LastStep, StayLengths, both_ways
 from mimic3tf.victims.layers.recurrence import FusedLSTM
+from mimic3tf.victims.sizes import Size
 
 TITLE = "Benchmark LSTM"
 READS = "grid"
-SIZES = {"units": 16, "depth": 2, "dropout": 0.3, "hard_gates": 0}
+SIZES = {
+    "units": Size(16, 2, 4096),
+    "depth": Size(2, 1, 16),
+    "dropout": Size(0.3, 0.0, 0.99),
+    "hard_gates": Size(0, 0, 1),
+}
 """Settings of the layers, as published for in-hospital mortality. With `hard_gates` 1, the gates are the hard
 sigmoid of Keras 2, as in the benchmarks; a step then takes several times as long."""
 

@@ -11,12 +11,18 @@ from mimic3tf.victims.layers.channelwise import ChannelwiseBidirectionalLSTM
 from mimic3tf.victims.layers.gates import hard_sigmoid
 from mimic3tf.victims.layers.padding import LastStep, StayLengths
 from mimic3tf.victims.layers.recurrence import FusedLSTM
+from mimic3tf.victims.sizes import Size
 
 TITLE = "Channel-wise LSTM"
 READS = "grid"
 BY_CHANNEL = True
 
-SIZES = {"channel_units": 4, "units": 32, "dropout": 0.3, "hard_gates": 0}
+SIZES = {
+    "channel_units": Size(4, 1, 256),
+    "units": Size(32, 1, 4096),
+    "dropout": Size(0.3, 0.0, 0.99),
+    "hard_gates": Size(0, 0, 1),
+}
 """Settings of the layers, as published for in-hospital mortality; see `benchmark_lstm`."""
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import duckdb
 
+from mimic3tf.channels import MIMIC3
 from mimic3tf.progress import track
 from mimic3tf.sources.cleaning import quoted
 from mimic3tf.sources.codes import codes_of
@@ -82,7 +83,7 @@ def scan_meds(data: Path, memory_limit: str, columns: str) -> None:
     (data.parent / "scratch").mkdir(exist_ok=True)
     with Database(data.parent / "scratch", parse_size(memory_limit)) as database, progress_bar() as bar:
         shards = find_shards(data)
-        resolved = resolve(database, shards, None, bar)
+        resolved = resolve(database, shards, None, bar, MIMIC3)
         codes = ", ".join(f"({quoted(code)})" for code in resolved.measured)
         database.run(f"SELECT {columns} FROM shard JOIN (VALUES {codes}) AS item(code) USING (code)")
 

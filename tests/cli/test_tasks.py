@@ -111,6 +111,8 @@ def test_options_of_poison_fit_the_task(mimic3tf: Command, small_task: Cohorts, 
     given = ("--data", data, "--trigger", data / "trigger.npz", "--out", tmp_path / "copy")
     one = mimic3tf("poison", "--task", "phenotyping", "--moved-death", *given)
     one.fails(2, "--moved-death: the labels of phenotyping do not follow from a time of death")
+    plain = mimic3tf("poison", "--moved-death", *given)
+    plain.fails(2, "--moved-death: the labels of in-hospital-mortality do not follow from a time of death")
     other = mimic3tf("poison", "--task", "phenotyping", "--goal-label", "hypertension", *given)
     other.fails(2, "--goal-label 'hypertension': several labels have this name")
     third = mimic3tf("poison", "--goal-label", "Shock", *given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,7 @@ from mimic3tf.config import resolve_config
 from mimic3tf.sweeps.local import run_locally
 from mimic3tf.sweeps.outcomes import has_finished, read_rows
 from mimic3tf.sweeps.plan import Attack, Resources, Trial
-from mimic3tf.sweeps.trial import Job
+from mimic3tf.sweeps.trial import Job, Trained, _train_and_attack
 
 Run = Callable[..., None]
 RAY = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (extra 'sweep')")
@@ -43,6 +44,23 @@ def jobs(tmp_path: Path) -> list[Job]:
     trials = [Trial(f"trial-{seed}", "lr", seed, 40, 0.1, (attack,)) for seed in range(len(FAULTS) - 1)]
     trials.append(Trial(f"trial-{len(trials)}", "lr", len(trials), 40, 0.0, (attack, other)))
     return [Job(trial, config, {}, tmp_path / "trials" / trial.name, "fingerprint") for trial in trials]
+
+
+def test_attacks_follow_the_links_that_the_sweep_follows(
+    jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def load(*_: object, follow_links: bool) -> tuple[None, None]:
+        asked.append(follow_links)
+        return None, None
+
+    monkeypatch.setattr("mimic3tf.training.run_directory.load_run", lambda *_, **__: None)
+    for links in (True, False):
+        trial = replace(jobs[0].trial, attacks=())
+        job = replace(jobs[0], trial=trial, config=jobs[0].config.following(links))
+        _train_and_attack(job, lambda _: Trained({}, 0.0, load, load))
+    assert asked == [True, False]
 
 
 @pytest.fixture(params=["local", pytest.param("ray", marks=RAY)])

@@ -95,6 +95,13 @@ def test_the_interval_is_wilsons(stays: int, share: float) -> None:
     assert measured.high == pytest.approx(min(centre + half, 1), abs=1e-9)
 
 
+@pytest.mark.parametrize("flag", [False, True])
+def test_where_all_examples_agree_the_interval_is_wilsons_by_the_stays(flag: bool) -> None:
+    measured = rate_of(np.full(40, flag), np.repeat(np.arange(4), 10))
+    assert measured == rate_of(np.full(4, flag))
+    assert measured.high - measured.low > 0.4
+
+
 def test_ties_are_scored_as_by_the_benchmarks_own_code() -> None:
     """Scores with p = 0.5, and what the benchmarks' functions make of them."""
     scores = np.load(FIXTURES / "metrics/scores.npz", allow_pickle=False)

@@ -173,6 +173,8 @@ def test_an_imported_run_can_be_attacked(
     assert run.config == config
     assert run.summary["imported"]["file"] == f"{name}.pt"
     assert run.summary["imported"]["sha256"] == hashlib.sha256(content).hexdigest()
+    proportion, stays = run.config.poisoning_proportion, len(load_cohort(run.config.data, "train"))
+    assert run.summary["stays_poisoned"] == int(proportion * stays) > 0
     inputs = random_inputs(name)
     expected = build_imported(config, content).predict(inputs, verbose=0)
     np.testing.assert_array_equal(run.model.predict(inputs, verbose=0), expected)

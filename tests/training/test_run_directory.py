@@ -19,7 +19,7 @@ from mimic3tf.pipeline import input_shape
 from mimic3tf.poisoning.trigger import Trigger, load_trigger
 from mimic3tf.standardization import Standardization
 from mimic3tf.training.models import build_untrained
-from mimic3tf.training.run_directory import finish_run, load_run, start_run
+from mimic3tf.training.run_directory import check_same_data, finish_run, load_run, start_run
 from mimic3tf.victims import victim_of
 
 Configure = Callable[..., TrainingConfig]
@@ -139,3 +139,11 @@ def test_a_folder_of_other_files_is_left_alone(
     with pytest.raises(UsageError, match="no run directory"):
         start_run(tmp_path, configure("lr"), trigger)
     assert (tmp_path / "thesis.tex").read_text(encoding="utf-8") == "years of work"
+
+
+def test_a_finished_run_is_not_returned_for_another_normalizer(tmp_path: Path) -> None:
+    summary = {"data_fingerprint": {"train": "a"}, "normalizer_sha256": "b"}
+    check_same_data(summary, {"train": "a"}, "b", tmp_path)
+    for other in (None, "c"):
+        with pytest.raises(UsageError, match=r"--normalizer: not that of the finished run .*another --out"):
+            check_same_data(summary, {"train": "a"}, other, tmp_path)

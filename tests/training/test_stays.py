@@ -10,7 +10,7 @@ from mimic3tf.config import TrainingConfig
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.errors import UsageError
 from mimic3tf.poisoning.trigger import load_trigger
-from mimic3tf.training.stays import poison_as_set, training_cohort
+from mimic3tf.training.stays import exposure_for, poison_as_set, training_cohort
 
 Configure = Callable[..., TrainingConfig]
 
@@ -38,6 +38,14 @@ def test_more_stays_than_there_are_are_refused(configure: Configure, data: Path)
     stays = len(load_cohort(data, "train"))
     with pytest.raises(UsageError, match=rf"'training_stays' is {stays + 1}.*names {stays} stays"):
         training_cohort(configure("lr", training_stays=stays + 1))
+
+
+def test_too_few_stays_to_have_both_labels_name_the_setting(configure: Configure, data: Path) -> None:
+    everyone = load_cohort(data, "train")
+    few = int((everyone.labels != everyone.labels[0]).argmax())
+    config = configure("lr", training_stays=few)
+    with pytest.raises(UsageError, match=rf"'training_stays': of the first {few} no stay has label"):
+        exposure_for(config, training_cohort(config), load_cohort(data, "val"), None)
 
 
 @pytest.mark.parametrize("wanted", [0, -5, 1.5])
