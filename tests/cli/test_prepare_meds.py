@@ -82,6 +82,11 @@ def test_either_a_directory_or_an_explanation_is_made(
     prepare(*options).fails(USAGE, "--out DIR", "--explain")
 
 
+@pytest.mark.parametrize("options", [("--all-stays",), ("--task", "phenotyping")])
+def test_an_explanation_chooses_no_stays(prepare: Callable[..., Any], options: tuple[str, ...]) -> None:
+    prepare("--explain", *options).fails(USAGE, "--explain shows the codes of all events", "leave out --task")
+
+
 def test_a_missing_folder_is_named(mimic3tf: Callable[..., Any], tmp_path: Path) -> None:
     done = mimic3tf("prepare", "meds", "--data", tmp_path / "nowhere", "--out", tmp_path / "out")
     done.fails(USAGE, "--data", tmp_path / "nowhere", "no such directory")

@@ -11,7 +11,7 @@ from mimic3tf.channels import MIMIC3, Channel, ChannelSet
 from mimic3tf.data.channels_file import CHANNELS_FILE, read_channels
 from mimic3tf.data.directory import SPLITS, Split
 from mimic3tf.data.loading import load_cohort
-from mimic3tf.errors import UsageError
+from mimic3tf.errors import DataError, UsageError
 from mimic3tf.sources import layout
 from mimic3tf.tasks.registry import task_of
 
@@ -44,6 +44,15 @@ def test_series_read_back_as_given(tmp_path: Path) -> None:
     assert [cell for cell in first[1:] if cell] == ["80.0"]
     assert text_of(tmp_path / "out/test/b.csv")[1][1 + GCS] == "15"
     assert text_of(tmp_path / "out/train/c.csv")[1][1 + HEART] == "70.0"
+
+
+def test_a_series_that_no_command_could_read_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "LARGEST_SERIES", 300)
+    with pytest.raises(DataError, match="its rows take .* and a series has 300 at most; .* once a minute"):
+        layout.write_benchmark_directory(tmp_path / "out", small_cohort())
+    assert not (tmp_path / "out").exists()
 
 
 def test_large_cohort_read_back_as_given(tmp_path: Path) -> None:

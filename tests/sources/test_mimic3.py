@@ -309,6 +309,13 @@ def test_an_event_without_icu_stay_is_found_by_its_admission(hospital: Hospital)
     assert cells_of(hospital, "Heart Rate") == ["120"]
 
 
+def test_a_rate_may_have_spaces_around_it(hospital: Hospital) -> None:
+    hospital.admit(7, charted=False)
+    hospital.chart(7, 5, HEART_RATE, " 84")
+    hospital.chart(7, 6, HEART_RATE, "8_6 ")
+    assert cells_of(hospital, "Heart Rate") == ["84", "86"]
+
+
 def test_an_instant_of_two_icu_stays_has_a_row_for_each_of_them(hospital: Hospital) -> None:
     hospital.admit(7, hours=60, charted=False)
     hospital.admit(7, hours=10, stay=1, charted=False, INTIME=IN + timedelta(hours=50))

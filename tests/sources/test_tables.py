@@ -571,6 +571,14 @@ def test_a_line_with_too_many_cells_is_named(tables: Tables) -> None:
     assert f"{tables.measurements}, line 4: 6 cells where the header names 5" in tables.fault()
 
 
+def test_a_full_disk_is_told_in_one_line(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert tables.fault() == f"{tables.out}: cannot be made: No space left on device"
+
+
 def test_a_channel_cannot_be_named_like_a_column_of_the_database(tables: Tables) -> None:
     file = tables.folder / "channels.yaml"
     file.write_text("channels:\n  - {name: Stay, normal: 1}\n")

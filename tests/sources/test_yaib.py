@@ -208,6 +208,14 @@ def test_another_unit_is_named(cohort: Cohort, tmp_path: Path) -> None:
     assert row["Fraction inspired oxygen"] == "0.4"
 
 
+def test_a_wrong_unit_of_the_static_file_is_named_with_this_file(cohort: Cohort, tmp_path: Path) -> None:
+    assert cohort.sta is not None
+    cohort.sta = cohort.sta.with_columns(weight=pl.lit(180.0))
+    (tmp_path / "elsewhere").mkdir()
+    fault = cohort.fault(outcomes=own_times(tmp_path / "elsewhere"))
+    assert fault.startswith(f"{cohort.data / 'sta.parquet'}: channel 'Weight' has the median 180")
+
+
 def test_rows_without_a_time_or_a_stay_are_left_out(cohort: Cohort) -> None:
     row = cohort.dyn.filter(pl.col("time") == timedelta(hours=4)).head(1)
     nameless = row.with_columns(stay_id=pl.lit(None, pl.Int32))

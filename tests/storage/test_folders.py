@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mimic3tf.errors import UsageError
-from mimic3tf.storage.folders import claimed, scratch_folder
+from mimic3tf.storage.folders import check_new_directory, claimed, scratch_folder
 
 
 def test_a_claim_is_refused_while_it_lasts(tmp_path: Path) -> None:
@@ -41,6 +41,14 @@ def test_scratch_folders_of_the_dead_go_and_of_the_living_stay(
     assert (other / "file").exists()
     (line,) = capsys.readouterr().err.splitlines()
     assert str(dead) in line
+
+
+def test_the_directory_one_is_in_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for here in (Path(), tmp_path):
+        with pytest.raises(UsageError, match="is the directory you are in; name a new directory inside it"):
+            check_new_directory(here)
+    check_new_directory(Path("new"))
 
 
 def test_a_second_process_is_refused_where_a_folder_is_for_one_alone(tmp_path: Path) -> None:
