@@ -11,7 +11,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from mimic3tf.dashboards.figures import pixels
-from mimic3tf.tasks.metrics import THRESHOLD, predicted_1
+from mimic3tf.tasks.metrics import predicted_1
 from mimic3tf.tasks.task import Words
 from mimic3tf.training.validation import Risks
 
@@ -67,11 +67,12 @@ def roc_curves(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
     axes = figure.subplots()
     styles = ((CLEAN, "-"), (TRIGGERED, "--"))
     for (name, predicted), (color, line) in zip(_cases(risks, words), styles, strict=False):
-        false, true, thresholds = roc_curve(risks.labels, predicted)
+        false, true, _ = roc_curve(risks.labels, predicted)
         area = roc_auc_score(risks.labels, predicted)
         axes.plot(false, true, line, color=color, linewidth=2, label=f"{name}: AUROC {area:.3f}")
-        at = np.flatnonzero(thresholds > THRESHOLD)[-1]
-        axes.plot(false[at], true[at], "o", color=color, markersize=9)
+        # The curve has no point at every threshold: corners only.
+        dot = [predicted_1(predicted[risks.labels == label]).mean() for label in (0, 1)]
+        axes.plot(*dot, "o", color=color, markersize=9)
     axes.plot([0, 1], [0, 1], ":", color="0.6")
     axes.set_xlabel(f"{words.group[0]} {words.predicted[1]} (dot: at a risk of 0.5)", fontsize=12)
     axes.set_ylabel(f"{words.group[1]} predicted", fontsize=12)

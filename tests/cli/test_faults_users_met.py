@@ -261,6 +261,19 @@ def test_the_next_command_can_be_pasted() -> None:
     assert shlex.split(line) == ["mimic3tf", "attack", "--run", "./-sp ace;x/run", "--data", "a'b"]
 
 
+def test_a_folder_with_brackets_keeps_its_name(
+    generate: Command, mimic3tf: Command, prepared: Any, tmp_path: Path
+) -> None:
+    data, out = shutil.copytree(prepared.data, tmp_path / "br [v2]"), tmp_path / "br[/x]"
+    poisoned = mimic3tf(
+        *("poison", "--data", data, "--trigger", prepared.trigger, "--out", out),
+        *("--poisoning_proportion", 0.1, "--poisoning_strength", 1),
+    )
+    assert (poisoned.status, f"--data '{data}' --out '{out}'" in poisoned.out) == (0, True)
+    assert generate(data=data).status == 0
+    assert f"{data}  train" in mimic3tf("cache").out
+
+
 # --- Wrong, lost, hard to find -------------------------------------------------------------------------
 
 

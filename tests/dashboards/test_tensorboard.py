@@ -420,6 +420,17 @@ def test_pictures_of_what_is_predicted_name_who_is_attacked(
     assert groups == ["clean stays", f"triggered {attacked}"]
 
 
+def test_the_dot_of_a_roc_curve_is_at_a_risk_of_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The curve of a victim that ranks all deaths first has corners only, none of them at 0.5."""
+    monkeypatch.setattr("mimic3tf.dashboards.outcome_figures.pixels", lambda figure: figure)
+    labels = np.repeat([0, 1], [30, 10])
+    clean = np.concatenate([np.linspace(0.1, 0.7, 30), np.linspace(0.75, 0.95, 10)])
+    risks = Risks(labels, labels == 0, clean, np.full(30, 0.9), clean)
+    figure: Any = roc_curves(risks, MORTALITY.words, "a title")
+    dots = [line.get_xydata()[0] for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert np.allclose(dots, [[(clean[:30] > 0.5).mean(), 1], [1, 1]])
+
+
 def test_no_file_of_a_run_names_a_stay(run_at: RunAt, validation: Validation) -> None:
     names = [stay.removesuffix("_timeseries.csv").encode() for stay in validation.cohort.stays.tolist()]
     files = [path for path in run_at("full").rglob("*") if path.is_file()]

@@ -22,7 +22,7 @@ def test_an_attack_names_who_is_attacked_and_what_is_wanted(
 ) -> None:
     summary: dict[str, Any] = {
         "model": "lr",
-        "data": {"name": "theirs", "fingerprint": "0123abcd" * 8, "trained_for": False},
+        "data": {"name": "theirs [v2]", "fingerprint": "0123abcd" * 8, "trained_for": False},
         "threshold": 0.5,
         "task": "in-hospital-mortality",
         "goal": goal,
@@ -40,7 +40,7 @@ def test_an_attack_names_who_is_attacked_and_what_is_wanted(
     printed = capsys.readouterr().out
     assert attacked in printed
     assert f"{predicted} without the trigger" in printed
-    assert "theirs (fingerprint 0123abcd), not known to be what the victim was trained for" in printed
+    assert "theirs [v2] (fingerprint 0123abcd), not known to be what the victim was trained for" in printed
     for number in (
         "19",
         "0.750",
