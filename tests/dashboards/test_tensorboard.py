@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -32,11 +33,12 @@ from tensorboard.plugins.pr_curve import summary as pr_curve_summary
 from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
 from werkzeug.test import Client
 
-from mimic3tf.config import TrainingConfig
+from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.dashboards.figures import channel_covariances, trigger_heatmap
 from mimic3tf.dashboards.outcome_figures import calibration, confusion_matrices, roc_curves
 from mimic3tf.dashboards.scalars import KEPT, TAGS
 from mimic3tf.dashboards.tensorboard import RunLog
+from mimic3tf.dashboards.text import overview
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
@@ -267,6 +269,18 @@ def test_what_a_run_is_doing_can_be_read_before_the_first_picture_is_drawn(
     said = arrays(early, "run/overview")[0].item().decode()
     assert said.startswith(f"LR on {len(cohort)} training stays; none of them carries the trigger.")
     assert "At most 1,234 epochs" in said
+
+
+@pytest.mark.parametrize(("model", "steps"), [("lr", "25 steps, each on 8 hours"), ("gru", "13 steps")])
+def test_steps_of_an_hourly_task_are_counted_as_they_are_trained(model: str, steps: str) -> None:
+    settings = {"data": Path("data"), "task": "decompensation", "batch_size": 8, "deep_supervision": True}
+    exposure = MagicMock()
+    exposure.triggered.sum.return_value = 0
+    exposure.cohort.__len__.return_value = 100
+    exposure.cohort.examples.__len__.return_value = 200
+    said = overview(resolve_config(model, None, settings), exposure, exposure.cohort).SerializeToString()
+    assert b"on 100 training stays with 200 hours; " in said
+    assert steps.encode() in said
 
 
 def test_a_run_is_named_by_its_directory_alone(run: Path) -> None:
