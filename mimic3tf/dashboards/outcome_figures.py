@@ -11,6 +11,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from mimic3tf.dashboards.figures import pixels
+from mimic3tf.tables.wording import unit_of
 from mimic3tf.tasks.metrics import predicted_1
 from mimic3tf.tasks.task import Words
 from mimic3tf.training.validation import Risks
@@ -96,23 +97,24 @@ def calibration(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
     """
     figure = Figure(figsize=(7, 7.5), layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    clean = f"clean {unit_of(words)}"
     died, predicted = calibration_curve(risks.labels, np.clip(risks.clean, 0, 1), n_bins=BINS)
     axes.plot([0, 1], [0, 1], ":", color="0.6", label="perfectly calibrated")
-    axes.plot(predicted, died, "o-", color=CLEAN, linewidth=2, label="clean stays")
+    axes.plot(predicted, died, "o-", color=CLEAN, linewidth=2, label=clean)
     axes.set_ylabel(f"share that {words.happened[1]}", fontsize=12)
     axes.set_ylim(-0.02, 1.02)
     axes.legend(loc="upper left", fontsize=12)
     axes.set_title(title, fontsize=14)
     edges = np.linspace(0, 1, BINS + 1)
     for name, group, color in (
-        ("clean stays", risks.clean, CLEAN),
+        (clean, risks.clean, CLEAN),
         (f"triggered {_group(risks, words)}", risks.triggered, TRIGGERED),
     ):
         if group is None:
             continue
         below.hist(group, edges, histtype="step", linewidth=2, color=color, label=name)
     below.set_xlabel("predicted risk (class weights in the loss shift it up)", fontsize=12)
-    below.set_ylabel("stays", fontsize=12)
+    below.set_ylabel(unit_of(words), fontsize=12)
     below.legend(fontsize=11)
     return pixels(figure)
 

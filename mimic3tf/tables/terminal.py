@@ -18,6 +18,7 @@ from mimic3tf.sources.channel_summary import ChannelSummary
 from mimic3tf.sources.layout import Summary
 from mimic3tf.tables.cells import as_cell, p_in_words
 from mimic3tf.tables.fitting import print_table
+from mimic3tf.tables.wording import unit_of
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.tasks.task import Words
 from mimic3tf.victims import shown_victim
@@ -239,7 +240,7 @@ def _rates(summary: dict[str, Any], words: Words) -> list[tuple[str, str]]:
 
 def _attacked_in_words(summary: dict[str, Any], words: Words) -> str:
     attacked = words.group[1 - summary["goal"]]
-    return f"stays with attacked {attacked}" if task_of(summary["task"]).hourly else f"{attacked} attacked"
+    return f"{attacked} attacked" if unit_of(words) == "stays" else f"stays with attacked {attacked}"
 
 
 def print_comparison(comparison: Comparison) -> None:

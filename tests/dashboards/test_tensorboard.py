@@ -43,7 +43,7 @@ from mimic3tf.data.loading import load_cohort
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger, load_trigger
-from mimic3tf.tasks.registry import MORTALITY, PHENOTYPING
+from mimic3tf.tasks.registry import DECOMPENSATION, MORTALITY, PHENOTYPING
 from mimic3tf.training.run_directory import Run, load_run
 from mimic3tf.training.run_files import EVENTS, LOGGED
 from mimic3tf.training.validation import Risks, Validation
@@ -432,6 +432,8 @@ def test_pictures_of_what_is_predicted_name_who_is_attacked(
     assert any(name.startswith(f"all {attacked} carry it: AUROC") for name in named)
     groups = [text.get_text() for text in shares.axes[1].get_legend().get_texts()]
     assert groups == ["clean stays", f"triggered {attacked}"]
+    hourly: Any = calibration(risks, DECOMPENSATION.words, "a title")
+    assert [axes.get_ylabel() for axes in (shares.axes[1], hourly.axes[1])] == ["stays", "hours"]
 
 
 def test_the_dot_of_a_roc_curve_is_at_a_risk_of_half(monkeypatch: pytest.MonkeyPatch) -> None:

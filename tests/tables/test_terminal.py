@@ -10,7 +10,9 @@ import pytest
 from invented_trigger import bedside_trigger
 
 from mimic3tf.errors import REDACT
-from mimic3tf.tables.terminal import print_attack, print_audit, print_trigger
+from mimic3tf.tables.terminal import _attacked_in_words, print_attack, print_audit, print_trigger
+from mimic3tf.tables.wording import one_stay
+from mimic3tf.tasks.registry import task_of
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,21 @@ def test_an_attack_names_who_is_attacked_and_what_is_wanted(
         "0.062",
     ):
         assert number in printed
+
+
+@pytest.mark.parametrize(
+    ("task", "attacked", "one"),
+    [
+        ("in-hospital-mortality", "survivors attacked", "survivor"),
+        ("decompensation", "stays with attacked quiet hours", "stay with quiet hours"),
+        ("length-of-stay", "stays with attacked hours of another class", "stay with hours of another class"),
+        ("multitask", "stays without the label attacked", "stay without the label"),
+    ],
+)
+def test_hours_are_told_from_stays(task: str, attacked: str, one: str) -> None:
+    words = task_of(task).words
+    assert _attacked_in_words({"goal": 1}, words) == attacked
+    assert one_stay(words, 0) == one
 
 
 def test_a_trigger_is_printed_with_its_own_channels_and_units(capsys: pytest.CaptureFixture[str]) -> None:
