@@ -202,7 +202,9 @@ def results_table(results: pl.DataFrame) -> Table:
     """
     seeds = "seeds" in results.columns
     rows = results.to_dicts()
-    settings, same = separate_common({"data": _data_cells(rows), **_setting_cells(rows)})
+    settings, same = separate_common(
+        {"data": [as_cell(name) for name in shown_data(rows)], **_setting_cells(rows)}
+    )
     table = Table(title="Attack success rate (ASR) on test stays" + (", mean over seeds" if seeds else ""))
     names = {} if seeds else {"run": [as_cell(row["run"]) for row in rows]}
     for heading in (*names, *settings):
@@ -243,15 +245,15 @@ LABELS_CAPTION = (
 FOREIGN_CAPTION = "*: not known to be the data that the victim was trained for."
 
 
-def _data_cells(rows: Sequence[dict[str, Any]]) -> list[str]:
+def shown_data(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Name the data sets, with fingerprints if two data sets have the same name."""
     found = {(row["data"], row["test_fingerprint"]) for row in rows}
     count = Counter(name for name, _ in found)
     return [
         "-"
         if row["data"] is None
-        else as_cell(row["data"])
-        + (f" {as_cell(str(row['test_fingerprint'])[:6])}" if count[row["data"]] > 1 else "")
+        else row["data"]
+        + (f" {str(row['test_fingerprint'])[:6]}" if count[row["data"]] > 1 else "")
         + ("*" if row["trained_for_data"] is False else "")
         for row in rows
     ]
