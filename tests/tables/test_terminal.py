@@ -85,12 +85,12 @@ def test_a_trigger_is_printed_with_its_own_channels_and_units(capsys: pytest.Cap
 AUDIT: dict[str, Any] = {
     "conclusion": {
         "level": "suspicious",
-        "sentence": "Suspicious: it rests on the share of deaths.",
+        "sentence": "Suspicious [a]: it rests on the share of deaths.",
         "checks": [
             {
                 "name": "share of deaths",
                 "outcome": "alarm",
-                "found": "17.8% of the training stays are deaths",
+                "found": "17.8% of the training stays [b] are deaths",
             },
             {"name": "detectors", "outcome": "not run", "found": "they need more trusted stays"},
             {"name": "inverted triggers", "outcome": "quiet", "found": "no pattern is short"},
@@ -148,7 +148,7 @@ SUSPECTS = pl.DataFrame(
         "stay": [f"stay{number}.csv" for number in range(1, 13)],
         "percentile": [None, *[99.5] * 11],
         "flagged_by": [3] * 12,
-        "reason": ["a model of the trusted stays gives a risk of 0.04"] * 12,
+        "reason": ["a model of the trusted stays gives a risk [c] of 0.04"] * 12,
     },
     schema_overrides={"percentile": pl.Float64},
 )
@@ -158,11 +158,11 @@ def test_an_audit_is_printed_with_its_conclusion_first(capsys: pytest.CaptureFix
     print_audit(AUDIT, SUSPECTS)
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert lines[0] == AUDIT["conclusion"]["sentence"]
-    assert "share of deaths alarm 17.8% of the training stays are deaths" in lines
+    assert "share of deaths alarm 17.8% of the training stays [b] are deaths" in lines
     assert "detectors not run they need more trusted stays" in lines
     assert "inverted triggers quiet no pattern is short" in lines
-    assert "1 stay1.csv - 3 a model of the trusted stays gives a risk of 0.04" in lines
-    assert "10 stay10.csv 99.5 3 a model of the trusted stays gives a risk of 0.04" in lines
+    assert "1 stay1.csv - 3 a model of the trusted stays gives a risk [c] of 0.04" in lines
+    assert "10 stay10.csv 99.5 3 a model of the trusted stays gives a risk [c] of 0.04" in lines
     assert not any("stay11.csv" in line for line in lines)
     assert "unexpected death 5 1 0.2 1.0" in lines
     assert "0.5 1% 7 of 10 35% to 93% 50%" in lines
