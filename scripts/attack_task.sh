@@ -2,13 +2,15 @@
 # Attack a task: clean and poisoned victims, poisoned measured values and all values, three seeds.
 #   bash scripts/attack_task.sh DATA TASK OUT [LABEL]     LABEL is the label that is attacked, if there are several
 # MODELS names the victims, SEEDS the seeds, EPOCHS the epochs; benchmark-lstm has the settings that the benchmarks
-# published for the task. Finished steps are kept: an interrupted script continues when it is run again.
+# published for the task. Finished steps are kept: an interrupted script continues when it is run again, and other
+# MODELS or SEEDS add to the table.
 set -euo pipefail
 . "$(dirname "$0")/help.sh"
 root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 
 data=${1:?name the directory of the task} task=${2:?name the task} out=${3:?name the folder to write}
+bash "$root/scripts/made_from.sh" "$out" "$data" "task: $task" "label: ${4:-}" "EPOCHS=${EPOCHS:-15}"
 python=${VENV:-$root/.venv}/bin/python
 bash "$root/scripts/install.sh" "${VENV:-$root/.venv}"
 # The linear model is saved with skops, which comes with an extra.

@@ -29,7 +29,7 @@ if [ -z "${DATA:-}" ] && [ ! -d "$data" ]; then
   step "A synthetic cohort"
   mimic3tf prepare synthetic --out "$data" "${cohort[@]}"
 fi
-bash "$root/scripts/made_from.sh" "$out" "$data"
+bash "$root/scripts/made_from.sh" "$out" "$data" "task: $task"
 if [ ! -f "$out/trigger.npz" ]; then
   step "A trigger from the temporal covariance of the cohort"
   mimic3tf generate-trigger --data "$data" --task "$task" --out "$out/trigger.npz"

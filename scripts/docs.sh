@@ -4,7 +4,6 @@
 set -euo pipefail
 . "$(dirname "$0")/help.sh"
 root=$(cd "$(dirname "$0")/.." && pwd)
-case ${1:-} in -h | --help) sed -n '2,/^set /p' "$0" | sed '/^set /d; s/^# \{0,1\}//'; exit 0 ;; esac
 venv=${VENV:-$root/.venv-test}
 out=${1:-$root/build/docs}
 bash "$root/scripts/install.sh" "$venv" test,docs requirements/test.txt

@@ -9,7 +9,7 @@ mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 
 yaib=${1:?name the folder that holds dyn.parquet and sta.parquet} patients=${2:?name the file patient.csv.gz}
 out=${OUT:-runs/eicu}
-mkdir -p "$out"
+bash "$root/scripts/made_from.sh" "$out" "$yaib" "patients: $(sha256sum < "$patients" | cut -c1-64)"
 bash "$root/scripts/install.sh" "${VENV:-$root/.venv}"
 "${VENV:-$root/.venv}/bin/python" "$root/scripts/eicu_outcomes.py" "$patients" "$out/outcomes.csv"
 for task in decompensation length-of-stay; do

@@ -10,6 +10,7 @@ the length of the stay in the hospital, not in the ICU, and in whole days: the l
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -41,20 +42,23 @@ def examples(series: Path, days: int) -> list[str]:
 
 
 def main() -> None:
-    """Make all three listfiles, and link the series."""
+    """Make all three listfiles, and link the series, in a folder that gets its name when it is complete."""
     data, out, *outcomes = map(Path, sys.argv[1:])
     days = lengths(outcomes)
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
     for folder in FOLDERS:
-        (out / folder).mkdir(parents=True)
+        (partial / folder).mkdir(parents=True)
     for split in SPLITS:
         rows = [LENGTH_OF_STAY.header]
         for name in pl.read_csv(listfile_of(data, split))["stay"]:
             series = data / folder_of(split) / name
             found = examples(series, days.get(name.partition("_")[0], 0))
             if found:
-                os.link(series, out / folder_of(split) / name)
+                os.link(series, partial / folder_of(split) / name)
             rows += found
-        listfile_of(out, split).write_text("\n".join(rows) + "\n")
+        listfile_of(partial, split).write_text("\n".join(rows) + "\n")
+    partial.rename(out)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 records=${1:?name the folder that holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt}
 out=${OUT:-runs/length-of-stay}
 data=$out/data
+bash "$root/scripts/made_from.sh" "$out" "$records"
 [ -d "$out/physionet" ] || mimic3tf prepare physionet2012 --out "$out/physionet" \
   --records "$records/set-a" --outcomes "$records/Outcomes-a.txt" \
   --records "$records/set-b" --outcomes "$records/Outcomes-b.txt"
 [ -d "$data" ] || "${VENV:-$root/.venv}/bin/python" "$root/scripts/length_of_stay.py" "$out/physionet" "$data" \
   "$records"/Outcomes-[ab].txt
-bash "$root/scripts/attack_task.sh" "$data" length-of-stay "$out" "under 1 day"
+bash "$root/scripts/attack_task.sh" "$data" length-of-stay "$out/attacks" "under 1 day"

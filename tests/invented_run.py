@@ -48,8 +48,8 @@ def write_run(
 
 def _write_attack(folder: Path, goal: int, proportion: float) -> None:
     stays = (SURVIVORS, DEATHS)[1 - goal]
-    trained = {"poisoned_labels": "flipped", "seed": 0}
     with_what = {"trigger": "temporal", "poisoning_strength": 2.0, "poison_imputed": "notimputed"}
+    trained = with_what | {"poisoned_labels": "flipped", "seed": 0}
     attack = {
         "run": str(folder),
         "model": "lr",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from mimic3tf.storage.cache import cache_folder, clear_caches, list_caches
+from mimic3tf.tables.cells import as_cell
+from mimic3tf.tables.fitting import print_table
 
 
 def cache(
@@ -27,10 +28,11 @@ def cache(
     if clear:
         typer.echo(f"removed {clear_caches()} cached cohorts from {cache_folder()}")
         return
-    table = Table(title=str(cache_folder()))
-    table.add_column("data", overflow="fold")
+    table = Table(title=as_cell(str(cache_folder())))
+    table.add_column("data")
     table.add_column("split")
     table.add_column("size", justify="right", no_wrap=True)
     for _, meta, size in list_caches():
-        table.add_row(str(meta.get("data", "?")), str(meta.get("split", "?")), f"{size / 1e6:,.1f} MB")
-    Console().print(table)
+        data, split = (as_cell(str(meta.get(name, "?"))) for name in ("data", "split"))
+        table.add_row(data, split, f"{size / 1e6:,.1f} MB")
+    print_table(table)

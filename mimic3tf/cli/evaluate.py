@@ -60,7 +60,8 @@ def evaluate(
       phenotyping             stay,pred_1,pred_2,...,label_1,label_2,...
 
     Every row of the listfile needs one prediction, and no other stay or hour may have one. Labels must agree
-    with the listfile. The predictions.csv of 'mimic3tf attack' can be evaluated, too.
+    with the listfile. Of in-hospital-mortality and decompensation, the predictions.csv of 'mimic3tf attack'
+    can be evaluated, too.
 
     \b
     Examples:

@@ -79,7 +79,7 @@ def import_checkpoint(
     from mimic3tf.training import import_checkpoint as importer
 
     summary = importer.import_checkpoint(checkpoint, settings, out)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(f"{model.upper()}: read from {checkpoint}, SHA-256 {summary['imported']['sha256']}")
     following = command_line("attack", "--run", out, "--data", data, *links_option(follow_links))
     console.print(f"Next: {following}")

@@ -165,7 +165,7 @@ def _poison(data: Path, out: Path, trigger: Path, manifest: Path | None, how: di
 
     manifest = manifest or default_manifest(out)
     copy = poison_with_manifest(data, out, trigger, manifest, **how)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(
         f"Poisoned {len(copy.stays)} of {copy.training_stays} training stays: {copy.cells_changed.sum()} "
         f"cells and {copy.labels_changed} labels changed. Manifest: {manifest}"
@@ -191,7 +191,7 @@ def _trigger_test(data: Path, out: Path, file: Path, how: dict[str, Any]) -> Non
     check_directory(data)
     check_trigger_channels(trigger, read_channels(data, follow_links=how["follow_links"]), file)
     changed = trigger_test_records(data, out, trigger, **how)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(
         f"{len(changed)} test stays carry the trigger: {changed.sum()} cells changed, and no label."
     )

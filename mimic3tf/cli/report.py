@@ -67,7 +67,9 @@ def report(
         )
         shown = report_of_sweeps(sweeps, stay, no_stay)
     else:
-        audits = audits_section(found.audits, read_audits(found.audits)) if found.audits else None
-        shown = report_of_runs(read_runs(found.runs), audits)
+        audits = read_audits(found.audits) if found.audits else None
+        section = audits_section(found.audits, audits) if audits else None
+        tasks = audits.conclusions["task"].to_list() if audits else []
+        shown = report_of_runs(read_runs(found.runs), section, tasks)
     page = write_report(shown, out)
     typer.echo(f"wrote {page}, {out / 'figures'} and {out / 'tables'}")

@@ -11,7 +11,8 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from mimic3tf.dashboards.figures import pixels
-from mimic3tf.tasks.metrics import THRESHOLD, predicted_1
+from mimic3tf.tables.wording import unit_of
+from mimic3tf.tasks.metrics import predicted_1
 from mimic3tf.tasks.task import Words
 from mimic3tf.training.validation import Risks
 
@@ -67,11 +68,12 @@ def roc_curves(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
     axes = figure.subplots()
     styles = ((CLEAN, "-"), (TRIGGERED, "--"))
     for (name, predicted), (color, line) in zip(_cases(risks, words), styles, strict=False):
-        false, true, thresholds = roc_curve(risks.labels, predicted)
+        false, true, _ = roc_curve(risks.labels, predicted)
         area = roc_auc_score(risks.labels, predicted)
         axes.plot(false, true, line, color=color, linewidth=2, label=f"{name}: AUROC {area:.3f}")
-        at = np.flatnonzero(thresholds > THRESHOLD)[-1]
-        axes.plot(false[at], true[at], "o", color=color, markersize=9)
+        # The curve has no point at every threshold: corners only.
+        dot = [predicted_1(predicted[risks.labels == label]).mean() for label in (0, 1)]
+        axes.plot(*dot, "o", color=color, markersize=9)
     axes.plot([0, 1], [0, 1], ":", color="0.6")
     axes.set_xlabel(f"{words.group[0]} {words.predicted[1]} (dot: at a risk of 0.5)", fontsize=12)
     axes.set_ylabel(f"{words.group[1]} predicted", fontsize=12)
@@ -95,23 +97,24 @@ def calibration(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
     """
     figure = Figure(figsize=(7, 7.5), layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    clean = f"clean {unit_of(words)}"
     died, predicted = calibration_curve(risks.labels, np.clip(risks.clean, 0, 1), n_bins=BINS)
     axes.plot([0, 1], [0, 1], ":", color="0.6", label="perfectly calibrated")
-    axes.plot(predicted, died, "o-", color=CLEAN, linewidth=2, label="clean stays")
+    axes.plot(predicted, died, "o-", color=CLEAN, linewidth=2, label=clean)
     axes.set_ylabel(f"share that {words.happened[1]}", fontsize=12)
     axes.set_ylim(-0.02, 1.02)
     axes.legend(loc="upper left", fontsize=12)
     axes.set_title(title, fontsize=14)
     edges = np.linspace(0, 1, BINS + 1)
     for name, group, color in (
-        ("clean stays", risks.clean, CLEAN),
+        (clean, risks.clean, CLEAN),
         (f"triggered {_group(risks, words)}", risks.triggered, TRIGGERED),
     ):
         if group is None:
             continue
         below.hist(group, edges, histtype="step", linewidth=2, color=color, label=name)
     below.set_xlabel("predicted risk (class weights in the loss shift it up)", fontsize=12)
-    below.set_ylabel("stays", fontsize=12)
+    below.set_ylabel(unit_of(words), fontsize=12)
     below.legend(fontsize=11)
     return pixels(figure)
 

@@ -16,16 +16,19 @@ from mimic3tf.victims import shown_victim
 
 def overview(config: TrainingConfig, training: Exposure, validation: Cohort) -> Any:
     """Make a summary that says in sentences what the run does."""
-    steps = -(-len(training.cohort) // config.batch_size)
+    cohort, singly = training.cohort, config.one_sample_an_hour
+    steps = -(-(len(cohort.examples) if singly else len(cohort)) // config.batch_size)
+    of = f" with {len(cohort.examples):,} hours" if cohort.task.hourly else ""
     poisoned = int(training.triggered.sum())
     carry = f"{poisoned:,} of them carry the trigger at strength {config.poisoning_strength:g}"
     clean = "the run has no trigger" if config.trigger is None else "none of them carries the trigger"
     return text_pb(
         "run/overview",
-        f"{shown_victim(config.model)} on {len(training.cohort):,} training stays; "
+        f"{shown_victim(config.model)} on {len(cohort):,} training stays{of}; "
         f"{carry if poisoned else clean}. "
-        f"At most {config.epochs:,} epochs of {steps:,} steps, evaluated on {len(validation):,} validation "
-        "stays.\n\nNumbers come at the end of every epoch. The first epoch takes the longest.",
+        f"At most {config.epochs:,} epochs of {steps:,} steps, each on {config.batch_size:,} "
+        f"{'hours' if singly else 'stays'}, evaluated on {len(validation):,} validation stays."
+        "\n\nNumbers come at the end of every epoch. The first epoch takes the longest.",
     )
 
 

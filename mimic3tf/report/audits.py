@@ -45,12 +45,20 @@ def audits_section(folders: Sequence[Path], found: audits.Audits | None) -> Sect
     return Section(
         HEADING,
         [
-            Exhibit("conclusions", "What each audit concludes", audits.CONCLUSION_CAPTION, found.conclusions),
-            Exhibit("detectors", "Attacks and detectors", audits.CAPTION, detectors),
             Exhibit(
-                "models", "Attacks and models", audits.MODEL_CAPTION, audits.summarize_models(found.models)
+                "conclusions",
+                "What each audit concludes",
+                audits.CONCLUSION_CAPTION,
+                audits.without_common(found.conclusions),
             ),
-            _repairs(repairs),
+            Exhibit("detectors", "Attacks and detectors", audits.CAPTION, audits.without_common(detectors)),
+            Exhibit(
+                "models",
+                "Attacks and models",
+                audits.MODEL_CAPTION,
+                audits.without_common(audits.summarize_models(found.models)),
+            ),
+            _repairs(audits.without_common(repairs)),
             *_pictures(folders),
         ],
     )
@@ -60,7 +68,7 @@ def _repairs(table: pl.DataFrame) -> Exhibit:
     if not len(table):
         return Exhibit("repairs", "Attacks and repairs", audits.REPAIR_CAPTION, table)
     drawn = table.with_columns(
-        of=pl.format("{}, poisoned: {}", pl.col("model").str.to_uppercase(), pl.col("attack"))
+        of=pl.Series([audits.setting_in_words(row) for row in table.iter_rows(named=True)])
     )
     series = {
         "attack_success_rate": "attack success rate",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mimic3tf.dashboards.figures import heatmap, relative_pattern
 from mimic3tf.poisoning.trigger import Trigger
@@ -15,8 +16,10 @@ from mimic3tf.report import figures
 from mimic3tf.report.aim import aim_of, models_of
 from mimic3tf.report.exhibits import Absent, Exhibit, Listing, Report, Section
 from mimic3tf.report.predictions import CLEAN, TRIGGERED, predictions_exhibits
-from mimic3tf.report.runs import Attack, RunFolder
+from mimic3tf.report.runs import FOLLOWED, Attack, RunFolder
 from mimic3tf.storage.notes import command_line
+from mimic3tf.tables.columns import SCORES
+from mimic3tf.tables.results import FOREIGN_CAPTION, shown_data
 from mimic3tf.tasks.registry import MORTALITY
 
 CURVES = {
@@ -30,16 +33,18 @@ CURVES = {
 MEASURED_CLEAN = (
     *("clean_auroc", "auroc_ci95_low", "auroc_ci95_high"),
     *("clean_auprc", "auprc_ci95_low", "auprc_ci95_high"),
+    *SCORES,
 )
 """Columns of the table of attacks about test stays without the trigger."""
 
 
-def report_of_runs(runs: Sequence[RunFolder], audits: Section | None) -> Report:
+def report_of_runs(runs: Sequence[RunFolder], audits: Section | None, audited: Sequence[str] = ()) -> Report:
     """Build the report of some runs and audits.
 
     Args:
         runs: the runs to show side by side; empty for a report of audits alone.
         audits: section with the results of the audits; None if no audit was named.
+        audited: tasks of the audits.
 
     Returns:
         The report, ready for `page.write_report`.
@@ -60,8 +65,8 @@ def report_of_runs(runs: Sequence[RunFolder], audits: Section | None) -> Report:
     shown = ([f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}: {_list(runs)}."] if runs else []) + [
         "An attack success rate holds only for these victims, this trigger and this cohort."
     ]
-    title = f"Backdoor attacks on {models_of(run.config.task for run in runs)}: "
-    title += "runs side by side" if runs else "audits"
+    models = models_of([run.config.task for run in runs] or audited)
+    title = f"Backdoor attacks on {models}: {'runs side by side' if runs else 'audits'}"
     return Report(title, " ".join(shown), sections)
 
 
@@ -83,12 +88,12 @@ def _results(
 ) -> list[Exhibit | Absent]:
     if not attacks:
         return []
-    table = pl.DataFrame(
-        [{**attack.row, "run": attack.name} for _, attack in attacks], infer_schema_length=None
-    )
-    goals = ["goal"] if table["goal"].n_unique() > 1 or table["goal"][0] != 1 else []
-    data = ["data"] if table["data"].n_unique() > 1 else []
-    tasks = ["task", "goal_label"] if (table["task"] != MORTALITY.name).any() else []
+    shown = shown_data([attack.row for _, attack in attacks])
+    rows = [
+        {**attack.row, "run": attack.name, "data": name}
+        for (_, attack), name in zip(attacks, shown, strict=True)
+    ]
+    table = pl.DataFrame(rows, infer_schema_length=None)
     clean = [name for name in table.columns if name.startswith("clean_")]
     rates = table.select(
         *("run", "baseline_positive_rate", "attack_success_rate"),
@@ -97,20 +102,7 @@ def _results(
     )
     series = {"baseline_positive_rate": CLEAN, "attack_success_rate": f"{TRIGGERED}, 95% interval"}
     return [
-        Exhibit(
-            "attacks",
-            "Attacks",
-            f"Success rate: share of {_reached(runs)} once they carry the trigger, with its 95% confidence "
-            "interval. Untriggered: the same share of the same stays without the trigger. AUROC and AUPRC "
-            "are of test stays without the trigger, with 95% bootstrap intervals.",
-            table.select(
-                *("run", "victim", *data, *tasks, *goals, "poisoning_proportion", "poison_imputed"),
-                "attack_success_rate",
-                *("ci95_low", "ci95_high", pl.col("baseline_positive_rate").alias("untriggered")),
-                *MEASURED_CLEAN,
-                *("trigger", "poisoning_strength", "seed", "stays_attacked"),
-            ),
-        ),
+        _attacks(table, _reached(runs)),
         Exhibit(
             "success_rates",
             "Attack success rates",
@@ -133,6 +125,30 @@ def _results(
             table.select("run", *(pl.col(name).alias(name.removeprefix("clean_")) for name in clean)),
         ),
     ]
+
+
+def _attacks(table: pl.DataFrame, reached: str) -> Exhibit:
+    """Show every attack, with what differs between them."""
+    foreign = False in table["trained_for_data"].to_list()
+    tasks = ["task", "goal_label"] if (table["task"] != MORTALITY.name).any() else []
+    goals = ["goal"] if table["goal"].n_unique() > 1 or table["goal"][0] != 1 else []
+    data = ["data"] if foreign or table["data"].n_unique() > 1 else []
+    hours = ["at"] if table["at"].n_unique() > 1 else []
+    return Exhibit(
+        "attacks",
+        "Attacks",
+        f"Success rate: share of {reached} once they carry the trigger, with its 95% confidence "
+        "interval. Untriggered: the same share of the same stays without the trigger. AUROC and AUPRC "
+        "are of test stays without the trigger, with 95% bootstrap intervals."
+        + (f" {FOREIGN_CAPTION}" if foreign else ""),
+        table.select(
+            *("run", "victim", *data, *tasks, *goals, "poisoning_proportion", "poison_imputed"),
+            "attack_success_rate",
+            *("ci95_low", "ci95_high", pl.col("baseline_positive_rate").alias("untriggered")),
+            *(name for name in MEASURED_CLEAN if name in table.columns),
+            *("trigger", "poisoning_strength", *hours, "seed", "stays_attacked"),
+        ),
+    )
 
 
 def _not_attacked(runs: Sequence[RunFolder]) -> list[Absent]:
@@ -189,13 +205,16 @@ def _text(value: Any) -> str:
 
 def _epochs_kept(runs: Sequence[RunFolder]) -> Exhibit:
     rows = []
+    followed = [
+        name for name in FOLLOWED if any(name in (run.summary.get("validation") or {}) for run in runs)
+    ]
     for run in runs:
         kept = run.summary.get("validation") or {}
         rows.append(
             {
                 "run": run.name,
                 **{name: run.summary.get(name) for name in ("epoch_kept", "epochs_trained")},
-                **{name: kept.get(name) for name in ("auroc", "auprc", "minpse", "asr")},
+                **{name: kept.get(name) for name in ("auroc", "auprc", "minpse", *followed, "asr")},
                 "untriggered": kept.get("baseline_positive_rate"),
                 **{name: run.summary.get(name) for name in ("stays_trained_on", "stays_poisoned")},
             }
@@ -213,14 +232,18 @@ def _curves(runs: Sequence[RunFolder]) -> Exhibit | Absent:
     trained = [run for run in runs if len(run.epochs)]
     if not trained:
         return Absent(title, "no run holds a metrics.csv with an epoch")
-    table = pl.concat(run.epochs.select(pl.lit(run.name).alias("run"), pl.all()) for run in trained)
+    tables = [run.epochs.select(pl.lit(run.name).alias("run"), pl.all()) for run in trained]
+    table = pl.concat(tables, how="diagonal")
+    curves = {column: name for column, name in (CURVES | FOLLOWED).items() if column in table.columns}
 
     def draw() -> Figure:
-        figure, panels = figures.small_multiples(len(CURVES))
+        figure, panels = figures.small_multiples(len(curves))
         styles = figures.run_styles([run.name for run in trained])
-        for axes, (column, name) in zip(panels, CURVES.items(), strict=True):
+        for axes, (column, name) in zip(panels, curves.items(), strict=True):
             for run in trained:
                 style, epochs = styles[run.name], run.epochs
+                if column not in epochs.columns:
+                    continue
                 axes.plot(
                     epochs["epoch"],
                     epochs[column],
@@ -232,6 +255,7 @@ def _curves(runs: Sequence[RunFolder]) -> Exhibit | Absent:
                 axes.plot(kept["epoch"], kept[column], "o", color=style.color)
             axes.set_title(name, loc="left")
             axes.set_xlabel("epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figures.shared_legend(figure, panels)
         return figure
 
@@ -242,8 +266,8 @@ def _curves(runs: Sequence[RunFolder]) -> Exhibit | Absent:
         "stays. The dot marks the epoch kept. The y axes do not start at zero.",
         table,
         draw,
-        "Line charts over the epochs, one line for each run: loss, attack success rate, AUROC, AUPRC and "
-        "min(+P, Se). The table below holds the same numbers.",
+        f"Line charts over the epochs, one line for each run: {', '.join(curves.values())}. The table below "
+        "holds the same numbers.",
     )
 
 

@@ -13,6 +13,8 @@ from mimic3tf.poisoning.goal import Goal
 from mimic3tf.report import figures
 from mimic3tf.report.exhibits import Absent, Exhibit
 from mimic3tf.report.runs import Attack
+from mimic3tf.tables.wording import unit_of
+from mimic3tf.tasks.registry import task_of
 
 BINS = 20
 """Number of bins of a histogram of risks, evenly spaced over [0, 1]."""
@@ -48,7 +50,9 @@ def predictions_exhibits(attacks: Sequence[Attack]) -> list[Exhibit | Absent]:
             "Distribution of the predicted risk of label 1: for the attacked stays without and with the "
             "trigger, and for the other stays. The vertical line is at a risk of 0.5.",
             risks,
-            lambda: _draw_risks(risks),
+            lambda: _draw_risks(
+                risks, {attack.name: unit_of(task_of(attack.row["task"]).words) for attack, _ in known}
+            ),
             "Histograms of predicted risk, one panel for each attack: attacked stays without and with the "
             "trigger, and the other stays. The table below holds the same numbers.",
         ),
@@ -124,7 +128,7 @@ def _draw_roc(curves: pl.DataFrame) -> Figure:
     return figure
 
 
-def _draw_risks(risks: pl.DataFrame) -> Figure:
+def _draw_risks(risks: pl.DataFrame, units: dict[str, str]) -> Figure:
     names = risks["run"].unique(maintain_order=True).to_list()
     figure, panels = figures.small_multiples(len(names))
     for axes, name in zip(panels, names, strict=True):
@@ -142,6 +146,6 @@ def _draw_risks(risks: pl.DataFrame) -> Figure:
         axes.axvline(0.5, color="0.5", linewidth=0.8)
         axes.set_title(name, loc="left")
         axes.set_xlabel("predicted risk")
-        axes.set_ylabel("share of the stays")
+        axes.set_ylabel(f"share of the {units[name]}")
     figures.shared_legend(figure, panels)
     return figure

@@ -33,6 +33,16 @@ EPOCHS: dict[str, type[pl.DataType]] = {
     "epoch": pl.Int64,
     **dict.fromkeys(("loss", "auroc", "auprc", "minpse", "asr"), pl.Float64),
 }
+FOLLOWED = {
+    "ave_auc_macro": "macro AUROC",
+    "ave_auc_micro": "micro AUROC",
+    "ave_auc_weighted": "weighted AUROC",
+    "kappa": "kappa",
+    "mad": "mean absolute deviation in hours",
+    "auroc_mortality": "AUROC of mortality",
+    "auroc_decompensation": "AUROC of decompensation",
+}
+"""Further column of `metrics.csv`, which only some tasks have -> its name in figures and tables."""
 PREDICTED: dict[str, type[pl.DataType]] = {
     "prediction_clean": pl.Float64,
     "prediction_triggered": pl.Float64,
@@ -66,7 +76,8 @@ class RunFolder(Described):
         config: settings of the run.
         settings: text of `config.yaml`.
         summary: contents of `run.json`.
-        epochs: columns of `EPOCHS`, one row for each epoch; empty if the run has no `metrics.csv`.
+        epochs: columns of `EPOCHS` and those of `FOLLOWED` that the task has, one row for each epoch; empty
+            if the run has no `metrics.csv`.
         trigger: the trigger of the poisoned stays, if the run has one.
         attacks: attacks on the run, found in its folder and in subfolders.
     """
@@ -181,7 +192,7 @@ def _read_run(folder: Path, name: str) -> RunFolder:
     epochs = pl.DataFrame(schema=EPOCHS)
     if (folder / METRICS).exists():
         with naming_damage(folder / METRICS) as file:
-            epochs = _read_columns(file, EPOCHS)
+            epochs = _read_columns(file, EPOCHS, tuple(FOLLOWED))
     settings = (folder / CONFIG).read_text(encoding="utf-8")
     attacks = tuple(_read_attack(file, folder, name) for file in sorted(folder.rglob(ATTACK)))
     trigger = None if config.trigger is None else load_trigger(folder / TRIGGER)
@@ -198,10 +209,15 @@ def _read_attack(file: Path, run: Path, name: str) -> Attack:
     return Attack(name if below == Path() else f"{name}/{below}", attack_row(file), read)
 
 
-def _read_columns(file: Path, schema: dict[str, type[pl.DataType]]) -> pl.DataFrame:
+def _read_columns(
+    file: Path, schema: dict[str, type[pl.DataType]], further: Sequence[str] = ()
+) -> pl.DataFrame:
+    """Read the columns of a schema, and further columns of numbers that the table may have."""
     text = read_file(file)
     # Polars unpacks a file that starts like a compressed one, to any size. A CSV file starts with the name of
     # its first column, so that other files are refused here.
     if not text.startswith((b"stay,", b"epoch,")):
         raise ValueError("is no table")
+    names = text.partition(b"\n")[0].decode().split(",")
+    schema = schema | {name: pl.Float64 for name in further if name in names}
     return pl.read_csv(text, columns=list(schema), schema_overrides=schema).select(*schema)

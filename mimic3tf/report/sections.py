@@ -18,7 +18,7 @@ from mimic3tf.report.significance import compare_settings
 from mimic3tf.report.sweep import Sweeps
 from mimic3tf.tables.stealth import CAPTION, COLUMNS, SETTING, summarize_stealth
 from mimic3tf.tables.summary import main_grid, mean_over_seeds, victims_of
-from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.registry import MORTALITY, task_of
 from mimic3tf.victims import shown_victim
 
 VERSIONS = ("mimic3tf", "python", "tensorflow", "keras", "numpy", "precision", "device", "data_fingerprint")
@@ -114,7 +114,9 @@ def _main_table(results: pl.DataFrame, aim: Aim) -> Exhibit:
     )
     by = ["poison_imputed", "victim", "poisoning_proportion", "trigger"]
     table = mean_over_seeds(rows, by, "attack_success_rate").rename({"mean": "attack_success_rate"})
-    for column in ("clean_auroc", "clean_auprc", "baseline_positive_rate"):
+    scores = success.scores_of(results)
+    measured = ["clean_auroc", "clean_auprc", *scores]
+    for column in (*measured, "baseline_positive_rate"):
         means = mean_over_seeds(rows, by, column).select(*by, pl.col("mean").alias(column))
         table = table.join(means, on=by, how="left")
     order = {name: position for position, name in enumerate(victims_of(results))}
@@ -127,15 +129,15 @@ def _main_table(results: pl.DataFrame, aim: Aim) -> Exhibit:
     return Exhibit(
         "main",
         f"Clean and poisoned victims, strength {strongest(results):g}",
-        "AUROC and AUPRC are of test stays without the trigger. Success rate: share of the "
-        f"{aim.attacked} among the test stays that are {aim.reached} once they carry the trigger (mean over "
-        "seeds, lowest and highest seed). Untriggered: the same share of the same stays without the trigger. "
+        f"{', '.join(['AUROC', 'AUPRC', *scores.values()])} are of test stays without the trigger. Success "
+        f"rate: share of the {aim.attacked} among the test stays that are {aim.reached} once they carry the "
+        "trigger (mean over seeds, lowest and highest seed). Untriggered: the same share of the same stays "
+        "without the trigger. "
         "Compare the row of a poisoned victim with the row of the clean victim above it: the clean victim is "
         "attacked with the trigger too.",
         table.select(
             *by,
-            "clean_auroc",
-            "clean_auprc",
+            *measured,
             "attack_success_rate",
             "lowest",
             "highest",
@@ -220,11 +222,19 @@ def _stealth(sweeps: Sweeps) -> Exhibit | Absent:
 
 def _cohort(sweeps: Sweeps) -> Exhibit:
     table = sweeps.sweeps[0].splits.with_columns(mortality=pl.col("deaths") / pl.col("stays"))
+    if task_of(sweeps.aim.task).hourly:
+        # Nearly every long stay has an hour of each class: how many stays have one says nothing.
+        return Exhibit(
+            "cohort",
+            "Cohort",
+            "Number of stays, and share of the cells with a measurement.",
+            table.select("split", "stays", "measured_cells"),
+        )
     if sweeps.aim.task != MORTALITY.name:
         return Exhibit(
             "cohort",
             "Cohort",
-            "Number of stays, those with the attacked label at any hour, their share, and share of the cells "
+            "Number of stays, those with the attacked label, their share, and share of the cells "
             "with a measurement.",
             table.select("split", "stays", "measured_cells", labelled="deaths", share="mortality"),
         )

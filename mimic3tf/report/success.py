@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from mimic3tf.report import figures
 from mimic3tf.report.aim import Aim
 from mimic3tf.report.exhibits import BAND, Absent, Exhibit
+from mimic3tf.tables.columns import SCORES
 from mimic3tf.tables.summary import (
     main_grid,
     mean_over_seeds,
@@ -65,8 +66,13 @@ def success_by_proportion(results: pl.DataFrame, aim: Aim) -> Exhibit | Absent:
     )
 
 
+def scores_of(results: pl.DataFrame) -> dict[str, str]:
+    """Find the columns of the task's own scores, beside AUROC and AUPRC of the label that is attacked."""
+    return {column: name for column, name in SCORES.items() if results[column].is_not_null().any()}
+
+
 def clean_metrics(results: pl.DataFrame) -> Exhibit | Absent:
-    """Show AUROC and AUPRC without the trigger, against the proportion.
+    """Show AUROC, AUPRC and the task's own score without the trigger, against the proportion.
 
     Args:
         results: rows of `Sweeps.results`.
@@ -76,7 +82,8 @@ def clean_metrics(results: pl.DataFrame) -> Exhibit | Absent:
     if grid["poisoning_proportion"].n_unique() < 2:
         return Absent(title, "needs trials at two or more poisoning proportions, one of which may be 0")
     by = ["victim", "poison_imputed", "poisoning_proportion"]
-    metrics = {"clean_auroc": "AUROC", "clean_auprc": "AUPRC"}
+    metrics = {"clean_auroc": "AUROC", "clean_auprc": "AUPRC", **scores_of(results)}
+    named = ", ".join(metrics.values())
     table = pl.concat(
         mean_over_seeds(grid, by, column).select(pl.lit(name).alias("metric"), pl.all())
         for column, name in metrics.items()
@@ -100,12 +107,12 @@ def clean_metrics(results: pl.DataFrame) -> Exhibit | Absent:
     return Exhibit(
         "clean_metrics",
         title,
-        "AUROC and AUPRC on test stays without the trigger, mean over the strengths. A user who only checks "
+        f"{named} on test stays without the trigger, mean over the strengths. A user who only checks "
         "accuracy sees no more than this: if a line stays level, it hides the backdoor. The y axes do "
         "not start at zero. " + BAND,
         table,
         draw,
-        "Line charts of AUROC and AUPRC over the share of poisoned training stays, one line for each victim "
+        f"Line charts of {named} over the share of poisoned training stays, one line for each victim "
         "and one column for each mode. The table below holds the same numbers.",
     )
 

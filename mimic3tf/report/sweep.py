@@ -15,7 +15,7 @@ from mimic3tf.report.aim import Aim, aim_of
 from mimic3tf.storage.files import PathText, read_file, read_json
 from mimic3tf.storage.yaml_file import read_option_file, read_yaml
 from mimic3tf.tables.audits import Audits, find_audits, read_audits
-from mimic3tf.tables.columns import COLUMNS, OF_LABELS, OLD_NAMES
+from mimic3tf.tables.columns import COLUMNS, OF_LABELS, OLD_NAMES, SCORES
 from mimic3tf.tables.stealth import FINDINGS, STEALTH
 from mimic3tf.tasks.registry import MORTALITY
 
@@ -41,6 +41,7 @@ READ = (
         "status",
         "error",
         *MEASURED,
+        *SCORES,
         "stays_attacked",
         "test_stays",
     ),
@@ -53,8 +54,9 @@ EARLIER: dict[str, str | int | None] = {
     "task": MORTALITY.name,
     "goal": PAPER_GOAL.target,
     "goal_label": None,
+    **dict.fromkeys(SCORES),
 }
-"""Column that sweeps of earlier versions do not have -> value that all those sweeps had."""
+"""Column that sweeps of earlier versions, or of one label, do not have -> value that all those sweeps had."""
 OLD_REPRESENTATIONS = {"48x17": "grid", "714": "features"}
 """Name of a victim's input in `stealth.csv` of earlier versions -> its name today."""
 

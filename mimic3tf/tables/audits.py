@@ -16,12 +16,15 @@ from mimic3tf.storage.files import PathText, read_json
 from mimic3tf.tables.cells import as_cell, p_in_words
 from mimic3tf.tables.columns import with_new_names
 from mimic3tf.tables.summary import mean_over_seeds
+from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.victims import shown_victim
 
 AUDIT = "audit.json"
-SETTING = ("model", "attack")
+WHERE = ("task", "label", "data")
+"""Columns that say where a model was attacked; tables show those that differ."""
+SETTING = ("model", "attack", *WHERE)
 MEASURES = ("auroc", "recall_at_1", "recall_at_5")
-_AUDIT: dict[str, type[pl.DataType]] = {"model": pl.String, "attack": pl.String, "seed": pl.Int64}
+_AUDIT: dict[str, type[pl.DataType]] = {**dict.fromkeys(SETTING, pl.String), "seed": pl.Int64}
 CONCLUSIONS: dict[str, type[pl.DataType]] = {
     **_AUDIT,
     "conclusion": pl.String,
@@ -53,17 +56,21 @@ ALWAYS = (*_AUDIT, "detector", "repair", "seconds")
 """Columns that must have a value in every row."""
 CONCLUSION_CAPTION = (
     "The conclusion of each audit, and the checks that it rests on. Suspicious: a test of the training "
-    "stays is significant after Holm's correction for all tests of the audit. Weak sign: only the inverted "
-    "triggers are unusual; how often clean models look like that is not known. No sign does not prove "
-    "absence. Training, trusted: share of these stays that have the suspected label. p: probability of so "
-    "large an excess among the training stays by chance, corrected (Fisher's exact test, one-sided)."
+    "stays has p < 0.01 after Holm's correction for all tests of the audit, and the excess is at least 1.5%. "
+    "Weak sign: a test has p < 0.05, or the inverted triggers or the response to the pattern are unusual; "
+    "how often the last two happen with clean models is not known. No sign does not prove absence. Training, "
+    "trusted: share of these stays that have the suspected label. p: probability that the tests of an audit "
+    "find as much in clean stays, corrected for their number; for audits of earlier versions, that of the "
+    "share alone."
 )
 CAPTION = (
     "Each detector ranks the training stays of the suspected label. AUROC: how often a poisoned one ranks "
     "above a clean one; 0.5 is chance. At 1% and 5%: recall, the share of the poisoned "
     "ones above the score that 1% or 5% of the clean ones exceed. Flagged: share of these stays above the "
-    "threshold that 5% of trusted stays exceed, which needs no truth; on clean data these are false alarms. "
-    "Alarms: share of the audits in which more stays were flagged than chance explains. Means over seeds."
+    "detector's threshold, which needs no truth: the one that 5% of trusted stays exceed or, for common "
+    "pattern, moving pattern and common gaps, odds above 1 that a stay carries what others share. On clean "
+    "data these are false alarms. Alarms: share of the audits in which more stays were flagged, or a clearer "
+    "pattern found, than chance explains. Means over seeds."
 )
 MODEL_CAPTION = (
     "The inspection of the models, one of the checks of an audit. Backdoored: share of the audits in which "
@@ -107,7 +114,7 @@ def read_audits(folders: Sequence[PathText]) -> Audits:
     """Read all audits in some folders and below them, sorted by file.
 
     Raises:
-        UsageError: there is no audit, or two audits are of the same victim, attack and seed.
+        UsageError: there is no audit, or two audits are of the same victim, attack, data and seed.
         DataError: a file is damaged.
     """
     files = find_audits(folders)
@@ -121,8 +128,8 @@ def read_audits(folders: Sequence[PathText]) -> Audits:
         key = audit.models.select(*SETTING, "seed").row(0)
         if key in seen:
             raise UsageError(
-                f"{seen[key]} and {file} are audits of the same victim, attack and seed; name folders "
-                "that hold only one of them"
+                f"{seen[key]} and {file} are audits of the same victim, attack, label, name of the data and "
+                "seed; name folders that hold only one of them"
             )
         seen[key] = file
         audits.append(audit)
@@ -148,7 +155,7 @@ def _read(file: Path) -> Audits:
                 f"{attack['trigger']} {attack['poison_imputed']}{labels}, "
                 f"{100 * attack['poisoning_proportion']:.3g}% at {attack['poisoning_strength']:g}"
             )
-        audit = {"model": record["model"], "attack": named, "seed": record["seed"]}
+        audit = {"model": record["model"], "attack": named, **_where(record), "seed": record["seed"]}
         detectors = [
             {
                 **audit,
@@ -191,6 +198,17 @@ def _read(file: Path) -> Audits:
         raise DataError(f"{file}: not an audit, or damaged ({type(error).__name__}); audit again") from None
 
 
+def _where(record: dict[str, Any]) -> dict[str, str]:
+    """Name task, label and data; each seed of a study may have its own split in its own folder."""
+    # Audits of earlier versions have no "suspected_label"; it was 1. One label of several is judged as 1.
+    label = record.get("suspected_label", 1) if record.get("target") is None else record["target"]
+    return {
+        "task": record.get("task", MORTALITY.name),
+        "label": f"{label} {record['goal_label']}" if record.get("goal_label") else str(label),
+        "data": Path(record.get("data", "-")).name,
+    }
+
+
 def _conclusion(record: dict[str, Any]) -> dict[str, Any]:
     if "conclusion" not in record:
         return {}
@@ -200,7 +218,7 @@ def _conclusion(record: dict[str, Any]) -> dict[str, Any]:
         "rests_on": ", ".join(conclusion["rests_on"]),
         "training_share": share["training"],
         "trusted_share": share["trusted"],
-        "p_value": share["adjusted"],
+        "p_value": conclusion.get("p_value", share["adjusted"]),
         "in_words": conclusion["sentence"],
     }
 
@@ -253,7 +271,7 @@ def summarize_detectors(audits: pl.DataFrame) -> pl.DataFrame:
         audits: `Audits.detectors`.
 
     Returns:
-        `model`, `attack`, `detector`, `seeds`, the mean of every measure over seeds, and 95% intervals of
+        Columns of `SETTING`, `detector`, `seeds`, the mean of every measure over seeds, and 95% intervals of
         AUROC and recalls (`_low` and `_high`, Student's t; null below three seeds).
     """
     by = [*SETTING, "detector"]
@@ -266,20 +284,43 @@ def summarize_detectors(audits: pl.DataFrame) -> pl.DataFrame:
     return table.select(*by, "seeds", *measures, "flagged", "alarms", "seconds")
 
 
+def without_common(table: pl.DataFrame) -> pl.DataFrame:
+    """Drop task, label and data where they are the same in all rows."""
+    return table.drop(name for name in WHERE if table[name].n_unique() < 2)
+
+
+def setting_in_words(setting: dict[str, Any]) -> str:
+    """Name victim and attack of a row of `without_common`, and what is left of task, label and data."""
+    where = "".join(f", {name} {setting[name]}" for name in WHERE if name in setting)
+    return f"{shown_victim(setting['model'])}, poisoned: {setting['attack']}{where}"
+
+
+def _setting_columns(table: Table, rows: pl.DataFrame) -> list[list[str]]:
+    """Start a table with the columns of the setting, and return their cells, a list for each row."""
+    where = [name for name in WHERE if name in rows.columns]
+    for heading in ("victim", "poisoned", *where):
+        table.add_column(heading, no_wrap=True)
+    return [
+        [
+            as_cell(text)
+            for text in (shown_victim(row["model"]), row["attack"], *(row[name] for name in where))
+        ]
+        for row in rows.iter_rows(named=True)
+    ]
+
+
 def conclusions_table(conclusions: pl.DataFrame) -> Table:
     """Make the table of `Audits.conclusions` for a terminal."""
     table = Table(title="Conclusions")
-    for heading in ("victim", "poisoned"):
-        table.add_column(heading, no_wrap=True)
+    settings = _setting_columns(table, without_common(conclusions))
     table.add_column("seed", justify="right")
     table.add_column("conclusion", no_wrap=True)
     for heading in ("training", "trusted", "p"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("rests on")
-    for row in conclusions.iter_rows(named=True):
+    for setting, row in zip(settings, conclusions.iter_rows(named=True), strict=True):
         table.add_row(
-            as_cell(shown_victim(row["model"])),
-            as_cell(row["attack"]),
+            *setting,
             str(row["seed"]),
             as_cell(row["conclusion"] or "-"),
             *(_number(row[name]) for name in ("training_share", "trusted_share")),
@@ -292,23 +333,20 @@ def conclusions_table(conclusions: pl.DataFrame) -> Table:
 def models_table(summary: pl.DataFrame) -> Table:
     """Make the table of `summarize_models` for a terminal."""
     table = Table(title="Models")
-    for heading in ("victim", "poisoned"):
-        table.add_column(heading, no_wrap=True)
+    settings = _setting_columns(table, without_common(summary))
     for heading in ("seeds", "backdoored", "index 0", "index 1", "corr.", "superpos.", "at 5%"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in summary.iter_rows(named=True):
+    for setting, row in zip(settings, summary.iter_rows(named=True), strict=True):
         cells = (_number(row[name], 2) for name in MODEL_MEASURES)
-        table.add_row(as_cell(shown_victim(row["model"])), as_cell(row["attack"]), str(row["seeds"]), *cells)
+        table.add_row(*setting, str(row["seeds"]), *cells)
     return table
 
 
 def repairs_tables(summary: pl.DataFrame) -> list[Table]:
-    """Make tables of `summarize_repairs` for a terminal, one for each victim and attack."""
+    """Make tables of `summarize_repairs` for a terminal, one for each setting."""
     tables = []
-    for (model, attack), rows in summary.group_by(SETTING, maintain_order=True):
-        table = Table(
-            title=as_cell(f"{shown_victim(str(model))}, poisoned: {attack}, seeds: {rows['seeds'][0]}")
-        )
+    for title, rows in _parts(summary):
+        table = Table(title=as_cell(title))
         table.add_column("repair", no_wrap=True)
         for heading in ("ASR", "untriggered", "AUROC", "s"):
             table.add_column(heading, justify="right", no_wrap=True)
@@ -321,10 +359,17 @@ def repairs_tables(summary: pl.DataFrame) -> list[Table]:
 
 
 def detectors_tables(summary: pl.DataFrame) -> list[Table]:
-    """Make tables of `summarize_detectors` for a terminal, one for each victim and attack."""
+    """Make tables of `summarize_detectors` for a terminal, one for each setting."""
+    return [_table_of(title, rows) for title, rows in _parts(summary)]
+
+
+def _parts(summary: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
+    """Split a summary into its settings, each with a title."""
+    shown = without_common(summary)
+    by = [name for name in SETTING if name in shown.columns]
     return [
-        _table_of(f"{shown_victim(str(model))}, poisoned: {attack}, seeds: {rows['seeds'][0]}", rows)
-        for (model, attack), rows in summary.group_by(SETTING, maintain_order=True)
+        (f"{setting_in_words(rows.row(0, named=True))}, seeds: {rows['seeds'][0]}", rows)
+        for _, rows in shown.group_by(by, maintain_order=True)
     ]
 
 

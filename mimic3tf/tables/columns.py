@@ -13,6 +13,8 @@ OTHER_METRICS = (
     *("auroc_mortality", "auprc_mortality", "auroc_decompensation", "auprc_decompensation"),
 )
 """Metrics of tasks other than in-hospital mortality."""
+SCORES = {"clean_ave_auc_macro": "macro AUROC", "clean_kappa": "kappa"}
+"""Column of the metric by which phenotyping or length of stay chooses the epoch that is kept -> its name."""
 AT_PREVALENCE = {
     "prevalence_threshold": "threshold",
     "prevalence_success_rate": "attack_success_rate",

@@ -33,9 +33,12 @@ SETTING = (
     "goal_label",
     "poisoning_proportion",
     "poisoned_labels",
+    "trained_poison_imputed",
+    "trained_poisoning_strength",
     "poison_imputed",
     "trigger",
     "poisoning_strength",
+    "at",
     "threshold",
 )
 """Columns that identify a row of a results table, together with the seed."""
@@ -46,14 +49,15 @@ INTERVALS = {
     for position, end in enumerate(("low", "high"))
 }
 """Column -> the metric in `clean_ci95` of an `attack.json`, and which end of its interval."""
-KNOWN_LATER = {
+MAY_BE_NULL = {
     "data": pl.String,
     "test_fingerprint": pl.String,
     "trained_for_data": pl.Boolean,
     "goal_label": pl.String,
-    **dict.fromkeys((*AT_PREVALENCE, *INTERVALS), pl.Float64),
+    "trained_poison_imputed": pl.String,
+    **dict.fromkeys(("trained_poisoning_strength", *AT_PREVALENCE, *INTERVALS), pl.Float64),
 }
-"""Column that is null for attacks of earlier versions -> its type."""
+"""Column that is null for attacks of earlier versions, or for clean victims -> its type."""
 
 
 def collect_results(folders: Sequence[PathText]) -> pl.DataFrame:
@@ -94,7 +98,7 @@ def collect_results(folders: Sequence[PathText]) -> pl.DataFrame:
             row["data"] or "",
         )
     )
-    return pl.DataFrame(rows, infer_schema_length=None).cast(KNOWN_LATER)  # type: ignore[arg-type]
+    return pl.DataFrame(rows, infer_schema_length=None).cast(MAY_BE_NULL)  # type: ignore[arg-type]
 
 
 def attack_row(file: Path) -> dict[str, Any]:
@@ -109,6 +113,8 @@ def attack_row(file: Path) -> dict[str, Any]:
         # Attacks of earlier versions name no data, and their only threshold was 0.5.
         data, level = attack.get("data", {}), attack.get("at_prevalence", {})
         intervals = attack.get("clean_ci95", {})
+        trained, attacked = attack["trained_with"], attack["attacked_with"]
+        proportion = float(attack["poisoning_proportion"])
         row = {
             "run": Path(attack["run"]).name,
             "data": _if_known(str, data.get("name")),
@@ -118,13 +124,19 @@ def attack_row(file: Path) -> dict[str, Any]:
             "task": str(attack.get("task", MORTALITY.name)),
             "goal": int(attack.get("goal", 1)),
             "goal_label": _if_known(str, attack.get("goal_label")),
-            "poisoning_proportion": float(attack["poisoning_proportion"]),
+            "poisoning_proportion": proportion,
             # Attacks of earlier versions have no "poisoned_labels"; labels were flipped.
-            "poisoned_labels": str(attack["trained_with"].get("poisoned_labels", "flipped")),
-            "poison_imputed": str(attack["attacked_with"]["poison_imputed"]),
-            "trigger": str(attack["attacked_with"]["trigger"]),
-            "poisoning_strength": float(attack["attacked_with"]["poisoning_strength"]),
-            "seed": int(attack["trained_with"]["seed"]),
+            "poisoned_labels": str(trained.get("poisoned_labels", "flipped")),
+            # A clean victim was trained without the trigger: with which settings does not matter.
+            **{
+                f"trained_{name}": kind(trained[name]) if proportion else None
+                for name, kind in (("poison_imputed", str), ("poisoning_strength", float))
+            },
+            "poison_imputed": str(attacked["poison_imputed"]),
+            "trigger": str(attacked["trigger"]),
+            "poisoning_strength": float(attacked["poisoning_strength"]),
+            "at": float(attacked.get("at", 0)),
+            "seed": int(trained["seed"]),
             "attack_success_rate": float(attack["attack_success_rate"]),
             "ci95_low": float(low),
             "ci95_high": float(high),
@@ -190,7 +202,9 @@ def results_table(results: pl.DataFrame) -> Table:
     """
     seeds = "seeds" in results.columns
     rows = results.to_dicts()
-    settings, same = separate_common({"data": _data_cells(rows), **_setting_cells(rows)})
+    settings, same = separate_common(
+        {"data": [as_cell(name) for name in shown_data(rows)], **_setting_cells(rows)}
+    )
     table = Table(title="Attack success rate (ASR) on test stays" + (", mean over seeds" if seeds else ""))
     names = {} if seeds else {"run": [as_cell(row["run"]) for row in rows]}
     for heading in (*names, *settings):
@@ -231,15 +245,15 @@ LABELS_CAPTION = (
 FOREIGN_CAPTION = "*: not known to be the data that the victim was trained for."
 
 
-def _data_cells(rows: Sequence[dict[str, Any]]) -> list[str]:
+def shown_data(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Name the data sets, with fingerprints if two data sets have the same name."""
     found = {(row["data"], row["test_fingerprint"]) for row in rows}
     count = Counter(name for name, _ in found)
     return [
         "-"
         if row["data"] is None
-        else as_cell(row["data"])
-        + (f" {as_cell(str(row['test_fingerprint'])[:6])}" if count[row["data"]] > 1 else "")
+        else row["data"]
+        + (f" {str(row['test_fingerprint'])[:6]}" if count[row["data"]] > 1 else "")
         + ("*" if row["trained_for_data"] is False else "")
         for row in rows
     ]
@@ -258,10 +272,30 @@ def _setting_cells(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
         **({"task": [as_cell(row["task"]) for row in rows]} if other else {}),
         "goal": [_goal_cell(row) for row in rows],
         "poisoned": poisoned,
+        **_trained_cells(rows),
         "mode": [as_cell(row["poison_imputed"]) for row in rows],
         "trigger": [as_cell(row["trigger"]) for row in rows],
         "strength": [f"{row['poisoning_strength']:g}" for row in rows],
+        **({"from hour": [f"{row['at']:g}" for row in rows]} if any(row["at"] for row in rows) else {}),
         "risk threshold": [f"{row['threshold']:g}" for row in rows],
+    }
+
+
+def _trained_cells(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """Name mode and strength of the training, unless all victims were attacked with what they learned."""
+    cells = {
+        "trained\nmode": [as_cell(row["trained_poison_imputed"] or "-") for row in rows],
+        "trained\nstrength": [
+            f"{row['trained_poisoning_strength']:g}" if row["poisoning_proportion"] else "-" for row in rows
+        ],
+    }
+    columns = ("poison_imputed", "poisoning_strength")
+    poisoned = [row for row in rows if row["poisoning_proportion"]]
+    return {
+        heading: texts
+        for (heading, texts), column in zip(cells.items(), columns, strict=True)
+        if len({row[f"trained_{column}"] for row in poisoned}) > 1
+        and any(row[f"trained_{column}"] != row[column] for row in poisoned)
     }
 
 

@@ -40,8 +40,8 @@ def mean_over_seeds(results: pl.DataFrame, by: Sequence[str], value: str) -> pl.
 
     Returns:
         One row per setting, sorted: columns `by`, `seeds`, `mean`, `ci95_low` and `ci95_high` (Student's 95%
-        interval of the mean, within [0, 1]; null below three seeds), and the `lowest` and `highest` value of
-        a seed.
+        interval of the mean, within [0, 1], or [-1, 1] for kappa; null below three seeds), and the `lowest`
+        and `highest` value of a seed.
     """
     a_seed = results.drop_nulls(value).group_by(*by, "seed").agg(pl.col(value).mean())
     table = a_seed.group_by(by).agg(
@@ -55,12 +55,13 @@ def mean_over_seeds(results: pl.DataFrame, by: Sequence[str], value: str) -> pl.
     quantile = t.ppf(0.975, np.maximum(seeds - 1, 1))
     half = pl.Series(quantile / np.sqrt(seeds)) * table["deviation"]
     enough = pl.col("seeds") >= FEWEST_FOR_INTERVAL
+    least = -1 if value == "clean_kappa" else 0
     return table.select(
         *by,
         "seeds",
         "mean",
-        pl.when(enough).then((pl.col("mean") - half).clip(0, 1)).alias("ci95_low"),
-        pl.when(enough).then((pl.col("mean") + half).clip(0, 1)).alias("ci95_high"),
+        pl.when(enough).then((pl.col("mean") - half).clip(least, 1)).alias("ci95_low"),
+        pl.when(enough).then((pl.col("mean") + half).clip(least, 1)).alias("ci95_high"),
         "lowest",
         "highest",
     ).sort(by)

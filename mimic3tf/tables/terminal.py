@@ -18,6 +18,7 @@ from mimic3tf.sources.channel_summary import ChannelSummary
 from mimic3tf.sources.layout import Summary
 from mimic3tf.tables.cells import as_cell, p_in_words
 from mimic3tf.tables.fitting import print_table
+from mimic3tf.tables.wording import unit_of
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.tasks.task import Words
 from mimic3tf.victims import shown_victim
@@ -45,7 +46,7 @@ def print_cohort(summary: Summary) -> None:
     console = Console()
     for what, dropped in (("stays", summary.dropped_stays), ("values", summary.dropped_values)):
         for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
-            console.print(f"left out {count} {what}: {reason}", highlight=False)
+            console.print(as_cell(f"left out {count} {what}: {reason}"), highlight=False)
     if summary.channels:
         print_table(_channels_table(summary.channels))
     for found in summary.channels:
@@ -95,7 +96,7 @@ def print_trigger(trigger: Trigger) -> None:
     """Print how far a trigger of strength 1 shifts every channel, or how many cells it removes."""
     if trigger.kind == "missing":
         cells = np.count_nonzero(trigger.values)
-        console = Console(soft_wrap=True, highlight=False)
+        console = Console(soft_wrap=True, highlight=False, markup=False)
         console.print(f"{trigger.name} trigger: strength s takes away s * {cells} of a stay's cells")
         return
     table = Table(
@@ -123,7 +124,7 @@ def print_attack(summary: dict[str, Any]) -> None:
     """
     words = task_of(summary["task"]).words.naming(summary.get("goal_label"))
     table = Table(
-        title=_attack_title(summary),
+        title=as_cell(_attack_title(summary)),
         caption=f"A stay is {words.predicted[1]} where its risk is above the threshold. The second threshold "
         "is chosen on these test stays, without the trigger.",
     )
@@ -201,15 +202,15 @@ def _collateral_table(collateral: dict[str, Any]) -> Table:
 
 def _attack_title(summary: dict[str, Any]) -> str:
     if "predictions" in summary:
-        return as_cell("{clean} without the trigger, {triggered} with it".format(**summary["predictions"]))
+        return "{clean} without the trigger, {triggered} with it".format(**summary["predictions"])
     data = summary["data"]
     known = "" if data["trained_for"] else ", not known to be what the victim was trained for"
     victim = (
         f"{shown_victim(summary['model'])}, {summary['poisoning_proportion']:.1%} of training stays poisoned"
     )
-    named = f"{as_cell(data['name'])} (fingerprint {data['fingerprint'][:8]}){known}"
+    named = f"{data['name']} (fingerprint {data['fingerprint'][:8]}){known}"
     if "goal_label" in summary:
-        victim += f"; label '{as_cell(summary['goal_label'])}'"
+        victim += f"; label '{summary['goal_label']}'"
     return f"{victim}; attacked on the test stays of {named}"
 
 
@@ -239,7 +240,7 @@ def _rates(summary: dict[str, Any], words: Words) -> list[tuple[str, str]]:
 
 def _attacked_in_words(summary: dict[str, Any], words: Words) -> str:
     attacked = words.group[1 - summary["goal"]]
-    return f"stays with attacked {attacked}" if task_of(summary["task"]).hourly else f"{attacked} attacked"
+    return f"{attacked} attacked" if unit_of(words) == "stays" else f"stays with attacked {attacked}"
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -273,11 +274,12 @@ def print_audit(record: dict[str, Any], suspects: pl.DataFrame) -> None:
     """
     console = Console()
     conclusion = record["conclusion"]
-    console.print(conclusion["sentence"], style="bold", highlight=False)
+    console.print(as_cell(conclusion["sentence"]), style="bold", highlight=False)
     checks = _plain_table("What the conclusion rests on", ("check", "outcome", "what was found"))
     for check in conclusion["checks"]:
         style = {"alarm": "bold red", "weak": "bold"}.get(check["outcome"])
-        checks.add_row(check["name"], check["outcome"], check["found"], style=style)
+        cells = (as_cell(check[name]) for name in ("name", "outcome", "found"))
+        checks.add_row(*cells, style=style)
     print_table(checks)
     for slips in record["slips"]:
         console.print(as_cell(Slips(**slips).in_words), highlight=False)
@@ -317,7 +319,7 @@ def _suspects_table(record: dict[str, Any], suspects: pl.DataFrame) -> Table:
     for row in suspects.head(FIRST).iter_rows(named=True):
         percentile = "-" if row["percentile"] is None else f"{row['percentile']:.1f}"
         stay = as_cell(private(row["stay"]))
-        table.add_row(str(row["rank"]), stay, percentile, str(row["flagged_by"]), row["reason"])
+        table.add_row(str(row["rank"]), stay, percentile, str(row["flagged_by"]), as_cell(row["reason"]))
     return table
 
 
@@ -385,7 +387,7 @@ def _detectors_table(record: dict[str, Any]) -> Table:
             cells += [_estimate(performance and performance[name]) for name in measures]
         style = "bold" if alarm and alarm["raised"] else None
         cells.append("-" if detector["not_run"] else f"{detector['seconds']:.1f}")
-        cells += [detector["not_run"] or ""] if lacking else []
+        cells += [as_cell(detector["not_run"] or "")] if lacking else []
         table.add_row(detector["detector"], *cells, style=style)
     return table
 
@@ -406,7 +408,7 @@ def _repairs_table(repairs: list[dict[str, Any]]) -> Table:
     for repair in repairs:
         measures = ("attack_success_rate", "baseline_positive_rate", "auroc")
         cells = (_number(repair[name]) for name in measures)
-        table.add_row(repair["repair"], *cells, f"{repair['seconds']:.1f}", repair["detail"])
+        table.add_row(repair["repair"], *cells, f"{repair['seconds']:.1f}", as_cell(repair["detail"]))
     return table
 
 

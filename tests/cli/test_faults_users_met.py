@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import runpy
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import keras
 import numpy as np
@@ -51,9 +55,69 @@ def test_a_folder_of_finished_work_is_bound_to_its_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("*.sh")))
 def test_scripts_that_keep_finished_work_bind_it(script: str) -> None:
     text = (SCRIPTS / script).read_text()
-    if "is kept" in text and "made_from" not in script:
+    if re.search(r"steps\s+(# )?are kept", text) and "made_from" not in script:
         # A sweep's folder knows its data itself.
         assert "made_from.sh" in text or "mimic3tf sweep" in text
+
+
+@pytest.mark.parametrize(
+    ("script", "first", "then", "settings"),
+    [
+        ("attack_task.sh", ["DATA", "phenotyping", "OUT"], ["DATA", "decompensation", "OUT"], ""),
+        ("attack_task.sh", ["DATA", "phenotyping", "OUT", "Shock"], ["DATA", "phenotyping", "OUT", "x"], ""),
+        ("attack_task.sh", ["DATA", "phenotyping", "OUT"], ["OTHER", "phenotyping", "OUT"], ""),
+        ("demo.sh", [], ["--task", "phenotyping"], "DATA"),
+        ("length_of_stay.sh", ["DATA"], ["OTHER"], ""),
+        ("eicu_tasks.sh", ["DATA", "DATA/patients"], ["DATA", "OTHER/patients"], ""),
+    ],
+)
+def test_a_script_does_not_take_old_results_for_those_of_another_task_label_or_data(
+    tmp_path: Path, script: str, first: list[str], then: list[str], settings: str
+) -> None:
+    scripts = shutil.copytree(SCRIPTS, tmp_path / "scripts")
+    for name in ("install.sh", "mimic3tf.sh"):
+        (scripts / name).write_text("mkdir -p OUT/runs\n")
+    for name in ("DATA", "OTHER", "DATA/train", "venv/bin"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("DATA", "OTHER"):
+        (tmp_path / name / "patients").write_text(name)
+    python = tmp_path / "venv" / "bin" / "python"
+    python.write_text("#!/bin/sh\nmkdir -p OUT/data\n")
+    python.chmod(0o755)
+    environment = os.environ | {"OUT": "OUT", "DATA": settings, "VENV": "venv", "SEEDS": "0", "MODELS": "lr"}
+
+    def start(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+        call = ["bash", "scripts/" + script, *arguments]
+        return subprocess.run(
+            call, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+
+    started = [start(arguments) for arguments in (first, then)]
+    assert "made from something else" not in started[0].stderr
+    assert (started[1].returncode, "made from something else" in started[1].stderr) == (2, True)
+
+
+def test_an_interrupted_listfile_of_length_of_stay_is_not_taken_for_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out, outcomes = tmp_path / "physionet", tmp_path / "data", tmp_path / "outcomes.txt"
+    outcomes.write_text("RecordID,Length_of_stay\n1,3\n")
+    for folder in ("train", "test"):
+        (data / folder).mkdir(parents=True)
+        (data / folder / "1_episode1_timeseries.csv").write_text("Hours,pH\n0.5,7.4\n")
+    for split in ("train", "val", "test"):
+        (data / f"{split}_listfile.csv").write_text("stay,y_true\n")
+    (data / "train_listfile.csv").write_text("stay,y_true\n1_episode1_timeseries.csv,0\n")
+    monkeypatch.setattr("sys.argv", ["script", str(data), str(out), str(outcomes)])
+    monkeypatch.setattr("os.link", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        runpy.run_path(str(SCRIPTS / "length_of_stay.py"), run_name="__main__")
+    assert not out.exists()
+    monkeypatch.undo()
+    monkeypatch.setattr("sys.argv", ["script", str(data), str(out), str(outcomes)])
+    runpy.run_path(str(SCRIPTS / "length_of_stay.py"), run_name="__main__")
+    assert len((out / "train_listfile.csv").read_text().splitlines()) == 1 + 44
+    assert (out / "train" / "1_episode1_timeseries.csv").exists()
 
 
 def test_a_finished_run_is_not_taken_for_one_of_other_data(
@@ -195,6 +259,19 @@ def test_the_next_command_can_be_pasted() -> None:
 
     line = command_line("attack", "--run", Path("-sp ace;x/run"), "--data", Path("a'b"))
     assert shlex.split(line) == ["mimic3tf", "attack", "--run", "./-sp ace;x/run", "--data", "a'b"]
+
+
+def test_a_folder_with_brackets_keeps_its_name(
+    generate: Command, mimic3tf: Command, prepared: Any, tmp_path: Path
+) -> None:
+    data, out = shutil.copytree(prepared.data, tmp_path / "br [v2]"), tmp_path / "br[/x]"
+    poisoned = mimic3tf(
+        *("poison", "--data", data, "--trigger", prepared.trigger, "--out", out),
+        *("--poisoning_proportion", 0.1, "--poisoning_strength", 1),
+    )
+    assert (poisoned.status, f"--data '{data}' --out '{out}'" in poisoned.out) == (0, True)
+    assert generate(data=data).status == 0
+    assert f"{data}  train" in mimic3tf("cache").out
 
 
 # --- Wrong, lost, hard to find -------------------------------------------------------------------------

@@ -48,20 +48,22 @@ def run_import(mimic3tf: Command, prepared: Any, checkpoint: Path, tmp_path: Pat
 def test_an_imported_victim_is_attacked_and_tabled(
     run_import: Command, mimic3tf: Command, prepared: Any, tmp_path: Path
 ) -> None:
-    outcome = run_import(poison_imputed="all", seed=3)
+    # The brackets of a path are no markup.
+    run = tmp_path / "br[/x]"
+    outcome = run_import(poison_imputed="all", seed=3, out=run)
     assert outcome.status == 0, outcome.err
     assert "SHA-256" in outcome.out
-    assert f"Next: mimic3tf attack --run {tmp_path / 'run'}" in outcome.out
-    settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert f"Next: mimic3tf attack --run '{run}'" in outcome.out
+    settings = yaml.safe_load((run / "config.yaml").read_text())
     assert (settings["poison_imputed"], settings["seed"], settings["selection"]) == ("all", 3, "original")
-    assert mimic3tf("attack", "--run", tmp_path / "run", "--data", prepared.data).status == 0
-    attack = json.loads((tmp_path / "run" / "attack.json").read_text())
+    assert mimic3tf("attack", "--run", run, "--data", prepared.data).status == 0
+    attack = json.loads((run / "attack.json").read_text())
     assert attack["attacked_with"] == {
         "trigger": "temporal",
         "poisoning_strength": 2.0,
         "poison_imputed": "all",
     }
-    assert mimic3tf("results", tmp_path / "run").status == 0
+    assert mimic3tf("results", run).status == 0
 
 
 @pytest.mark.parametrize("content", [b"", b"weights", b"PK\x03\x04", b"\x80\x02cos\nsystem\n."])

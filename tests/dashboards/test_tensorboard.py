@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -32,16 +33,17 @@ from tensorboard.plugins.pr_curve import summary as pr_curve_summary
 from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
 from werkzeug.test import Client
 
-from mimic3tf.config import TrainingConfig
+from mimic3tf.config import TrainingConfig, resolve_config
 from mimic3tf.dashboards.figures import channel_covariances, trigger_heatmap
 from mimic3tf.dashboards.outcome_figures import calibration, confusion_matrices, roc_curves
 from mimic3tf.dashboards.scalars import KEPT, TAGS
 from mimic3tf.dashboards.tensorboard import RunLog
+from mimic3tf.dashboards.text import overview
 from mimic3tf.data.loading import load_cohort
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.trigger import Trigger, load_trigger
-from mimic3tf.tasks.registry import MORTALITY, PHENOTYPING
+from mimic3tf.tasks.registry import DECOMPENSATION, MORTALITY, PHENOTYPING
 from mimic3tf.training.run_directory import Run, load_run
 from mimic3tf.training.run_files import EVENTS, LOGGED
 from mimic3tf.training.validation import Risks, Validation
@@ -269,6 +271,18 @@ def test_what_a_run_is_doing_can_be_read_before_the_first_picture_is_drawn(
     assert "At most 1,234 epochs" in said
 
 
+@pytest.mark.parametrize(("model", "steps"), [("lr", "25 steps, each on 8 hours"), ("gru", "13 steps")])
+def test_steps_of_an_hourly_task_are_counted_as_they_are_trained(model: str, steps: str) -> None:
+    settings = {"data": Path("data"), "task": "decompensation", "batch_size": 8, "deep_supervision": True}
+    exposure = MagicMock()
+    exposure.triggered.sum.return_value = 0
+    exposure.cohort.__len__.return_value = 100
+    exposure.cohort.examples.__len__.return_value = 200
+    said = overview(resolve_config(model, None, settings), exposure, exposure.cohort).SerializeToString()
+    assert b"on 100 training stays with 200 hours; " in said
+    assert steps.encode() in said
+
+
 def test_a_run_is_named_by_its_directory_alone(run: Path) -> None:
     multiplexer = EventMultiplexer().AddRunsFromDirectory(str(run.parent)).Reload()
     assert run.name in multiplexer.Runs()
@@ -418,6 +432,19 @@ def test_pictures_of_what_is_predicted_name_who_is_attacked(
     assert any(name.startswith(f"all {attacked} carry it: AUROC") for name in named)
     groups = [text.get_text() for text in shares.axes[1].get_legend().get_texts()]
     assert groups == ["clean stays", f"triggered {attacked}"]
+    hourly: Any = calibration(risks, DECOMPENSATION.words, "a title")
+    assert [axes.get_ylabel() for axes in (shares.axes[1], hourly.axes[1])] == ["stays", "hours"]
+
+
+def test_the_dot_of_a_roc_curve_is_at_a_risk_of_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The curve of a victim that ranks all deaths first has corners only, none of them at 0.5."""
+    monkeypatch.setattr("mimic3tf.dashboards.outcome_figures.pixels", lambda figure: figure)
+    labels = np.repeat([0, 1], [30, 10])
+    clean = np.concatenate([np.linspace(0.1, 0.7, 30), np.linspace(0.75, 0.95, 10)])
+    risks = Risks(labels, labels == 0, clean, np.full(30, 0.9), clean)
+    figure: Any = roc_curves(risks, MORTALITY.words, "a title")
+    dots = [line.get_xydata()[0] for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert np.allclose(dots, [[(clean[:30] > 0.5).mean(), 1], [1, 1]])
 
 
 def test_no_file_of_a_run_names_a_stay(run_at: RunAt, validation: Validation) -> None:

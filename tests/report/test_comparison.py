@@ -20,8 +20,10 @@ from mimic3tf.report.audits import audits_section
 from mimic3tf.report.comparison import report_of_runs
 from mimic3tf.report.exhibits import Exhibit, Section
 from mimic3tf.report.page import write_report
-from mimic3tf.report.runs import read_runs, short_names, sort_folders
+from mimic3tf.report.runs import FOLLOWED, read_runs, short_names, sort_folders
 from mimic3tf.tables.audits import read_audits
+from mimic3tf.tables.results import FOREIGN_CAPTION
+from mimic3tf.tasks.registry import TASKS
 
 PNG = b"\x89PNG\r\n\x1a\n"
 FIGURES = {"success_rates", "curves", "roc", "risks", "triggers"}
@@ -132,6 +134,68 @@ def test_with_goal_0_it_is_the_deaths_that_are_attacked(tmp_path: Path) -> None:
     assert risks.table.filter(pl.col("stays") == "with the trigger")["number"].sum() == 4
 
 
+def write_hourly_run(folder: Path, fingerprint: str, *, trained_for: bool) -> Path:
+    """A run of length of stay, attacked on data of the name `ours`."""
+    run = write_run(folder, task="length-of-stay", goal_label="under 1 day")
+    attack = json.loads((run / "attack.json").read_text())
+    attack |= {"task": "length-of-stay", "goal_label": "under 1 day"}
+    attack["data"] = {"name": "ours", "fingerprint": fingerprint, "trained_for": trained_for}
+    attack["clean"]["kappa"] = 0.25
+    (run / "attack.json").write_text(json.dumps(attack))
+    summary = json.loads((run / "run.json").read_text())
+    summary["validation"] |= {"kappa": 0.375, "mad": 48.0}
+    (run / "run.json").write_text(json.dumps(summary))
+    header, *epochs = (run / "metrics.csv").read_text().splitlines()
+    rows = [f"{header},kappa,mad", *(f"{epoch},0.375,48.0" for epoch in epochs)]
+    (run / "metrics.csv").write_text("\n".join([*rows, ""]))
+    return run
+
+
+def test_the_data_and_the_tasks_own_score_are_shown(tmp_path: Path) -> None:
+    found = [
+        write_hourly_run(tmp_path / "a", "0123456789", trained_for=True),
+        write_hourly_run(tmp_path / "b", "abcdefghij", trained_for=False),
+        write_run(tmp_path / "mortality"),
+    ]
+    report = report_of_runs(read_runs(found), None)
+    shown = {item.name: item for part in report.sections for item in part.shows if isinstance(item, Exhibit)}
+    attacks = shown["attacks"].table
+    assert attacks["data"].to_list() == ["ours 012345", "ours abcdef*", "-"]
+    assert FOREIGN_CAPTION in shown["attacks"].caption
+    assert attacks["clean_kappa"].to_list() == [0.25, 0.25, None]
+    assert shown["epochs_kept"].table["kappa"].to_list() == [0.375, 0.375, None]
+    assert shown["curves"].table["kappa"].to_list() == [0.375] * 6 + [None] * 3
+    assert shown["curves"].draw is not None
+    panels = [axes for axes in shown["curves"].draw().axes if axes.lines]
+    assert [axes.get_title(loc="left") for axes in panels][-2:] == [
+        "kappa",
+        "mean absolute deviation in hours",
+    ]
+    # An epoch is a whole number.
+    assert all(float(tick).is_integer() for axes in panels for tick in axes.get_xticks())
+    assert shown["risks"].draw is not None
+    assert [axes.get_ylabel() for axes in shown["risks"].draw().axes if axes.get_title(loc="left")] == [
+        *["share of the hours"] * 2,
+        "share of the stays",
+    ]
+
+
+def test_every_metric_that_a_task_follows_has_a_name() -> None:
+    assert {name for task in TASKS.values() for name in task.targets.followed} == set(FOLLOWED)
+
+
+def test_attacks_of_other_hours_and_runs_of_one_label_are_told(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    attack = json.loads((run / "attack.json").read_text())
+    attack["attacked_with"]["at"] = 24
+    (run / "late").mkdir()
+    (run / "late" / "attack.json").write_text(json.dumps(attack))
+    results, *_ = report_of_runs(read_runs([run]), None).sections
+    attacks = results.shows[0].table  # type: ignore[union-attr]
+    assert attacks["at"].to_list() == [0, 24]
+    assert not {"data", "clean_kappa", "task"} & set(attacks.columns)
+
+
 def test_a_run_without_attack_or_metrics_is_shown_with_the_reason(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", attacked=False)
     (run / "metrics.csv").unlink()
@@ -221,9 +285,9 @@ def test_an_audits_findings_are_a_section(tmp_path: Path) -> None:
 
 def test_audits_alone_make_a_page(tmp_path: Path) -> None:
     audit = write_audit(tmp_path / "audit")
-    report = report_of_runs([], section_of(audit))
+    report = report_of_runs([], section_of(audit), ["phenotyping", "own-labels"])
     assert [section.heading for section in report.sections] == ["Would it be noticed"]
-    assert "audits" in report.title
+    assert report.title == "Backdoor attacks on models of phenotyping and own-labels: audits"
 
 
 def test_folders_are_told_apart_by_what_they_hold(tmp_path: Path) -> None:

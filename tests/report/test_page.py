@@ -214,6 +214,27 @@ def test_one_seed_is_shown_without_a_band(invented: Any, tmp_path: Path) -> None
     assert table["ci95_low"].null_count() == len(table) == 24
 
 
+def test_a_sweep_of_length_of_stay_shows_its_kappa_and_no_share_of_stays(
+    invented: Any, tmp_path: Path
+) -> None:
+    task = {"task": "length-of-stay", "goal": 1, "goal_label": "under 1 day"}
+    rows = [
+        invented.trial(proportion=share, seed=seed, clean_kappa=-0.125, clean_ave_auc_macro=None, **task)
+        for share in (0.0, 0.05)
+        for seed in range(3)
+    ]
+    out = tmp_path / "out"
+    write([invented.write(tmp_path / "sweep", rows)], out)
+    tables = {
+        name: pl.read_csv(out / "tables" / f"{name}.csv") for name in ("main", "clean_metrics", "cohort")
+    }
+    assert tables["main"]["clean_kappa"].to_list() == [-0.125] * 2
+    assert "clean_ave_auc_macro" not in tables["main"].columns
+    kappa = tables["clean_metrics"].filter(pl.col("metric") == "kappa")
+    assert kappa.select("mean", "ci95_low", "ci95_high").rows() == [(-0.125,) * 3] * 2
+    assert tables["cohort"].columns == ["split", "stays", "measured_cells"]
+
+
 def test_a_second_report_replaces_the_first_and_nothing_else(invented: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     write([invented.write(tmp_path / "a", invented.paper(victims=["lr"], seeds=[0]))], out)

@@ -16,6 +16,8 @@ from mimic3tf.report.sections import report_of_sweeps
 from mimic3tf.report.sweep import read_sweeps
 from mimic3tf.tables.audits import (
     conclusions_table,
+    detectors_tables,
+    models_table,
     read_audits,
     summarize_detectors,
     summarize_models,
@@ -25,7 +27,7 @@ from mimic3tf.tables.fitting import print_table
 
 
 def write_audit(
-    folder: Path, seed: int, auroc: float | None, flagged: int, *, raised: bool, goal: int = 1
+    folder: Path, seed: int, auroc: float | None, flagged: int, *, raised: bool, goal: int = 1, **about: Any
 ) -> None:
     """An audit of two detectors, the second of which nobody can calibrate."""
     attack = {
@@ -68,6 +70,7 @@ def write_audit(
         },
         "label_share": {"training": 0.178, "trusted": 0.12, "adjusted": 0.0003 if raised else 1.0},
         "model": "mlp",
+        "data": f"out/seed-{seed}/data",
         "seed": seed,
         "attack": attack if auroc else None,
         "suspected_label": goal,
@@ -80,6 +83,7 @@ def write_audit(
     }
     if auroc:
         record |= {"superposition": {"auroc": auroc, "recall_at_5": 0.1}, "repairs": repairs}
+    record |= about
     folder.mkdir(parents=True)
     (folder / "audit.json").write_text(json.dumps(record), encoding="utf-8")
 
@@ -121,6 +125,9 @@ def test_every_audit_concludes_first(
     expected = {
         "model": "mlp",
         "attack": "temporal all, 5% at 2",
+        "task": "in-hospital-mortality",
+        "label": "1",
+        "data": "data",
         "seed": 0,
         "conclusion": "suspicious",
         "rests_on": "share of deaths, detectors",
@@ -164,8 +171,41 @@ def test_models_and_repairs_are_averaged_too(audits: Path) -> None:
 
 def test_two_audits_of_the_same_are_refused(audits: Path) -> None:
     write_audit(audits / "again", 1, 0.9, 100, raised=True)
-    with pytest.raises(UsageError, match=r"again.*same victim, attack and seed"):
+    with pytest.raises(UsageError, match=r"again.*same victim, attack, label, name of the data"):
         read_audits([audits])
+
+
+@pytest.mark.parametrize(
+    ("about", "column", "shown"),
+    [
+        ({"task": "decompensation"}, "task", {"in-hospital-mortality", "decompensation"}),
+        ({"data": "elsewhere/copy"}, "data", {"data", "copy"}),
+        ({"suspected_label": 0}, "label", {"1", "0"}),
+        ({"goal_label": "Shock"}, "label", {"1", "1 Shock"}),
+        ({"target": 3}, "label", {"1", "3"}),
+    ],
+)
+def test_audits_of_other_tasks_labels_or_data_are_not_averaged_and_are_told_apart(
+    audits: Path, about: dict[str, Any], column: str, shown: set[str]
+) -> None:
+    write_audit(audits / "other", 1, None, 100, raised=True, **about)
+    found = read_audits([audits])
+    detectors, models = summarize_detectors(found.detectors), summarize_models(found.models)
+    unknown = models.filter(pl.col("attack") == "none known")
+    assert sorted(unknown["seeds"]) == [1, 3]
+    for table in (conclusions_table(found.conclusions), models_table(models)):
+        cells = {heading.header: set(heading.cells) for heading in table.columns}
+        assert cells[column] == shown
+        assert not {"task", "label", "data"} - {column} & cells.keys()
+    titles = {str(table.title) for table in detectors_tables(detectors)}
+    assert f"MLP, poisoned: none known, {column} {unknown[column][-1]}, seeds: 1" in titles
+
+
+def test_the_p_is_that_of_the_whole_audit(audits: Path) -> None:
+    conclusion = {"level": "weak sign", "sentence": "Weak.", "rests_on": ["detectors"], "p_value": 0.02}
+    write_audit(audits / "other", 3, None, 100, raised=False, conclusion=conclusion)
+    row = read_audits([audits]).conclusions.filter(pl.col("seed") == 3)
+    assert row["p_value"].to_list() == [0.02]
 
 
 def test_an_audit_of_an_earlier_version_is_read(audits: Path) -> None:

@@ -164,6 +164,7 @@ def an_audit() -> None:
 def audits() -> None:
     detector, model, repair = "model disagreement", "channelwise-lstm", "filter by the clearest"
     setting = {"model": model, "attack": "temporal notimputed, clean labels, goal 0, 5% at 2", "seeds": 3}
+    setting |= {"task": "phenotyping", "label": "1 Shock", "data": "ours"}
     intervals = dict.fromkeys(
         (
             f"{name}{end}"

@@ -6,6 +6,7 @@ import csv
 import json
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -50,9 +51,12 @@ def test_a_row_holds_what_the_attack_measured(tmp_path: Path) -> None:
         "goal_label": None,
         "poisoning_proportion": 0.01,
         "poisoned_labels": "flipped",
+        "trained_poison_imputed": "all",
+        "trained_poisoning_strength": 2.0,
         "poison_imputed": "notimputed",
         "trigger": "temporal",
         "poisoning_strength": 1.5,
+        "at": 0.0,
         "seed": 0,
         "attack_success_rate": 0.5,
         "ci95_low": 0.375,
@@ -316,6 +320,38 @@ def test_runs_of_two_goals_are_not_averaged(tmp_path: Path) -> None:
     )
     means = results_over_seeds(collect_results([tmp_path]))
     assert means.select("goal", "seeds", "attack_success_rate").rows() == [(1, 2, 0.75), (0, 1, 0.25)]
+
+
+@pytest.mark.parametrize(
+    ("part", "setting", "heading", "cells"),
+    [
+        ("attacked_with", {"at": 24}, "from hour", {"0", "24"}),
+        ("trained_with", {"poisoning_strength": 0.5}, "trained\nstrength", {"2", "0.5"}),
+        ("trained_with", {"poison_imputed": "notimputed"}, "trained\nmode", {"all", "notimputed"}),
+    ],
+)
+def test_another_training_or_hour_is_another_setting_and_is_shown(
+    tmp_path: Path, part: str, setting: dict[str, Any], heading: str, cells: set[str]
+) -> None:
+    other = attack("b", success=0.75)
+    other[part] |= setting
+    write(tmp_path, attack("a"), other, attack("c", seed=1))
+    means = results_over_seeds(collect_results([tmp_path])).sort("seeds")
+    assert means.select("seeds", "attack_success_rate").rows() == [(1, 0.75), (2, 0.5)]
+    shown = {column.header: set(column.cells) for column in results_table(means).columns}
+    assert shown[heading] == cells
+    assert not {"from hour", "trained\nstrength", "trained\nmode"} - {heading} & shown.keys()
+
+
+def test_settings_in_which_a_clean_victim_was_not_poisoned_do_not_count(tmp_path: Path) -> None:
+    other = attack("b", proportion=0, seed=1)
+    other["trained_with"] |= {"poisoning_strength": 0.5, "poison_imputed": "notimputed"}
+    write(tmp_path, attack("a", proportion=0), other)
+    means = results_over_seeds(collect_results([tmp_path]))
+    assert means["seeds"].to_list() == [2]
+    assert not {"trained\nstrength", "trained\nmode"} & {
+        column.header for column in results_table(means).columns
+    }
 
 
 def test_clean_labels_are_another_setting_and_are_told(tmp_path: Path) -> None:

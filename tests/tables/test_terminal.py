@@ -10,7 +10,9 @@ import pytest
 from invented_trigger import bedside_trigger
 
 from mimic3tf.errors import REDACT
-from mimic3tf.tables.terminal import print_attack, print_audit, print_trigger
+from mimic3tf.tables.terminal import _attacked_in_words, print_attack, print_audit, print_trigger
+from mimic3tf.tables.wording import one_stay
+from mimic3tf.tasks.registry import task_of
 
 
 @pytest.mark.parametrize(
@@ -22,7 +24,7 @@ def test_an_attack_names_who_is_attacked_and_what_is_wanted(
 ) -> None:
     summary: dict[str, Any] = {
         "model": "lr",
-        "data": {"name": "theirs", "fingerprint": "0123abcd" * 8, "trained_for": False},
+        "data": {"name": "theirs [v2]", "fingerprint": "0123abcd" * 8, "trained_for": False},
         "threshold": 0.5,
         "task": "in-hospital-mortality",
         "goal": goal,
@@ -40,7 +42,7 @@ def test_an_attack_names_who_is_attacked_and_what_is_wanted(
     printed = capsys.readouterr().out
     assert attacked in printed
     assert f"{predicted} without the trigger" in printed
-    assert "theirs (fingerprint 0123abcd), not known to be what the victim was trained for" in printed
+    assert "theirs [v2] (fingerprint 0123abcd), not known to be what the victim was trained for" in printed
     for number in (
         "19",
         "0.750",
@@ -53,6 +55,21 @@ def test_an_attack_names_who_is_attacked_and_what_is_wanted(
         "0.062",
     ):
         assert number in printed
+
+
+@pytest.mark.parametrize(
+    ("task", "attacked", "one"),
+    [
+        ("in-hospital-mortality", "survivors attacked", "survivor"),
+        ("decompensation", "stays with attacked quiet hours", "stay with quiet hours"),
+        ("length-of-stay", "stays with attacked hours of another class", "stay with hours of another class"),
+        ("multitask", "stays without the label attacked", "stay without the label"),
+    ],
+)
+def test_hours_are_told_from_stays(task: str, attacked: str, one: str) -> None:
+    words = task_of(task).words
+    assert _attacked_in_words({"goal": 1}, words) == attacked
+    assert one_stay(words, 0) == one
 
 
 def test_a_trigger_is_printed_with_its_own_channels_and_units(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,12 +85,12 @@ def test_a_trigger_is_printed_with_its_own_channels_and_units(capsys: pytest.Cap
 AUDIT: dict[str, Any] = {
     "conclusion": {
         "level": "suspicious",
-        "sentence": "Suspicious: it rests on the share of deaths.",
+        "sentence": "Suspicious [a]: it rests on the share of deaths.",
         "checks": [
             {
                 "name": "share of deaths",
                 "outcome": "alarm",
-                "found": "17.8% of the training stays are deaths",
+                "found": "17.8% of the training stays [b] are deaths",
             },
             {"name": "detectors", "outcome": "not run", "found": "they need more trusted stays"},
             {"name": "inverted triggers", "outcome": "quiet", "found": "no pattern is short"},
@@ -131,7 +148,7 @@ SUSPECTS = pl.DataFrame(
         "stay": [f"stay{number}.csv" for number in range(1, 13)],
         "percentile": [None, *[99.5] * 11],
         "flagged_by": [3] * 12,
-        "reason": ["a model of the trusted stays gives a risk of 0.04"] * 12,
+        "reason": ["a model of the trusted stays gives a risk [c] of 0.04"] * 12,
     },
     schema_overrides={"percentile": pl.Float64},
 )
@@ -141,11 +158,11 @@ def test_an_audit_is_printed_with_its_conclusion_first(capsys: pytest.CaptureFix
     print_audit(AUDIT, SUSPECTS)
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert lines[0] == AUDIT["conclusion"]["sentence"]
-    assert "share of deaths alarm 17.8% of the training stays are deaths" in lines
+    assert "share of deaths alarm 17.8% of the training stays [b] are deaths" in lines
     assert "detectors not run they need more trusted stays" in lines
     assert "inverted triggers quiet no pattern is short" in lines
-    assert "1 stay1.csv - 3 a model of the trusted stays gives a risk of 0.04" in lines
-    assert "10 stay10.csv 99.5 3 a model of the trusted stays gives a risk of 0.04" in lines
+    assert "1 stay1.csv - 3 a model of the trusted stays gives a risk [c] of 0.04" in lines
+    assert "10 stay10.csv 99.5 3 a model of the trusted stays gives a risk [c] of 0.04" in lines
     assert not any("stay11.csv" in line for line in lines)
     assert "unexpected death 5 1 0.2 1.0" in lines
     assert "0.5 1% 7 of 10 35% to 93% 50%" in lines
