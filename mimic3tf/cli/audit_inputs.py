@@ -227,11 +227,11 @@ def _of_arrays(sources: Sources, **options: Any) -> AuditReport:
         "y": training.y,
         "trusted": (trusted.x, trusted.y),
         "ids": training.ids,
-        "channels": training.channels,
+        "channels": training.channels or trusted.channels,
         "target": sources.target,
         **options,
     }
-    if training.channels != trusted.channels:
+    if training.channels and trusted.channels and training.channels != trusted.channels:
         raise DataError(f"--trusted {sources.trusted}: has other columns than {sources.arrays}")
     if sources.model is not None:
         report = audit.keras_model(sources.model, trust_model=sources.trust_model, **given)
