@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,6 +28,7 @@ from mimic3tf.cli.audit_inputs import (
 )
 from mimic3tf.cli.checks import check_out
 from mimic3tf.cli.options import FollowLinks, GoalLabelSetting, TaskSetting
+from mimic3tf.errors import UsageError
 from mimic3tf.startup import start_tensorflow
 
 ALARM_STATUS = 3
@@ -105,6 +107,7 @@ def audit(
       mimic3tf audit --arrays train.parquet --trusted trusted.parquet --label died --id stay --out audits/own
     """
     check_out(out)
+    _check_no_audit(out)
     given = run, data, arrays, trusted, label, id_column, target, model, trust_model, predictions
     sources = Sources(*given, task, goal_label)
     true_trigger, told = sources.check(trigger, manifest)
@@ -132,3 +135,11 @@ def audit(
     level = report.verdict.level
     if fail_on and (level == "suspicious" or (fail_on == FailOn.WEAK and level == "weak sign")):
         raise typer.Exit(ALARM_STATUS)
+
+
+def _check_no_audit(out: Path) -> None:
+    from mimic3tf.tables.audits import AUDIT
+
+    # An audit is evidence: it is never replaced in silence.
+    if (out / AUDIT).exists():
+        raise UsageError(f"--out {out}: holds an audit already; choose another --out, or remove {out / AUDIT}")

@@ -53,6 +53,9 @@ def test_arrays_give_the_findings_of_python(
     suspects = pl.read_csv(tmp_path / "audit" / "suspects.csv")
     assert suspects["stay"].to_list() == own_report.suspects["stay"].to_list()
     assert str(tmp_path / "audit" / "audit.html") in done.out
+    before = (tmp_path / "audit" / "audit.json").read_bytes()
+    audit(seed=1).fails(USAGE, f"--out {tmp_path / 'audit'}: holds an audit already; choose another --out")
+    assert (tmp_path / "audit" / "audit.json").read_bytes() == before
 
 
 def test_tables_of_both_kinds_give_the_same_findings(audit: Command, own_files: Path, tmp_path: Path) -> None:
