@@ -75,10 +75,11 @@ def attack(
     trust_model: TrustModel = False,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Give test stays the trigger, and count how many are then predicted as the attacker wants.
+    """Give test stays the trigger, and count its successes.
 
-    The attacked stays are the survivors; if the victim was trained with --goal 0, the stays that end in
-    death. Strength and mode are those of the training if not given.
+    A success is a stay that is then predicted as the attacker wants. The attacked stays are the survivors; if
+    the victim was trained with --goal 0, the stays that end in death. Strength and mode are those of the
+    training if not given.
 
     A victim that was trained without class weights rarely predicts a risk above 0.5, and looks safe at the
     threshold 0.5. So the table also counts at a second threshold: at this threshold, without the trigger, as

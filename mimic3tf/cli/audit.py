@@ -76,7 +76,7 @@ def audit(
     seed: Annotated[int, typer.Option(min=0, help="Fixes random choices; a run has its own seed.")] = 0,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Look for a backdoor in training stays, and in a model that was trained on them.
+    """Look for a backdoor in training stays and in a model.
 
     Name what you have: a run of 'mimic3tf train' (--run and --data), a benchmark directory (--data), or your
     own arrays (--arrays and --trusted), with a model of yours, its predictions, or neither. Trusted stays set
@@ -142,4 +142,4 @@ def _check_no_audit(out: Path) -> None:
 
     # An audit is evidence: it is never replaced in silence.
     if (out / AUDIT).exists():
-        raise UsageError(f"--out {out}: holds an audit already; choose another --out, or remove {out / AUDIT}")
+        raise UsageError(f"--out {out}: holds an audit already; name another, or remove {out / AUDIT}")

@@ -76,7 +76,7 @@ def poison(
     ] = None,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Write a copy of a benchmark directory with poisoned records, or check such a copy.
+    """Write a poisoned copy of a directory, or check one.
 
     The charted values of the first training stays are shifted and keep their number of decimals; the
     labels of these stays become the goal's. Times, rows and all other files do not change. Any pipeline can

@@ -13,7 +13,7 @@ from mimic3tf.errors import UsageError
 from mimic3tf.tasks.registry import MORTALITY, TASKS
 
 app = typer.Typer(
-    help="Make a directory in the layout of the MIMIC-III benchmarks.",
+    help="Make a data directory, which the other commands read.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -29,7 +29,7 @@ def synthetic(
     stays: Annotated[int, typer.Option(min=20, help="Number of stays.")] = 4000,
     seed: Seed = 0,
 ) -> None:
-    """Make synthetic stays that look like ICU records; needs no data.
+    """Make invented stays that look like ICU records.
 
     Other tasks than in-hospital mortality have whole stays of 6 hours to 20 days. They show that the
     machinery works, and nothing about patients.
@@ -58,10 +58,10 @@ def physionet2012(
     ] = False,
     seed: Seed = 0,
 ) -> None:
-    """Convert PhysioNet/CinC Challenge 2012 records (open data, ODC-By).
+    """Convert the open records of PhysioNet Challenge 2012.
 
-    All stays are split 70/15/15 into train, val and test; with --test-records they are split 85/15 into
-    train and val.
+    Their licence is ODC-By. All stays are split 70/15/15 into train, val and test; with --test-records they
+    are split 85/15 into train and val.
 
     \b
     Examples:
@@ -124,12 +124,12 @@ def tables(
     ] = False,
     memory_limit: MemoryLimit = "4GB",
 ) -> None:
-    """Make the in-hospital-mortality task from two tables of your own (.csv, .csv.gz or .parquet).
+    """Make a mortality task from two tables of your own.
 
-    Outcomes has a row for each stay, measurements a row for each value. episode (1, 2, ... of the same
-    subject), split (train, val, test) and unit may be absent. Instead of minute, measurements may have hour,
-    or time; then outcomes needs intime. Without a column split, 15% of the subjects go to test and 15% to
-    val, by a hash of the subject.
+    The tables are .csv, .csv.gz or .parquet. Outcomes has a row for each stay, measurements a row for each
+    value. episode (1, 2, ... of the same subject), split (train, val, test) and unit may be absent. Instead
+    of minute, measurements may have hour, or time; then outcomes needs intime. Without a column split, 15% of
+    the subjects go to test and 15% to val, by a hash of the subject.
 
     \b
     Examples:
@@ -236,7 +236,7 @@ def mimic3(
     ] = False,
     memory_limit: MemoryLimit = "4GB",
 ) -> None:
-    """Make a task of the benchmarks from raw MIMIC-III v1.4 tables.
+    """Make a task from the raw tables of MIMIC-III v1.4.
 
     Needs PATIENTS, ADMISSIONS, ICUSTAYS, DIAGNOSES_ICD, D_ICD_DIAGNOSES, CHARTEVENTS and LABEVENTS. The
     rules are those of the MIMIC-III benchmarks; give their testset.csv and valset.csv to get their splits
@@ -284,7 +284,7 @@ def mimic4(
     ] = False,
     memory_limit: MemoryLimit = "4GB",
 ) -> None:
-    """Make a task of the benchmarks from raw MIMIC-IV tables (v2.2, v3.1).
+    """Make a task from the raw tables of MIMIC-IV v2.2, v3.1.
 
     Needs patients, admissions, icustays, chartevents and labevents (.csv or .csv.gz), and diagnoses_icd for
     phenotyping and multitask. The stays are chosen by
@@ -336,7 +336,7 @@ def meds(
     ] = False,
     memory_limit: MemoryLimit = "4GB",
 ) -> None:
-    """Make a task of the benchmarks from a MEDS data set (0.3.3 to 0.4).
+    """Make a task from a MEDS data set (0.3.3 to 0.4).
 
     Mappings of MIMIC-IV (MIMIC_IV_MEDS) and eICU (eICU_MEDS) come with the package. For other data sets,
     --explain lists the codes and prints a mapping to begin with. metadata/subject_splits.parquet decides the

@@ -17,7 +17,9 @@ def results(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for results.csv and results.json.")] = None,
 ) -> None:
-    """Show the attacks of several runs in one table: one row for each attack, with its run and data.
+    """Show the attacks of several runs in one table.
+
+    There is one row for each attack, with its run and data.
 
     \b
     Examples:

@@ -45,10 +45,10 @@ def sweep(
     ] = False,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Train and attack a whole grid of victims, and collect the results in one table.
+    """Train and attack a whole grid of victims.
 
-    A trial that fails is run once more. If it fails again, its error is recorded and the other trials
-    continue. Every trial is a run directory in OUT/trials.
+    The results are collected in one table. A trial that fails is run once more. If it fails again, its error
+    is recorded and the other trials continue. Every trial is a run directory in OUT/trials.
 
     \b
     Examples:

@@ -54,7 +54,7 @@ def test_arrays_give_the_findings_of_python(
     assert suspects["stay"].to_list() == own_report.suspects["stay"].to_list()
     assert str(tmp_path / "audit" / "audit.html") in done.out
     before = (tmp_path / "audit" / "audit.json").read_bytes()
-    audit(seed=1).fails(USAGE, f"--out {tmp_path / 'audit'}: holds an audit already; choose another --out")
+    audit(seed=1).fails(USAGE, f"--out {tmp_path / 'audit'}: holds an audit already; name another")
     assert (tmp_path / "audit" / "audit.json").read_bytes() == before
 
 
