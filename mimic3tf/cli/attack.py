@@ -115,6 +115,9 @@ def attack(
         "--follow-links": follow_links or None,
     }
     if predictions is not None:
+        # An option after one file is taken for the second.
+        if str(predictions[1]).startswith("--"):
+            raise UsageError("--predictions: takes two files, without the trigger and with it; one is given")
         _refuse({"--run": run, **of_runs}, "--predictions: the predictions are made already")
         _attack_predictions(predictions, labels, task or PREDICTED_TASKS[0], goal, goal_label, threshold, out)
         return
