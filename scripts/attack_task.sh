@@ -8,7 +8,8 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 
-data=${1:?name the directory of the task} task=${2:?name the task} out=${3:?name the folder to write}
+needs 3 "$@"
+data=$1 task=$2 out=$3
 python=${VENV:-$root/.venv}/bin/python
 bash "$root/scripts/install.sh" "${VENV:-$root/.venv}"
 # The linear model is saved with skops, which comes with an extra.
