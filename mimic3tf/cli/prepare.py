@@ -10,6 +10,7 @@ import typer
 from mimic3tf.cli.checks import check_files, check_folders
 from mimic3tf.cli.options import Seed, TaskName, check_task
 from mimic3tf.errors import UsageError
+from mimic3tf.storage.notes import command_line
 from mimic3tf.tasks.registry import MORTALITY, TASKS
 
 app = typer.Typer(
@@ -253,6 +254,9 @@ def mimic3(
         --test-subjects testset.csv --val-subjects valset.csv --memory-limit 8GB
     """
     check_folders("--csv", [csv], "it must hold the raw tables of MIMIC-III v1.4")
+    if (csv / "hosp").is_dir() and (csv / "icu").is_dir():
+        right = command_line("prepare", "mimic4", "--data", csv, "--out", out)
+        raise UsageError(f"--csv {csv}: holds the folders hosp and icu of MIMIC-IV; its command is: {right}")
     check_files("--test-subjects", [test_subjects])
     check_files("--val-subjects", [val_subjects])
     from mimic3tf.sources.mimic3 import prepare_mimic3
@@ -300,6 +304,10 @@ def mimic4(
       mimic3tf prepare mimic4 --data mimic-iv-3.1 --out data/mimic4-all --all-stays --memory-limit 8GB
     """
     check_folders("--data", [data], "it must hold the folders hosp and icu of MIMIC-IV")
+    # MIMIC-IV spells the names of its files in small letters.
+    if any((data / f"ICUSTAYS.csv{end}").exists() for end in ("", ".gz")):
+        right = command_line("prepare", "mimic3", "--csv", data, "--out", out)
+        raise UsageError(f"--data {data}: holds ICUSTAYS, a table of MIMIC-III; its command is: {right}")
     from mimic3tf.sources.mimic4 import prepare_mimic4
     from mimic3tf.tables.terminal import print_cohort
 
