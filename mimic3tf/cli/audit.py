@@ -10,6 +10,8 @@ import typer
 
 from mimic3tf.cli.audit_inputs import (
     ArraysFile,
+    AuditedLabel,
+    AuditedTask,
     AuditOut,
     DataToAudit,
     IdColumn,
@@ -27,7 +29,7 @@ from mimic3tf.cli.audit_inputs import (
     audited,
 )
 from mimic3tf.cli.checks import check_out
-from mimic3tf.cli.options import FollowLinks, GoalLabelSetting, TaskSetting
+from mimic3tf.cli.options import FollowLinks
 from mimic3tf.errors import UsageError
 from mimic3tf.startup import start_tensorflow
 
@@ -51,8 +53,8 @@ def audit(
     label: LabelColumn = "y",
     id_column: IdColumn = None,
     target: TargetLabel = None,
-    task: TaskSetting = None,
-    goal_label: GoalLabelSetting = None,
+    task: AuditedTask = None,
+    goal_label: AuditedLabel = None,
     model: ModelFile = None,
     trust_model: TrustModel = False,
     predictions: PredictionsFile = None,

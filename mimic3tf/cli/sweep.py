@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.cli.options import Data, FollowLinks, GoalLabelSetting, TaskSetting, links_option
+from mimic3tf.cli.options import Data, FollowLinks, links_option
 from mimic3tf.errors import UsageError
 from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.notes import command_line
 from mimic3tf.sweeps.plan import Engine, installed_sweeps, read_sweep
+from mimic3tf.tasks.registry import TASKS
 
 
 def sweep(
@@ -37,8 +38,14 @@ def sweep(
     ray_address: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster; a new Ray on this machine if not given.")
     ] = None,
-    task: TaskSetting = None,
-    goal_label: GoalLabelSetting = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help=f"What is predicted: {', '.join(TASKS)}.  [default: the sweep file's]"),
+    ] = None,
+    goal_label: Annotated[
+        str | None,
+        typer.Option(help="Which of the task's labels is attacked.  [default: the sweep file's]"),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Run the trials that have not finished; start a sweep if none exists."),

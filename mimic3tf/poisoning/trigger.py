@@ -427,6 +427,8 @@ def load_trigger(path: PathText) -> Trigger:
         )
     try:
         arrays = read_arrays(path)
+        if "format" not in arrays:
+            raise DataError(f"{path}: not a trigger file; make one with 'mimic3tf generate-trigger'")
         number = int(arrays["format"])
         if not 1 <= number <= FILE_FORMAT:
             raise DataError(f"{path}: trigger file of format {number}, this version reads 1 to {FILE_FORMAT}")

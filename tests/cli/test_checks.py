@@ -65,6 +65,7 @@ MISTAKES = [
     (TRAIN, "--trigger {run}", "{run}: no such trigger file|; it is a directory, not a file"),
     (TRAIN, "--trigger {trigger}x", NO_TRIGGER),
     (TRAIN, "--trigger {file}", "{file}: not a trigger file"),
+    (TRAIN, "--trigger {run}/standardization.npz", "not a trigger file; make one with 'mimic3tf generate-tr"),
     (TRAIN, "--trigger {day}", OTHER_BINS),
     (TRAIN, "--period 24", "covers 48 h, the data 24 h"),
     (TRAIN, "--timestep 2", "made for a timestep of 1 h"),
