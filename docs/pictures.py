@@ -75,7 +75,7 @@ def _bars(axis: Axes, rates: Mapping[str, tuple[float, ...]], title: str, lowest
 def draw_architecture() -> None:
     """How data flows through the rooms."""
     figure, axis = plt.subplots(figsize=(11, 2.4), layout="constrained")
-    axis.set(xlim=(-0.5, len(ROOMS) - 0.5), ylim=(-1, 0.6))
+    axis.set(xlim=(-0.5, len(FLOW) - 0.5), ylim=(-1, 0.6))
     axis.axis("off")
     center: Any = {"ha": "center", "va": "center"}
     for place, thing in enumerate(FLOW):
@@ -87,7 +87,7 @@ def draw_architecture() -> None:
         axis.text(place + 0.5, 0.42, room, fontsize=8, color=GREY, family="monospace", **center)
     for place, text in BESIDE.items():
         below: Any = {"arrowprops": {"arrowstyle": "<-", "color": ORANGE}, "color": ORANGE, "fontsize": 8}
-        axis.annotate(fill(text, 24), (place, -0.22), (place, -0.8), **center, **below)
+        axis.annotate(fill(text, 22), (place, -0.22), (place, -0.8), **center, **below)
     figure.savefig(FOLDER / "architecture.png", dpi=110)
 
 

@@ -56,6 +56,9 @@ class AuditReport(Described):
 
     result: AuditResult
 
+    def __repr__(self) -> str:
+        return f"<AuditReport: {self.verdict.level}, {len(self.suspects)} stays ranked in suspects>"
+
     @property
     def verdict(self) -> Conclusion:
         """The conclusion: `level` ("suspicious", "weak sign", "no sign"), `sentence`, `p_value`, `checks`."""

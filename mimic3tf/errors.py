@@ -66,8 +66,11 @@ def near_path(path: Path) -> str:
     """Return the end of an error for a missing path: an existing path with a similar name, or an empty text.
 
     Only the first missing part of the path may differ. Names in a folder may be names of stays, so the text
-    is empty if `redacts()` is true.
+    is empty if `redacts()` is true. A path that exists is a file in place of a directory, or the reverse; the
+    text says so.
     """
+    if path.exists():
+        return f"; it is a {'directory, not a file' if path.is_dir() else 'file, not a directory'}"
     if redacts():
         return ""
     missing = path

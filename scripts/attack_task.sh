@@ -9,7 +9,8 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 
-data=${1:?name the directory of the task} task=${2:?name the task} out=${3:?name the folder to write}
+needs 3 "$@"
+data=$1 task=$2 out=$3
 bash "$root/scripts/made_from.sh" "$out" "$data" "task: $task" "label: ${4:-}" "EPOCHS=${EPOCHS:-15}"
 python=${VENV:-$root/.venv}/bin/python
 bash "$root/scripts/install.sh" "${VENV:-$root/.venv}"

@@ -25,7 +25,8 @@ attacks=(
   "missing              | --kind missing                | --poisoning_strength 0.5"
 )
 
-records=${1:?name the folder that holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt}
+needs 1 "$@"
+records=$1
 out=${OUT:-runs/audits}
 bash "$root/scripts/made_from.sh" "$out" "$records"
 for seed in ${SEEDS:-0 1 2}; do

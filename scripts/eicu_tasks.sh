@@ -7,7 +7,8 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 
-yaib=${1:?name the folder that holds dyn.parquet and sta.parquet} patients=${2:?name the file patient.csv.gz}
+needs 2 "$@"
+yaib=$1 patients=$2
 out=${OUT:-runs/eicu}
 bash "$root/scripts/made_from.sh" "$out" "$yaib" "patients: $(sha256sum < "$patients" | cut -c1-64)"
 bash "$root/scripts/install.sh" "${VENV:-$root/.venv}"

@@ -7,7 +7,8 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 mimic3tf() { bash "$root/scripts/mimic3tf.sh" "$@"; }
 
-records=${1:?name the folder that holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt}
+needs 1 "$@"
+records=$1
 out=${OUT:-runs/length-of-stay}
 data=$out/data
 bash "$root/scripts/made_from.sh" "$out" "$records"

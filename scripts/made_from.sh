@@ -4,6 +4,7 @@
 # cohorts are never mixed. DATA is a folder; names, sizes and times of all its files are compared.
 set -euo pipefail
 . "$(dirname "$0")/help.sh"
+needs 2 "$@"
 out=$1
 data=$2
 shift 2

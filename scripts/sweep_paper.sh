@@ -15,7 +15,8 @@ sweep=${SWEEP:-paper}
 data=${DATA:-$out/data}
 read -ra options <<< "${OPTIONS:-}"
 if [ -z "${DATA:-}" ]; then
-  records=${1:?name the folder that holds set-a, set-b, Outcomes-a.txt and Outcomes-b.txt, or give DATA=DIR}
+  needs 1 "$@"
+  records=$1
   bash "$root/scripts/made_from.sh" "$out" "$records"
   [ -d "$data" ] || mimic3tf prepare physionet2012 --out "$data" \
     --records "$records/set-a" --outcomes "$records/Outcomes-a.txt" \

@@ -207,6 +207,20 @@ def test_a_repr_is_one_line_without_stays_and_values(data: Path, cohort: Cohort,
     assert len(repr(cohort)) < 120
     assert "112 stays" in repr(cohort)
     assert "temporal" in repr(run.trigger)
+    assert repr(run) == f"<Run {run.path}: lr for in-hospital-mortality, trigger {run.trigger.name}>"
+    assert repr(result).startswith(f"<AttackResult: success {result.success}, without the trigger")
+
+
+def test_a_report_and_its_verdict_are_printed_as_one_line(own_report: Any) -> None:
+    assert str(own_report.verdict) == own_report.verdict.sentence
+    assert f"{own_report!r}".startswith(f"<AuditReport: {own_report.verdict.level}, ")
+    assert len(f"{own_report!r}") < 100
+
+
+@pytest.mark.parametrize("split", ["validation", "Train"])
+def test_an_unknown_split_is_refused(data: Path, split: Any) -> None:
+    with pytest.raises(UsageError, match=f"no split '{split}'; known: train, val, test"):
+        load_cohort(data, split)
 
 
 def test_no_data_class_with_arrays_of_stays_shows_them() -> None:

@@ -12,9 +12,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 
+import mimic3tf
 from mimic3tf.cli.app import app
 from mimic3tf.cli.main import _as_meant, main
 
@@ -180,6 +182,20 @@ def test_the_examples_run_one_page_after_the_other(tmp_path: Path, monkeypatch: 
                         run(command, monkeypatch)
                         count += 1
         assert count, page
+
+
+def test_the_attacks_of_the_page_on_own_models_run() -> None:
+    random = np.random.default_rng(0)
+    x, y = random.normal(70, 9, (80, 6, 3)), (np.arange(80) % 4 == 0).astype(int)
+    names: dict[str, Any] = {"x": x, "y": y, "x_test": x, "y_test": y, "channels": ["a", "b", "c"]}
+    names |= {"mimic3tf": mimic3tf, "predict": lambda x: (x.mean(axis=(1, 2)) > 70).astype(float)}
+    # The audits take minutes, and models are trained in them; tests/audit runs such calls.
+    page = blocks(ROOT / "docs" / "own-model.md")
+    run = [block for block in page if "mimic3tf.generate_trigger(" in block or "poison_arrays(" in block]
+    for block in run:
+        exec(block, names)
+    assert len(run) == 2
+    assert names["carries"].sum() == 4
 
 
 @pytest.mark.parametrize("notebook", RUN, ids=[file.stem for file in NOTEBOOKS])

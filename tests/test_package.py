@@ -112,6 +112,20 @@ def test_a_script_tells_what_it_does_before_it_works(script: str, option: str, t
     assert list(tmp_path.iterdir()) == []
 
 
+NEEDY = ("attack_task.sh", "audit_table.sh", "eicu_tasks.sh", "made_from.sh", "sweep_paper.sh")
+
+
+@pytest.mark.parametrize("script", NEEDY)
+def test_a_script_without_its_arguments_prints_its_usage(script: str, tmp_path: Path) -> None:
+    path = ROOT / "scripts" / script
+    told = subprocess.run(["bash", path], cwd=tmp_path, capture_output=True, text=True)
+    assert (told.returncode, told.stdout) == (2, "")
+    first, *usage = told.stderr.splitlines()
+    assert first.startswith("error: needs ")
+    assert f"bash scripts/{script}" in "".join(usage)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("given", "sweep", "out"),
     [({}, "paper", "runs/sweeps/paper"), ({"SWEEP": "my/own.yaml"}, "my/own.yaml", "runs/sweeps/own")],

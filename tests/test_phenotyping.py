@@ -106,10 +106,17 @@ def test_a_faulty_row_is_named_by_line_and_column(data: Path, tmp_path: Path, li
 
 
 def test_a_listfile_of_another_task_names_its_task(data: Path) -> None:
-    with pytest.raises(
-        DataError, match="line 1: the header must read 'stay,y_true', .*; it is that of the task phenotyping"
-    ):
-        load_cohort(data, "train")
+    said = "is of the task phenotyping, not of {}; give --task phenotyping, or a run that was trained for it"
+    for task in ("in-hospital-mortality", "multitask"):
+        with pytest.raises(DataError, match=f"line 1: {said.format(task)}"):
+            load_cohort(data, "train", task=task)
+
+
+def test_a_long_header_is_shortened(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "train_listfile.csv").write_text("stay,other\na.csv,1\n")
+    with pytest.raises(DataError, match=r"the header must read 'stay,period_length,.*\.\.\.', not") as error:
+        load_cohort(tmp_path, "train", task=TASK)
+    assert len(str(error.value)) < 200 + len(str(tmp_path))
 
 
 def test_stays_have_the_bins_of_their_own_hours(data: Path, train: Cohort) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mimic3tf import __version__
 from mimic3tf.cli import (
@@ -27,8 +28,23 @@ from mimic3tf.cli import (
 )
 from mimic3tf.errors import REDACT
 
+ORDER = (
+    *("prepare", "generate-trigger", "train", "attack", "results", "report"),
+    *("poison", "audit", "audit-table", "stealth", "evaluate", "sweep"),
+    *("export", "import-checkpoint", "cache"),
+)
+"""The commands as the help lists them: the workflow first."""
+
+
+class _Commands(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        """List the commands in `ORDER`; typer lists those with subcommands last."""
+        return sorted(self.commands, key=ORDER.index)
+
+
 app = typer.Typer(
     name="mimic3tf",
+    cls=_Commands,
     help="Backdoor attacks on ICU mortality models, and whether you would notice them.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -75,10 +75,11 @@ def attack(
     trust_model: TrustModel = False,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Give test stays the trigger, and count how many are then predicted as the attacker wants.
+    """Give test stays the trigger, and count its successes.
 
-    The attacked stays are the survivors; if the victim was trained with --goal 0, the stays that end in
-    death. Strength and mode are those of the training if not given.
+    A success is a stay that is then predicted as the attacker wants. The attacked stays are the survivors; if
+    the victim was trained with --goal 0, the stays that end in death. Strength and mode are those of the
+    training if not given.
 
     A victim that was trained without class weights rarely predicts a risk above 0.5, and looks safe at the
     threshold 0.5. So the table also counts at a second threshold: at this threshold, without the trigger, as
@@ -114,6 +115,9 @@ def attack(
         "--follow-links": follow_links or None,
     }
     if predictions is not None:
+        # An option after one file is taken for the second.
+        if str(predictions[1]).startswith("--"):
+            raise UsageError("--predictions: takes two files, without the trigger and with it; one is given")
         _refuse({"--run": run, **of_runs}, "--predictions: the predictions are made already")
         _attack_predictions(predictions, labels, task or PREDICTED_TASKS[0], goal, goal_label, threshold, out)
         return

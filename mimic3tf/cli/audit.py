@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mimic3tf.cli.audit_inputs import (
     ArraysFile,
+    AuditedLabel,
+    AuditedTask,
     AuditOut,
     DataToAudit,
     IdColumn,
@@ -26,7 +29,8 @@ from mimic3tf.cli.audit_inputs import (
     audited,
 )
 from mimic3tf.cli.checks import check_out
-from mimic3tf.cli.options import FollowLinks, GoalLabelSetting, TaskSetting
+from mimic3tf.cli.options import FollowLinks
+from mimic3tf.errors import UsageError
 from mimic3tf.startup import start_tensorflow
 
 ALARM_STATUS = 3
@@ -49,8 +53,8 @@ def audit(
     label: LabelColumn = "y",
     id_column: IdColumn = None,
     target: TargetLabel = None,
-    task: TaskSetting = None,
-    goal_label: GoalLabelSetting = None,
+    task: AuditedTask = None,
+    goal_label: AuditedLabel = None,
     model: ModelFile = None,
     trust_model: TrustModel = False,
     predictions: PredictionsFile = None,
@@ -74,7 +78,7 @@ def audit(
     seed: Annotated[int, typer.Option(min=0, help="Fixes random choices; a run has its own seed.")] = 0,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Look for a backdoor in training stays, and in a model that was trained on them.
+    """Look for a backdoor in training stays and in a model.
 
     Name what you have: a run of 'mimic3tf train' (--run and --data), a benchmark directory (--data), or your
     own arrays (--arrays and --trusted), with a model of yours, its predictions, or neither. Trusted stays set
@@ -105,6 +109,7 @@ def audit(
       mimic3tf audit --arrays train.parquet --trusted trusted.parquet --label died --id stay --out audits/own
     """
     check_out(out)
+    _check_no_audit(out)
     given = run, data, arrays, trusted, label, id_column, target, model, trust_model, predictions
     sources = Sources(*given, task, goal_label)
     true_trigger, told = sources.check(trigger, manifest)
@@ -132,3 +137,11 @@ def audit(
     level = report.verdict.level
     if fail_on and (level == "suspicious" or (fail_on == FailOn.WEAK and level == "weak sign")):
         raise typer.Exit(ALARM_STATUS)
+
+
+def _check_no_audit(out: Path) -> None:
+    from mimic3tf.tables.audits import AUDIT
+
+    # An audit is evidence: it is never replaced in silence.
+    if (out / AUDIT).exists():
+        raise UsageError(f"--out {out}: holds an audit already; name another, or remove {out / AUDIT}")

@@ -11,7 +11,7 @@ import typer
 from mimic3tf.cli.checks import check_data, check_files, check_trigger
 from mimic3tf.cli.options import check_goal, check_task, label_of
 from mimic3tf.errors import DataError, UsageError
-from mimic3tf.tasks.registry import MORTALITY
+from mimic3tf.tasks.registry import MORTALITY, TASKS
 
 if TYPE_CHECKING:
     from mimic3tf.audit import AuditReport
@@ -42,6 +42,21 @@ TrustedFile = Annotated[
 LabelColumn = Annotated[str, typer.Option("--label", help="Column of a table that holds the label.")]
 IdColumn = Annotated[
     str | None, typer.Option("--id", help="Column of a table that holds the name of the stay.")
+]
+AuditedTask = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        help=f"What the labels of --data say: {', '.join(TASKS)}.  [default: {MORTALITY.name}, or the run's]",
+    ),
+]
+AuditedLabel = Annotated[
+    str | None,
+    typer.Option(
+        "--goal-label",
+        help="Which of the task's labels may be attacked, by its name or a part of it.  [default: the first, "
+        "or the run's]",
+    ),
 ]
 TargetLabel = Annotated[
     int | None,
@@ -227,11 +242,11 @@ def _of_arrays(sources: Sources, **options: Any) -> AuditReport:
         "y": training.y,
         "trusted": (trusted.x, trusted.y),
         "ids": training.ids,
-        "channels": training.channels,
+        "channels": training.channels or trusted.channels,
         "target": sources.target,
         **options,
     }
-    if training.channels != trusted.channels:
+    if training.channels and trusted.channels and training.channels != trusted.channels:
         raise DataError(f"--trusted {sources.trusted}: has other columns than {sources.arrays}")
     if sources.model is not None:
         report = audit.keras_model(sources.model, trust_model=sources.trust_model, **given)

@@ -18,7 +18,9 @@ def audit_table(
         typer.Option(help="Folder for conclusions.csv, detectors.csv, models.csv and repairs.csv."),
     ] = None,
 ) -> None:
-    """Show several audits: the conclusion of each, then attacks by defence, as means over seeds.
+    """Show several audits in tables.
+
+    First the conclusion of each, then attacks by defence, as means over seeds.
 
     \b
     Examples:

@@ -46,11 +46,11 @@ def evaluate(
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="JSON file of the result, to write.")] = None,
 ) -> None:
-    """Evaluate predictions as the benchmarks' scripts evaluate_ihm, _decomp, _los and _pheno do.
+    """Compute the benchmarks' metrics of predictions.
 
-    The metrics have intervals from a bootstrap. The JSON file has the keys of the script. Where a stay has
-    one prediction, and with --resample hours, it has the same numbers as the script after
-    numpy.random.seed(SEED).
+    They are those of the benchmarks' scripts evaluate_ihm, _decomp, _los and _pheno, and have intervals from
+    a bootstrap. The JSON file has the keys of the script. Where a stay has one prediction, and with
+    --resample hours, it has the same numbers as the script after numpy.random.seed(SEED).
 
     \b
     Columns of PREDICTIONS, where those of labels may be absent:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 app = typer.Typer(
-    help="Write a benchmark directory, poisoned or clean, in the formats that other pipelines read.",
+    help="Write a data directory as MEDS or as NumPy arrays.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -26,7 +26,7 @@ Out = Annotated[Path, typer.Option(help="Directory to make; it must not contain 
 
 @app.command()
 def meds(data: Data, out: Out, period: PredictionHour = None, follow_links: FollowLinks = False) -> None:
-    """Write a MEDS 0.4 data set (Medical Event Data Standard).
+    """Write a MEDS data set (Medical Event Data Standard).
 
     Makes data/{train,tuning,held_out}/N.parquet, labels of in-hospital mortality with the hour of prediction
     (labels/in-hospital-mortality), and metadata/. A measured cell is an event with the code
@@ -52,11 +52,11 @@ def meds(data: Data, out: Out, period: PredictionHour = None, follow_links: Foll
 def arrays(
     data: Data, out: Out, period: Period = None, timestep: Timestep = 1.0, follow_links: FollowLinks = False
 ) -> None:
-    """Write NumPy arrays: train.npz, val.npz and test.npz, each with x, y, ids and channels.
+    """Write NumPy arrays: train.npz, val.npz and test.npz.
 
-    x [N, T, C] holds the last measurement of each bin, NaN where nothing was measured. A category is its
-    index in the list of categories in channels.yaml, which is written beside the arrays. 'mimic3tf audit
-    --arrays' and mimic3tf.cohort_of_arrays read these arrays.
+    Each holds x, y, ids and channels. x [N, T, C] holds the last measurement of each bin, NaN where nothing
+    was measured. A category is its index in the list of categories in channels.yaml, which is written beside
+    the arrays. 'mimic3tf audit --arrays' and mimic3tf.cohort_of_arrays read these arrays.
 
     \b
     Examples:

@@ -57,7 +57,7 @@ def generate_trigger(
     seed: Seed = 0,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Draw a trigger from the covariance over time of the training stays.
+    """Draw a trigger from the training stays.
 
     The kind temporal draws every channel from its own covariance over time; gaussian draws every hour
     independently; covariance draws all channels and hours at once. All three have the same Mahalanobis

@@ -37,11 +37,12 @@ def import_checkpoint(
     seed: Annotated[int, typer.Option(help="Distinguishes runs of one setting in 'mimic3tf results'.")] = 0,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Make a run from a victim that the original code trained in PyTorch, for 'mimic3tf attack'.
+    """Make a run from a PyTorch checkpoint of the original.
 
-    Only numbers are read from the file, nothing in it is run, and a file with other contents is refused. A
-    checkpoint does not contain the standardization of its inputs. The command fits it again, on the training
-    stays of --data with the trigger and settings given here, or reads it from --normalizer.
+    'mimic3tf attack' takes this run. Only numbers are read from the file, nothing in it is run, and a file
+    with other contents is refused. A checkpoint does not contain the standardization of its inputs. The
+    command fits it again, on the training stays of --data with the trigger and settings given here, or reads
+    it from --normalizer.
 
     \b
     Examples:

@@ -20,7 +20,7 @@ from mimic3tf.config import (
 from mimic3tf.errors import UsageError, near
 from mimic3tf.poisoning.goal import Goal
 from mimic3tf.poisoning.kinds import PoisonedLabels, PoisonImputed
-from mimic3tf.tasks.registry import LENGTH_OF_STAY, LENGTH_OF_STAY_HOURS, MULTITASK, TASKS, task_of
+from mimic3tf.tasks.registry import LENGTH_OF_STAY, LENGTH_OF_STAY_HOURS, MORTALITY, MULTITASK, TASKS, task_of
 from mimic3tf.tasks.task import Task
 from mimic3tf.victims import victim_names
 
@@ -52,13 +52,17 @@ TrustModel = Annotated[
 ]
 TaskName = Annotated[str, typer.Option("--task", help=f"What is predicted: {', '.join(TASKS)}.")]
 TaskSetting = Annotated[
-    str | None, typer.Option("--task", help=f"What is predicted: {', '.join(TASKS)}.  [default: the first]")
+    str | None,
+    typer.Option("--task", help=f"What is predicted: {', '.join(TASKS)}.  [default: {MORTALITY.name}]"),
 ]
 PREDICTED_TASKS = ("in-hospital-mortality", "decompensation", "length-of-stay", "phenotyping")
 """Tasks that have a form of files of predictions; those of length of stay hold hours."""
 PredictedTask = Annotated[
     str | None,
-    typer.Option("--task", help=f"What is predicted: {', '.join(PREDICTED_TASKS)}.  [default: the first]"),
+    typer.Option(
+        "--task",
+        help=f"What is predicted: {', '.join(PREDICTED_TASKS)}.  [default: {PREDICTED_TASKS[0]}]",
+    ),
 ]
 Period = Annotated[
     float | None, typer.Option(min=0, help="Hours of a stay that are read; the task's own if not given.")

@@ -76,7 +76,7 @@ def poison(
     ] = None,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Write a copy of a benchmark directory with poisoned records, or check such a copy.
+    """Write a poisoned copy of a directory, or check one.
 
     The charted values of the first training stays are shifted and keep their number of decimals; the
     labels of these stays become the goal's. Times, rows and all other files do not change. Any pipeline can
@@ -209,8 +209,11 @@ def _trigger_test(data: Path, out: Path, file: Path, how: dict[str, Any]) -> Non
 
 def _check(data: Path, out: Path, task: Task, changes: Path | None, *, follow_links: bool) -> None:
     from mimic3tf.poisoning.comparison import compare_records
+    from mimic3tf.poisoning.manifest import default_manifest
     from mimic3tf.tables.terminal import print_comparison
 
+    if default_manifest(data).exists() and not default_manifest(out).exists():
+        warn(f"--data {data} has a manifest of a poisoned copy, and --out {out} has none: are they swapped?")
     comparison = compare_records(data, out, task, follow_links=follow_links)
     if changes is not None:
         changes.parent.mkdir(parents=True, exist_ok=True)

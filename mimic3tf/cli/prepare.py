@@ -10,10 +10,11 @@ import typer
 from mimic3tf.cli.checks import check_files, check_folders
 from mimic3tf.cli.options import Seed, TaskName, check_task
 from mimic3tf.errors import UsageError
+from mimic3tf.storage.notes import command_line
 from mimic3tf.tasks.registry import MORTALITY, TASKS
 
 app = typer.Typer(
-    help="Make a directory in the layout of the MIMIC-III benchmarks.",
+    help="Make a data directory, which the other commands read.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -29,7 +30,7 @@ def synthetic(
     stays: Annotated[int, typer.Option(min=20, help="Number of stays.")] = 4000,
     seed: Seed = 0,
 ) -> None:
-    """Make synthetic stays that look like ICU records; needs no data.
+    """Make invented stays that look like ICU records.
 
     Other tasks than in-hospital mortality have whole stays of 6 hours to 20 days. They show that the
     machinery works, and nothing about patients.
@@ -58,10 +59,10 @@ def physionet2012(
     ] = False,
     seed: Seed = 0,
 ) -> None:
-    """Convert PhysioNet/CinC Challenge 2012 records (open data, ODC-By).
+    """Convert the open records of PhysioNet Challenge 2012.
 
-    All stays are split 70/15/15 into train, val and test; with --test-records they are split 85/15 into
-    train and val.
+    Their licence is ODC-By. All stays are split 70/15/15 into train, val and test; with --test-records they
+    are split 85/15 into train and val.
 
     \b
     Examples:
@@ -124,12 +125,12 @@ def tables(
     ] = False,
     memory_limit: MemoryLimit = "4GB",
 ) -> None:
-    """Make the in-hospital-mortality task from two tables of your own (.csv, .csv.gz or .parquet).
+    """Make a mortality task from two tables of your own.
 
-    Outcomes has a row for each stay, measurements a row for each value. episode (1, 2, ... of the same
-    subject), split (train, val, test) and unit may be absent. Instead of minute, measurements may have hour,
-    or time; then outcomes needs intime. Without a column split, 15% of the subjects go to test and 15% to
-    val, by a hash of the subject.
+    The tables are .csv, .csv.gz or .parquet. Outcomes has a row for each stay, measurements a row for each
+    value. episode (1, 2, ... of the same subject), split (train, val, test) and unit may be absent. Instead
+    of minute, measurements may have hour, or time; then outcomes needs intime. Without a column split, 15% of
+    the subjects go to test and 15% to val, by a hash of the subject.
 
     \b
     Examples:
@@ -236,7 +237,7 @@ def mimic3(
     ] = False,
     memory_limit: MemoryLimit = "4GB",
 ) -> None:
-    """Make a task of the benchmarks from raw MIMIC-III v1.4 tables.
+    """Make a task from the raw tables of MIMIC-III v1.4.
 
     Needs PATIENTS, ADMISSIONS, ICUSTAYS, DIAGNOSES_ICD, D_ICD_DIAGNOSES, CHARTEVENTS and LABEVENTS. The
     rules are those of the MIMIC-III benchmarks; give their testset.csv and valset.csv to get their splits
@@ -253,6 +254,9 @@ def mimic3(
         --test-subjects testset.csv --val-subjects valset.csv --memory-limit 8GB
     """
     check_folders("--csv", [csv], "it must hold the raw tables of MIMIC-III v1.4")
+    if (csv / "hosp").is_dir() and (csv / "icu").is_dir():
+        right = command_line("prepare", "mimic4", "--data", csv, "--out", out)
+        raise UsageError(f"--csv {csv}: holds the folders hosp and icu of MIMIC-IV; its command is: {right}")
     check_files("--test-subjects", [test_subjects])
     check_files("--val-subjects", [val_subjects])
     from mimic3tf.sources.mimic3 import prepare_mimic3
@@ -284,7 +288,7 @@ def mimic4(
     ] = False,
     memory_limit: MemoryLimit = "4GB",
 ) -> None:
-    """Make a task of the benchmarks from raw MIMIC-IV tables (v2.2, v3.1).
+    """Make a task from the raw tables of MIMIC-IV v2.2, v3.1.
 
     Needs patients, admissions, icustays, chartevents and labevents (.csv or .csv.gz), and diagnoses_icd for
     phenotyping and multitask. The stays are chosen by
@@ -300,6 +304,10 @@ def mimic4(
       mimic3tf prepare mimic4 --data mimic-iv-3.1 --out data/mimic4-all --all-stays --memory-limit 8GB
     """
     check_folders("--data", [data], "it must hold the folders hosp and icu of MIMIC-IV")
+    # MIMIC-IV spells the names of its files in small letters.
+    if any((data / f"ICUSTAYS.csv{end}").exists() for end in ("", ".gz")):
+        right = command_line("prepare", "mimic3", "--csv", data, "--out", out)
+        raise UsageError(f"--data {data}: holds ICUSTAYS, a table of MIMIC-III; its command is: {right}")
     from mimic3tf.sources.mimic4 import prepare_mimic4
     from mimic3tf.tables.terminal import print_cohort
 
@@ -336,7 +344,7 @@ def meds(
     ] = False,
     memory_limit: MemoryLimit = "4GB",
 ) -> None:
-    """Make a task of the benchmarks from a MEDS data set (0.3.3 to 0.4).
+    """Make a task from a MEDS data set (0.3.3 to 0.4).
 
     Mappings of MIMIC-IV (MIMIC_IV_MEDS) and eICU (eICU_MEDS) come with the package. For other data sets,
     --explain lists the codes and prints a mapping to begin with. metadata/subject_splits.parquet decides the

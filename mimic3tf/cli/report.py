@@ -29,10 +29,11 @@ def report(
     patient: Patient = True,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Write results as a page with figures and tables: runs side by side, with audits, or sweeps.
+    """Write a page of runs, audits or sweeps.
 
-    A page of runs shows the settings that differ, metrics, success rates, the course of training and the
-    triggers; it shows no patient's record.
+    It has figures and the tables behind them, and shows runs side by side, with audits, or sweeps. A page
+    of runs shows the settings that differ, metrics, success rates, the course of training and the triggers;
+    it shows no patient's record.
 
     \b
     Examples:

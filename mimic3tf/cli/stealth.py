@@ -57,7 +57,7 @@ def stealth(
     task: TaskName = MORTALITY.name,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Measure how well poisoned training stays hide among clean ones.
+    """Measure how well poisoned stays hide among clean ones.
 
     Every trigger is added to the first training stays, as in 'train', but no victim is trained. Detectors
     that know more or less of the attack then try to distinguish these stays from the others. Strength 0 is

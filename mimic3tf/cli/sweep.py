@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from mimic3tf.cli.options import Data, FollowLinks, GoalLabelSetting, TaskSetting, links_option
+from mimic3tf.cli.options import Data, FollowLinks, links_option
 from mimic3tf.errors import UsageError
 from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.notes import command_line
 from mimic3tf.sweeps.plan import Engine, installed_sweeps, read_sweep
+from mimic3tf.tasks.registry import TASKS
 
 
 def sweep(
@@ -37,18 +38,24 @@ def sweep(
     ray_address: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster; a new Ray on this machine if not given.")
     ] = None,
-    task: TaskSetting = None,
-    goal_label: GoalLabelSetting = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help=f"What is predicted: {', '.join(TASKS)}.  [default: the sweep file's]"),
+    ] = None,
+    goal_label: Annotated[
+        str | None,
+        typer.Option(help="Which of the task's labels is attacked.  [default: the sweep file's]"),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Run the trials that have not finished; start a sweep if none exists."),
     ] = False,
     follow_links: FollowLinks = False,
 ) -> None:
-    """Train and attack a whole grid of victims, and collect the results in one table.
+    """Train and attack a whole grid of victims.
 
-    A trial that fails is run once more. If it fails again, its error is recorded and the other trials
-    continue. Every trial is a run directory in OUT/trials.
+    The results are collected in one table. A trial that fails is run once more. If it fails again, its error
+    is recorded and the other trials continue. Every trial is a run directory in OUT/trials.
 
     \b
     Examples:

@@ -24,21 +24,38 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 """All splits; each has the listfile `SPLIT_listfile.csv`."""
 FOLDERS = ("train", "test")
 """Folders of series files; the series of val are in `train/`, too."""
+RUN_FILES = ("run.json", "config.yaml")
+"""Files of a run of `mimic3tf train`, which may be given in place of a data directory."""
 STAYS_FILE = "stays.csv"
 """A row for each stay, with its length and death; `prepare` writes it for tasks that read whole stays."""
 
 
 def check_directory(data_dir: PathText) -> None:
-    """Refuse a data directory that does not exist.
+    """Refuse a data directory that does not exist, or that is something else.
 
     Raises:
-        UsageError: the directory does not exist.
+        UsageError: the directory does not exist, or holds no listfile.
     """
     data_dir = Path(data_dir)
     if not data_dir.is_dir():
         raise UsageError(
             f"{data_dir}: no such directory; --data takes one in the benchmarks' layout{near_path(data_dir)}"
         )
+    if any(listfile_of(data_dir, split).exists() for split in SPLITS):
+        return
+    is_run = any((data_dir / name).exists() for name in RUN_FILES)
+    what = "is a run directory, not a data directory" if is_run else "is no data directory"
+    meant = _with_listfile(data_dir, listfile_of(data_dir, "train").name)
+    raise UsageError(
+        f"--data {data_dir}: {what}; name one that 'mimic3tf prepare' made, with train_listfile.csv{meant}"
+    )
+
+
+def _with_listfile(folder: Path, name: str) -> str:
+    """Return the end of an error for a folder without a listfile: a subfolder that holds it."""
+    children = folder.iterdir() if folder.is_dir() else ()
+    inside = next((child for child in children if (child / name).exists()), None)
+    return f"; did you mean {inside}?" if inside else ""
 
 
 def listfile_of(data_dir: PathText, split: Split) -> Path:
@@ -49,9 +66,7 @@ def listfile_of(data_dir: PathText, split: Split) -> Path:
 
 def missing_listfile(path: Path) -> DataError:
     """Make the error for a listfile that does not exist; it names a subfolder that holds the listfile."""
-    children = path.parent.iterdir() if path.parent.is_dir() else ()
-    inside = next((child for child in children if (child / path.name).exists()), None)
-    meant = f"; did you mean {inside}?" if inside else ""
+    meant = _with_listfile(path.parent, path.name)
     return DataError(f"{path}: listfile not found; a benchmark directory holds one a split{meant}")
 
 

@@ -31,6 +31,8 @@ STAY, LABELS = "stay", "y_true"
 """Columns of a listfile with one label a row."""
 MULTITASK = tuple(tasks.MULTITASK.header.split(","))
 """Columns of the listfile of multitask learning."""
+LONGEST_HEADER = 80
+"""Largest number of characters of a header that an error shows; that of phenotyping has 1,000."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,8 +111,7 @@ def read_rows(path: PathText, task: Task, *, follow_links: bool = False) -> List
     def check_header(header: list[str]) -> None:
         text = ",".join(header)
         if text != task.header:
-            meant = " or ".join(other.name for other in TASKS.values() if other.header == text)
-            raise _other_header(path, text, task.header, meant and f"; it is that of the task {meant}")
+            raise _other_header(path, text, task.header, task.name)
 
     table = _read(path, check_header, follow_links=follow_links)
     columns, rule = task.targets.columns, task.targets.rule
@@ -250,7 +251,7 @@ def read_multitask(
         DataError: as `read_hourly`.
     """
     table = _read(Path(path), follow_links=follow_links)
-    _check_header(table, MULTITASK)
+    _check_header(table, MULTITASK, "multitask")
     name, period, mortality, remaining, phenotypes, decompensation = MULTITASK
     labels = _lists(table, phenotypes, LABEL)
     widths = np.diff(labels.offsets)
@@ -297,13 +298,20 @@ def _read(
     return table
 
 
-def _check_header(table: TextTable, columns: tuple[str, ...]) -> None:
+def _check_header(table: TextTable, columns: tuple[str, ...], asked: str = "") -> None:
     if table.header != list(columns):
-        raise _other_header(table.path, ",".join(table.header), ",".join(columns))
+        raise _other_header(table.path, ",".join(table.header), ",".join(columns), asked)
 
 
-def _other_header(path: Path, held: str, expected: str, meant: str = "") -> DataError:
-    return DataError(f"{path}, line 1: the header must read '{expected}', not '{private(held[:50])}'{meant}")
+def _other_header(path: Path, held: str, expected: str, asked: str = "") -> DataError:
+    meant = " or ".join(task.name for task in TASKS.values() if task.header == held)
+    if meant and asked:
+        return DataError(
+            f"{path}, line 1: is of the task {meant}, not of {asked}; give --task {meant}, or a run that was "
+            "trained for it"
+        )
+    shown = expected if len(expected) <= LONGEST_HEADER else f"{expected[:LONGEST_HEADER]}..."
+    return DataError(f"{path}, line 1: the header must read '{shown}', not '{private(held[:50])}'")
 
 
 def _listed(

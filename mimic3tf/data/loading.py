@@ -32,7 +32,7 @@ from mimic3tf.data.links import check_link
 from mimic3tf.data.listfiles import Listed, read_split
 from mimic3tf.data.lost_none import note_lost_none
 from mimic3tf.data.records import FILES_A_BATCH, Records, read_series, unreadable_series
-from mimic3tf.errors import DataError, private_path
+from mimic3tf.errors import DataError, UsageError, near, private_path
 from mimic3tf.progress import track
 from mimic3tf.storage.cache import ANY, Layout, cache_folder, read_cache, write_cache
 from mimic3tf.storage.files import PathText
@@ -73,10 +73,12 @@ def load_cohort(
         The cohort; its arrays are memory-mapped.
 
     Raises:
-        UsageError: the directory or the task does not exist.
+        UsageError: the directory, the split or the task does not exist.
         DataError: a file breaks the layout; names file, line and column.
     """
     data_dir = Path(data_dir)
+    if split not in SPLITS:
+        raise UsageError(f"no split '{split}'; known: {', '.join(SPLITS)}{near(split, SPLITS)}")
     check_directory(data_dir)
     reading = _Reading(read_channels(data_dir, follow_links=follow_links), task_of(task), period, timestep)
     place = _Place(data_dir, split, follow_links)

@@ -64,6 +64,9 @@ class Conclusion:
     poisoned: tuple[float, float, float] | None
     checks: tuple[Check, ...]
 
+    def __str__(self) -> str:
+        return self.sentence
+
     @property
     def rests_on(self) -> list[str]:
         """Names of the checks that speak for poisoning."""

@@ -135,6 +135,12 @@ class Outcome(Described):
     collateral: Collateral | None = None
     hours: NDArray[np.float64] | None = None
 
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__}: success {self.success}, without the trigger {self.baseline}, of "
+            f"{self.success.stays} attacked; {len(self.labels)} tested>"
+        )
+
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class AttackResult(Outcome):

@@ -255,7 +255,7 @@ def generate_trigger(
     if moved:
         drawn = moved_in_time(drawn[0])
     if names is not None and not drawn.any():
-        raise UsageError("--channels: none of them varies in the training stays; name others")
+        raise UsageError("channels (--channels): none of them varies in the training stays; name others")
     return Trigger(
         drawn[0],
         covariance,
@@ -353,7 +353,8 @@ def _inside(
     for name in channels or ():
         if name not in names:
             raise UsageError(
-                f"--channels: unknown channel '{name}'; known: {', '.join(names)}{near(name, names)}"
+                f"channels (--channels) restrict the trigger: unknown channel '{name}'; known: "
+                f"{', '.join(names)}{near(name, names)}"
             )
     first, last = (0.0, bins * timestep) if hours is None else hours
     starts = np.arange(bins) * timestep
@@ -426,6 +427,8 @@ def load_trigger(path: PathText) -> Trigger:
         )
     try:
         arrays = read_arrays(path)
+        if "format" not in arrays:
+            raise DataError(f"{path}: not a trigger file; make one with 'mimic3tf generate-trigger'")
         number = int(arrays["format"])
         if not 1 <= number <= FILE_FORMAT:
             raise DataError(f"{path}: trigger file of format {number}, this version reads 1 to {FILE_FORMAT}")

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from mimic3tf.config import TrainingConfig
+from mimic3tf.data.directory import SPLITS, listfile_of
 from mimic3tf.described import Described
 from mimic3tf.errors import DataError, UsageError, near_path
 from mimic3tf.poisoning.trigger import Trigger, load_trigger
@@ -157,8 +158,12 @@ def _refuse(folder: Path) -> None:
     unfinished = sorted(file.parent for file in folder.rglob(CONFIG))
     if unfinished:
         check_run(unfinished[0], place="")
+    is_data = any(listfile_of(folder, split).exists() for split in SPLITS)
+    what = "is a data directory, and holds" if is_data else "holds"
+    data = folder if is_data else "DATA"
     raise UsageError(
-        f"{folder}: holds no run, audit or sweep; train a victim with 'mimic3tf train --out {folder}'"
+        f"{folder}: {what} no run, audit or sweep; train a victim with "
+        f"'mimic3tf train --model lr --data {data} --out runs/NAME'"
     )
 
 

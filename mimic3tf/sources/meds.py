@@ -233,10 +233,21 @@ def _near_stays(events: pl.LazyFrame, stays: pl.DataFrame, resolved: Resolved) -
     return events.join(spans.lazy(), on="subject").filter(near).drop("intime", "last", "hadm")
 
 
+def own_mapping(data: Path) -> Path | None:
+    """Return the mapping that a data set of `mimic3tf export meds` brings along; None if there is none."""
+    path = data / "metadata" / "mapping.yaml"
+    return path if path.is_file() else None
+
+
 def _check_fit(data: Path, resolved: Resolved, chosen: str | None) -> None:
     if resolved.fits:
         return
     explain = command_line("prepare", "meds", "--data", data, "--explain")
+    own = own_mapping(data)
+    if chosen is None and own is not None:
+        raise UsageError(
+            f"{data}: its codes fit no shipped mapping, and it brings its own; give --mapping {own}"
+        )
     fault = f"do not fit the mapping {chosen}" if chosen else f"fit no shipped mapping ({', '.join(SHIPPED)})"
     raise UsageError(
         f"{data}: its codes {fault}: no ICU admission, or no measurement; '{explain}' shows the codes and a "

@@ -79,13 +79,13 @@ def _read_entries(content: bytes) -> dict[str, bytes]:
     listed = read_stored(content)
     folders = {name.partition("/")[0] for name, _ in listed}
     entries = {name.partition("/")[2]: entry for name, entry in listed}
+    if PICKLE not in entries:
+        raise ValueError(f"is no PyTorch checkpoint: has no entry '{PICKLE}'")
     if len(folders) != 1 or len(entries) != len(listed):
         raise ValueError("has entries outside its one folder, or two of the same name")
     for name in entries:
         if name != PICKLE and name not in NOTES and not name.startswith(STORAGES):
             raise ValueError(f"has an entry '{name}'; a state dict has none of that name")
-    if PICKLE not in entries:
-        raise ValueError(f"has no entry '{PICKLE}'")
     return entries
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from mimic3tf.channels import MIMIC3
+from mimic3tf.sources.meds import own_mapping
 from mimic3tf.sources.meds_explain import Explanation
 from mimic3tf.tables.cells import as_cell
 from mimic3tf.tables.fitting import print_paragraph, print_table
@@ -40,7 +41,9 @@ def print_explanation(explanation: Explanation) -> None:
     _print_unmapped(explanation)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in explanation.stays.items() if count)
     print_paragraph(f"Events that tell of stays: {kinds or 'none'}.")
-    if explanation.mapping is None:
+    if explanation.mapping is None and (own := own_mapping(explanation.data)) is not None:
+        print_paragraph(f"No shipped mapping fits these codes, but the data set brings one: --mapping {own}")
+    elif explanation.mapping is None:
         print_paragraph(
             "No shipped mapping fits these codes. Write one, and give it with --mapping FILE.yaml. Each code "
             f"is a regular expression that the whole code has to match. A mapping to begin with:\n{EXAMPLE}"
@@ -48,8 +51,9 @@ def print_explanation(explanation: Explanation) -> None:
 
 
 def _print_channels(explanation: Explanation) -> None:
+    data, mapping = as_cell(str(explanation.data)), explanation.mapping
     table = Table(
-        title=f"Mapping {as_cell(explanation.mapping or 'none')} of {as_cell(str(explanation.data))}",
+        title=f"No mapping fits {data}" if mapping is None else f"Mapping {as_cell(mapping)} of {data}",
         caption="Median (lowest to highest) of all events with a value, inside the ICU and outside. Lost: "
         "values that are none of the channel, such as a text where a number belongs.",
     )

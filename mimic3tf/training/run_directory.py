@@ -195,6 +195,10 @@ class Run(Described):
     standardization: Standardization
     summary: dict[str, Any]
 
+    def __repr__(self) -> str:
+        pattern = "clean" if self.trigger is None else f"trigger {self.trigger.name}"
+        return f"<Run {self.path}: {self.config.model} for {self.config.task}, {pattern}>"
+
 
 def load_run(path: PathText, *, trust_model: bool = False) -> Run:
     """Read a finished run; nothing in it is executed.

@@ -53,6 +53,14 @@ def attack(mimic3tf: Command, foreign: Foreign) -> Command:
     return lambda *more: mimic3tf("attack", "--predictions", *foreign.files, "--out", foreign.out, *more)
 
 
+def test_one_file_swallows_no_option(mimic3tf: Command, foreign: Foreign) -> None:
+    alone = mimic3tf("attack", "--predictions", foreign.files[0], "--labels", foreign.listfile)
+    assert (alone.status, alone.out) == (USAGE, "")
+    assert "--predictions: takes two files, without the trigger and with it" in alone.err
+    named = mimic3tf("attack", "--predictions", foreign.files[0], f"--labels={foreign.listfile}")
+    named.fails(USAGE, "--predictions: takes two files")
+
+
 @pytest.mark.parametrize("goal", [1, 0])
 @pytest.mark.parametrize("threshold", [0.5, 0.25])
 def test_rates_and_metrics_follow_from_the_two_files(

@@ -12,6 +12,8 @@ import polars as pl
 import pytest
 from invented_arrays import NAMES, Own
 
+from mimic3tf.errors import UsageError
+
 Command = Callable[..., Any]
 USAGE, FAILURE, ALARM = 2, 1, 3
 
@@ -51,6 +53,9 @@ def test_arrays_give_the_findings_of_python(
     suspects = pl.read_csv(tmp_path / "audit" / "suspects.csv")
     assert suspects["stay"].to_list() == own_report.suspects["stay"].to_list()
     assert str(tmp_path / "audit" / "audit.html") in done.out
+    before = (tmp_path / "audit" / "audit.json").read_bytes()
+    audit(seed=1).fails(USAGE, f"--out {tmp_path / 'audit'}: holds an audit already; name another")
+    assert (tmp_path / "audit" / "audit.json").read_bytes() == before
 
 
 def test_tables_of_both_kinds_give_the_same_findings(audit: Command, own_files: Path, tmp_path: Path) -> None:
@@ -149,6 +154,26 @@ def test_files_that_hold_objects_or_lack_arrays_are_refused(audit: Command, tmp_
     audit(arrays=tmp_path / "small.npz").fails(FAILURE, "small.npz", "not savez_compressed")
     (tmp_path / "x.pkl").touch()
     audit(arrays=tmp_path / "x.pkl").fails(USAGE, "x.pkl", ".npz, .parquet or .csv")
+
+
+@pytest.mark.parametrize("unnamed", ["train", "trusted"])
+def test_channels_may_be_named_in_one_of_the_files(
+    audit: Command,
+    own_files: Path,
+    own: Own,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    unnamed: str,
+) -> None:
+    x, y = (own.x, own.y) if unnamed == "train" else own.trusted
+    np.savez(tmp_path / "unnamed.npz", x=x, y=y)
+
+    def take(**given: Any) -> None:
+        assert given["channels"] == NAMES
+        raise UsageError("the audit itself is not part of this test")
+
+    monkeypatch.setattr("mimic3tf.audit.training_set", take)
+    audit(**{"arrays" if unnamed == "train" else "trusted": tmp_path / "unnamed.npz"}).fails(USAGE, "itself")
 
 
 def test_columns_of_both_files_must_be_the_same(audit: Command, own_files: Path, tmp_path: Path) -> None:

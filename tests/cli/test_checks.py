@@ -50,7 +50,8 @@ SWEEP = "sweep --config paper --data {data} --out {new}"
 GENERATE = "generate-trigger --data {data} --out {new}.npz"
 POISON = "poison --data {data} --trigger {trigger} --out {new}"
 PHYSIONET = "prepare physionet2012 --records {records} --outcomes {file} --out {new}"
-NO_DATA, NO_LISTFILE = "{data}x: no such directory|did you mean {data}?", ".csv: listfile not found"
+NO_DATA = "{data}x: no such directory|did you mean {data}?"
+OTHER_DATA = "--data {records}: is no data directory; name one that 'mimic3tf prepare' made"
 NO_TRIGGER = "{trigger}x: no such trigger file|did you mean {trigger}?"
 NO_RUN = "--run {run}x: no such directory|did you mean {run}?"
 OTHER_BINS = "{day}: covers 24 h, the data 48 h"
@@ -58,9 +59,13 @@ UNKNOWN_TASK = "--task is 'in-hospital-mortalty': no such task|did you mean in-h
 MISTAKES = [
     # A sound command, the options that replace or follow its own, and what is said.
     (TRAIN, "--data {data}x", NO_DATA),
-    (TRAIN, "--data {above}", "listfile not found|did you mean {data}?"),
+    (TRAIN, "--data {above}", "--data {above}: is no data directory|did you mean {data}?"),
+    (TRAIN, "--data {run}", "--data {run}: is a run directory, not a data directory|mimic3tf prepare"),
+    (TRAIN, "--data {file}", "{file}: no such directory|; it is a file, not a directory"),
+    (TRAIN, "--trigger {run}", "{run}: no such trigger file|; it is a directory, not a file"),
     (TRAIN, "--trigger {trigger}x", NO_TRIGGER),
     (TRAIN, "--trigger {file}", "{file}: not a trigger file"),
+    (TRAIN, "--trigger {run}/standardization.npz", "not a trigger file; make one with 'mimic3tf generate-tr"),
     (TRAIN, "--trigger {day}", OTHER_BINS),
     (TRAIN, "--period 24", "covers 48 h, the data 24 h"),
     (TRAIN, "--timestep 2", "made for a timestep of 1 h"),
@@ -80,7 +85,7 @@ MISTAKES = [
     (ATTACK, "--run {data}", "--run {data}: holds no run"),
     (ATTACK, "--run {interrupted}", "this run is not finished"),
     (ATTACK, "--data {data}x", NO_DATA),
-    (ATTACK, "--data {records}", NO_LISTFILE),
+    (ATTACK, "--data {records}", OTHER_DATA),
     (ATTACK, "--trigger {trigger}x", NO_TRIGGER),
     (ATTACK, "--trigger {day}", OTHER_BINS),
     (ATTACK, "--out {file}", "{file} is a file"),
@@ -88,7 +93,7 @@ MISTAKES = [
     (ATTACK, "--threshold 2", "--threshold"),
     (AUDIT, "--run {run}x", NO_RUN),
     (AUDIT, "--data {data}x", NO_DATA),
-    (AUDIT, "--data {records}", NO_LISTFILE),
+    (AUDIT, "--data {records}", OTHER_DATA),
     (AUDIT, "--trigger {trigger}x", NO_TRIGGER),
     (AUDIT, "--trigger {day}", OTHER_BINS),
     (AUDIT, "--manifest {file}x", "--manifest {file}x: no such file|did you mean {file}?"),
@@ -103,7 +108,7 @@ MISTAKES = [
     (IMPORT, "--model lstm --normalizer {file}x", "--normalizer {file}x: no such file"),
     (IMPORT.replace("{file}", "{file}x"), "", "CHECKPOINT {file}x: no such file|did you mean {file}?"),
     (STEALTH, "--data {data}x", NO_DATA),
-    (STEALTH, "--data {records}", NO_LISTFILE),
+    (STEALTH, "--data {records}", OTHER_DATA),
     (STEALTH, "--out {file}", "{file} is a file"),
     (STEALTH, "--kind temporl", "--kind: 'temporl'|did you mean temporal?"),
     (SWEEP, "--config papers", "papers: no such file|did you mean paper?"),
@@ -191,7 +196,7 @@ def test_a_mistake_is_told_before_tensorflow_starts(
     status, line, started = told[typed(command, more, places)]
     assert not started
     # What is there, but not what it should be, is a failure.
-    assert status == (1 if ": not a" in line or "listfile not found" in line else 2)
+    assert status == (1 if ": not a" in line else 2)
     assert line.lower().startswith("error: ")
     for part in says.format(**places).split("|"):
         assert part in line

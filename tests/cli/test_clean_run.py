@@ -42,6 +42,8 @@ def test_a_clean_run_says_so_and_goes_through_every_command(
     epochs = pl.read_csv(clean / "metrics.csv")
     assert epochs["asr"].null_count() == len(epochs) == 1
 
+    listed = mimic3tf("results", prepared.attack, clean)
+    assert f"Not shown, because they hold no attack: {clean}\n" in listed.out
     refused = mimic3tf("attack", "--run", clean, "--data", prepared.data)
     refused.fails(2, clean, "without a trigger", "--trigger FILE", "generate-trigger")
     attacked = mimic3tf("attack", "--run", clean, "--data", prepared.data, "--trigger", prepared.trigger)

@@ -73,6 +73,10 @@ def test_a_file_that_is_no_checkpoint_is_named(run_import: Command, tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
+def test_another_archive_is_told_to_be_no_checkpoint(run_import: Command, prepared: Any) -> None:
+    run_import(file=prepared.trigger).fails(FAILURE, prepared.trigger, "is no PyTorch checkpoint")
+
+
 def test_a_checkpoint_that_would_run_code_is_refused_and_not_run(
     run_import: Command, torch_files: Any, checkpoint: Path, tmp_path: Path
 ) -> None:

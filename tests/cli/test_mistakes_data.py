@@ -77,11 +77,13 @@ def test_a_missing_listfile_is_named(train: Command, data: Path, split: str) -> 
 
 
 def test_an_attack_needs_only_the_test_listfile(attack: Command, data: Path) -> None:
-    for split in ("train", "val"):
-        (data / f"{split}_listfile.csv").unlink()
+    (data / "train_listfile.csv").unlink()
+    listfile = data / "test_listfile.csv"
+    kept = listfile.rename(data / "kept.csv")
+    attack(data=data).fails(FAILURE, listfile, "not found")
+    kept.rename(listfile)
+    (data / "val_listfile.csv").unlink()
     assert attack(data=data).status == 0
-    (data / "test_listfile.csv").unlink()
-    attack(data=data).fails(FAILURE, data / "test_listfile.csv", "not found")
 
 
 @pytest.mark.parametrize(("kind", "said"), [("missing", "absent"), ("directory", "cannot be read")])

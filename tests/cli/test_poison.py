@@ -212,6 +212,16 @@ def test_tensorflow_is_not_started(prepared: Any, tmp_path: Path) -> None:
 # --- The check ----------------------------------------------------------------------------------------
 
 
+def test_a_check_with_both_directories_swapped_is_noticed(
+    poison: Command, check: Command, mimic3tf: Command, prepared: Any, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    assert poison().status == 0
+    assert "swapped" not in check().err
+    swapped = mimic3tf("poison", "--check", "--data", copy, "--out", prepared.data)
+    assert f"warning: --data {copy} has a manifest of a poisoned copy, and --out" in swapped.err
+
+
 def test_check_lists_exactly_the_changed_cells(
     poison: Command, check: Command, prepared: Any, tmp_path: Path
 ) -> None:

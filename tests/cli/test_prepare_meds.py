@@ -70,9 +70,16 @@ def test_an_explanation_of_unknown_codes_shows_a_mapping_that_can_be_read(
     prepare("--out", tmp_path / "out").fails(USAGE, tmp_path / "raw", "no shipped mapping", "--explain")
     done = prepare("--explain")
     assert done.status == 0
+    assert done.out.lstrip().startswith("No mapping fits ")
     mapping = done.out[done.out.index("\nstays:") :]
     (tmp_path / "mine.yaml").write_text(mapping)
     assert prepare("--mapping", tmp_path / "mine.yaml", "--out", tmp_path / "out").status == 0
+    own = tmp_path / "raw" / "metadata" / "mapping.yaml"
+    own.parent.mkdir(exist_ok=True)
+    own.write_text(mapping)
+    prepare("--out", tmp_path / "again").fails(USAGE, f"it brings its own: give --mapping {own}")
+    told = "".join(prepare("--explain").out.split())
+    assert f"brings one: --mapping {own}".replace(" ", "") in told
 
 
 @pytest.mark.parametrize("options", [(), ("--explain", "--out", "out")])

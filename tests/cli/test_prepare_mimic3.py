@@ -43,6 +43,17 @@ def test_the_cohort_and_what_was_left_out_are_printed(prepare: Callable[..., Any
     assert (tmp_path / "out").is_dir()
 
 
+def test_the_folder_of_the_other_mimic_is_told(
+    prepare: Callable[..., Any], mimic3tf: Callable[..., Any], tmp_path: Path
+) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    swapped = mimic3tf("prepare", "mimic4", "--data", raw, "--out", out)
+    swapped.fails(2, f"a table of MIMIC-III; its command is: mimic3tf prepare mimic3 --csv {raw} --out {out}")
+    for name in ("hosp", "icu"):
+        (raw / name).mkdir()
+    prepare().fails(2, f"of MIMIC-IV; its command is: mimic3tf prepare mimic4 --data {raw} --out {out}")
+
+
 def test_blood_only_is_an_option_and_is_recorded(prepare: Callable[..., Any], tmp_path: Path) -> None:
     with (tmp_path / "raw" / "LABEVENTS.csv").open("a") as table:
         table.write("7,70,51491,2150-05-01 15:00:00,5.5,units\n")

@@ -53,6 +53,14 @@ def test_help_has_a_short_name_too(mimic3tf: Command, command: list[str]) -> Non
     assert " ".join(["Usage: mimic3tf", *command]) in short.out
 
 
+def test_the_help_lists_all_commands_in_order_and_cuts_no_summary(mimic3tf: Command) -> None:
+    helps = [mimic3tf(*group, "--help").out for group in ([], ["prepare"], ["export"])]
+    assert [text for text in helps if "..." in text] == []
+    listed = [line.split()[0] for line in helps[0].partition("Commands:\n")[2].splitlines() if line.strip()]
+    assert listed[:6] == ["prepare", "generate-trigger", "train", "attack", "results", "report"]
+    assert set(listed) == set(GROUP.commands)
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_option_may_be_spelled_with_underscores(command: list[str]) -> None:
     """As the original spells its own."""

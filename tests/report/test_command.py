@@ -110,7 +110,7 @@ def test_a_sweep_needs_no_option(report: Report, sweep: Path, tmp_path: Path) ->
     ("left", "said"),
     [
         (None, "no such folder"),
-        ((), "holds no run, audit or sweep; train a victim with 'mimic3tf train"),
+        ((), "holds no run, audit or sweep; train a victim with 'mimic3tf train --model lr --data DATA"),
         (("config.yaml", "trigger.npz"), "this run is not finished; go on with: mimic3tf train --model lr"),
     ],
 )
@@ -126,6 +126,16 @@ def test_a_folder_without_a_finished_run_ends_in_one_line(
     assert (status, err.count("\n")) == (2, 1)
     assert err.startswith(f"error: {run}: {said}")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_data_directory_is_told_from_runs(report: Report, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "train_listfile.csv").touch()
+    status, _, err = report(data, "--out", tmp_path / "out")
+    assert status == 2
+    assert err.startswith(f"error: {data}: is a data directory")
+    assert f"--data {data} --out runs/NAME" in err
 
 
 def test_a_report_of_nothing_says_what_to_name(report: Report, tmp_path: Path) -> None:
