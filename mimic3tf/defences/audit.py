@@ -22,6 +22,7 @@ from mimic3tf.defences.conclusion import Conclusion, conclude
 from mimic3tf.defences.detection import DetectionResult, detect, suspicion_to_filter_by
 from mimic3tf.defences.detectors.common_pattern import pattern_in
 from mimic3tf.defences.detectors.registry import DETECTORS
+from mimic3tf.defences.equal_stays import cautions_of_equal_stays
 from mimic3tf.defences.evidence import (
     AuditedAnyLength,
     AuditedStays,
@@ -44,6 +45,7 @@ from mimic3tf.described import Described
 from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.storage.files import PathText, write_together
+from mimic3tf.storage.notes import warn
 from mimic3tf.tables.audits import AUDIT
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.models import save_model
@@ -242,8 +244,10 @@ def audit_evidence(
         The findings.
 
     Raises:
-        UsageError: there are too few stays of a label.
+        UsageError: there are too few stays of a label, or all trusted stays are training stays.
     """
+    cautions = cautions_of_equal_stays(evidence)
+    warn(*cautions)
     truth = np.zeros(len(evidence.stays), bool) if poisoned is None else poisoned
     found = detect(evidence, truth, seed, all_detectors=all_detectors)
     findings = inspect_model(evidence, seed=seed)
@@ -261,6 +265,7 @@ def audit_evidence(
     record = record_of(found, conclusion, evidence, about)
     record["model_inspection"] = model_record(findings, shift, strength)
     record["pattern_response"] = None if isinstance(response, str) else response.record
+    record["cautions"] = cautions
     record["power"] = [asdict(each) for each in simulated]
     record["patterns"] = pattern_records(*compared)
     tables = suspects_table(found, evidence), scores_table(found, evidence), pattern_table(*compared)

@@ -23,6 +23,8 @@ from mimic3tf.tasks.task import Words
 
 Level = Literal["suspicious", "weak sign", "no sign"]
 Outcome = Literal["alarm", "weak", "quiet", "not run"]
+SOUND = "if the stays are independent and from one source"
+"""What the rates of false alarms need."""
 
 
 @dataclass(frozen=True)
@@ -127,15 +129,15 @@ def _sentence(
             "would. "
             + ("" if clearest is None else f"{_estimated(clearest)} look poisoned. ")
             + f"This rests on the {_listed(alarm + weak)}.{nothing} Other reasons look the same: another "
-            "hospital, other years, other charting, or chance, which raises such an alarm in one of "
-            f"{1 / ALARM:.0f} audits of clean stays at most."
+            "hospital, other years, other charting, copies of stays, or chance, which raises such an alarm in "
+            f"one of {1 / ALARM:.0f} audits of clean stays at most, {SOUND}."
         )
     elif level == "weak sign":
         sentence = (
             f"A weak sign of poisoned stays or of a backdoor ({chance}). This rests on the {_listed(weak)}. "
             f"Clean stays and models show such a sign, too: one in {1 / WEAK:.0f} audits of clean stays has "
-            f"a p below {WEAK:g}, and how often clean models fail the checks of the model is not known."
-            f"{nothing}"
+            f"a p below {WEAK:g}, {SOUND}, and how often clean models fail the checks of the model is not "
+            f"known.{nothing}"
         )
     else:
         sentence = (

@@ -1,8 +1,9 @@
 """Test whether training stays differ from trusted ones, without knowing which stays are poisoned.
 
-Trusted stays of the suspected label set every detector's threshold. If no stay is poisoned, a training stay
-of that label is as likely to lie above the threshold as a new trusted stay, and the number of stays above it
-follows a beta-binomial distribution exactly, whatever the distribution of the scores. The share of the
+Trusted stays of the suspected label set every detector's threshold. If no stay is poisoned, and all stays are
+independent and from one source, a training stay of that label is as likely to lie above the threshold as a
+new trusted stay, and the number of stays above it follows a beta-binomial distribution exactly, whatever the
+distribution of the scores. Copies of stays are not independent: they raise false alarms. The share of the
 suspected label is compared, too, because poisoned stays are given that label. An excess that chance does not
 explain is evidence of poisoning, or of another difference between training and trusted stays. All these tests
 share one correction.

@@ -95,8 +95,10 @@ def _errors(result: AuditResult) -> Text:
         "How often such a conclusion is wrong",
         [
             f"If no training stay is poisoned, at most 1 audit in {1 / ALARM:.0f} says 'suspicious', and at "
-            f"most 1 in {1 / WEAK:.0f} gives a weak sign from a detector. This holds if the trusted stays "
-            "come from the source of the training stays; a difference between them looks like poisoning.",
+            f"most 1 in {1 / WEAK:.0f} gives a weak sign from a detector. This holds if the stays are "
+            "independent, so that none is a copy of another, and if the trusted stays come from the source "
+            "of the training stays; a difference between them looks like poisoning.",
+            *record["cautions"],
             f"The thresholds come from {record['trusted_stays']:,} trusted stays, of which "
             f"{record['trusted_suspects']:,} have the suspected label ({record['suspected_label']}).",
             "The checks of the model have no known rate of false alarms. Alone they give no more than a "

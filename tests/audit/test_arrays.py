@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from invented_arrays import NAMES, PATTERN, Own, invent
 
 import mimic3tf
 from mimic3tf.audit import AuditReport
+from mimic3tf.defences.array_evidence import stays_of_arrays
+from mimic3tf.defences.equal_stays import cautions_of_equal_stays
 from mimic3tf.errors import DataError, UsageError
 
 
@@ -133,6 +136,29 @@ def test_arrays_that_do_not_fit_are_refused_with_their_shapes(
         mimic3tf.audit.training_set(**(given | change))
 
 
+def test_stays_that_are_equal_are_counted_and_training_stays_are_not_trusted(own: Own) -> None:
+    xt, yt = own.trusted[0].copy(), own.trusted[1]
+    x = own.x.copy()
+    x[:2], x[5] = np.nan, x[4]
+    # Of 500 trusted stays, two are training stays and three repeat one of these.
+    xt[0], xt[1:5] = x[7], x[8]
+
+    def said(x: Any, y: Any, trusted: tuple[Any, Any]) -> list[str]:
+        stays = stays_of_arrays(x, y, trusted, ids=None, channels=None, target=None)
+        return cautions_of_equal_stays(stays.evidence(None, "x and trusted"))
+
+    shared, training, others = said(x, own.y, (xt, yt))
+    assert shared.startswith("5 of 500 trusted stays are equal to training stays in every measurement")
+    assert training.startswith("1 of 698 training stays repeat another one")
+    assert others.startswith("3 of 500 trusted stays repeat another one")
+    assert said(own.x, own.y, own.trusted) == []
+    with pytest.raises(UsageError, match="x and trusted: all 300 trusted stays are training stays"):
+        mimic3tf.audit.training_set(own.x, own.y, trusted=(own.x[:300], own.y[:300]))
+    # Rows of two answers are equal by coincidence.
+    few = np.arange(700)[:, None] // [1, 2] % 2
+    assert len(said(few, own.y, (few[:300], own.y[:300]))) == 3
+
+
 def test_an_audit_is_written_whole(own_report: AuditReport, tmp_path: Path) -> None:
     own_report.save(tmp_path / "audit")
     names = {path.name for path in (tmp_path / "audit").iterdir()}
@@ -141,6 +167,8 @@ def test_an_audit_is_written_whole(own_report: AuditReport, tmp_path: Path) -> N
     jsonschema.validate(record, schema())
     assert record["format"] == 5
     assert record["run"] is None
+    cautioned = replace(own_report.result, record=own_report.record | {"cautions": ["3 stays repeat"]})
+    assert "3 stays repeat" in AuditReport(cautioned).to_html()
     page = (tmp_path / "audit" / "audit.html").read_text()
     assert own_report.verdict.sentence.split(":")[1][:40] in page
     assert "Suspicious: do not rely on this training set yet" in page
