@@ -352,7 +352,15 @@ def _audited(
 
     evidence = stays.evidence(model, "x and trusted")
     return AuditReport(
-        audit_stays(evidence, "arrays", name, seed=seed, all_detectors=all_detectors, power=power)
+        audit_stays(
+            evidence,
+            "arrays",
+            name,
+            seed=seed,
+            all_detectors=all_detectors,
+            power=power,
+            target=stays.target.in_words,
+        )
     )
 
 

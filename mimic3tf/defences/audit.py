@@ -194,6 +194,7 @@ def audit_stays(
     all_detectors: bool,
     power: int,
     goal_label: str | None = None,
+    target: str | None = None,
 ) -> AuditResult:
     """Audit stays that no run was trained on; see `audit_evidence`.
 
@@ -205,6 +206,7 @@ def audit_stays(
         all_detectors: whether to use the detectors that are no default, too.
         power: number of attacks to simulate for each strength and share.
         goal_label: name of the label that is judged, if the task has several.
+        target: name of the class or column of the user's labels that is judged, if there are several.
     """
     about = {
         "run": None,
@@ -213,6 +215,7 @@ def audit_stays(
         "model": model,
         "task": evidence.trusted.task.name,
         **({} if goal_label is None else {"goal_label": goal_label}),
+        **({} if target is None else {"target": target}),
         "seed": seed,
         "attack": None,
     }

@@ -98,7 +98,7 @@ def conclude(
     """
     checks = (
         _share_check(verdict.share, words.group[label]),
-        _detectors_check(verdict, label),
+        _detectors_check(verdict, words.group[label]),
         _inversion_check(findings, needed),
         _response_check(response),
     )
@@ -129,8 +129,8 @@ def _sentence(
             "would. "
             + ("" if clearest is None else f"{_estimated(clearest)} look poisoned. ")
             + f"This rests on the {_listed(alarm + weak)}.{nothing} Other reasons look the same: another "
-            "hospital, other years, other charting, copies of stays, or chance, which raises such an alarm in "
-            f"one of {1 / ALARM:.0f} audits of clean stays at most, {SOUND}."
+            "hospital, other years, other charting, copies of stays, or chance, which raises such an alarm "
+            f"in one of {1 / ALARM:.0f} audits of clean stays at most, {SOUND}."
         )
     elif level == "weak sign":
         sentence = (
@@ -176,21 +176,21 @@ def _share_check(share: LabelShare, group: str) -> Check:
     return Check(f"share of {group}", _outcome([share]), found, share.adjusted)
 
 
-def _detectors_check(verdict: Verdict, label: int) -> Check:
+def _detectors_check(verdict: Verdict, group: str) -> Check:
     alarms = verdict.alarms
     if not alarms:
-        needs = f"they need at least {FEWEST_TRUSTED} trusted stays labelled {label}"
+        needs = f"they need at least {FEWEST_TRUSTED} trusted {group}"
         return Check("detectors", "not run", needs, None)
     tests = list(alarms.values())
     lowest = min(alarm.adjusted for alarm in tests)
     if verdict.clearest is None:
         found = (
-            f"none of {len(alarms)} flags more of the {verdict.share.training:,} stays labelled {label} than "
+            f"none of {len(alarms)} flags more of the {verdict.share.training:,} {group} than "
             f"chance explains (with an error of {ALARM:.0%}, and an excess of at least {LEAST_EXCESS:.1%})"
         )
     else:
         raised = sum(alarm.raised for alarm in tests)
-        clearest = _counted(alarms[verdict.clearest], verdict.share.training, label)
+        clearest = _counted(alarms[verdict.clearest], verdict.share.training, group)
         found = (
             f"{raised} of {len(alarms)} flag more stays than chance explains; the clearest, "
             f"{verdict.clearest}, flags {clearest}. There may be more that it does not see"
@@ -214,9 +214,9 @@ def _response_check(response: PatternResponse | str) -> Check:
     return Check(name, "weak" if response.follows else "quiet", response.in_words, None)
 
 
-def _counted(alarm: Alarm, stays: int, label: int) -> str:
+def _counted(alarm: Alarm, stays: int, group: str) -> str:
     return (
-        f"{alarm.flagged:,} of {stays:,} stays labelled {label} where {alarm.expected:.0f} are expected: "
+        f"{alarm.flagged:,} of {stays:,} {group} where {alarm.expected:.0f} are expected: "
         f"{_estimated(alarm).lower()} look poisoned"
     )
 

@@ -38,7 +38,7 @@ def cautions_of_equal_stays(evidence: Evidence) -> list[str]:
     if shared:
         cautions.append(
             f"{shared:,} of {len(of_trusted):,} trusted stays are equal to training stays in every "
-            "measurement. Training stays that are trusted hide an attack: leave these stays out of one of the two"
+            "measurement. Training stays that are trusted hide an attack: leave them out of one of the two"
         )
     for name, count, group in zip(("training", "trusted"), repeated, (of_training, of_trusted), strict=True):
         if count:

@@ -51,6 +51,13 @@ class Target:
     classes: int
     exclusive: bool
 
+    @property
+    def in_words(self) -> str | None:
+        """Name of the suspected label as the user counts it; None if labels 0 and 1 are the user's own."""
+        if self.exclusive:
+            return f"class {self.column}" if self.classes > 2 else None
+        return f"1 in column {self.column}"
+
     def probability(self, outputs: ArrayLike, stays: int) -> Floats:
         """Return the probability of label 1 [N] from what a model predicted for N stays.
 

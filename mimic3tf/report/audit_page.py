@@ -100,12 +100,17 @@ def _errors(result: AuditResult) -> Text:
             "of the training stays; a difference between them looks like poisoning.",
             *record["cautions"],
             f"The thresholds come from {record['trusted_stays']:,} trusted stays, of which "
-            f"{record['trusted_suspects']:,} have the suspected label ({record['suspected_label']}).",
+            f"{record['trusted_suspects']:,} have the suspected label ({_label(result)}).",
             "The checks of the model have no known rate of false alarms. Alone they give no more than a "
             "weak sign.",
             *slips,
         ],
     )
+
+
+def _label(result: AuditResult) -> str:
+    """Name the suspected label as the user counts it."""
+    return str(result.record.get("target", result.record["suspected_label"]))
 
 
 def _suspects(result: AuditResult) -> list[Exhibit]:
@@ -307,7 +312,8 @@ def _about(result: AuditResult) -> Exhibit:
         "training stays": f"{record['training_stays']:,}",
         "of them with the suspected label": f"{record['suspects']:,}",
         "trusted stays": f"{record['trusted_stays']:,}",
-        "suspected label": str(record["suspected_label"]),
+        "suspected label": _label(result),
+        "judged label of the task": record.get("goal_label"),
         "model": record["model"],
         "run": record["run"],
         "seed": str(record["seed"]),

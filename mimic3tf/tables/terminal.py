@@ -301,9 +301,10 @@ def print_audit(record: dict[str, Any], suspects: pl.DataFrame) -> None:
 
 
 def _suspects_table(record: dict[str, Any], suspects: pl.DataFrame) -> Table:
+    label = record.get("target", record["suspected_label"])
     table = _plain_table(
-        f"The first {min(FIRST, len(suspects))} of {len(suspects):,} training stays labelled "
-        f"{record['suspected_label']}, ranked by {record['suspects_ranked_by']}"
+        f"The first {min(FIRST, len(suspects))} of {len(suspects):,} training stays labelled {label}, "
+        f"ranked by {record['suspects_ranked_by']}"
     )
     table.caption = (
         "percentile: share of the trusted stays with this label that look less suspicious. flagged by: "

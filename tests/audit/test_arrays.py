@@ -88,12 +88,23 @@ def test_one_class_of_many_and_one_label_of_many_are_audited_like_label_1(
     # Class 2 takes the place of label 1; classes 0 and 1 share label 0.
     split = np.arange(len(own.y)) % 2
     classes, others = np.where(own.y == 1, 2, split), np.where(yt == 1, 2, np.arange(len(yt)) % 2)
-    for y, known, target in (
-        (classes, others, 2),
-        (np.stack([split, own.y], axis=1), np.stack([np.arange(len(yt)) % 2, yt], axis=1), 1),
+    columns = np.stack([split, own.y], axis=1), np.stack([np.arange(len(yt)) % 2, yt], axis=1)
+    for y, known, target, name, group in (
+        (classes, others, 2, "class 2", "stays of class 2"),
+        (*columns, 1, "1 in column 1", "stays labelled 1 in column 1"),
     ):
         found = mimic3tf.audit.training_set(own.x, y, trusted=(xt, known), channels=NAMES, target=target)
-        assert found.verdict == own_report.verdict
+        assert found.verdict.p_value == own_report.verdict.p_value
+        assert found.verdict.poisoned == own_report.verdict.poisoned
+        # Everything names the label as the user counts it.
+        assert found.record["target"] == name
+        jsonschema.validate(found.record, schema())
+        share, detectors = (check.found for check in found.verdict.checks[:2])
+        assert group in share
+        assert group in detectors
+        assert found.suspects["reason"].str.ends_with(f"the training label is {name}").all()
+    assert "target" not in own_report.record
+    assert own_report.suspects["reason"].str.ends_with("the training label is 1").all()
     with pytest.raises(UsageError, match="y has 3 classes; name the one to audit, 0 to 2"):
         mimic3tf.audit.training_set(own.x, classes, trusted=(xt, others))
     with pytest.raises(UsageError, match="0 to 1, not 5"):
@@ -125,7 +136,10 @@ def test_label_0_can_be_the_suspected_one(own: Own, own_report: AuditReport) -> 
         ({"trusted": np.zeros((500, 8, 5))}, r"give the arrays of the trusted stays as a pair"),
         ({"ids": ["one"]}, "ids has length 1: expected 700"),
         ({"channels": ["a"]}, r"expected 5 names"),
-        ({"y": np.zeros(700)}, "x and trusted: 0 training stays are labelled 1; an audit needs at least 10"),
+        (
+            {"y": np.zeros(700)},
+            "x and trusted: 0 of the training stays are stays labelled 1; an audit needs at least 10",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused_with_their_shapes(
@@ -167,8 +181,12 @@ def test_an_audit_is_written_whole(own_report: AuditReport, tmp_path: Path) -> N
     jsonschema.validate(record, schema())
     assert record["format"] == 5
     assert record["run"] is None
-    cautioned = replace(own_report.result, record=own_report.record | {"cautions": ["3 stays repeat"]})
-    assert "3 stays repeat" in AuditReport(cautioned).to_html()
+    cautioned = replace(
+        own_report.result, record=own_report.record | {"cautions": ["3 stays repeat"], "target": "class 2"}
+    )
+    html = AuditReport(cautioned).to_html()
+    assert "3 stays repeat" in html
+    assert "the suspected label (class 2)" in html
     page = (tmp_path / "audit" / "audit.html").read_text()
     assert own_report.verdict.sentence.split(":")[1][:40] in page
     assert "Suspicious: do not rely on this training set yet" in page

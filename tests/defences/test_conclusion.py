@@ -99,7 +99,7 @@ def test_the_share_is_shown_with_rates_counts_and_p_value() -> None:
 
 def test_the_clearest_detector_says_how_many_stays_look_poisoned() -> None:
     check = concluded((False, True, False)).checks[1]
-    for text in ("1 of 2 flag", "the clearest, two", "130 of 996 stays labelled 1", "84 stays [40 to 110]"):
+    for text in ("1 of 2 flag", "the clearest, two", "130 of 996 deaths", "84 stays [40 to 110]"):
         assert text in check.found
 
 
@@ -108,8 +108,7 @@ def test_the_label_that_was_looked_at_is_named(case: Case) -> None:
     found = " ".join(check.found for check in concluded(case, label=0).checks)
     assert "are survivors" in found
     assert "deaths" not in found
-    assert "labelled 0" in found
-    assert "labelled 1" not in found
+    assert re.search("survivors (than|where)|trusted survivors", found)
 
 
 def test_what_was_not_given_is_listed_as_not_run() -> None:
