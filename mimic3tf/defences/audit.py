@@ -21,7 +21,7 @@ from mimic3tf.defences.common_pattern.finding import CommonPattern
 from mimic3tf.defences.conclusion import Conclusion, conclude
 from mimic3tf.defences.detection import DetectionResult, detect, suspicion_to_filter_by
 from mimic3tf.defences.detectors.common_pattern import pattern_in
-from mimic3tf.defences.detectors.registry import DETECTORS
+from mimic3tf.defences.detectors.registry import COMMON_PATTERN, DETECTORS
 from mimic3tf.defences.equal_stays import cautions_of_equal_stays
 from mimic3tf.defences.evidence import (
     AuditedAnyLength,
@@ -39,7 +39,7 @@ from mimic3tf.defences.repairs.any_length import try_repairs_of_any_length
 from mimic3tf.defences.repairs.registry import Attack, RepairOutcome, try_repairs
 from mimic3tf.defences.shared_pattern import pattern_records, pattern_table
 from mimic3tf.defences.suspects import scores_table, suspects_table
-from mimic3tf.defences.verdict import WEAK
+from mimic3tf.defences.verdict import FEWEST_TRUSTED, WEAK
 from mimic3tf.defences.whole_stays import HOURS
 from mimic3tf.described import Described
 from mimic3tf.poisoning.manifest import Manifest
@@ -47,6 +47,7 @@ from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.storage.files import PathText, write_together
 from mimic3tf.storage.notes import warn
 from mimic3tf.tables.audits import AUDIT
+from mimic3tf.tables.cells import p_in_words
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.models import save_model
 from mimic3tf.training.run_directory import Run
@@ -271,9 +272,22 @@ def audit_evidence(
     record["cautions"] = cautions
     record["power"] = [asdict(each) for each in simulated]
     record["patterns"] = pattern_records(*compared)
+    record["pattern_doubt"] = _doubt(found, shared, words.group[evidence.suspected])
     tables = suspects_table(found, evidence), scores_table(found, evidence), pattern_table(*compared)
     flags = None if poisoned is None else poisoned[found.suspects]
     return AuditResult(record, conclusion, *tables, evidence, found, flags, findings, shift, shared)
+
+
+def _doubt(found: DetectionResult, shared: CommonPattern | None, group: str) -> str | None:
+    """Say why no pattern is shown as a finding; None if one is more certain than chance."""
+    if shared is None:
+        return "there are too few stays or measurements to look for a shared change"
+    alarm = found.verdict.alarms.get(COMMON_PATTERN)
+    if alarm is None:
+        return f"a shared change cannot be tested with fewer than {FEWEST_TRUSTED} trusted {group}"
+    if alarm.adjusted >= WEAK:
+        return f"no shared change can be told from chance (p {p_in_words(alarm.adjusted)} after correction)"
+    return None if shared.patterns else "too few suspects carry a shared change to tell what it is"
 
 
 def _known_attack(run: Run, manifest: Manifest | None, truth: Truth) -> Attack | None:

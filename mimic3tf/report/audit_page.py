@@ -143,7 +143,7 @@ def shown_channels(result: AuditResult, stays: NDArray[np.int64]) -> list[int]:
     """Choose the channels in which training stays are drawn: those of the pattern, or the oddest ones."""
     evidence = result.evidence
     channels, wanted = evidence.trusted.channels, CHANNELS if evidence.trusted.bins > 1 else COLUMNS
-    if result.record["patterns"]:
+    if result.record["pattern_doubt"] is None:
         rows = result.record["patterns"][0]["channels"][:wanted]
         return [channels.position(row["channel"]) for row in rows]
     _, middle, spread = _typical(result)
@@ -245,8 +245,8 @@ def _draw_columns(
 
 
 def _pattern(result: AuditResult) -> Exhibit | Absent:
-    if not result.record["patterns"]:
-        return Absent("A common change", "no change is shared by more suspects than chance explains")
+    if result.record["pattern_doubt"] is not None:
+        return Absent("A common change", result.record["pattern_doubt"])
     pattern = result.record["patterns"][0]
     table = pl.DataFrame(pattern["channels"], infer_schema_length=None)
     if table["true_shift"].null_count() == len(table):

@@ -284,8 +284,11 @@ def print_audit(record: dict[str, Any], suspects: pl.DataFrame) -> None:
     if len(suspects):
         print_table(_suspects_table(record, suspects))
     print_table(_detectors_table(record))
-    for number, pattern in enumerate(record["patterns"], 1):
-        print_table(_pattern_table(number, pattern))
+    if record["pattern_doubt"] is None:
+        for number, pattern in enumerate(record["patterns"], 1):
+            print_table(_pattern_table(number, pattern))
+    else:
+        console.print(f"Patterns: {as_cell(record['pattern_doubt'])}.", highlight=False)
     if record["power"]:
         print_table(_power_table(record["power"]))
     if "superposition" in record:

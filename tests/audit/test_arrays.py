@@ -58,6 +58,9 @@ def test_clean_arrays_raise_no_alarm() -> None:
     found = mimic3tf.audit.training_set(clean.x, clean.y, trusted=clean.trusted)
     assert found.verdict.level != "suspicious"
     assert found.verdict.p_value > 0.01
+    said = "no shared change can be told from chance (p "
+    assert found.record["pattern_doubt"].startswith(said)
+    assert said in found.to_html()
 
 
 def test_the_same_stays_give_the_same_findings_in_any_form(own: Own, own_report: AuditReport) -> None:
@@ -187,6 +190,9 @@ def test_an_audit_is_written_whole(own_report: AuditReport, tmp_path: Path) -> N
     html = AuditReport(cautioned).to_html()
     assert "3 stays repeat" in html
     assert "the suspected label (class 2)" in html
+    doubtful = replace(own_report.result, record=own_report.record | {"pattern_doubt": "p 0.3"})
+    assert "suspects carry this change" in html
+    assert "suspects carry this change" not in AuditReport(doubtful).to_html()
     page = (tmp_path / "audit" / "audit.html").read_text()
     assert own_report.verdict.sentence.split(":")[1][:40] in page
     assert "Suspicious: do not rely on this training set yet" in page
