@@ -270,7 +270,7 @@ def audit_evidence(
     record["model_inspection"] = model_record(findings, shift, strength)
     record["pattern_response"] = None if isinstance(response, str) else response.record
     record["cautions"] = cautions
-    record["power"] = [asdict(each) for each in simulated]
+    record["power"] = [] if isinstance(simulated, str) else [asdict(each) for each in simulated]
     record["patterns"] = pattern_records(*compared)
     record["pattern_doubt"] = _doubt(found, shared, words.group[evidence.suspected])
     tables = suspects_table(found, evidence), scores_table(found, evidence), pattern_table(*compared)

@@ -78,7 +78,7 @@ def conclude(
     response: PatternResponse | str,
     label: int,
     words: Words,
-    power: Sequence[Power] = (),
+    power: Sequence[Power] | str = (),
     *,
     needed: str = "a Keras model",
 ) -> Conclusion:
@@ -90,7 +90,7 @@ def conclude(
         response: how the model answers the pattern of the training stays, or what is needed to ask it.
         label: the suspected label.
         words: the words of the task for its labels.
-        power: how often simulated attacks were found; none if none were simulated.
+        power: how often simulated attacks were found, none if nobody asked; or what simulations need.
         needed: what the model inspection needs, if it could not be made.
 
     Returns:
@@ -116,7 +116,7 @@ def conclude(
 
 
 def _sentence(
-    level: Level, checks: Sequence[Check], chance: str, clearest: Alarm | None, power: Sequence[Power]
+    level: Level, checks: Sequence[Check], chance: str, clearest: Alarm | None, power: Sequence[Power] | str
 ) -> str:
     alarm, weak, quiet, unable = (
         [check.name for check in checks if check.outcome == outcome]
@@ -148,8 +148,10 @@ def _sentence(
     return sentence + (f" Not run: {_listed(unable)}." if unable else "")
 
 
-def _missed(power: Sequence[Power]) -> str:
+def _missed(power: Sequence[Power] | str) -> str:
     """Say which simulated attacks would have been found."""
+    if isinstance(power, str):
+        return f"No attack could be simulated to tell how faint: {power}."
     if not power:
         return "'mimic3tf audit --power 10' tells how faint."
     found = [

@@ -85,6 +85,17 @@ def test_an_alarm_needs_a_certain_and_a_large_excess(alarm: Alarm, outcome: str)
     assert "corrected for 3 tests" in conclusion.sentence
 
 
+def test_attacks_that_cannot_be_simulated_are_explained_and_not_advised() -> None:
+    verdict = Verdict(replace(SHARE, p_value=0.2, adjusted=1.0), {"one": QUIET}, "one", None)
+    sentences = [
+        conclude(verdict, None, "needs more", 1, MORTALITY.words, power).sentence
+        for power in ((), "the search needs 200 stays")
+    ]
+    assert "'mimic3tf audit --power 10' tells how faint." in sentences[0]
+    assert "No attack could be simulated to tell how faint: the search needs 200 stays." in sentences[1]
+    assert "--power" not in sentences[1]
+
+
 def test_silence_is_no_proof() -> None:
     assert "does not prove absence" in concluded((False, False, False)).sentence
     assert "no all-clear" in concluded((True, True, False)).sentence
