@@ -427,6 +427,9 @@ def write_audit(out: PathText, result: AuditResult, page: str) -> list[Path]:
     if result.filtered is not None and isinstance(result.filtered.model, keras.Model):
         models.append(out / REPAIRED)
         save_model(out / REPAIRED, result.filtered.model)
+    # An earlier audit in the folder may have dropped stays where this one drops none.
+    for name in {CLEANED, REPAIRED} - {*tables, *(model.name for model in models)}:
+        (out / name).unlink(missing_ok=True)
     texts = {out / name: table.write_csv() for name, table in tables.items()}
     texts |= {out / PAGE: page, out / AUDIT: text}
     write_together(texts)

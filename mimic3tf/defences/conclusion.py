@@ -190,6 +190,13 @@ def _detectors_check(verdict: Verdict, group: str) -> Check:
             f"none of {len(alarms)} flags more of the {verdict.share.training:,} {group} than "
             f"chance explains (with an error of {ALARM:.0%}, and an excess of at least {LEAST_EXCESS:.1%})"
         )
+        faint = [
+            f"{name} (p {p_in_words(alarm.adjusted)} after correction, an excess of {alarm.excess:.1%})"
+            for name, alarm in alarms.items()
+            if alarm.adjusted < WEAK
+        ]
+        if faint:
+            found += f"; less certain or smaller is the finding of {_listed(faint)}"
     else:
         raised = sum(alarm.raised for alarm in tests)
         clearest = _counted(alarms[verdict.clearest], verdict.share.training, group)

@@ -177,9 +177,14 @@ def test_stays_that_are_equal_are_counted_and_training_stays_are_not_trusted(own
 
 
 def test_an_audit_is_written_whole(own_report: AuditReport, tmp_path: Path) -> None:
+    (tmp_path / "audit").mkdir()
+    for old in ("cleaned_listfile.csv", "repaired.keras"):
+        (tmp_path / "audit" / old).touch()
     own_report.save(tmp_path / "audit")
     names = {path.name for path in (tmp_path / "audit").iterdir()}
     assert {"audit.json", "audit.html", "suspects.csv", "scores.csv", "pattern.csv"} <= names
+    # What an earlier audit dropped and trained is not this one's.
+    assert not {"cleaned_listfile.csv", "repaired.keras"} & names
     record = json.loads((tmp_path / "audit" / "audit.json").read_text())
     jsonschema.validate(record, schema())
     assert record["format"] == 5

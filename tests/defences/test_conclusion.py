@@ -14,6 +14,7 @@ from mimic3tf.defences.conclusion import Conclusion, conclude
 from mimic3tf.defences.inspection.model_inspection import ModelFindings
 from mimic3tf.defences.inspection.pattern_response import PatternResponse
 from mimic3tf.defences.verdict import Alarm, LabelShare, Verdict
+from mimic3tf.tables.cells import p_in_words
 from mimic3tf.tasks.registry import MORTALITY
 
 QUIET = Alarm(3.0, 52, 50.0, 0.4, 1.0, 2.0, 0.0, 30.0, 0.002)
@@ -83,6 +84,9 @@ def test_an_alarm_needs_a_certain_and_a_large_excess(alarm: Alarm, outcome: str)
     assert conclusion.p_value == alarm.adjusted
     assert conclusion.poisoned == ((84.0, 40.0, 110.0) if outcome == "alarm" else None)
     assert "corrected for 3 tests" in conclusion.sentence
+    if outcome == "weak":
+        weak = f"the finding of one (p {p_in_words(alarm.adjusted)} after correction, an excess of "
+        assert f"{weak}{alarm.excess:.1%})" in conclusion.checks[1].found
 
 
 def test_attacks_that_cannot_be_simulated_are_explained_and_not_advised() -> None:
