@@ -131,7 +131,8 @@ def training_set(
         x: numbers [N, T, C] or [N, D], in the channels' units; NaN where nothing was measured.
         y: labels [N] or [N, L].
         trusted: x and y of the M trusted stays, which may differ in the number of stays only. There must be
-            at least 10 of each label; some hundreds of the suspected label make an audit sharp.
+            at least 10 of each label; some hundreds of the suspected label make an audit sharp. No stay may
+            be a copy of another one.
         ids: names of the training stays [N]; 0, 1, 2, ... if not given.
         channels: names of the channels or columns; or a `ChannelSet`.
         target: the label that an attacker may have given to poisoned stays: 1 if not given, and needed if
@@ -145,7 +146,8 @@ def training_set(
 
     Raises:
         DataError: an array has the wrong shape, or holds something else than numbers.
-        UsageError: `target` is missing or unknown, or there are too few stays.
+        UsageError: `target` is missing or unknown, there are too few stays, or all trusted stays are training
+            stays.
     """
     start_tensorflow()
     stays = _stays(x, y, trusted, ids, channels, target)
@@ -353,7 +355,15 @@ def _audited(
 
     evidence = stays.evidence(model, "x and trusted")
     return AuditReport(
-        audit_stays(evidence, "arrays", name, seed=seed, all_detectors=all_detectors, power=power)
+        audit_stays(
+            evidence,
+            "arrays",
+            name,
+            seed=seed,
+            all_detectors=all_detectors,
+            power=power,
+            target=stays.target.in_words,
+        )
     )
 
 

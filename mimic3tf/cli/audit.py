@@ -30,6 +30,7 @@ from mimic3tf.cli.audit_inputs import (
 )
 from mimic3tf.cli.checks import check_out
 from mimic3tf.cli.options import FollowLinks
+from mimic3tf.config import LARGEST_SEED
 from mimic3tf.errors import UsageError
 from mimic3tf.startup import start_tensorflow
 
@@ -50,7 +51,7 @@ def audit(
     data: DataToAudit = None,
     arrays: ArraysFile = None,
     trusted: TrustedFile = None,
-    label: LabelColumn = "y",
+    label: LabelColumn = None,
     id_column: IdColumn = None,
     target: TargetLabel = None,
     task: AuditedTask = None,
@@ -75,7 +76,9 @@ def audit(
         bool, typer.Option("--all-repairs", help="Try the repairs, too, that left most of the backdoor.")
     ] = False,
     power: PowerDraws = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Fixes random choices; a run has its own seed.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Fixes random choices; a run has its own seed.")
+    ] = 0,
     follow_links: FollowLinks = False,
 ) -> None:
     """Look for a backdoor in training stays and in a model.
@@ -112,7 +115,9 @@ def audit(
     _check_no_audit(out)
     given = run, data, arrays, trusted, label, id_column, target, model, trust_model, predictions
     sources = Sources(*given, task, goal_label)
-    true_trigger, told = sources.check(trigger, manifest)
+    true_trigger, told = sources.check(
+        trigger, manifest, no_repairs=not repairs, all_repairs=all_repairs, follow_links=follow_links
+    )
     start_tensorflow()
     from mimic3tf.storage.folders import claimed
     from mimic3tf.tables.terminal import print_audit

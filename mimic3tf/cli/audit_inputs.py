@@ -39,7 +39,9 @@ ArraysFile = Annotated[
 TrustedFile = Annotated[
     Path | None, typer.Option("--trusted", help="Trusted stays for --arrays, in a file of the same kind.")
 ]
-LabelColumn = Annotated[str, typer.Option("--label", help="Column of a table that holds the label.")]
+LabelColumn = Annotated[
+    str | None, typer.Option("--label", help="Column of a table that holds the label.  [default: y]")
+]
 IdColumn = Annotated[
     str | None, typer.Option("--id", help="Column of a table that holds the name of the stay.")
 ]
@@ -108,7 +110,7 @@ class Sources:
     data: Path | None
     arrays: Path | None
     trusted: Path | None
-    label: str
+    label: str | None
     id_column: str | None
     target: int | None
     model: Path | None
@@ -117,8 +119,18 @@ class Sources:
     task: str | None
     goal_label: str | None
 
-    def check(self, trigger: Path | None, manifest: Path | None) -> tuple[Trigger | None, Manifest | None]:
+    def check(
+        self,
+        trigger: Path | None,
+        manifest: Path | None,
+        *,
+        no_repairs: bool,
+        all_repairs: bool,
+        follow_links: bool,
+    ) -> tuple[Trigger | None, Manifest | None]:
         """Refuse combinations and files before the long work, and read what is known of the attack.
+
+        Options that have no effect on what is audited are refused, too.
 
         Raises:
             UsageError: the options do not go together, or a file is missing.
@@ -137,7 +149,14 @@ class Sources:
         self._refuse(self.run is not None, "--arrays or --data", {"target": self.target})
         self._refuse(self.run is not None, "--data without --run, whose settings say it", of_directories)
         self._refuse(self.arrays is not None, "--data", of_directories)
-        self._refuse(self.run is None, "--run", {"trigger": trigger, "manifest": manifest})
+        of_runs = {"no-repairs": no_repairs or None, "all-repairs": all_repairs or None}
+        self._refuse(self.run is None, "--run", {"trigger": trigger, "manifest": manifest} | of_runs)
+        self._refuse(self.data is None, "--data", {"follow-links": follow_links or None})
+        with_code = {"trust-model": self.trust_model or None}
+        self._refuse(self.run is None and self.model is None, "--run or --model", with_code)
+        no_table = self.arrays is None or self.arrays.suffix == ".npz"
+        of_tables = {"label": self.label, "id": self.id_column}
+        self._refuse(no_table, "a .parquet or .csv table of --arrays", of_tables)
         if self.model is not None and self.predictions is not None:
             raise UsageError("--predictions: cannot be given together with --model, which predicts itself")
         check_files("--arrays", [self.arrays])
@@ -235,7 +254,8 @@ def _of_arrays(sources: Sources, **options: Any) -> AuditReport:
     assert sources.arrays is not None
     assert sources.trusted is not None
     training, trusted = (
-        read_own_arrays(path, sources.label, sources.id_column) for path in (sources.arrays, sources.trusted)
+        read_own_arrays(path, sources.label or "y", sources.id_column)
+        for path in (sources.arrays, sources.trusted)
     )
     given: dict[str, Any] = {
         "x": training.x,

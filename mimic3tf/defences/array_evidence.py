@@ -25,7 +25,7 @@ OWN_LABELS = Task(
     words=Words(
         group=("stays labelled 0", "stays labelled 1"),
         one=("stay labelled 0", "stay labelled 1"),
-        happened=("label 0", "label 1"),
+        happened=("0", "1"),
         predicted=("predicted 0", "predicted 1"),
         outcome="label 1",
     ),
@@ -98,8 +98,32 @@ def stays_of_arrays(
     training = cohort_of_arrays(both[0], labels[0], ids=ids, channels=channels)
     # The channels of the training stays hold the values before the first measurement.
     sound = cohort_of_arrays(both[1], labels[1], channels=training.channels)
-    training, sound = (replace(cohort, task=OWN_LABELS) for cohort in (training, sound))
+    task = replace(OWN_LABELS, words=_words(of))
+    training, sound = (replace(cohort, task=task) for cohort in (training, sound))
     return OwnStays(training, sound, suspected, of, table=np.ndim(x) == 2)
+
+
+def _words(target: Target) -> Words:
+    """Return words that name the label as the user counts it."""
+    if target.in_words is None:
+        return OWN_LABELS.words
+    name = target.in_words
+    if target.exclusive:
+        return Words(
+            group=(f"stays of other classes than {target.column}", f"stays of {name}"),
+            one=(f"stay of another class than {target.column}", f"stay of {name}"),
+            happened=(f"another class than {target.column}", name),
+            predicted=(f"predicted another class than {target.column}", f"predicted {name}"),
+            outcome=name,
+        )
+    other = f"0 in column {target.column}"
+    return Words(
+        group=(f"stays labelled {other}", f"stays labelled {name}"),
+        one=(f"stay labelled {other}", f"stay labelled {name}"),
+        happened=(other, name),
+        predicted=(f"predicted {other}", f"predicted {name}"),
+        outcome=f"label {name}",
+    )
 
 
 def _as_series(x: ArrayLike, name: str) -> NDArray[np.float32]:

@@ -21,7 +21,8 @@ from mimic3tf.defences.common_pattern.finding import CommonPattern
 from mimic3tf.defences.conclusion import Conclusion, conclude
 from mimic3tf.defences.detection import DetectionResult, detect, suspicion_to_filter_by
 from mimic3tf.defences.detectors.common_pattern import pattern_in
-from mimic3tf.defences.detectors.registry import DETECTORS
+from mimic3tf.defences.detectors.registry import COMMON_PATTERN, DETECTORS
+from mimic3tf.defences.equal_stays import cautions_of_equal_stays
 from mimic3tf.defences.evidence import (
     AuditedAnyLength,
     AuditedStays,
@@ -38,13 +39,15 @@ from mimic3tf.defences.repairs.any_length import try_repairs_of_any_length
 from mimic3tf.defences.repairs.registry import Attack, RepairOutcome, try_repairs
 from mimic3tf.defences.shared_pattern import pattern_records, pattern_table
 from mimic3tf.defences.suspects import scores_table, suspects_table
-from mimic3tf.defences.verdict import WEAK
+from mimic3tf.defences.verdict import FEWEST_TRUSTED, WEAK
 from mimic3tf.defences.whole_stays import HOURS
 from mimic3tf.described import Described
 from mimic3tf.poisoning.manifest import Manifest
 from mimic3tf.poisoning.trigger import Trigger, check_trigger_fits
 from mimic3tf.storage.files import PathText, write_together
+from mimic3tf.storage.notes import warn
 from mimic3tf.tables.audits import AUDIT
+from mimic3tf.tables.cells import p_in_words
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.models import save_model
 from mimic3tf.training.run_directory import Run
@@ -192,6 +195,7 @@ def audit_stays(
     all_detectors: bool,
     power: int,
     goal_label: str | None = None,
+    target: str | None = None,
 ) -> AuditResult:
     """Audit stays that no run was trained on; see `audit_evidence`.
 
@@ -203,6 +207,7 @@ def audit_stays(
         all_detectors: whether to use the detectors that are no default, too.
         power: number of attacks to simulate for each strength and share.
         goal_label: name of the label that is judged, if the task has several.
+        target: name of the class or column of the user's labels that is judged, if there are several.
     """
     about = {
         "run": None,
@@ -211,6 +216,7 @@ def audit_stays(
         "model": model,
         "task": evidence.trusted.task.name,
         **({} if goal_label is None else {"goal_label": goal_label}),
+        **({} if target is None else {"target": target}),
         "seed": seed,
         "attack": None,
     }
@@ -242,8 +248,10 @@ def audit_evidence(
         The findings.
 
     Raises:
-        UsageError: there are too few stays of a label.
+        UsageError: there are too few stays of a label, or all trusted stays are training stays.
     """
+    cautions = cautions_of_equal_stays(evidence)
+    warn(*cautions)
     truth = np.zeros(len(evidence.stays), bool) if poisoned is None else poisoned
     found = detect(evidence, truth, seed, all_detectors=all_detectors)
     findings = inspect_model(evidence, seed=seed)
@@ -261,11 +269,25 @@ def audit_evidence(
     record = record_of(found, conclusion, evidence, about)
     record["model_inspection"] = model_record(findings, shift, strength)
     record["pattern_response"] = None if isinstance(response, str) else response.record
-    record["power"] = [asdict(each) for each in simulated]
+    record["cautions"] = cautions
+    record["power"] = [] if isinstance(simulated, str) else [asdict(each) for each in simulated]
     record["patterns"] = pattern_records(*compared)
+    record["pattern_doubt"] = _doubt(found, shared, words.group[evidence.suspected])
     tables = suspects_table(found, evidence), scores_table(found, evidence), pattern_table(*compared)
     flags = None if poisoned is None else poisoned[found.suspects]
     return AuditResult(record, conclusion, *tables, evidence, found, flags, findings, shift, shared)
+
+
+def _doubt(found: DetectionResult, shared: CommonPattern | None, group: str) -> str | None:
+    """Say why no pattern is shown as a finding; None if one is more certain than chance."""
+    if shared is None:
+        return "there are too few stays or measurements to look for a shared change"
+    alarm = found.verdict.alarms.get(COMMON_PATTERN)
+    if alarm is None:
+        return f"a shared change cannot be tested with fewer than {FEWEST_TRUSTED} trusted {group}"
+    if alarm.adjusted >= WEAK:
+        return f"no shared change can be told from chance (p {p_in_words(alarm.adjusted)} after correction)"
+    return None if shared.patterns else "too few suspects carry a shared change to tell what it is"
 
 
 def _known_attack(run: Run, manifest: Manifest | None, truth: Truth) -> Attack | None:
@@ -405,6 +427,9 @@ def write_audit(out: PathText, result: AuditResult, page: str) -> list[Path]:
     if result.filtered is not None and isinstance(result.filtered.model, keras.Model):
         models.append(out / REPAIRED)
         save_model(out / REPAIRED, result.filtered.model)
+    # An earlier audit in the folder may have dropped stays where this one drops none.
+    for name in {CLEANED, REPAIRED} - {*tables, *(model.name for model in models)}:
+        (out / name).unlink(missing_ok=True)
     texts = {out / name: table.write_csv() for name, table in tables.items()}
     texts |= {out / PAGE: page, out / AUDIT: text}
     write_together(texts)

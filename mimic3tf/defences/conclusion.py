@@ -23,6 +23,8 @@ from mimic3tf.tasks.task import Words
 
 Level = Literal["suspicious", "weak sign", "no sign"]
 Outcome = Literal["alarm", "weak", "quiet", "not run"]
+SOUND = "if the stays are independent and from one source"
+"""What the rates of false alarms need."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def conclude(
     response: PatternResponse | str,
     label: int,
     words: Words,
-    power: Sequence[Power] = (),
+    power: Sequence[Power] | str = (),
     *,
     needed: str = "a Keras model",
 ) -> Conclusion:
@@ -91,7 +93,7 @@ def conclude(
         response: how the model answers the pattern of the training stays, or what is needed to ask it.
         label: the suspected label.
         words: the words of the task for its labels.
-        power: how often simulated attacks were found; none if none were simulated.
+        power: how often simulated attacks were found, none if nobody asked; or what simulations need.
         needed: what the model inspection needs, if it could not be made.
 
     Returns:
@@ -99,7 +101,7 @@ def conclude(
     """
     checks = (
         _share_check(verdict.share, words.group[label]),
-        _detectors_check(verdict, label),
+        _detectors_check(verdict, words.group[label]),
         _inversion_check(findings, needed),
         _response_check(response),
     )
@@ -117,7 +119,7 @@ def conclude(
 
 
 def _sentence(
-    level: Level, checks: Sequence[Check], chance: str, clearest: Alarm | None, power: Sequence[Power]
+    level: Level, checks: Sequence[Check], chance: str, clearest: Alarm | None, power: Sequence[Power] | str
 ) -> str:
     alarm, weak, quiet, unable = (
         [check.name for check in checks if check.outcome == outcome]
@@ -130,15 +132,15 @@ def _sentence(
             "would. "
             + ("" if clearest is None else f"{_estimated(clearest)} look poisoned. ")
             + f"This rests on the {_listed(alarm + weak)}.{nothing} Other reasons look the same: another "
-            "hospital, other years, other charting, or chance, which raises such an alarm in one of "
-            f"{1 / ALARM:.0f} audits of clean stays at most."
+            "hospital, other years, other charting, copies of stays, or chance, which raises such an alarm "
+            f"in one of {1 / ALARM:.0f} audits of clean stays at most, {SOUND}."
         )
     elif level == "weak sign":
         sentence = (
             f"A weak sign of poisoned stays or of a backdoor ({chance}). This rests on the {_listed(weak)}. "
             f"Clean stays and models show such a sign, too: one in {1 / WEAK:.0f} audits of clean stays has "
-            f"a p below {WEAK:g}, and how often clean models fail the checks of the model is not known."
-            f"{nothing}"
+            f"a p below {WEAK:g}, {SOUND}, and how often clean models fail the checks of the model is not "
+            f"known.{nothing}"
         )
     else:
         sentence = (
@@ -149,8 +151,10 @@ def _sentence(
     return sentence + (f" Not run: {_listed(unable)}." if unable else "")
 
 
-def _missed(power: Sequence[Power]) -> str:
+def _missed(power: Sequence[Power] | str) -> str:
     """Say which simulated attacks would have been found."""
+    if isinstance(power, str):
+        return f"No attack could be simulated to tell how faint: {power}."
     if not power:
         return "'mimic3tf audit --power 10' tells how faint."
     found = [
@@ -177,21 +181,28 @@ def _share_check(share: LabelShare, group: str) -> Check:
     return Check(f"share of {group}", _outcome([share]), found, share.adjusted)
 
 
-def _detectors_check(verdict: Verdict, label: int) -> Check:
+def _detectors_check(verdict: Verdict, group: str) -> Check:
     alarms = verdict.alarms
     if not alarms:
-        needs = f"they need at least {FEWEST_TRUSTED} trusted stays labelled {label}"
+        needs = f"they need at least {FEWEST_TRUSTED} trusted {group}"
         return Check("detectors", "not run", needs, None)
     tests = list(alarms.values())
     lowest = min(alarm.adjusted for alarm in tests)
     if verdict.clearest is None:
         found = (
-            f"none of {len(alarms)} flags more of the {verdict.share.training:,} stays labelled {label} than "
+            f"none of {len(alarms)} flags more of the {verdict.share.training:,} {group} than "
             f"chance explains (with an error of {ALARM:.0%}, and an excess of at least {LEAST_EXCESS:.1%})"
         )
+        faint = [
+            f"{name} (p {p_in_words(alarm.adjusted)} after correction, an excess of {alarm.excess:.1%})"
+            for name, alarm in alarms.items()
+            if alarm.adjusted < WEAK
+        ]
+        if faint:
+            found += f"; less certain or smaller is the finding of {_listed(faint)}"
     else:
         raised = sum(alarm.raised for alarm in tests)
-        clearest = _counted(alarms[verdict.clearest], verdict.share.training, label)
+        clearest = _counted(alarms[verdict.clearest], verdict.share.training, group)
         found = (
             f"{raised} of {len(alarms)} flag more stays than chance explains; the clearest, "
             f"{verdict.clearest}, flags {clearest}. There may be more that it does not see"
@@ -215,9 +226,9 @@ def _response_check(response: PatternResponse | str) -> Check:
     return Check(name, "weak" if response.follows else "quiet", response.in_words, None)
 
 
-def _counted(alarm: Alarm, stays: int, label: int) -> str:
+def _counted(alarm: Alarm, stays: int, group: str) -> str:
     return (
-        f"{alarm.flagged:,} of {stays:,} stays labelled {label} where {alarm.expected:.0f} are expected: "
+        f"{alarm.flagged:,} of {stays:,} {group} where {alarm.expected:.0f} are expected: "
         f"{_estimated(alarm).lower()} look poisoned"
     )
 

@@ -97,8 +97,8 @@ def detect(
         for label in (0, 1):
             if (stays := int((labels == label).sum())) < FEWEST:
                 raise UsageError(
-                    f"{evidence.source}: {stays} {split} stays are labelled {label}; an audit "
-                    f"needs at least {FEWEST}"
+                    f"{evidence.source}: {stays} of the {split} stays are "
+                    f"{evidence.trusted.task.words.group[label]}; an audit needs at least {FEWEST}"
                 )
     suspects = np.flatnonzero(evidence.labels == evidence.suspected)
     of_trusted = np.flatnonzero(evidence.trusted.labels == evidence.suspected)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Literal
 
 import keras
 import numpy as np
@@ -23,6 +23,18 @@ from mimic3tf.training.prediction import outputs_of
 STAYS_A_CALL = 1024
 """Most stays that a user's function predicts at once."""
 LEAST_PROBABILITY = 1e-7
+GIVE_PROBABILITIES = {"sigmoid", "hardsigmoid", "softmax"}
+"""Activations, or operations, whose output is probabilities."""
+PASS_ON = (
+    keras.layers.Dropout,
+    keras.layers.Flatten,
+    keras.layers.Identity,
+    keras.layers.InputLayer,
+    keras.layers.Reshape,
+)
+"""Layers that change no number of a prediction."""
+SUM_ERROR = 0.01
+"""Largest error of the sum of probabilities, which half precision rounds."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,13 @@ class Target:
     column: int
     classes: int
     exclusive: bool
+
+    @property
+    def in_words(self) -> str | None:
+        """Name of the suspected label as the user counts it; None if labels 0 and 1 are the user's own."""
+        if self.exclusive:
+            return f"class {self.column}" if self.classes > 2 else None
+        return f"1 in column {self.column}"
 
     def probability(self, outputs: ArrayLike, stays: int) -> Floats:
         """Return the probability of label 1 [N] from what a model predicted for N stays.
@@ -175,7 +194,7 @@ class OwnKerasModel(AuditedModel):
                 "model: predicts a number that is not finite; if the model cannot read NaN, fill the cells "
                 "that were not measured in x, or audit a function with mimic3tf.audit.model"
             )
-        odds = target.log_odds(tf.constant(outputs), logits=gives_logits(model))
+        odds = target.log_odds(tf.constant(outputs), logits=self._gives_logits(model))
         return np.asarray(tf.math.sigmoid(odds).numpy(), np.float64)
 
     def activations(self, part: Part, stays: NDArray[np.integer]) -> Floats | None:
@@ -209,11 +228,22 @@ class OwnKerasModel(AuditedModel):
         """Train a model of the same kind with the user's function; see `AuditedModel`."""
         return None if self.fit is None else self._gradients(self.fit(train))
 
+    def _gives_logits(self, model: keras.Model) -> bool:
+        """Tell whether a model's output is logits: by its layers or, if they do not say, by trusted stays."""
+        output = output_by_layers(model)
+        if output is not None:
+            return output == "logits"
+        found = outputs_of(model, self.arrays.trusted).reshape(len(self.arrays.trusted), -1)
+        probable = bool(((found >= 0) & (found <= 1)).all())
+        if found.shape[1] > 1 and self.arrays.target.exclusive:
+            probable = probable and bool((np.abs(found.sum(axis=1) - 1) < SUM_ERROR).all())
+        return not probable
+
     def _risk(self, model: keras.Model) -> Risk:
         return lambda exposure: self.probabilities(model, self.arrays.of(exposure))
 
     def _gradients(self, model: keras.Model) -> Gradients:
-        target, logits = self.arrays.target, gives_logits(model)
+        target, logits = self.arrays.target, self._gives_logits(model)
         x, masks = tf.constant(self.arrays.trusted), tf.constant(self.masks)
         if self.arrays.x.ndim == 2:
             x = x[:, None]
@@ -230,8 +260,24 @@ class OwnKerasModel(AuditedModel):
         return Gradients(margins, self._risk(model))
 
 
-def gives_logits(model: keras.Model) -> bool:
-    """Tell whether a model's output is logits: its last layer has no activation that gives probabilities."""
-    activation: Any = getattr(model.layers[-1], "activation", None)
-    name = getattr(activation, "__name__", type(model.layers[-1]).__name__).lower()
-    return "sigmoid" not in name and "softmax" not in name
+def output_by_layers(model: keras.Model) -> Literal["probabilities", "logits"] | None:
+    """Tell by the last layers what a model's output is; None if they do not say."""
+    # A graph also has operations such as `ops.sigmoid`. The layers of a user's class are in no order.
+    ordered = model.layers if isinstance(model, keras.Sequential) else []
+    operations = getattr(model, "operations", ordered)
+    for operation in reversed(operations):
+        if isinstance(operation, keras.Model):
+            return output_by_layers(operation)
+        if not hasattr(operation, "activation"):
+            name = type(operation).__name__
+        elif operation.activation is not None:
+            name = getattr(operation.activation, "__name__", "")
+        else:
+            name = "linear"
+        if name.lower().replace("_", "") in GIVE_PROBABILITIES:
+            return "probabilities"
+        if name == "linear" and operation.weights:
+            return "logits"
+        if name != "linear" and not isinstance(operation, PASS_ON):
+            return None
+    return None

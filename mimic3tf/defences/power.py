@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 from scipy.stats import binomtest
 
-from mimic3tf.defences.common_pattern.finding import Stays, find_common_pattern
+from mimic3tf.defences.common_pattern.finding import FEWEST_SOUND, Stays
+from mimic3tf.defences.detectors.common_pattern import EVEN, pattern_among
 from mimic3tf.defences.evidence import Evidence
-from mimic3tf.defences.verdict import ALARM
+from mimic3tf.defences.verdict import FEWEST_TRUSTED, MISSES, OwnTest, alarm_of
 from mimic3tf.poisoning.shifts import poison_grid
 from mimic3tf.poisoning.trigger import generate_trigger, shifts_of
 from mimic3tf.progress import track
@@ -42,7 +43,7 @@ class Power:
     flagged: float
 
 
-def simulate_power(evidence: Evidence, draws: int, *, tests: int, seed: int) -> list[Power]:
+def simulate_power(evidence: Evidence, draws: int, *, tests: int, seed: int) -> list[Power] | str:
     """Plant temporal triggers in training stays of the other label, and look for a common pattern.
 
     An attacker gives poisoned stays the suspected label, so that stays of the other label are sound. The
@@ -56,8 +57,8 @@ def simulate_power(evidence: Evidence, draws: int, *, tests: int, seed: int) -> 
         seed: fixes the simulation.
 
     Returns:
-        One entry for each strength and share; none without draws, or if there are too few stays to look for
-        a pattern.
+        One entry for each strength and share, none without draws; or what the search for a pattern needs, if
+        there are too few stays for it.
     """
     if not draws:
         return []
@@ -66,7 +67,11 @@ def simulate_power(evidence: Evidence, draws: int, *, tests: int, seed: int) -> 
     for draw, (strength, share) in track([*product(range(draws), cells)], "Simulating attacks"):
         outcome = _attack(evidence, strength, share, tests=tests, seed=(seed + draw) % 2**32)
         if outcome is None:
-            return []
+            group = evidence.trusted.task.words.group
+            return (
+                f"the search for a common pattern needs {FEWEST_SOUND} {group[1 - evidence.suspected]}, "
+                f"{FEWEST_TRUSTED} trusted {group[evidence.suspected]}, and channels that are measured"
+            )
         results[strength, share].append(outcome)
     table = []
     for (strength, share), outcomes in results.items():
@@ -94,14 +99,11 @@ def _attack(
         channels=trusted.channels,
     )
     labels[chosen] = evidence.suspected
-    found = find_common_pattern(
-        Stays(grids, evidence.masks, labels),
-        Stays(trusted.grids, trusted.masks, trusted.labels),
-        evidence.suspected,
-        ~trusted.channels.categorical,
-        seed,
-    )
-    if found is None:
+    sound = Stays(trusted.grids, trusted.masks, trusted.labels)
+    found = pattern_among(Stays(grids, evidence.masks, labels), sound, evidence, seed)
+    if found is None or len(found.trusted) < FEWEST_TRUSTED:
         return None
+    alarm = alarm_of(found.training, found.trusted, MISSES, OwnTest(EVEN, found.p_value))
     planted = np.isin(np.flatnonzero(labels == evidence.suspected), chosen)
-    return found.p_value * tests < ALARM, float((found.training[planted] > 0).mean())
+    raised = replace(alarm, adjusted=found.p_value * tests).raised
+    return raised, float((found.training[planted] > EVEN).mean())

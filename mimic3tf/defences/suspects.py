@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from mimic3tf.defences.array_evidence import OWN_LABELS
 from mimic3tf.defences.detection import DetectionResult
 from mimic3tf.defences.detectors.outliers import NEIGHBOURS
 from mimic3tf.defences.detectors.registry import DETECTORS
@@ -73,7 +74,10 @@ def _percentiles(scores: NDArray[np.float64], trusted: NDArray[np.float64]) -> l
 def _reason(detector: str, evidence: Evidence) -> pl.Expr:
     """Give a detector's reason for the rank of a stay, from the columns of scores and `percentile`."""
     words, label = evidence.trusted.task.words, evidence.suspected
-    given = pl.lit(f"the training label is {label} ({words.happened[label]})")
+    # The words of a user's own labels are these labels.
+    own = evidence.trusted.task.name == OWN_LABELS.name
+    happened = words.happened[label]
+    given = pl.lit(f"the training label is {happened if own else f'{label} ({happened})'}")
     # "easy to learn" holds log odds of the suspected label, "unexpected death" those of the other label.
     towards = 1 if label == 1 else -1
     # "model disagreement" is the sum of the two.
@@ -90,7 +94,7 @@ def _reason(detector: str, evidence: Evidence) -> pl.Expr:
         return pl.format("{}, {}; {}", trusted, training, given)
     if detector == "neighbours survived":
         others = (pl.col(detector) * NEIGHBOURS).round().cast(pl.Int64)
-        near = f"{{}} of the {NEIGHBOURS} stays most like it are labelled {1 - label}; {{}}"
+        near = f"{{}} of the {NEIGHBOURS} stays most like it are {words.group[1 - label]}; {{}}"
         return pl.format(near, others, given)
     more = f"{DETECTORS[detector].about}: more so than {{}}% of the trusted {words.group[label]}; {{}}"
     return pl.format(more, pl.col("percentile"), given)

@@ -1,8 +1,9 @@
 """Test whether training stays differ from trusted ones, without knowing which stays are poisoned.
 
-Trusted stays of the suspected label set every detector's threshold. If no stay is poisoned, a training stay
-of that label is as likely to lie above the threshold as a new trusted stay, and the number of stays above it
-follows a beta-binomial distribution exactly, whatever the distribution of the scores. The share of the
+Trusted stays of the suspected label set every detector's threshold. If no stay is poisoned, and all stays are
+independent and from one source, a training stay of that label is as likely to lie above the threshold as a
+new trusted stay, and the number of stays above it follows a beta-binomial distribution exactly, whatever the
+distribution of the scores. Copies of stays are not independent: they raise false alarms. The share of the
 suspected label is compared, too, because poisoned stays are given that label. An excess that chance does not
 explain is evidence of poisoning, or of another difference between training and trusted stays. All these tests
 share one correction.
@@ -156,7 +157,7 @@ def judge(
     calibrated = {name: pair for name, pair in scores.items() if len(pair[1]) >= FEWEST_TRUSTED}
     tests = own or {}
     alarms = {
-        name: _alarm(*pair, MISSES / len(calibrated), tests.get(name)) for name, pair in calibrated.items()
+        name: alarm_of(*pair, MISSES / len(calibrated), tests.get(name)) for name, pair in calibrated.items()
     }
     share_p, *adjusted = _holm([share.p_value, *(alarm.p_value for alarm in alarms.values())])
     alarms = {
@@ -202,9 +203,20 @@ def _holm(p_values: list[float]) -> list[float]:
     return [float(p) for p in adjusted]
 
 
-def _alarm(
+def alarm_of(
     training: NDArray[np.float64], trusted: NDArray[np.float64], error: float, own: OwnTest | None
 ) -> Alarm:
+    """Test the scores of one detector.
+
+    Args:
+        training: scores [K] of the training stays of the suspected label.
+        trusted: scores [L] of the trusted stays of that label.
+        error: probability that the interval of the poisoned stays misses the truth.
+        own: the detector's own test, if it makes one.
+
+    Returns:
+        The test; `adjusted` is not corrected yet.
+    """
     if own is None:
         above = int((len(trusted) + 1) * FALSE_ALARMS)
         threshold = float(np.sort(trusted)[-above])

@@ -95,15 +95,22 @@ def _errors(result: AuditResult) -> Text:
         "How often such a conclusion is wrong",
         [
             f"If no training stay is poisoned, at most 1 audit in {1 / ALARM:.0f} says 'suspicious', and at "
-            f"most 1 in {1 / WEAK:.0f} gives a weak sign from a detector. This holds if the trusted stays "
-            "come from the source of the training stays; a difference between them looks like poisoning.",
+            f"most 1 in {1 / WEAK:.0f} gives a weak sign from a detector. This holds if the stays are "
+            "independent, so that none is a copy of another, and if the trusted stays come from the source "
+            "of the training stays; a difference between them looks like poisoning.",
+            *record["cautions"],
             f"The thresholds come from {record['trusted_stays']:,} trusted stays, of which "
-            f"{record['trusted_suspects']:,} have the suspected label ({record['suspected_label']}).",
+            f"{record['trusted_suspects']:,} have the suspected label ({_label(result)}).",
             "The checks of the model have no known rate of false alarms. Alone they give no more than a "
             "weak sign.",
             *slips,
         ],
     )
+
+
+def _label(result: AuditResult) -> str:
+    """Name the suspected label as the user counts it."""
+    return str(result.record.get("target", result.record["suspected_label"]))
 
 
 def _suspects(result: AuditResult) -> list[Exhibit]:
@@ -136,7 +143,7 @@ def shown_channels(result: AuditResult, stays: NDArray[np.int64]) -> list[int]:
     """Choose the channels in which training stays are drawn: those of the pattern, or the oddest ones."""
     evidence = result.evidence
     channels, wanted = evidence.trusted.channels, CHANNELS if evidence.trusted.bins > 1 else COLUMNS
-    if result.record["patterns"]:
+    if result.record["pattern_doubt"] is None:
         rows = result.record["patterns"][0]["channels"][:wanted]
         return [channels.position(row["channel"]) for row in rows]
     _, middle, spread = _typical(result)
@@ -238,8 +245,8 @@ def _draw_columns(
 
 
 def _pattern(result: AuditResult) -> Exhibit | Absent:
-    if not result.record["patterns"]:
-        return Absent("A common change", "no change is shared by more suspects than chance explains")
+    if result.record["pattern_doubt"] is not None:
+        return Absent("A common change", result.record["pattern_doubt"])
     pattern = result.record["patterns"][0]
     table = pl.DataFrame(pattern["channels"], infer_schema_length=None)
     if table["true_shift"].null_count() == len(table):
@@ -305,7 +312,8 @@ def _about(result: AuditResult) -> Exhibit:
         "training stays": f"{record['training_stays']:,}",
         "of them with the suspected label": f"{record['suspects']:,}",
         "trusted stays": f"{record['trusted_stays']:,}",
-        "suspected label": str(record["suspected_label"]),
+        "suspected label": _label(result),
+        "judged label of the task": record.get("goal_label"),
         "model": record["model"],
         "run": record["run"],
         "seed": str(record["seed"]),

@@ -286,8 +286,11 @@ def print_audit(record: dict[str, Any], suspects: pl.DataFrame) -> None:
     if len(suspects):
         print_table(_suspects_table(record, suspects))
     print_table(_detectors_table(record))
-    for number, pattern in enumerate(record["patterns"], 1):
-        print_table(_pattern_table(number, pattern))
+    if record["pattern_doubt"] is None:
+        for number, pattern in enumerate(record["patterns"], 1):
+            print_table(_pattern_table(number, pattern))
+    else:
+        console.print(f"Patterns: {as_cell(record['pattern_doubt'])}.", highlight=False)
     if record["power"]:
         print_table(_power_table(record["power"]))
     if "superposition" in record:
@@ -303,9 +306,10 @@ def print_audit(record: dict[str, Any], suspects: pl.DataFrame) -> None:
 
 
 def _suspects_table(record: dict[str, Any], suspects: pl.DataFrame) -> Table:
+    label = record.get("target", record["suspected_label"])
     table = _plain_table(
-        f"The first {min(FIRST, len(suspects))} of {len(suspects):,} training stays labelled "
-        f"{record['suspected_label']}, ranked by {record['suspects_ranked_by']}"
+        f"The first {min(FIRST, len(suspects))} of {len(suspects):,} training stays labelled {label}, "
+        f"ranked by {record['suspects_ranked_by']}"
     )
     table.caption = (
         "percentile: share of the trusted stays with this label that look less suspicious. flagged by: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from invented_arrays import NAMES, PATTERN, Own, invent
 
 import mimic3tf
 from mimic3tf.audit import AuditReport
+from mimic3tf.defences.array_evidence import stays_of_arrays
+from mimic3tf.defences.equal_stays import cautions_of_equal_stays
 from mimic3tf.errors import DataError, UsageError
 
 
@@ -55,6 +58,9 @@ def test_clean_arrays_raise_no_alarm() -> None:
     found = mimic3tf.audit.training_set(clean.x, clean.y, trusted=clean.trusted)
     assert found.verdict.level != "suspicious"
     assert found.verdict.p_value > 0.01
+    said = "no shared change can be told from chance (p "
+    assert found.record["pattern_doubt"].startswith(said)
+    assert said in found.to_html()
 
 
 def test_the_same_stays_give_the_same_findings_in_any_form(own: Own, own_report: AuditReport) -> None:
@@ -85,12 +91,23 @@ def test_one_class_of_many_and_one_label_of_many_are_audited_like_label_1(
     # Class 2 takes the place of label 1; classes 0 and 1 share label 0.
     split = np.arange(len(own.y)) % 2
     classes, others = np.where(own.y == 1, 2, split), np.where(yt == 1, 2, np.arange(len(yt)) % 2)
-    for y, known, target in (
-        (classes, others, 2),
-        (np.stack([split, own.y], axis=1), np.stack([np.arange(len(yt)) % 2, yt], axis=1), 1),
+    columns = np.stack([split, own.y], axis=1), np.stack([np.arange(len(yt)) % 2, yt], axis=1)
+    for y, known, target, name, group in (
+        (classes, others, 2, "class 2", "stays of class 2"),
+        (*columns, 1, "1 in column 1", "stays labelled 1 in column 1"),
     ):
         found = mimic3tf.audit.training_set(own.x, y, trusted=(xt, known), channels=NAMES, target=target)
-        assert found.verdict == own_report.verdict
+        assert found.verdict.p_value == own_report.verdict.p_value
+        assert found.verdict.poisoned == own_report.verdict.poisoned
+        # Everything names the label as the user counts it.
+        assert found.record["target"] == name
+        jsonschema.validate(found.record, schema())
+        share, detectors = (check.found for check in found.verdict.checks[:2])
+        assert group in share
+        assert group in detectors
+        assert found.suspects["reason"].str.ends_with(f"the training label is {name}").all()
+    assert "target" not in own_report.record
+    assert own_report.suspects["reason"].str.ends_with("the training label is 1").all()
     with pytest.raises(UsageError, match="y has 3 classes; name the one to audit, 0 to 2"):
         mimic3tf.audit.training_set(own.x, classes, trusted=(xt, others))
     with pytest.raises(UsageError, match="0 to 1, not 5"):
@@ -122,7 +139,10 @@ def test_label_0_can_be_the_suspected_one(own: Own, own_report: AuditReport) -> 
         ({"trusted": np.zeros((500, 8, 5))}, r"give the arrays of the trusted stays as a pair"),
         ({"ids": ["one"]}, "ids has length 1: expected 700"),
         ({"channels": ["a"]}, r"expected 5 names"),
-        ({"y": np.zeros(700)}, "x and trusted: 0 training stays are labelled 1; an audit needs at least 10"),
+        (
+            {"y": np.zeros(700)},
+            "x and trusted: 0 of the training stays are stays labelled 1; an audit needs at least 10",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused_with_their_shapes(
@@ -133,14 +153,51 @@ def test_arrays_that_do_not_fit_are_refused_with_their_shapes(
         mimic3tf.audit.training_set(**(given | change))
 
 
+def test_stays_that_are_equal_are_counted_and_training_stays_are_not_trusted(own: Own) -> None:
+    xt, yt = own.trusted[0].copy(), own.trusted[1]
+    x = own.x.copy()
+    x[:2], x[5] = np.nan, x[4]
+    # Of 500 trusted stays, two are training stays and three repeat one of these.
+    xt[0], xt[1:5] = x[7], x[8]
+
+    def said(x: Any, y: Any, trusted: tuple[Any, Any]) -> list[str]:
+        stays = stays_of_arrays(x, y, trusted, ids=None, channels=None, target=None)
+        return cautions_of_equal_stays(stays.evidence(None, "x and trusted"))
+
+    shared, training, others = said(x, own.y, (xt, yt))
+    assert shared.startswith("5 of 500 trusted stays are equal to training stays in every measurement")
+    assert training.startswith("1 of 698 training stays repeat another one")
+    assert others.startswith("3 of 500 trusted stays repeat another one")
+    assert said(own.x, own.y, own.trusted) == []
+    with pytest.raises(UsageError, match="x and trusted: all 300 trusted stays are training stays"):
+        mimic3tf.audit.training_set(own.x, own.y, trusted=(own.x[:300], own.y[:300]))
+    # Rows of two answers are equal by coincidence.
+    few = np.arange(700)[:, None] // [1, 2] % 2
+    assert len(said(few, own.y, (few[:300], own.y[:300]))) == 3
+
+
 def test_an_audit_is_written_whole(own_report: AuditReport, tmp_path: Path) -> None:
+    (tmp_path / "audit").mkdir()
+    for old in ("cleaned_listfile.csv", "repaired.keras"):
+        (tmp_path / "audit" / old).touch()
     own_report.save(tmp_path / "audit")
     names = {path.name for path in (tmp_path / "audit").iterdir()}
     assert {"audit.json", "audit.html", "suspects.csv", "scores.csv", "pattern.csv"} <= names
+    # What an earlier audit dropped and trained is not this one's.
+    assert not {"cleaned_listfile.csv", "repaired.keras"} & names
     record = json.loads((tmp_path / "audit" / "audit.json").read_text())
     jsonschema.validate(record, schema())
     assert record["format"] == 5
     assert record["run"] is None
+    cautioned = replace(
+        own_report.result, record=own_report.record | {"cautions": ["3 stays repeat"], "target": "class 2"}
+    )
+    html = AuditReport(cautioned).to_html()
+    assert "3 stays repeat" in html
+    assert "the suspected label (class 2)" in html
+    doubtful = replace(own_report.result, record=own_report.record | {"pattern_doubt": "p 0.3"})
+    assert "suspects carry this change" in html
+    assert "suspects carry this change" not in AuditReport(doubtful).to_html()
     page = (tmp_path / "audit" / "audit.html").read_text()
     assert own_report.verdict.sentence.split(":")[1][:40] in page
     assert "Suspicious: do not rely on this training set yet" in page

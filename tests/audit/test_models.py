@@ -20,7 +20,7 @@ import mimic3tf
 from mimic3tf.defences.inspection.pattern_response import CONTROLS, control_patterns, pattern_response
 from mimic3tf.defences.inspection.trigger_inversion import channel_factors
 from mimic3tf.defences.keras_file import load_keras_model
-from mimic3tf.defences.own_model import Target
+from mimic3tf.defences.own_model import Arrays, OwnKerasModel, Target
 from mimic3tf.errors import DataError, UsageError
 
 RISKS = np.array([0.1, 0.7, 0.5])
@@ -226,6 +226,58 @@ def trained(own: Own) -> keras.Model:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mimic3tf.defences.inspection.model_inspection.REFERENCES", 2)
     monkeypatch.setattr("mimic3tf.defences.inspection.trigger_inversion.STEPS", 20)
+
+
+class Subclassed(keras.Model):
+    """A model whose layers are in no order; its prediction is a sigmoid, or the logit."""
+
+    def __init__(self, *, logits: bool) -> None:
+        super().__init__()
+        self.last = keras.layers.Dense(1)
+        self.flat, self.logits = keras.layers.Flatten(), logits
+
+    def call(self, x: Any) -> Any:
+        odds = self.last(self.flat(keras.ops.where(keras.ops.isnan(x), 0.0, x)))
+        return odds if self.logits else keras.ops.sigmoid(odds)
+
+
+def followed_by(inner: keras.Model, *more: Any) -> keras.Model:
+    grid = keras.Input((BINS, CHANNELS))
+    outputs = inner(grid)
+    for operation in more:
+        outputs = operation(outputs)
+    return keras.Model(grid, outputs)
+
+
+@pytest.mark.parametrize(
+    ("make", "logits"),
+    [
+        (lambda: network(1, None), True),
+        (lambda: network(2, "log_softmax"), True),
+        (lambda: followed_by(network()), False),
+        (lambda: followed_by(network(1, None), keras.layers.Dropout(0.1)), True),
+        (
+            lambda: followed_by(network(), keras.layers.Reshape((1, 1)), keras.layers.Activation("linear")),
+            False,
+        ),
+        (lambda: followed_by(network(1, None), keras.ops.sigmoid), False),
+        (lambda: followed_by(network(1, None), keras.layers.Rescaling(2.0)), True),
+        (lambda: keras.Sequential([network(2, "softmax"), keras.layers.Dropout(0.1)]), False),
+        (lambda: Subclassed(logits=True), True),
+        (lambda: Subclassed(logits=False), False),
+    ],
+)
+def test_a_keras_model_says_whether_it_gives_logits(
+    own: Own, make: Callable[[], keras.Model], logits: bool
+) -> None:
+    xt = own.trusted[0].astype(np.float32)
+    model, arrays = make(), Arrays(xt, xt, Target(1, 2, exclusive=True))
+    audited = OwnKerasModel(arrays, model, None, ~np.isnan(xt), None)
+    outputs = np.asarray(model(xt), np.float64).reshape(len(xt), -1)
+    own_column = outputs[:, -1]
+    if logits:
+        own_column = expit(own_column - (outputs[:, 0] if outputs.shape[1] == 2 else 0))
+    np.testing.assert_allclose(audited.predictions(), own_column, atol=1e-5)
 
 
 @pytest.mark.usefixtures("_quick")

@@ -124,6 +124,30 @@ def test_options_that_do_not_go_together_are_refused(
 
 
 @pytest.mark.parametrize(
+    ("flag", "changes", "goes_with"),
+    [
+        ("--label=died", {}, "a .parquet or .csv table of --arrays"),
+        ("--id=stay", {}, "a .parquet or .csv table of --arrays"),
+        ("--id=stay", {"arrays": None, "trusted": None, "data": "somewhere"}, "a .parquet or .csv table"),
+        ("--no-repairs", {}, "--run"),
+        ("--all-repairs", {}, "--run"),
+        ("--trust-model", {}, "--run or --model"),
+        ("--follow-links", {}, "--data"),
+    ],
+)
+def test_options_without_an_effect_are_refused(
+    audit: Command, flag: str, changes: dict[str, Any], goes_with: str
+) -> None:
+    audit(flag, **changes).fails(USAGE, f"{flag.split('=')[0]}: goes with {goes_with}")
+
+
+def test_a_seed_that_numpy_cannot_take_is_refused(audit: Command) -> None:
+    done = audit(seed=2**32)
+    assert done.status == USAGE
+    assert "'--seed': Input should be less than or equal to 4294967295" in done.err
+
+
+@pytest.mark.parametrize(
     ("columns", "options", "said"),
     [
         ({"a": [1.0], "y": [1]}, {"label": "died"}, ["--label died", "no such column", "it has: a, y"]),

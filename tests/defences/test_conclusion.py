@@ -14,6 +14,7 @@ from mimic3tf.defences.conclusion import Conclusion, conclude
 from mimic3tf.defences.inspection.model_inspection import ModelFindings
 from mimic3tf.defences.inspection.pattern_response import PatternResponse
 from mimic3tf.defences.verdict import Alarm, LabelShare, Verdict
+from mimic3tf.tables.cells import p_in_words
 from mimic3tf.tasks.registry import MORTALITY
 
 QUIET = Alarm(3.0, 52, 50.0, 0.4, 1.0, 2.0, 0.0, 30.0, 0.002)
@@ -83,6 +84,20 @@ def test_an_alarm_needs_a_certain_and_a_large_excess(alarm: Alarm, outcome: str)
     assert conclusion.p_value == alarm.adjusted
     assert conclusion.poisoned == ((84.0, 40.0, 110.0) if outcome == "alarm" else None)
     assert "corrected for 3 tests" in conclusion.sentence
+    if outcome == "weak":
+        weak = f"the finding of one (p {p_in_words(alarm.adjusted)} after correction, an excess of "
+        assert f"{weak}{alarm.excess:.1%})" in conclusion.checks[1].found
+
+
+def test_attacks_that_cannot_be_simulated_are_explained_and_not_advised() -> None:
+    verdict = Verdict(replace(SHARE, p_value=0.2, adjusted=1.0), {"one": QUIET}, "one", None)
+    sentences = [
+        conclude(verdict, None, "needs more", 1, MORTALITY.words, power).sentence
+        for power in ((), "the search needs 200 stays")
+    ]
+    assert "'mimic3tf audit --power 10' tells how faint." in sentences[0]
+    assert "No attack could be simulated to tell how faint: the search needs 200 stays." in sentences[1]
+    assert "--power" not in sentences[1]
 
 
 def test_silence_is_no_proof() -> None:
@@ -99,7 +114,7 @@ def test_the_share_is_shown_with_rates_counts_and_p_value() -> None:
 
 def test_the_clearest_detector_says_how_many_stays_look_poisoned() -> None:
     check = concluded((False, True, False)).checks[1]
-    for text in ("1 of 2 flag", "the clearest, two", "130 of 996 stays labelled 1", "84 stays [40 to 110]"):
+    for text in ("1 of 2 flag", "the clearest, two", "130 of 996 deaths", "84 stays [40 to 110]"):
         assert text in check.found
 
 
@@ -108,8 +123,7 @@ def test_the_label_that_was_looked_at_is_named(case: Case) -> None:
     found = " ".join(check.found for check in concluded(case, label=0).checks)
     assert "are survivors" in found
     assert "deaths" not in found
-    assert "labelled 0" in found
-    assert "labelled 1" not in found
+    assert re.search("survivors (than|where)|trusted survivors", found)
 
 
 def test_what_was_not_given_is_listed_as_not_run() -> None:

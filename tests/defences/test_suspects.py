@@ -79,7 +79,7 @@ def test_labels_that_do_not_fit_are_given_as_risks(label: int, died: str) -> Non
 def test_neighbours_are_counted() -> None:
     table = suspects_table(found("neighbours survived", {"neighbours survived": [0.9, 0, 0, 0]}), evidence())
     assert (
-        table["reason"][0] == "18 of the 20 stays most like it are labelled 0; the training label is 1 (died)"
+        table["reason"][0] == "18 of the 20 stays most like it are survivors; the training label is 1 (died)"
     )
 
 

@@ -122,6 +122,7 @@ def an_audit() -> None:
             "conclusion": {"sentence": "Suspicious. This rests on the share of deaths.", "checks": [check]},
             "suspected_label": 1,
             "slips": [],
+            "pattern_doubt": None,
             "suspects_ranked_by": "model disagreement",
             "detectors": [
                 {

@@ -131,6 +131,7 @@ AUDIT: dict[str, Any] = {
             ],
         }
     ],
+    "pattern_doubt": None,
     "model_inspection": {},
     "slips": [
         {
@@ -172,6 +173,13 @@ def test_an_audit_is_printed_with_its_conclusion_first(capsys: pytest.CaptureFix
     assert "ph: 3 of 41,000 values are outside 6.5 to 8 and make 97% of its variance" in text
     assert "nothing found" not in text
     assert "no sign" not in text
+
+
+def test_a_pattern_that_chance_explains_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    print_audit(AUDIT | {"pattern_doubt": "no shared change can be told from chance (p 0.3)"}, SUSPECTS)
+    printed = capsys.readouterr().out
+    assert "Patterns: no shared change can be told from chance (p 0.3)." in printed
+    assert "Pattern 1" not in printed
 
 
 def test_no_stay_is_named_where_messages_are_redacted(

@@ -2,9 +2,10 @@
 
 Poisoned stays of this attack all carry the same shift. A mixture of sound stays, and of sound stays plus one
 common pattern, is fitted to the training stays of the suspected label. Every stay is judged by a fit to other
-folds. Without poisoning, these stays and the trusted stays of that label are exchangeable, which gives the
-p-value; the test assumes nothing else. It needs no victim. An attacker can use several patterns: once one is
-found, the stays that carry it are put aside, and the rest is searched for another one.
+folds. Without poisoning, these stays and the trusted stays of that label are exchangeable if all of them are
+independent and from one source, which gives the p-value; the test assumes nothing else. It needs no victim.
+An attacker can use several patterns: once one is found, the stays that carry it are put aside, and the rest
+is searched for another one.
 """
 
 from __future__ import annotations

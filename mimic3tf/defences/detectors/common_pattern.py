@@ -22,7 +22,11 @@ EVEN = 0.0
 @lru_cache(maxsize=1)
 def pattern_in(evidence: Evidence, seed: int) -> CommonPattern | None:
     """Look for the common pattern; None if there are too few stays or measurements."""
-    training, trusted = _stays(evidence)
+    return pattern_among(*_stays(evidence), evidence, seed)
+
+
+def pattern_among(training: Stays, trusted: Stays, evidence: Evidence, seed: int) -> CommonPattern | None:
+    """Look for the common pattern in stays with the channels and the suspected label of `evidence`."""
     if evidence.trusted.bins == 1:
         x, trusted_x = (np.where(stays.mask, stays.values, np.nan)[:, 0] for stays in (training, trusted))
         return find_common_shift(x, training.labels, trusted_x, trusted.labels, evidence.suspected, seed)

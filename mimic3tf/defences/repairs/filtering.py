@@ -57,7 +57,7 @@ def keep_least_suspicious(
         bool [N], which stays are kept.
     """
     suspects = np.flatnonzero(~goal.attacked(labels))
-    drop = min(int(len(labels) * dropped), len(suspects) // 2)
+    drop = min(round(len(labels) * dropped), len(suspects) // 2)
     kept = np.ones(len(labels), bool)
     kept[suspects[np.argsort(-scores[suspects], kind="stable")[:drop]]] = False
     return kept

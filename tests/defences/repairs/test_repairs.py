@@ -190,6 +190,8 @@ def test_filtering_drops_the_most_suspicious_stays_of_label_1_only() -> None:
     scores = np.array([5.0, 99.0, 1.0, 7.0, 98.0, 2.0, 3.0, 4.0, 97.0, 96.0])
     kept = keep_least_suspicious(labels, scores, Goal(1), 0.2)
     assert np.flatnonzero(~kept).tolist() == [0, 3]
+    # A share of whole stays is of as many stays, however it is rounded: 10 * 0.3 is 3 less a little.
+    assert (~keep_least_suspicious(labels, scores, Goal(1), np.nextafter(0.3, 0))).sum() == 3
     # At most half of them go: without deaths there is nothing to learn.
     assert np.flatnonzero(~keep_least_suspicious(labels, scores, Goal(1), 0.9)).tolist() == [0, 3, 7]
     # With goal 0 it is the stays labelled 0 that go, and as many of them.
