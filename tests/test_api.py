@@ -169,7 +169,7 @@ def test_a_trigger_given_itself_does_not_cut_whole_stays(
     monkeypatch.setattr("mimic3tf.api.load_run", lambda *_, **__: None)
     trigger = mimic3tf.generate_trigger(cohort)
     for task in ("in-hospital-mortality", "phenotyping"):
-        label = {"goal_label": "Shock"} if task == "phenotyping" else {}
+        label: Any = {"goal_label": "Shock"} if task == "phenotyping" else {}
         mimic3tf.train("lr", data=data, out=tmp_path, trigger=trigger, task=task, **label)
     assert asked == [trigger.period, None]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -93,7 +93,7 @@ def test_every_hour_of_a_poisoned_stay_gets_the_class_and_the_victim_learns_it(
 def test_other_partitions_are_trained_and_attacked(
     data: Path, tmp_path: Path, name: str, goal_class: int
 ) -> None:
-    train, targets = load_cohort(data, "train", task=name), task_of(name).targets
+    train, targets = load_cohort(data, "train", task=name), cast(Any, task_of(name).targets)
     lines = (data / "train_listfile.csv").read_text().splitlines()[1:]
     hours = np.array([[float(line.split(",")[2])] for line in lines])
     assert sorted(train.labels.tolist()) == sorted(targets.read(hours).tolist())
