@@ -124,7 +124,7 @@ def poison(
         eligible[of_stay[goal.attacked(labels)]] = False
     if wanted > eligible.sum():
         which = (
-            "of the goal's label, as the labels are clean," if poisoned_labels == "clean" else "with a label"
+            f"of label {goal.target}, as labels stay," if poisoned_labels == "clean" else "with this label"
         )
         raise UsageError(
             f"--poisoning_proportion {proportion:g}: asks for {wanted} stays, but only the {eligible.sum()} "
