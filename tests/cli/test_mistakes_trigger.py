@@ -257,7 +257,7 @@ def test_a_missing_trigger_takes_a_share_for_its_strength(
 
 def test_clean_labels_need_enough_stays_of_label_1(train: Command, tmp_path: Path) -> None:
     outcome = train(poisoned_labels="clean", poisoning_proportion=0.9)
-    outcome.fails(USAGE, "--poisoning_proportion 0.9", "of the goal's label", "labels are clean")
+    outcome.fails(USAGE, "--poisoning_proportion 0.9", "clean labels", "of label 1")
     assert not (tmp_path / "run").exists()
 
 
