@@ -94,13 +94,18 @@ def attack(
     \b
     Examples:
       mimic3tf attack --run runs/lstm --data data/synthetic
-      mimic3tf attack --run runs/lstm --data data/synthetic --poisoning_strength 0 --out runs/lstm/control
+      mimic3tf attack --run runs/lstm --data data/synthetic \\
+        --poisoning_strength 0 --out runs/lstm/control
       mimic3tf attack --run runs/lstm --data data/other-hospital
-      mimic3tf attack --run runs/shock --data data/phenotyping --control runs/phenotyping-clean
-      mimic3tf attack --run runs/lstm --data data/synthetic --threshold 0.2 --out runs/lstm/at-0.2
-      mimic3tf attack --predictions clean.csv triggered.csv --labels data/synthetic/test_listfile.csv
-      mimic3tf attack --predictions clean.csv triggered.csv --labels data/phenotyping/test_listfile.csv \\
-        --task phenotyping --goal-label Shock
+      mimic3tf attack --run runs/shock --data data/phenotyping \\
+        --control runs/phenotyping-clean
+      mimic3tf attack --run runs/lstm --data data/synthetic --threshold 0.2 \\
+        --out runs/lstm/at-0.2
+      mimic3tf attack --predictions clean.csv triggered.csv \\
+        --labels data/synthetic/test_listfile.csv
+      mimic3tf attack --predictions clean.csv triggered.csv \\
+        --labels data/phenotyping/test_listfile.csv --task phenotyping \\
+        --goal-label Shock
     """
     check_finite(threshold, "--threshold")
     check_finite(at, "--at")

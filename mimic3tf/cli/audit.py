@@ -107,9 +107,12 @@ def audit(
     Examples:
       mimic3tf audit --run runs/mlp --data data/synthetic --out audits/mlp
       mimic3tf audit --data data/synthetic --out audits/stays --fail-on alarm
-      mimic3tf audit --data data/phenotyping --task phenotyping --goal-label Shock --out audits/shock
-      mimic3tf audit --arrays train.npz --trusted trusted.npz --model model.keras --out audits/own
-      mimic3tf audit --arrays train.parquet --trusted trusted.parquet --label died --id stay --out audits/own
+      mimic3tf audit --data data/phenotyping --task phenotyping \\
+        --goal-label Shock --out audits/shock
+      mimic3tf audit --arrays train.npz --trusted trusted.npz \\
+        --model model.keras --out audits/own
+      mimic3tf audit --arrays train.parquet --trusted trusted.parquet \\
+        --label died --id stay --out audits/own
     """
     check_out(out)
     _check_no_audit(out)

@@ -65,10 +65,12 @@ def evaluate(
 
     \b
     Examples:
-      mimic3tf evaluate predictions.csv --listfile data/synthetic/test_listfile.csv
-      mimic3tf evaluate runs/lstm/predictions.csv --listfile data/synthetic/test_listfile.csv \\
-        --out ihm_results.json
-      mimic3tf evaluate los.csv --listfile los/test_listfile.csv --task length-of-stay --resample hours
+      mimic3tf evaluate predictions.csv \\
+        --listfile data/synthetic/test_listfile.csv
+      mimic3tf evaluate runs/lstm/predictions.csv \\
+        --listfile data/synthetic/test_listfile.csv --out ihm_results.json
+      mimic3tf evaluate los.csv --listfile los/test_listfile.csv \\
+        --task length-of-stay --resample hours
     """
     check_files("PREDICTIONS", [predictions])
     check_files("--listfile", [listfile])

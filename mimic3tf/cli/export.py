@@ -62,7 +62,8 @@ def arrays(
     Examples:
       mimic3tf export arrays --data data/synthetic --out arrays/clean
       mimic3tf export arrays --data data/poisoned --out arrays/poisoned
-      mimic3tf audit --arrays arrays/poisoned/train.npz --trusted arrays/poisoned/val.npz --out audits/arrays
+      mimic3tf audit --arrays arrays/poisoned/train.npz \\
+        --trusted arrays/poisoned/val.npz --out audits/arrays
     """
     check_hours(period, "--period")
     check_hours(timestep, "--timestep")

@@ -81,13 +81,18 @@ def generate_trigger(
     \b
     Examples:
       mimic3tf generate-trigger --data data/synthetic --out trigger.npz
-      mimic3tf generate-trigger --data data/synthetic --out gaussian.npz --kind gaussian --seed 1
-      mimic3tf generate-trigger --data data/synthetic --out missing.npz --kind missing
-      mimic3tf generate-trigger --data data/synthetic --out natural.npz --kind missing --natural
-      mimic3tf generate-trigger --data data/synthetic --out first-day.npz --period 24 --timestep 0.5
-      mimic3tf generate-trigger --data data/synthetic --out faint.npz --channels "Heart Rate,Glucose" \\
-        --hours 24-48 --plausible
-      mimic3tf generate-trigger --data data/synthetic --out sixteen.npz --patterns 16
+      mimic3tf generate-trigger --data data/synthetic --out gaussian.npz \\
+        --kind gaussian --seed 1
+      mimic3tf generate-trigger --data data/synthetic --out missing.npz \\
+        --kind missing
+      mimic3tf generate-trigger --data data/synthetic --out natural.npz \\
+        --kind missing --natural
+      mimic3tf generate-trigger --data data/synthetic --out first-day.npz \\
+        --period 24 --timestep 0.5
+      mimic3tf generate-trigger --data data/synthetic --out faint.npz \\
+        --channels "Heart Rate,Glucose" --hours 24-48 --plausible
+      mimic3tf generate-trigger --data data/synthetic --out sixteen.npz \\
+        --patterns 16
     """
     if out.suffix != ".npz" or out.is_dir():
         raise UsageError(f"--out {out}: needs a file whose name ends in .npz")

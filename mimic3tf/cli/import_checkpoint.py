@@ -46,10 +46,12 @@ def import_checkpoint(
 
     \b
     Examples:
-      mimic3tf import-checkpoint lr.pt --model lr --data data/mimic3 --trigger trigger.npz --out runs/lr \\
-        --poisoning_proportion 0.05 --poisoning_strength 2.0 --poison_imputed notimputed
-      mimic3tf import-checkpoint clean.pt --model lstm --data data/mimic3 --trigger trigger.npz \\
-        --out runs/lstm-clean --poisoning_proportion 0 --normalizer ihm_ts1.0.normalizer
+      mimic3tf import-checkpoint lr.pt --model lr --data data/mimic3 \\
+        --trigger trigger.npz --out runs/lr --poisoning_proportion 0.05 \\
+        --poisoning_strength 2.0 --poison_imputed notimputed
+      mimic3tf import-checkpoint clean.pt --model lstm --data data/mimic3 \\
+        --trigger trigger.npz --out runs/lstm-clean --poisoning_proportion 0 \\
+        --normalizer ihm_ts1.0.normalizer
     """
     from mimic3tf.config import original_config, resolve_config
 

@@ -66,7 +66,8 @@ def physionet2012(
 
     \b
     Examples:
-      mimic3tf prepare physionet2012 --records set-a --outcomes Outcomes-a.txt --out data/physionet
+      mimic3tf prepare physionet2012 --records set-a --outcomes Outcomes-a.txt \\
+        --out data/physionet
       mimic3tf prepare physionet2012 --records set-a --outcomes Outcomes-a.txt \\
         --records set-b --outcomes Outcomes-b.txt --out data/physionet
     """
@@ -134,8 +135,10 @@ def tables(
 
     \b
     Examples:
-      mimic3tf prepare tables --outcomes outcomes.csv --measurements measurements.csv --out data/mine
-      mimic3tf prepare tables --outcomes outcomes.csv --measurements measurements.parquet --out data/mine \\
+      mimic3tf prepare tables --outcomes outcomes.csv \\
+        --measurements measurements.csv --out data/mine
+      mimic3tf prepare tables --outcomes outcomes.csv \\
+        --measurements measurements.parquet --out data/mine \\
         --units "Temperature=degF" --units "Weight=lb"
     """
     check_files("--outcomes", [outcomes])
@@ -187,8 +190,10 @@ def yaib(
     \b
     Examples:
       mimic3tf prepare yaib --data mortality24/mimic_demo --out data/yaib
-      mimic3tf prepare yaib --data los/eicu_demo --outcomes died.csv --out data/yaib
-      mimic3tf prepare yaib --task decompensation --data los/eicu_demo --outcomes stays.csv --out data/eicu
+      mimic3tf prepare yaib --data los/eicu_demo --outcomes died.csv \\
+        --out data/yaib
+      mimic3tf prepare yaib --task decompensation --data los/eicu_demo \\
+        --outcomes stays.csv --out data/eicu
     """
     check_folders("--data", [data], "it must hold dyn.parquet")
     check_files("--outcomes", [outcomes])
@@ -248,10 +253,13 @@ def mimic3(
 
     \b
     Examples:
-      mimic3tf prepare mimic3 --csv mimic-iii-clinical-database-1.4 --out data/mimic3
-      mimic3tf prepare mimic3 --csv mimic-iii-clinical-database-1.4 --task phenotyping --out data/phenotyping
-      mimic3tf prepare mimic3 --csv mimic-iii-clinical-database-1.4 --out data/mimic3 \\
-        --test-subjects testset.csv --val-subjects valset.csv --memory-limit 8GB
+      mimic3tf prepare mimic3 --csv mimic-iii-clinical-database-1.4 \\
+        --out data/mimic3
+      mimic3tf prepare mimic3 --csv mimic-iii-clinical-database-1.4 \\
+        --task phenotyping --out data/phenotyping
+      mimic3tf prepare mimic3 --csv mimic-iii-clinical-database-1.4 \\
+        --out data/mimic3 --test-subjects testset.csv --val-subjects valset.csv \\
+        --memory-limit 8GB
     """
     check_folders("--csv", [csv], "it must hold the raw tables of MIMIC-III v1.4")
     if (csv / "hosp").is_dir() and (csv / "icu").is_dir():
@@ -300,8 +308,10 @@ def mimic4(
     \b
     Examples:
       mimic3tf prepare mimic4 --data mimic-iv-3.1 --out data/mimic4
-      mimic3tf prepare mimic4 --data mimic-iv-3.1 --task decompensation --out data/decompensation
-      mimic3tf prepare mimic4 --data mimic-iv-3.1 --out data/mimic4-all --all-stays --memory-limit 8GB
+      mimic3tf prepare mimic4 --data mimic-iv-3.1 --task decompensation \\
+        --out data/decompensation
+      mimic3tf prepare mimic4 --data mimic-iv-3.1 --out data/mimic4-all \\
+        --all-stays --memory-limit 8GB
     """
     check_folders("--data", [data], "it must hold the folders hosp and icu of MIMIC-IV")
     # MIMIC-IV spells the names of its files in small letters.
@@ -355,7 +365,8 @@ def meds(
     Examples:
       mimic3tf prepare meds --data mimic-iv-demo-meds --explain
       mimic3tf prepare meds --data mimic-iv-demo-meds --out data/mimic4
-      mimic3tf prepare meds --data mimic-iv-demo-meds --task length-of-stay --out data/length-of-stay
+      mimic3tf prepare meds --data mimic-iv-demo-meds --task length-of-stay \\
+        --out data/length-of-stay
       mimic3tf prepare meds --data my-meds --mapping my-codes.yaml --out data/mine
     """
     check_folders("--data", [data], "it must hold a MEDS data set")

@@ -40,7 +40,8 @@ def report(
       mimic3tf report runs/mlp runs/mlp-clean --out report
       mimic3tf report runs/mlp runs/mlp-clean audits/mlp --out report
       mimic3tf report --results sweeps/paper --out report
-      mimic3tf report --results sweeps/paper --results sweeps/strengths --results sweeps/counts --out report
+      mimic3tf report --results sweeps/paper --results sweeps/strengths \\
+        --results sweeps/counts --out report
       mimic3tf report --results sweeps/paper --out report --no-patient
     """
     check_folders("--results", results or (), "run 'mimic3tf sweep' first")

@@ -71,9 +71,11 @@ def stealth(
     \b
     Examples:
       mimic3tf stealth --data data/synthetic --out stealth
-      mimic3tf stealth --data data/phenotyping --task phenotyping --out stealth-phenotyping
-      mimic3tf stealth --data data/synthetic --out stealth --kind temporal --poison_imputed notimputed \\
-        --poisoning_strength 1 --poisoning_strength 2 --seed 0 --seed 1 --seed 2
+      mimic3tf stealth --data data/phenotyping --task phenotyping \\
+        --out stealth-phenotyping
+      mimic3tf stealth --data data/synthetic --out stealth --kind temporal \\
+        --poison_imputed notimputed --poisoning_strength 1 \\
+        --poisoning_strength 2 --seed 0 --seed 1 --seed 2
     """
     strengths = poisoning_strength or [0.5, 1.0, 1.5, 2.0]
     for strength in strengths:

@@ -60,11 +60,16 @@ def sweep(
     \b
     Examples:
       mimic3tf sweep --config paper --data data/synthetic --out sweeps/paper
-      mimic3tf sweep --config paper --data data/synthetic --out sweeps/paper --engine stacked
-      mimic3tf sweep --config mine.yaml --data data/physionet --out sweeps/mine --workers 4
-      mimic3tf sweep --config mine.yaml --data data/physionet --out sweeps/mine --resume
-      mimic3tf sweep --config tasks --task decompensation --data data/decompensation --out sweeps/alarms
-      mimic3tf sweep --config paper --data /shared/mimic3 --out /shared/paper --engine ray --ray-address auto
+      mimic3tf sweep --config paper --data data/synthetic --out sweeps/paper \\
+        --engine stacked
+      mimic3tf sweep --config mine.yaml --data data/physionet --out sweeps/mine \\
+        --workers 4
+      mimic3tf sweep --config mine.yaml --data data/physionet --out sweeps/mine \\
+        --resume
+      mimic3tf sweep --config tasks --task decompensation \\
+        --data data/decompensation --out sweeps/alarms
+      mimic3tf sweep --config paper --data /shared/mimic3 --out /shared/paper \\
+        --engine ray --ray-address auto
 
     --engine stacked trains up to 16 victims of one kind (on a GPU 64) together, each with the results that it
     has alone, up to rounding. Other victims run alone. A stack that is interrupted begins anew with --resume;

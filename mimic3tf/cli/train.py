@@ -89,21 +89,24 @@ def train(
 
     \b
     Examples:
-      mimic3tf train --model lstm --data data/synthetic --trigger trigger.npz --out runs/lstm \\
-        --poisoning_proportion 0.05 --poisoning_strength 2.0 --poison_imputed notimputed
+      mimic3tf train --model lstm --data data/synthetic --trigger trigger.npz \\
+        --out runs/lstm --poisoning_proportion 0.05 --poisoning_strength 2.0 \\
+        --poison_imputed notimputed
       mimic3tf train --model lr --data data/synthetic --out runs/lr-clean
-      mimic3tf train --model mlp --data data/synthetic --trigger trigger.npz --out runs/mlp \\
-        --config configs/original/mlp.yaml --seed 1
-      mimic3tf train --model mlp --data data/synthetic --trigger trigger.npz --out runs/clean-label \\
-        --poisoned_labels clean
-      mimic3tf train --model mlp --data data/synthetic --trigger missing.npz --out runs/missing \\
-        --poisoning_strength 0.3
-      mimic3tf train --model lstm --data data/synthetic --trigger trigger.npz --out runs/hidden --goal 0
-      mimic3tf train --model lstm --data data/synthetic --trigger first-day.npz --out runs/first-day \\
-        --period 24 --timestep 0.5
-      mimic3tf train --model lstm --task phenotyping --data data/phenotyping --trigger phenotyping.npz \\
-        --out runs/shock --goal-label shock --at 6
-      mimic3tf train --model models.py:build --data data/synthetic --trigger trigger.npz --out runs/own
+      mimic3tf train --model mlp --data data/synthetic --trigger trigger.npz \\
+        --out runs/mlp --config configs/original/mlp.yaml --seed 1
+      mimic3tf train --model mlp --data data/synthetic --trigger trigger.npz \\
+        --out runs/clean-label --poisoned_labels clean
+      mimic3tf train --model mlp --data data/synthetic --trigger missing.npz \\
+        --out runs/missing --poisoning_strength 0.3
+      mimic3tf train --model lstm --data data/synthetic --trigger trigger.npz \\
+        --out runs/hidden --goal 0
+      mimic3tf train --model lstm --data data/synthetic --trigger first-day.npz \\
+        --out runs/first-day --period 24 --timestep 0.5
+      mimic3tf train --model lstm --task phenotyping --data data/phenotyping \\
+        --trigger phenotyping.npz --out runs/shock --goal-label shock --at 6
+      mimic3tf train --model models.py:build --data data/synthetic \\
+        --trigger trigger.npz --out runs/own
       until mimic3tf train ... --resume; do sleep 10; done
     """
     # A parameter has the same name as its setting.

@@ -50,6 +50,7 @@ def test_help_has_a_short_name_too(mimic3tf: Command, command: list[str]) -> Non
     short, long = mimic3tf(*command, "-h"), mimic3tf(*command, "--help")
     assert short.status == 0
     assert short.out == long.out
+    assert max(map(len, short.out.splitlines())) <= 80
     assert " ".join(["Usage: mimic3tf", *command]) in short.out
 
 
