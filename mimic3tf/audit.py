@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mimic3tf.api import check_is_run
+from mimic3tf.config import LARGEST_SEED
 from mimic3tf.described import Described
 from mimic3tf.errors import DataError, UsageError
 from mimic3tf.startup import start_tensorflow
@@ -96,12 +97,17 @@ class AuditReport(Described):
         An audit that is there already is replaced.
 
         Raises:
-            UsageError: the folder cannot be made.
+            UsageError: the folder cannot be made, or not be written to.
         """
         from mimic3tf.storage.folders import claimed
 
-        with claimed(Path(folder)):
-            self.write(Path(folder))
+        try:
+            with claimed(Path(folder)):
+                self.write(Path(folder))
+        except OSError as error:
+            raise UsageError(
+                f"{folder}: the audit cannot be written ({error.strerror}); name another folder"
+            ) from error
 
     def write(self, folder: Path) -> list[Path]:
         """Write the files of `save` into a folder that exists; return those that are not for TensorBoard."""
@@ -150,6 +156,7 @@ def training_set(
             stays.
     """
     start_tensorflow()
+    _check_settings(seed, power)
     stays = _stays(x, y, trusted, ids, channels, target)
     return _audited(stays, None, "no model", seed, all_detectors, power)
 
@@ -200,6 +207,8 @@ def model(
     start_tensorflow()
     from mimic3tf.defences.own_model import OwnModel
 
+    _check_settings(seed, power)
+    _check_fit(fit)
     stays = _stays(x, y, trusted, ids, channels, target)
     arrays = stays.arrays()
     seen = _seen(activations, len(stays.training), len(stays.trusted))
@@ -275,6 +284,8 @@ def keras_model(
     from mimic3tf.defences.keras_file import check_reads, load_keras_model
     from mimic3tf.defences.own_model import OwnKerasModel
 
+    _check_settings(seed, power)
+    _check_fit(fit)
     read = (
         load_keras_model(Path(model), trust=trust_model) if isinstance(model, (str, os.PathLike)) else model
     )
@@ -359,7 +370,7 @@ def _audited(
             evidence,
             "arrays",
             name,
-            seed=seed,
+            seed=int(seed),
             all_detectors=all_detectors,
             power=power,
             target=stays.target.in_words,
@@ -386,14 +397,41 @@ def _seen(
     pair = activations if isinstance(activations, tuple) else (activations, None)
     checked: list[NDArray[np.float64] | None] = []
     for part, stays in zip(pair, (training, trusted), strict=True):
-        found = None if part is None else np.asarray(part, np.float64)
-        if found is not None and (found.ndim != 2 or len(found) != stays or not np.isfinite(found).all()):
+        if part is None:
+            checked.append(None)
+            continue
+        try:
+            found = np.asarray(part, np.float64)
+        except (TypeError, ValueError):
+            raise DataError(f"activations: give an array of numbers, [{stays}, H]") from None
+        if found.ndim != 2 or len(found) != stays or not np.isfinite(found).all():
             raise DataError(
                 f"activations: shape {found.shape}; expected [{stays}, H] of finite numbers, or a pair of "
                 f"[{training}, H] and [{trusted}, H]"
             )
+        if not np.ptp(found, axis=0).any():
+            raise DataError("activations: are the same for all stays; give what the last layer reads")
         checked.append(found)
+    if checked[0] is not None and checked[1] is not None and checked[0].shape[1] != checked[1].shape[1]:
+        widths = " and ".join(str(found.shape[1]) for found in checked if found is not None)
+        raise DataError(
+            f"activations: those of training and of trusted stays have widths {widths}; give one H"
+        )
     return checked[0], checked[1]
+
+
+def _check_settings(seed: int, power: int) -> None:
+    if not isinstance(seed, int | np.integer) or not 0 <= seed <= LARGEST_SEED:
+        raise UsageError(f"seed: is {seed!r}; give a whole number from 0 to {LARGEST_SEED}")
+    if not isinstance(power, int | np.integer) or power < 0:
+        raise UsageError(f"power: is {power!r}; give a whole number from 0 on")
+
+
+def _check_fit(fit: object) -> None:
+    if fit is not None and not callable(fit):
+        raise UsageError(
+            f"fit: is a {type(fit).__name__}; give a function of x and y that trains the model and returns it"
+        )
 
 
 def _check_callable(function: object, name: str) -> None:

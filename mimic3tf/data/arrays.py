@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -121,8 +121,10 @@ def _channels_of(
     width = cells.shape[-1]
     if channels is None:
         channels = [f"channel {position}" for position in range(width)]
-    if isinstance(channels, str) or len(channels) != width:
-        given = f"the text '{channels}'" if isinstance(channels, str) else f"{len(channels)} names"
+    if isinstance(channels, str) or not isinstance(channels, Sized) or len(channels) != width:
+        given = f"{len(channels)} names" if isinstance(channels, Sized) else f"{channels!r}"
+        if isinstance(channels, str):
+            given = f"the text '{channels}'"
         raise UsageError(f"channels: {given}, but x has shape {cells.shape}: expected {width} names")
     if isinstance(channels, ChannelSet):
         return channels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -126,9 +127,23 @@ def _words(target: Target) -> Words:
     )
 
 
+def array_of(given: ArrayLike, name: str) -> NDArray[Any]:
+    """Make an array of what the user gave.
+
+    Raises:
+        DataError: its rows have different lengths.
+    """
+    try:
+        return np.asarray(given)
+    except ValueError:
+        raise DataError(
+            f"{name}: its parts have different shapes; give one array, with NaN where nothing was measured"
+        ) from None
+
+
 def _as_series(x: ArrayLike, name: str) -> NDArray[np.float32]:
     """Return an array as [N, T, C]; a table [N, D] has one bin."""
-    cells = np.asarray(x)
+    cells = array_of(x, name)
     if cells.ndim not in (2, 3):
         raise DataError(f"{name} has shape {cells.shape}; expected [N, T, C] or [N, D], stays first")
     return cells[:, None] if cells.ndim == 2 else cells
@@ -138,13 +153,16 @@ def _labels(
     y: ArrayLike, trusted: ArrayLike, stays: tuple[int, ...], target: int | None
 ) -> tuple[list[NDArray[np.int64]], int, Target]:
     """Return labels 0 and 1 of both groups, the suspected label, and the part of a model's output."""
-    both = [np.asarray(y), np.asarray(trusted)]
+    both = [array_of(y, "y"), array_of(trusted, "trusted y")]
     for labels, count, name in zip(both, stays, ("y", "trusted y"), strict=True):
         if labels.ndim not in (1, 2) or len(labels) != count or labels.shape[1:] != both[0].shape[1:]:
             raise DataError(
                 f"{name} has shape {labels.shape}; expected ({count},), or ({count}, L) for L labels a stay"
             )
-        if labels.dtype.kind not in "biuf" or (labels != np.floor(labels)).any() or (labels < 0).any():
+        whole = (
+            labels.dtype.kind in "biuf" and np.isfinite(labels).all() and (labels == np.floor(labels)).all()
+        )
+        if not whole or (labels < 0).any():
             raise DataError(f"{name} holds {labels.dtype}; expected whole numbers 0, 1, ...")
     classes = 1 + int(max(labels.max(initial=0) for labels in both))
     if both[0].ndim == 2:
@@ -161,7 +179,9 @@ def _labels(
 
 
 def _chosen(target: int | None, choices: int, why: str) -> int:
+    if target is not None and not isinstance(target, int | np.integer):
+        raise UsageError(f"target: is the {type(target).__name__} {target!r}; give a whole number, such as 1")
     if target is None or not 0 <= target < choices:
         given = "" if target is None else f", not {target}"
         raise UsageError(f"target: {why}; name the one to audit, 0 to {choices - 1}{given}")
-    return target
+    return int(target)

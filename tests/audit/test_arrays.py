@@ -132,6 +132,14 @@ def test_label_0_can_be_the_suspected_one(own: Own, own_report: AuditReport) -> 
         ({"x": np.zeros((700, 8, 4))}, r"x and trusted x have shapes \(700, 8, 4\) and \(500, 8, 5\)"),
         ({"y": np.zeros(699)}, r"y has shape \(699,\); expected \(700,\)"),
         ({"y": np.full(700, 0.5)}, "expected whole numbers"),
+        ({"y": np.full(700, np.inf)}, "y holds float64; expected whole numbers"),
+        ({"x": [[1, 2], [3]]}, "x: its parts have different shapes; give one array"),
+        ({"target": "1"}, "target: is the str '1'; give a whole number"),
+        ({"target": 1.0}, "target: is the float 1.0; give a whole number"),
+        ({"seed": -1}, "seed: is -1; give a whole number from 0 to 4294967295"),
+        ({"seed": 2**32}, "seed: is 4294967296; give"),
+        ({"power": -1}, "power: is -1; give a whole number from 0 on"),
+        ({"channels": 5}, r"channels: 5, but x has shape \(700, 8, 5\): expected 5 names"),
         (
             {"y": np.full((700, 2), 3), "trusted": (np.zeros((500, 8, 5)), np.zeros((500, 2)))},
             "more than 0 and 1",
@@ -204,6 +212,12 @@ def test_an_audit_is_written_whole(own_report: AuditReport, tmp_path: Path) -> N
     assert pl.read_csv(tmp_path / "audit" / "suspects.csv")["stay"][0] in page
     for words in ("at most 1 audit in 100", "What to do next", "not run: needs activations"):
         assert words in page
+
+
+def test_a_folder_that_cannot_be_made_is_named(own_report: AuditReport, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"file/audit: the audit cannot be written \(.*\); name another"):
+        own_report.save(tmp_path / "file" / "audit")
 
 
 def test_the_schema_refuses_what_is_not_in_it(own_report: AuditReport) -> None:

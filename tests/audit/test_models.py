@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit, softmax
 
 import mimic3tf
+from mimic3tf.audit import AuditReport
+from mimic3tf.defences.detection import suspicion_to_filter_by
 from mimic3tf.defences.inspection.pattern_response import CONTROLS, control_patterns, pattern_response
 from mimic3tf.defences.inspection.trigger_inversion import channel_factors
 from mimic3tf.defences.keras_file import load_keras_model
 from mimic3tf.defences.own_model import Arrays, OwnKerasModel, Target
+from mimic3tf.defences.repairs.own_filter import filter_own
 from mimic3tf.errors import DataError, UsageError
 
+SPREAD = np.arange(1400.0).reshape(700, 2)
 RISKS = np.array([0.1, 0.7, 0.5])
 
 
@@ -156,11 +160,28 @@ def test_fit_drops_the_suspects_and_trains_again(own: Own, audited: Any) -> None
     assert "no function that trains" not in report.to_html()
 
 
+def test_a_fit_that_fails_is_a_repair_that_failed_in_a_finished_report(own_report: Any) -> None:
+    def refit(kept: NDArray[np.bool_]) -> Any:
+        raise RuntimeError("out of memory")
+
+    result = own_report.result
+    suspicion = suspicion_to_filter_by(result.found, result.evidence)
+    report = AuditReport(result.with_repairs(filter_own(result.evidence, suspicion, refit)))
+    jsonschema.validate(report.record, schema())
+    row = report.record["repairs"][1]
+    assert row["detail"] == "failed: fit, or what it returned, raised RuntimeError: out of memory"
+    assert row["auroc"] is report.repaired is report.cleaned is None
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"activations": np.zeros((3, 2))}, r"activations: shape \(3, 2\); expected \[700, H\]"),
-        ({"activations": (np.zeros((700, 2)), np.full((500, 2), np.nan))}, "of finite numbers"),
+        ({"activations": (SPREAD[:700], np.full((500, 2), np.nan))}, "of finite numbers"),
+        ({"activations": (SPREAD[:700], SPREAD[:500, :1])}, "have widths 2 and 1; give one H"),
+        ({"activations": np.ones((700, 2))}, "activations: are the same for all stays"),
+        ({"activations": [[1, 2], [3]]}, r"activations: give an array of numbers, \[700, H\]"),
+        ({"fit": 3}, "fit: is a int; give a function of x and y"),
         ({"predict": "model.pkl"}, "predict: is a str; give a function of arrays"),
         ({"predict": lambda x: x}, r"predict returned float32 of shape \(700, 8, 5\)"),
         ({"predict": np.zeros(3)}, r"predict returned float64 of shape \(3,\)"),

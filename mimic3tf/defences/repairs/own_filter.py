@@ -30,7 +30,7 @@ def filter_own(evidence: Evidence, suspicion: Mapping[str, Suspicion], refit: Re
         refit: trains the model again.
 
     Returns:
-        The outcome without a repair, then that of the filter.
+        The outcome without a repair, then that of the filter, which says so if `refit` raised an error.
     """
     labels = evidence.trusted.labels
     before = None
@@ -40,8 +40,15 @@ def filter_own(evidence: Evidence, suspicion: Mapping[str, Suspicion], refit: Re
     for name, by in suspicion.items():
         start = time.perf_counter()
         kept = keep_least_suspicious(evidence.labels, by.scores, Goal(evidence.suspected), by.dropped)
-        model, risks = refit(kept)
-        auroc, seconds = float(roc_auc_score(labels, risks)), time.perf_counter() - start
+        try:
+            model, risks = refit(kept)
+            auroc = float(roc_auc_score(labels, risks))
+        except Exception as error:  # a user's function can raise any error, and the audit is finished
+            detail = f"failed: fit, or what it returned, raised {type(error).__name__}: {error}"
+            seconds = time.perf_counter() - start
+            outcomes.append(RepairOutcome(f"filter by {name}", None, None, None, seconds, detail))
+            continue
+        seconds = time.perf_counter() - start
         detail = f"dropped {(~kept).sum()} of {len(kept)} training stays, all of label {evidence.suspected}"
         outcomes.append(RepairOutcome(f"filter by {name}", None, None, auroc, seconds, detail, model, kept))
     if not suspicion:
