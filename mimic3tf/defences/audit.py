@@ -56,7 +56,7 @@ from mimic3tf.training.stays import load_split
 
 SUSPECTS, SCORES, PATTERN = "suspects.csv", "scores.csv", "pattern.csv"
 CLEANED, REPAIRED, PAGE = "cleaned_listfile.csv", "repaired.keras", "audit.html"
-FILE_FORMAT = 5
+FILE_FORMAT = 6
 
 
 @dataclass(frozen=True, repr=False)

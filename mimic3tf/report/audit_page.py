@@ -47,8 +47,6 @@ NEXT = {
     ),
     "no sign": (
         "Keep this page with the model: it says what was looked for.",
-        "Simulate attacks on your own stays ('mimic3tf audit --power 10', or power=10 in Python): this says "
-        "how faint an attack could be and still be found.",
         "Audit again whenever the training data change.",
     ),
 }

@@ -195,7 +195,7 @@ def test_an_audit_is_written_whole(own_report: AuditReport, tmp_path: Path) -> N
     assert not {"cleaned_listfile.csv", "repaired.keras"} & names
     record = json.loads((tmp_path / "audit" / "audit.json").read_text())
     jsonschema.validate(record, schema())
-    assert record["format"] == 5
+    assert record["format"] == 6
     assert record["run"] is None
     cautioned = replace(
         own_report.result, record=own_report.record | {"cautions": ["3 stays repeat"], "target": "class 2"}
