@@ -50,6 +50,8 @@ class Outcomes:
         """
         self._database, self._file, self._columns = database, file, columns
         file.add_view(database, "outcome", columns)
+        if not database.run("SELECT 1 FROM outcome LIMIT 1"):
+            raise DataError(f"{file.path}: holds no stay, only the names of the columns")
         for name in ("subject", "stay_id"):
             if name in columns:
                 safe = f"regexp_full_match({id_sql(name)}, '{SAFE}')"

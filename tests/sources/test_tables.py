@@ -523,6 +523,8 @@ def test_a_missing_column_is_named(tables: Tables, header: str, needle: str) -> 
 def test_a_table_without_rows_is_named(tables: Tables) -> None:
     tables.measurements.write_text("subject,episode,minute,channel,value\n")
     assert "holds no measurement" in tables.fault()
+    tables.outcomes.write_text("subject,episode,died\n")
+    assert tables.fault() == f"{tables.outcomes}: holds no stay, only the names of the columns"
 
 
 def test_tables_that_share_no_stay_are_told(tables: Tables) -> None:
