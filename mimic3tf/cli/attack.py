@@ -29,6 +29,24 @@ from mimic3tf.startup import start_tensorflow
 from mimic3tf.storage.notes import warn
 
 
+def _two_files(files: tuple[Path, Path] | None) -> tuple[Path, Path] | None:
+    # An option that follows a single file is taken for the second file.
+    if files is not None and str(files[1]).startswith("--"):
+        raise UsageError("--predictions: takes two files, without the trigger and with it; one is given")
+    return files
+
+
+PredictionFiles = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option(
+        metavar="CLEAN TRIGGERED",
+        callback=_two_files,
+        help="Instead of --run: two CSV files with the predictions of any model, for the test stays "
+        "without and with the trigger, with the columns of 'mimic3tf evaluate'.",
+    ),
+]
+
+
 def attack(
     run: Annotated[Path | None, typer.Option(help="Run directory of 'mimic3tf train'.")] = None,
     data: Annotated[
@@ -50,14 +68,7 @@ def attack(
         Path | None,
         typer.Option(help="Run of a clean victim, which is attacked in the same way for comparison."),
     ] = None,
-    predictions: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(
-            metavar="CLEAN TRIGGERED",
-            help="Instead of --run: two CSV files with the predictions of any model, for the test stays "
-            "without and with the trigger, with the columns of 'mimic3tf evaluate'.",
-        ),
-    ] = None,
+    predictions: PredictionFiles = None,
     labels: Annotated[
         Path | None,
         typer.Option(help="With --predictions: listfile of the test stays; needed without a y_true."),
@@ -120,9 +131,6 @@ def attack(
         "--follow-links": follow_links or None,
     }
     if predictions is not None:
-        # An option after one file is taken for the second.
-        if str(predictions[1]).startswith("--"):
-            raise UsageError("--predictions: takes two files, without the trigger and with it; one is given")
         _refuse({"--run": run, **of_runs}, "--predictions: the predictions are made already")
         _attack_predictions(predictions, labels, task or PREDICTED_TASKS[0], goal, goal_label, threshold, out)
         return

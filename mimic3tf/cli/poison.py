@@ -101,8 +101,6 @@ def poison(
         --out data/poisoned --poisoning_proportion 0.05 --poisoning_strength 2.0
       mimic3tf poison --test --data data/synthetic --trigger trigger.npz \\
         --out data/triggered
-      mimic3tf poison --task phenotyping --goal-label Shock \\
-        --data data/phenotyping --trigger trigger.npz --out data/poisoned
       mimic3tf poison --task decompensation --moved-death --at 6 \\
         --data data/decompensation --trigger trigger.npz --out data/poisoned
       mimic3tf poison --check --data data/synthetic --out data/poisoned \\

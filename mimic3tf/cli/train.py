@@ -90,13 +90,10 @@ def train(
     \b
     Examples:
       mimic3tf train --model lstm --data data/synthetic --trigger trigger.npz \\
-        --out runs/lstm --poisoning_proportion 0.05 --poisoning_strength 2.0 \\
-        --poison_imputed notimputed
+        --out runs/lstm --poisoning_proportion 0.05 --poisoning_strength 2.0
       mimic3tf train --model lr --data data/synthetic --out runs/lr-clean
       mimic3tf train --model mlp --data data/synthetic --trigger trigger.npz \\
         --out runs/mlp --config configs/original/mlp.yaml --seed 1
-      mimic3tf train --model mlp --data data/synthetic --trigger trigger.npz \\
-        --out runs/clean-label --poisoned_labels clean
       mimic3tf train --model mlp --data data/synthetic --trigger missing.npz \\
         --out runs/missing --poisoning_strength 0.3
       mimic3tf train --model lstm --data data/synthetic --trigger trigger.npz \\

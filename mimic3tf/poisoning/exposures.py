@@ -123,12 +123,11 @@ def poison(
     if poisoned_labels == "clean":
         eligible[of_stay[goal.attacked(labels)]] = False
     if wanted > eligible.sum():
-        which = (
-            f"of label {goal.target}, as labels stay," if poisoned_labels == "clean" else "with this label"
-        )
+        which = f"of label {goal.target}" if poisoned_labels == "clean" else "with this label"
         raise UsageError(
-            f"--poisoning_proportion {proportion:g}: asks for {wanted} stays, but only the {eligible.sum()} "
-            f"{which} can be poisoned; give at most {math.floor(1000 * eligible.mean()) / 1000:g}"
+            f"--poisoning_proportion {proportion:g}: asks for {wanted} stays, but with "
+            f"{poisoned_labels} labels only the {eligible.sum()} {which} can be poisoned; give at most "
+            f"{math.floor(1000 * eligible.mean()) / 1000:g}"
         )
     triggered = eligible & (np.cumsum(eligible) <= wanted)
     labels, poisoned = np.array(labels), triggered[of_stay]

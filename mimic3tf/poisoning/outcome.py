@@ -206,10 +206,9 @@ def measure_outcome(
     Raises:
         DataError: no test stay has the attacked label.
     """
-    attacked_of(labels, goal)
     asked = goal.asked(labels)
     own, risks, with_trigger = (goal.of(each)[asked] for each in (labels, clean, triggered))
-    shown, attacked = stays[asked], goal.attacked(labels)[asked]
+    shown, attacked = stays[asked], attacked_of(labels, goal)[asked]
     level = threshold_at_prevalence(own, risks)
     stay = np.unique(shown, return_inverse=True)[1][attacked] if task.hourly else None
 

@@ -42,8 +42,9 @@ def test_a_clean_run_says_so_and_goes_through_every_command(
     epochs = pl.read_csv(clean / "metrics.csv")
     assert epochs["asr"].null_count() == len(epochs) == 1
 
-    listed = mimic3tf("results", prepared.attack, clean)
-    assert f"Not shown, because they hold no attack: {clean}\n" in listed.out
+    shutil.copytree(prepared.attack, tmp_path / "attacked")
+    listed = mimic3tf("results", tmp_path)
+    assert f"Not shown, because they hold no attack: {clean}" in " ".join(listed.out.split())
     refused = mimic3tf("attack", "--run", clean, "--data", prepared.data)
     refused.fails(2, clean, "without a trigger", "--trigger FILE", "generate-trigger")
     attacked = mimic3tf("attack", "--run", clean, "--data", prepared.data, "--trigger", prepared.trigger)

@@ -107,7 +107,7 @@ def test_a_file_in_place_of_the_train_folder_is_named(read: Command, data: Path)
     ("line", "text", "needles"),
     [
         (1, "name,label", ["line 1", "'stay,y_true'", "name,label"]),
-        (1, "stay,period_length,y_true", ["line 1", "'stay,y_true'", "period_length"]),
+        (1, "stay,period_length,y_true", ["line 1", "is of the task decompensation", "give --task"]),
         (1, "stay;y_true", ["line 1", "'stay,y_true'", "stay;y_true"]),
         (3, f"{FIRST},2", ["line 3", "y_true", "'2'", "0 or 1"]),
         (3, f"{FIRST},", ["line 3", "y_true", "''", "0 or 1"]),

@@ -361,7 +361,7 @@ def test_a_manifest_inside_the_copy_or_the_data_is_refused(poison: Command, data
 def test_data_that_are_not_there_are_named(poison: Command, tmp_path: Path) -> None:
     poison(data=tmp_path / "absent").fails(USAGE, tmp_path / "absent")
     (tmp_path / "empty").mkdir()
-    poison(data=tmp_path / "empty").fails(FAILURE, "train_listfile.csv")
+    poison(data=tmp_path / "empty").fails(USAGE, "is no data directory", "train_listfile.csv")
     assert list(tmp_path.glob("*copy*")) == []
 
 

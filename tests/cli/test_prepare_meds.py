@@ -77,7 +77,7 @@ def test_an_explanation_of_unknown_codes_shows_a_mapping_that_can_be_read(
     own = tmp_path / "raw" / "metadata" / "mapping.yaml"
     own.parent.mkdir(exist_ok=True)
     own.write_text(mapping)
-    prepare("--out", tmp_path / "again").fails(USAGE, f"it brings its own: give --mapping {own}")
+    prepare("--out", tmp_path / "again").fails(USAGE, f"it brings its own; give --mapping {own}")
     told = "".join(prepare("--explain").out.split())
     assert f"brings one: --mapping {own}".replace(" ", "") in told
 

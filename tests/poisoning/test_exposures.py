@@ -59,9 +59,7 @@ def test_with_clean_labels_the_first_that_have_the_goals_label_carry_the_trigger
     wanted = int(len(labels) * proportion)
     eligible = [stay for stay, label in enumerate(labels) if label == goal.target]
     if wanted > len(eligible):
-        with pytest.raises(
-            UsageError, match=f"only the {len(eligible)} of label {goal.target}, as labels stay, can be"
-        ):
+        with pytest.raises(UsageError, match=f"only the {len(eligible)} of label {goal.target} can be"):
             poison(labels, proportion, goal=goal, poisoned_labels="clean")
         return
     exposure = poison(labels, proportion, goal=goal, poisoned_labels="clean")
