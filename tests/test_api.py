@@ -101,7 +101,10 @@ def saved_victims(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "import mimic3tf, keras",
         pytest.param("import keras, mimic3tf", marks=pytest.mark.slow),
         pytest.param("import mimic3tf.victims.layers.recurrence, keras", marks=pytest.mark.slow),
-        "import mimic3tf, importlib.util; importlib.util.find_spec('keras'); import keras",
+        pytest.param(
+            "import mimic3tf, importlib.util; importlib.util.find_spec('keras'); import keras",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_keras_reads_every_victim_after_the_import(order: str, saved_victims: Path) -> None:
