@@ -11,7 +11,6 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from mimic3tf.dashboards.figures import pixels
-from mimic3tf.tables.wording import unit_of
 from mimic3tf.tasks.metrics import predicted_1
 from mimic3tf.tasks.task import Words
 from mimic3tf.training.validation import Risks
@@ -97,7 +96,7 @@ def calibration(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
     """
     figure = Figure(figsize=(7, 7.5), layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    clean = f"clean {unit_of(words)}"
+    clean = f"clean {words.unit}"
     died, predicted = calibration_curve(risks.labels, np.clip(risks.clean, 0, 1), n_bins=BINS)
     axes.plot([0, 1], [0, 1], ":", color="0.6", label="perfectly calibrated")
     axes.plot(predicted, died, "o-", color=CLEAN, linewidth=2, label=clean)
@@ -114,7 +113,7 @@ def calibration(risks: Risks, words: Words, title: str) -> NDArray[np.uint8]:
             continue
         below.hist(group, edges, histtype="step", linewidth=2, color=color, label=name)
     below.set_xlabel("predicted risk (class weights in the loss shift it up)", fontsize=12)
-    below.set_ylabel(unit_of(words), fontsize=12)
+    below.set_ylabel(words.unit, fontsize=12)
     below.legend(fontsize=11)
     return pixels(figure)
 

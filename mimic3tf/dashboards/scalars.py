@@ -9,6 +9,8 @@ from typing import Any
 from tensorboard.plugins.custom_scalar import layout_pb2, summary
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
+from mimic3tf.tables import columns
+
 TAGS = {
     "loss": "training/loss",
     "learning_rate": "training/learning rate",
@@ -24,15 +26,7 @@ TAGS = {
     "input_wait": "speed/share of time waiting for input",
 }
 """Tag of each logged number. A tag has no parenthesis: the CUSTOM SCALARS page would draw no line for it."""
-FOLLOWED = {
-    "ave_auc_macro": "validation/macro AUROC",
-    "ave_auc_micro": "validation/micro AUROC",
-    "ave_auc_weighted": "validation/weighted AUROC",
-    "kappa": "validation/kappa",
-    "mad": "validation/mean absolute deviation in hours",
-    "auroc_mortality": "validation/AUROC of mortality",
-    "auroc_decompensation": "validation/AUROC of decompensation",
-}
+FOLLOWED = {metric: f"validation/{name}" for metric, name in columns.FOLLOWED.items()}
 """Tag of each number that only some tasks have."""
 IN_HOURS = ("mad",)
 """Numbers of `FOLLOWED` that are hours; the others are between -1 and 1."""

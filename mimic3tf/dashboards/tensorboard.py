@@ -27,7 +27,6 @@ from mimic3tf.data.cohort import Cohort
 from mimic3tf.poisoning import exposures
 from mimic3tf.poisoning.kinds import PoisonImputed
 from mimic3tf.poisoning.trigger import Trigger
-from mimic3tf.tables.wording import one_stay
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.training.estimators import FittedEstimator
 from mimic3tf.training.validation import Risks, Validation
@@ -129,7 +128,7 @@ class RunLog:
             exposure = exposures.trigger_all(stay, trigger, strength=strength, poison_imputed=mode, at=at)
             # The mask is taken from the exposure, because a missing-value trigger changes the mask.
             triggered[mode] = pipeline.grids_of(exposure, np.array([0]))[0], exposure.cohort.masks[0]
-        name = one_stay(self._words, 1 - self._goal.target)
+        name = self._words.one_stay(1 - self._goal.target)
         title = f"the {name} with the most measurements, strength {strength:g}"
         picture = patient_before_and_after(stay.grids[0], stay.masks[0], triggered, trigger, title)
         self._file.image("trigger/a stay without and with it", picture)

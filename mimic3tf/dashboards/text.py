@@ -11,13 +11,14 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from mimic3tf.config import TrainingConfig
 from mimic3tf.data.cohort import Cohort
 from mimic3tf.poisoning.exposures import Exposure
+from mimic3tf.training.stays import samples_of_epoch
 from mimic3tf.victims import shown_victim
 
 
 def overview(config: TrainingConfig, training: Exposure, validation: Cohort) -> Any:
     """Make a summary that says in sentences what the run does."""
     cohort, singly = training.cohort, config.one_sample_an_hour
-    steps = -(-(len(cohort.examples) if singly else len(cohort)) // config.batch_size)
+    steps = -(-samples_of_epoch(config, cohort) // config.batch_size)
     of = f" with {len(cohort.examples):,} hours" if cohort.task.hourly else ""
     poisoned = int(training.triggered.sum())
     carry = f"{poisoned:,} of them carry the trigger at strength {config.poisoning_strength:g}"

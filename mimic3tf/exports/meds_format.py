@@ -6,7 +6,6 @@ does not know (`hadm_id`, `icustay_id`) have the names of the MEDS conversion of
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from mimic3tf.channels import Channel, ChannelSet
 from mimic3tf.data.channels_file import CHANNELS_FILE, channels_text
 from mimic3tf.data.directory import Split
 from mimic3tf.errors import DataError
+from mimic3tf.storage import files
 
 DataType = pl.DataType | type[pl.DataType]
 MEDS_VERSION = "0.4.1"
@@ -82,10 +82,7 @@ def write_parquet(table: pl.DataFrame, path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     schema = _ARROW_SCHEMAS.get(tuple(table.columns))
-    # Polars itself reports a full disk as an error of its own, which is no OSError.
-    content = io.BytesIO()
-    table.write_parquet(content, metadata=None if schema is None else {"ARROW:schema": schema})
-    path.write_bytes(content.getbuffer())
+    files.write_parquet(table, path, metadata=None if schema is None else {"ARROW:schema": schema})
 
 
 def code_of(channel: Channel) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mimic3tf.tables.wording import one_stay
 from mimic3tf.tasks.registry import MORTALITY, task_of
 
 
@@ -53,7 +52,7 @@ def aim_of(task: str, goal: int, label: str | None = None) -> Aim:
         UsageError: there is no task of this name.
     """
     words = task_of(task).words.naming(label)
-    one = one_stay(words, 1 - goal)
+    one = words.one_stay(1 - goal)
     if task == MORTALITY.name:
         one = f"test patient who {words.happened[1 - goal]}"
     return Aim(task, goal, words.group[1 - goal], one, words.predicted[goal], words.group)

@@ -18,6 +18,7 @@ from mimic3tf.defences.verdict import ALARM, WEAK
 from mimic3tf.report.exhibits import Absent, Exhibit, Report, Section, Text
 from mimic3tf.report.figures import MARKERS, OKABE_ITO, WIDTH
 from mimic3tf.report.page import page_of
+from mimic3tf.tables.audits import suspected_label
 
 SHOWN, DRAWN, CHANNELS = 20, 3, 4
 """Suspects in the table, suspects in the picture, and channels of each of them."""
@@ -98,17 +99,12 @@ def _errors(result: AuditResult) -> Text:
             "of the training stays; a difference between them looks like poisoning.",
             *record["cautions"],
             f"The thresholds come from {record['trusted_stays']:,} trusted stays, of which "
-            f"{record['trusted_suspects']:,} have the suspected label ({_label(result)}).",
+            f"{record['trusted_suspects']:,} have the suspected label ({suspected_label(record)}).",
             "The checks of the model have no known rate of false alarms. Alone they give no more than a "
             "weak sign.",
             *slips,
         ],
     )
-
-
-def _label(result: AuditResult) -> str:
-    """Name the suspected label as the user counts it."""
-    return str(result.record.get("target", result.record["suspected_label"]))
 
 
 def _suspects(result: AuditResult) -> list[Exhibit]:
@@ -310,7 +306,7 @@ def _about(result: AuditResult) -> Exhibit:
         "training stays": f"{record['training_stays']:,}",
         "of them with the suspected label": f"{record['suspects']:,}",
         "trusted stays": f"{record['trusted_stays']:,}",
-        "suspected label": _label(result),
+        "suspected label": suspected_label(record),
         "judged label of the task": record.get("goal_label"),
         "model": record["model"],
         "run": record["run"],

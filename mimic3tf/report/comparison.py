@@ -16,9 +16,9 @@ from mimic3tf.report import figures
 from mimic3tf.report.aim import aim_of, models_of
 from mimic3tf.report.exhibits import Absent, Exhibit, Listing, Report, Section
 from mimic3tf.report.predictions import CLEAN, TRIGGERED, predictions_exhibits
-from mimic3tf.report.runs import FOLLOWED, Attack, RunFolder
+from mimic3tf.report.runs import Attack, RunFolder
 from mimic3tf.storage.notes import command_line
-from mimic3tf.tables.columns import SCORES
+from mimic3tf.tables.columns import FOLLOWED, SCORES
 from mimic3tf.tables.results import FOREIGN_CAPTION, shown_data
 from mimic3tf.tasks.registry import MORTALITY
 

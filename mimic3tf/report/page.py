@@ -17,11 +17,10 @@ from mimic3tf.errors import UsageError
 from mimic3tf.progress import track
 from mimic3tf.report.exhibits import Exhibit, Picture, Report
 from mimic3tf.report.figures import STYLE, percent
-from mimic3tf.report.runs import FOLLOWED
 from mimic3tf.storage.files import PathText, whole_file, write_whole
 from mimic3tf.storage.folders import scratch_folder
 from mimic3tf.tables.cells import p_in_words
-from mimic3tf.tables.columns import SCORES
+from mimic3tf.tables.columns import FOLLOWED, SCORES
 from mimic3tf.victims import shown_victim
 
 PAGE = "report.html"

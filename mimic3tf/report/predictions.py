@@ -13,7 +13,6 @@ from mimic3tf.poisoning.goal import Goal
 from mimic3tf.report import figures
 from mimic3tf.report.exhibits import Absent, Exhibit
 from mimic3tf.report.runs import Attack
-from mimic3tf.tables.wording import unit_of
 from mimic3tf.tasks.registry import task_of
 
 BINS = 20
@@ -51,7 +50,7 @@ def predictions_exhibits(attacks: Sequence[Attack]) -> list[Exhibit | Absent]:
             "trigger, and for the other stays. The vertical line is at a risk of 0.5.",
             risks,
             lambda: _draw_risks(
-                risks, {attack.name: unit_of(task_of(attack.row["task"]).words) for attack, _ in known}
+                risks, {attack.name: task_of(attack.row["task"]).words.unit for attack, _ in known}
             ),
             "Histograms of predicted risk, one panel for each attack: attacked stays without and with the "
             "trigger, and the other stays. The table below holds the same numbers.",

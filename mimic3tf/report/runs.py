@@ -16,6 +16,7 @@ from mimic3tf.errors import DataError, UsageError, near_path
 from mimic3tf.poisoning.trigger import Trigger, load_trigger
 from mimic3tf.storage.files import read_file
 from mimic3tf.tables.audits import find_audits
+from mimic3tf.tables.columns import FOLLOWED
 from mimic3tf.tables.results import ATTACK, PREDICTIONS, attack_row
 from mimic3tf.training.run_files import (
     CONFIG,
@@ -34,16 +35,6 @@ EPOCHS: dict[str, type[pl.DataType]] = {
     "epoch": pl.Int64,
     **dict.fromkeys(("loss", "auroc", "auprc", "minpse", "asr"), pl.Float64),
 }
-FOLLOWED = {
-    "ave_auc_macro": "macro AUROC",
-    "ave_auc_micro": "micro AUROC",
-    "ave_auc_weighted": "weighted AUROC",
-    "kappa": "kappa",
-    "mad": "mean absolute deviation in hours",
-    "auroc_mortality": "AUROC of mortality",
-    "auroc_decompensation": "AUROC of decompensation",
-}
-"""Further column of `metrics.csv`, which only some tasks have -> its name in figures and tables."""
 PREDICTED: dict[str, type[pl.DataType]] = {
     "prediction_clean": pl.Float64,
     "prediction_triggered": pl.Float64,

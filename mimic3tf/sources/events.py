@@ -13,7 +13,6 @@ For tasks with phenotypes, it fills `diagnosis` and `labelled`, too; see `diagno
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -33,6 +32,7 @@ from mimic3tf.sources.cohort_rules import HOURS
 from mimic3tf.sources.database import Database, parse_size, progress_bar
 from mimic3tf.sources.diagnoses import needs_diagnoses, read_phenotypes
 from mimic3tf.sources.task_listfiles import WholeStays, samples_of
+from mimic3tf.storage.files import write_parquet
 from mimic3tf.storage.folders import check_new_directory, scratch_folder
 from mimic3tf.tasks.registry import MORTALITY
 from mimic3tf.tasks.task import Task
@@ -271,10 +271,7 @@ def _write_rows(
         rows, cells = _rows(events, channels, as_charted)
         measured += cells
         parts.append(scratch / f"{start}.parquet")
-        # Polars itself reports a full disk as an error of its own, which is no OSError.
-        content = io.BytesIO()
-        rows.write_parquet(content, compression="lz4")
-        parts[-1].write_bytes(content.getbuffer())
+        write_parquet(rows, parts[-1], compression="lz4")
     return parts, measured
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mimic3tf.errors import UsageError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 PathText = str | os.PathLike[str]
 """What public functions take for a file or a folder."""
@@ -133,6 +137,17 @@ def write_whole(path: Path, text: str) -> None:
     """
     with whole_file(path) as file:
         file.write(text.encode())
+
+
+def write_parquet(table: pl.DataFrame, path: Path, **options: Any) -> None:
+    """Write a table as Parquet; `options` are those of `polars.DataFrame.write_parquet`.
+
+    Raises:
+        OSError: the file cannot be written. Polars itself reports a full disk as an error of its own.
+    """
+    content = io.BytesIO()
+    table.write_parquet(content, **options)
+    path.write_bytes(content.getbuffer())
 
 
 def write_together(texts: Mapping[Path, str]) -> None:

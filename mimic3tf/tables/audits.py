@@ -198,13 +198,18 @@ def _read(file: Path) -> Audits:
         raise DataError(f"{file}: not an audit, or damaged ({type(error).__name__}); audit again") from None
 
 
+def suspected_label(record: dict[str, Any]) -> str:
+    """Name the suspected label of an audit as the user counts it."""
+    # One class or column of several is judged as 1. Audits of earlier versions name none; it was 1.
+    return str(record.get("target", record.get("suspected_label", 1)))
+
+
 def _where(record: dict[str, Any]) -> dict[str, str]:
     """Name task, label and data; each seed of a study may have its own split in its own folder."""
-    # Audits of earlier versions have no "suspected_label"; it was 1. One label of several is judged as 1.
-    label = record.get("suspected_label", 1) if record.get("target") is None else record["target"]
+    label = suspected_label(record)
     return {
         "task": record.get("task", MORTALITY.name),
-        "label": f"{label} {record['goal_label']}" if record.get("goal_label") else str(label),
+        "label": f"{label} {record['goal_label']}" if record.get("goal_label") else label,
         "data": Path(record.get("data", "-")).name,
     }
 

@@ -13,7 +13,17 @@ OTHER_METRICS = (
     *("auroc_mortality", "auprc_mortality", "auroc_decompensation", "auprc_decompensation"),
 )
 """Metrics of tasks other than in-hospital mortality."""
-SCORES = {"clean_ave_auc_macro": "macro AUROC", "clean_kappa": "kappa"}
+FOLLOWED = {
+    "ave_auc_macro": "macro AUROC",
+    "ave_auc_micro": "micro AUROC",
+    "ave_auc_weighted": "weighted AUROC",
+    "kappa": "kappa",
+    "mad": "mean absolute deviation in hours",
+    "auroc_mortality": "AUROC of mortality",
+    "auroc_decompensation": "AUROC of decompensation",
+}
+"""Metric of an epoch that only some tasks have -> its name in figures and tables."""
+SCORES = {f"clean_{metric}": FOLLOWED[metric] for metric in ("ave_auc_macro", "kappa")}
 """Column of the metric by which phenotyping or length of stay chooses the epoch that is kept -> its name."""
 AT_PREVALENCE = {
     "prevalence_threshold": "threshold",

@@ -16,9 +16,9 @@ from mimic3tf.poisoning.comparison import Comparison, summarize_cells
 from mimic3tf.poisoning.trigger import Trigger
 from mimic3tf.sources.channel_summary import ChannelSummary
 from mimic3tf.sources.layout import Summary
+from mimic3tf.tables.audits import suspected_label
 from mimic3tf.tables.cells import as_cell, p_in_words
 from mimic3tf.tables.fitting import print_table
-from mimic3tf.tables.wording import unit_of
 from mimic3tf.tasks.registry import task_of
 from mimic3tf.tasks.task import Words
 from mimic3tf.victims import shown_victim
@@ -240,7 +240,7 @@ def _rates(summary: dict[str, Any], words: Words) -> list[tuple[str, str]]:
 
 def _attacked_in_words(summary: dict[str, Any], words: Words) -> str:
     attacked = words.group[1 - summary["goal"]]
-    return f"{attacked} attacked" if unit_of(words) == "stays" else f"stays with attacked {attacked}"
+    return f"{attacked} attacked" if words.unit == "stays" else f"stays with attacked {attacked}"
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -306,10 +306,9 @@ def print_audit(record: dict[str, Any], suspects: pl.DataFrame) -> None:
 
 
 def _suspects_table(record: dict[str, Any], suspects: pl.DataFrame) -> Table:
-    label = record.get("target", record["suspected_label"])
     table = _plain_table(
-        f"The first {min(FIRST, len(suspects))} of {len(suspects):,} training stays labelled {label}, "
-        f"ranked by {record['suspects_ranked_by']}"
+        f"The first {min(FIRST, len(suspects))} of {len(suspects):,} training stays labelled "
+        f"{suspected_label(record)}, ranked by {record['suspects_ranked_by']}"
     )
     table.caption = (
         "percentile: share of the trusted stays with this label that look less suspicious. flagged by: "

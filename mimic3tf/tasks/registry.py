@@ -49,6 +49,7 @@ DECOMPENSATION = Task(
         happened=("have no death within 24 h", "have a death within 24 h"),
         predicted=("called quiet", "given an alarm"),
         outcome="with a death within 24 h",
+        unit="hours",
     ),
     hourly=True,
 )
@@ -60,6 +61,7 @@ _REMAINING = Words(
     happened=("are of another class", "are of the class"),
     predicted=("predicted to be of another class", "predicted to be of the class"),
     outcome="of the class",
+    unit="hours",
 )
 LENGTH_OF_STAY = Task("length-of-stay", Classes(), period=None, words=_REMAINING, hourly=True)
 """Predict at every hour how long the stay will still last, in ten classes (Harutyunyan et al. 2019)."""

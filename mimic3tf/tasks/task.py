@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mimic3tf.tasks.heads import Multitask
 from mimic3tf.tasks.targets import RowTargets, Targets
@@ -23,6 +23,7 @@ class Words:
         happened: what happened in these stays, such as "survived" and "died".
         predicted: what a victim predicts for them, such as "predicted to die".
         outcome: what label 1 means, such as "died in hospital".
+        unit: what the groups consist of, "stays" or "hours".
     """
 
     group: tuple[str, str]
@@ -30,6 +31,11 @@ class Words:
     happened: tuple[str, str]
     predicted: tuple[str, str]
     outcome: str
+    unit: Literal["stays", "hours"] = "stays"
+
+    def one_stay(self, label: int) -> str:
+        """Name a stay that has an example of this label; an hour is only a part of the stay."""
+        return self.one[label] if self.unit == "stays" else f"stay with {self.group[label]}"
 
     def naming(self, label: str | None) -> Words:
         """Return the words with the name of the label that is attacked, if the task has several.
@@ -51,6 +57,7 @@ class Words:
             both(self.happened),
             both(self.predicted),
             named(self.outcome),
+            self.unit,
         )
 
 

@@ -68,7 +68,13 @@ from mimic3tf.training.run_files import (
     check_run_directory,
     read_summary,
 )
-from mimic3tf.training.stays import exposure_for, load_split, standardization_for, training_cohort
+from mimic3tf.training.stays import (
+    exposure_for,
+    load_split,
+    samples_of_epoch,
+    standardization_for,
+    training_cohort,
+)
 from mimic3tf.training.steps import Steps
 from mimic3tf.training.summary import summary_of
 from mimic3tf.training.validation import History, Validation
@@ -163,7 +169,7 @@ def tune_victim(
     keras.utils.set_random_seed(config.seed)  # of dropout
     tuned = keras.models.clone_model(model)
     tuned.set_weights(model.get_weights())
-    optimizer = optimizer_of(config, _count(config, ready), ready.precision)
+    optimizer = optimizer_of(config, samples_of_epoch(config, ready.exposure.cohort), ready.precision)
     steps = _steps(config, ready, tuned, optimizer)
     batches = _batches(config, resolve_strategy("none"), ready, first_epoch=0)
     for _ in range(config.epochs):
@@ -342,7 +348,7 @@ def _ready(
 
 def _begin(config: TrainingConfig, ready: _Prepared, strategy: tf.distribute.Strategy) -> _Training:
     """Build the untrained victim on all replicas."""
-    train, stays = ready.exposure.cohort, _count(config, ready)
+    train, stays = ready.exposure.cohort, samples_of_epoch(config, ready.exposure.cohort)
     with strategy.scope():
         bins = None if train.period is None else train.bins
         model, optimizer = build_victim(config, train.channels, bins, ready.precision, stays=stays)
@@ -354,13 +360,9 @@ def _steps(
     config: TrainingConfig, ready: _Prepared, model: keras.Model, optimizer: keras.optimizers.Optimizer
 ) -> Steps:
     a_call = steps_a_call(_lengths(config, ready))
-    return Steps(model, optimizer, config, stays=_count(config, ready), steps_a_call=a_call)
-
-
-def _count(config: TrainingConfig, ready: _Prepared) -> int:
-    """Count the stays of an epoch, or its hours if a batch holds single hours."""
-    train = ready.exposure.cohort
-    return len(train.examples) if config.one_sample_an_hour else len(train)
+    return Steps(
+        model, optimizer, config, stays=samples_of_epoch(config, ready.exposure.cohort), steps_a_call=a_call
+    )
 
 
 def _run_epochs(

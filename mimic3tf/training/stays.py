@@ -51,6 +51,11 @@ def training_cohort(config: TrainingConfig) -> Cohort:
     return train if wanted == len(train) else train.take(np.arange(wanted))
 
 
+def samples_of_epoch(config: TrainingConfig, train: Cohort) -> int:
+    """Count the training stays, or their hours if a batch holds single hours."""
+    return len(train.examples) if config.one_sample_an_hour else len(train)
+
+
 def poison_as_set(config: TrainingConfig, train: Cohort, trigger: Trigger | None) -> exposures.Exposure:
     """Poison the training stays as the settings say; without a trigger they stay clean.
 

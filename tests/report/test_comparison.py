@@ -20,8 +20,9 @@ from mimic3tf.report.audits import audits_section
 from mimic3tf.report.comparison import report_of_runs
 from mimic3tf.report.exhibits import Exhibit, Section
 from mimic3tf.report.page import write_report
-from mimic3tf.report.runs import FOLLOWED, read_runs, short_names, sort_folders
+from mimic3tf.report.runs import read_runs, short_names, sort_folders
 from mimic3tf.tables.audits import read_audits
+from mimic3tf.tables.columns import FOLLOWED
 from mimic3tf.tables.results import FOREIGN_CAPTION
 from mimic3tf.tasks.registry import TASKS
 

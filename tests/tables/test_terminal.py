@@ -11,7 +11,6 @@ from invented_trigger import bedside_trigger
 
 from mimic3tf.errors import REDACT
 from mimic3tf.tables.terminal import _attacked_in_words, print_attack, print_audit, print_trigger
-from mimic3tf.tables.wording import one_stay
 from mimic3tf.tasks.registry import task_of
 
 
@@ -69,7 +68,7 @@ def test_an_attack_names_who_is_attacked_and_what_is_wanted(
 def test_hours_are_told_from_stays(task: str, attacked: str, one: str) -> None:
     words = task_of(task).words
     assert _attacked_in_words({"goal": 1}, words) == attacked
-    assert one_stay(words, 0) == one
+    assert words.one_stay(0) == one
 
 
 def test_a_trigger_is_printed_with_its_own_channels_and_units(capsys: pytest.CaptureFixture[str]) -> None:
